@@ -1,0 +1,98 @@
+"""Command lines to a checked ``Config``, and errors to exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jsonargparse
+
+from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
+from amplify_motion_tokenizer.config_checks import validate
+from amplify_motion_tokenizer.config_files import Flags, check_keys, load_yaml, make_parser, one_line
+from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, ConfigError, TokenizerError
+
+
+def parse(
+    argv: Sequence[str],
+    description: str,
+    flags: Flags,
+    defaults: Config | None = None,
+    short_for: Mapping[str, str] | None = None,
+) -> tuple[Config, jsonargparse.Namespace]:
+    """Reads flags, ``--config`` files (later ones win) and ``--section.key value`` overrides.
+
+    Args:
+        argv: arguments without the program name; ``--help`` prints every key and exits.
+        description: first line of the help.
+        flags: the script's own flags.
+        defaults: values of keys that are not given; without it, those of ``Config``.
+        short_for: flags that stand for a config key, such as ``--input`` for ``--data.tracks_dir``.
+
+    Returns:
+        The checked config, and a namespace that holds the flags.
+
+    Raises:
+        ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
+    """
+    parser = make_parser(description, flags)
+    argv = [_written_out(argument, short_for or {}) for argument in argv]
+    for path in _config_paths(argv):
+        check_keys(load_yaml(path), source=f"in {path}")
+    if defaults is not None:
+        # Derived numbers follow the keys that are given now, not those that they came from.
+        parser.set_defaults(flatten(to_dict(defaults)) | dict.fromkeys(DERIVED_KEYS))
+    try:
+        namespace = parser.parse_args(list(argv))
+        sections = {field.name: namespace[field.name] for field in dataclasses.fields(Config)}
+        instantiated = parser.instantiate(jsonargparse.Namespace(**sections))
+    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
+        raise ConfigError(one_line(str(error), flags)) from None
+    return validate(Config(**{name: instantiated[name] for name in sections})), namespace
+
+
+def _written_out(argument: str, short_for: Mapping[str, str]) -> str:
+    name, equals, value = argument.partition("=")
+    return f"{short_for.get(name, name)}{equals}{value}" if name in short_for else argument
+
+
+def _config_paths(argv: Sequence[str]) -> list[Path]:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--config", action="append", type=Path, default=[])
+    paths: list[Path] = finder.parse_known_args(list(argv))[0].config
+    return paths
+
+
+def peek(argv: Sequence[str], flag: str) -> str | None:
+    """The value of ``flag`` in ``argv``, before the rest is parsed; None when it is not given."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument(flag, dest="value")
+    try:
+        value: str | None = finder.parse_known_args(list(argv))[0].value
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from None
+    return value
+
+
+def run(main: Callable[[Sequence[str]], int]) -> None:
+    """Runs a script's ``main`` on the command line and exits with its status.
+
+    An error that the user can act on is one line on standard error and status 2.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    logging.captureWarnings(True)
+    warnings.formatwarning = lambda message, *_args, **_kwargs: str(message)
+    try:
+        status = main(sys.argv[1:])
+    except TokenizerError as error:
+        sys.stderr.write(f"error: {error}\n")
+        status = EXIT_BAD_USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what is written so far is complete, run again to go on\n")
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,325 @@
+"""Every setting, its meaning, its default, and the values it allows.
+
+The defaults are those of ``configs/tokenizer_config.yaml``, the compact keypoint tokenizer.
+Numbers that follow from others (points, classes, codebook size) are derived; a config may name
+them, and they are then checked. Reading files and the command line is ``cli``'s job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """How a video becomes frames."""
+
+    reader: Literal["auto", "decord", "opencv"] = "auto"
+    """Decoder. auto is decord where it is installed, else OpenCV; both return the same frames."""
+    threads: int = 2
+    """Decoder and optical-flow threads of one process, at least 1."""
+    target_fps: float | None = 20.0
+    """Frames per second after resampling by time; null keeps every frame."""
+    resize_shorter: int | None = 480
+    """Shorter side of the tracked frames in pixels, aspect kept; null keeps the source size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """Drops windows in which nothing moves, before they are tracked."""
+
+    enable: bool = False
+    """Whether still windows are dropped (and counted)."""
+    resize_shorter: int = 128
+    """Shorter side in pixels of the grey copy that is compared."""
+    pixel_threshold: float = 0.02
+    """A pixel is active when it changes by more than this between two frames, of a 0..1 range."""
+    min_mean_difference: float = 0.005
+    """A window is kept when its mean absolute difference, of a 0..1 range, reaches this ..."""
+    min_active_share: float = 0.05
+    """... or when its share of active pixels reaches this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """The embedded tracker: dense optical flow, chained over each window."""
+
+    preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
+    """OpenCV DIS preset."""
+    scale: float = 0.5
+    """Size of the frames that flow is computed on, relative to the tracked size, in (0, 1]."""
+    finest_scale: int = 1
+    """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoTrackerConfig:
+    """Where CoTracker comes from. Its code and weights are non-commercial and are not shipped."""
+
+    hub_repo: str = "facebookresearch/co-tracker"
+    """torch.hub repository, owner/name or owner/name:ref; used when checkout is null."""
+    checkout: str | None = None
+    """Folder of a local clone; no network is needed for the code then."""
+    weights: str | None = None
+    """Local weights file (a state dict); null lets torch.hub download them."""
+    window_batch_size: int = 1
+    """Windows in one forward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """How frames become point tracks."""
+
+    tracker: str = "flow"
+    """flow (embedded, no weights) or cotracker3_offline (torch.hub)."""
+    device: str = "auto"
+    """Where a neural tracker runs: auto, cpu, cuda, cuda:0 ..."""
+    window_stride: int = 1
+    """Frames between the starts of two windows."""
+    query_order: Literal["row_major", "uniform"] = "row_major"
+    """Order of the query grid: row by row, or AMPLIFY's uniform order, a column at a time."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """Motion gate."""
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    """Embedded tracker."""
+    cotracker: CoTrackerConfig = field(default_factory=CoTrackerConfig)
+    """CoTracker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticFilterConfig:
+    """Leaves points that hardly move out of the loss."""
+
+    enable: bool = True
+    """Whether static points are masked."""
+    metric: Literal["max", "mean", "p95"] = "p95"
+    """Score of a point: this statistic over time of its speed, W-normalised."""
+    threshold: float = 0.1
+    """Points that score at least this are kept."""
+    min_keep: int = 16
+    """When fewer points are kept, this many of the highest scores are kept instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Windows and how tracks become the model's input."""
+
+    tracks_dir: str = "data/tracks"
+    """Folder of track files that training reads (the output of preprocess_videos.py)."""
+    sequence_length: int = 16
+    """T, frames of a window; a window has T - 1 velocity steps."""
+    grid_size: int = 20
+    """Side of the query grid; a window has grid_size^2 points."""
+    num_points: int | None = None
+    """Derived (grid_size^2); checked when given."""
+    reference_size: tuple[int, int] | dict[str, int] = field(default_factory=lambda: {"shorter": 480})
+    """Size that all tracks are rescaled to before they are normalised: [height, width], or
+    {shorter: pixels} for one scale on both axes."""
+    val_split: float = 0.1
+    """Share of the clips, not windows, held out for validation; 0 trains on all."""
+    static_filter: StaticFilterConfig = field(default_factory=StaticFilterConfig)
+    """Static-point mask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The tokenizer network."""
+
+    name: str = "keypoint"
+    """Which model: keypoint."""
+    num_layers: int = 2
+    """Transformer layers of the encoder, and of the decoder."""
+    num_heads: int = 8
+    """Attention heads; must divide hidden_dim."""
+    hidden_dim: int = 768
+    """Width D of the tokens."""
+    dropout: float = 0.1
+    """Dropout rate in [0, 1)."""
+    encoder_sequence_len: int = 16
+    """d, codes per window."""
+    fsq_levels: tuple[int, ...] = (8, 8, 8, 4)
+    """FSQ levels; the codebook has as many codes as their product."""
+    decoder_window_size: int = 15
+    """W, side of the square of velocity classes in pixels of the reference size; odd."""
+    num_classes: int | None = None
+    """Derived (decoder_window_size^2); checked when given."""
+    codebook_size: int | None = None
+    """Derived (product of fsq_levels); checked when given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Focal loss (Lin et al. 2017) over the points that the static mask keeps."""
+
+    gamma: float = 2.0
+    """Focusing exponent; 0 is cross entropy."""
+    alpha_center: float = 0.25
+    """Weight of the centre class (no motion)."""
+    alpha_other: float = 1.0
+    """Weight of every other class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Optimisation, logging and checkpoints. Steps are optimiser steps."""
+
+    output_dir: str = "runs/tokenizer"
+    """Folder of checkpoints, logs and the resolved config."""
+    batch_size: int = 256
+    """Windows per process in one forward pass."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimiser step."""
+    learning_rate: float = 1e-4
+    """AdamW learning rate."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW moment decay rates."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning-rate schedule after the warm-up."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    clip_grad_norm: float | None = None
+    """Largest gradient norm; null does not clip."""
+    epochs: int = 100
+    """Passes over the training windows."""
+    max_steps: int | None = None
+    """Stop after this many steps, even within an epoch; null trains all epochs."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
+    """Autocast type; quantising always stays float32. fp16 needs CUDA."""
+    num_workers: int = 2
+    """Loader processes per training process."""
+    log_every_steps: int = 10
+    """Steps between two log entries."""
+    save_every_epochs: int = 10
+    """Epochs between two epoch_N.pth; best.pth and last.pth are written every epoch."""
+    save_every_steps: int | None = None
+    """Also write last.pth every so many steps; null only at the end of an epoch."""
+    seed: int = 0
+    """Seed of initialisation, data order and split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """How clips are turned into codes."""
+
+    batch_size: int = 32
+    """Windows in one forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0, mps ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of one run, a section per stage."""
+
+    video: VideoConfig = field(default_factory=VideoConfig)
+    """Video to frames."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Frames to tracks."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Tracks to model input."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Model."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Loss."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Training."""
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    """Inference."""
+
+    @property
+    def num_points(self) -> int:
+        """N, points of a window."""
+        return self.data.grid_size**2
+
+    @property
+    def num_steps(self) -> int:
+        """t, velocity steps of a window."""
+        return self.data.sequence_length - 1
+
+    @property
+    def num_classes(self) -> int:
+        """C, velocity classes."""
+        return self.model.decoder_window_size**2
+
+    @property
+    def codebook_size(self) -> int:
+        """True number of codes: the product of the FSQ levels."""
+        return math.prod(self.model.fsq_levels)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """``config`` as plain nested dicts and lists, ready for YAML, JSON and checkpoints."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted keys; lists and ``data.reference_size`` are leaves."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and key not in LEAF_DICTS:
+            flat.update(flatten(value, f"{key}."))
+        else:
+            flat[key] = value
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of ``flatten``."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[name] = value
+    return tree
+
+
+LEAF_DICTS = {"data.reference_size"}
+"""Dotted keys whose value is itself a mapping."""
+
+DERIVED_KEYS = ("data.num_points", "model.num_classes", "model.codebook_size")
+"""Dotted keys whose numbers follow from others."""
+
+_TRACK_KEYS = ("video.", "tracking.", "data.sequence_length", "data.grid_size")
+VELOCITY_KEYS = ("data.reference_size", "model.decoder_window_size")
+"""Dotted keys that, besides ``track_settings``, decide W-normalised velocities."""
+_NOT_RESULTS = ("video.reader", "video.threads", "tracking.device", "tracking.cotracker.window_batch_size")
+
+
+def track_settings(config: Config) -> dict[str, Any]:
+    """The dotted keys that decide what a clip's tracks are: video, tracking, T and grid.
+
+    Keys that change only speed or place (reader, threads, device, batch) are left out, and so are the
+    settings of trackers that are not in use.
+    """
+    unused = "tracking.cotracker." if config.tracking.tracker == "flow" else "tracking.flow."
+    return {
+        key: value
+        for key, value in flatten(to_dict(config)).items()
+        if key.startswith(_TRACK_KEYS) and key not in _NOT_RESULTS and not key.startswith(unused)
+    }
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Sixteen hex digits that are equal for equal settings, whatever their order."""
+    canonical = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """``key old -> new`` for each dotted key whose value differs, sorted; absent keys are None."""
+    return [
+        f"{key} {before.get(key)} -> {now.get(key)}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]

@@ -1,0 +1,187 @@
+"""Which values the settings allow, beyond their types, and the numbers that follow from others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from amplify_motion_tokenizer.config import Config, flatten
+from amplify_motion_tokenizer.errors import ConfigError
+
+
+def validate(config: Config) -> Config:
+    """Returns ``config`` with the derived numbers filled in, after checking every value.
+
+    Raises:
+        ConfigError: naming the first key whose value is impossible, the value and what is allowed.
+    """
+    for key, value, ok, allowed in _rules(config):
+        if not ok:
+            raise ConfigError(f"{key} = {_show(value)} is impossible; allowed: {allowed}")
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, num_points=config.num_points),
+        model=dataclasses.replace(
+            config.model, num_classes=config.num_classes, codebook_size=config.codebook_size
+        ),
+    )
+
+
+def _show(value: object) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+Rule = tuple[str, Any, bool, str]
+
+
+def _rules(config: Config) -> list[Rule]:
+    return [
+        *_finite_rules(config),
+        *_tracking_rules(config),
+        *_data_rules(config),
+        *_model_rules(config),
+        *_training_rules(config),
+    ]
+
+
+def _finite_rules(config: Config) -> list[Rule]:
+    flat = flatten(dataclasses.asdict(config))
+    numbers = [(key, value) for key, value in flat.items() if isinstance(value, float)]
+    return [(key, str(value), math.isfinite(value), "a finite number") for key, value in numbers]
+
+
+def _at_least(low: int, key: str, value: int | None, optional: bool = False) -> Rule:
+    ok = optional if value is None else value >= low
+    return key, value, ok, f"a whole number of at least {low}" + (" or null" if optional else "")
+
+
+def _tracking_rules(config: Config) -> list[Rule]:
+    video, tracking, gate, flow = config.video, config.tracking, config.tracking.gate, config.tracking.flow
+    fps_ok = video.target_fps is None or video.target_fps > 0
+    return [
+        _at_least(1, "video.threads", video.threads),
+        ("video.target_fps", video.target_fps, fps_ok, "a number above 0, or null"),
+        _at_least(16, "video.resize_shorter", video.resize_shorter, optional=True),
+        _at_least(1, "tracking.window_stride", tracking.window_stride),
+        _at_least(8, "tracking.gate.resize_shorter", gate.resize_shorter),
+        *[
+            (f"tracking.gate.{name}", getattr(gate, name), 0 <= getattr(gate, name) <= 1, "0 to 1")
+            for name in ("pixel_threshold", "min_mean_difference", "min_active_share")
+        ],
+        ("tracking.flow.scale", flow.scale, 0 < flow.scale <= 1, "above 0 and at most 1"),
+        ("tracking.flow.finest_scale", flow.finest_scale, 0 <= flow.finest_scale <= 4, "0 to 4"),
+        _at_least(1, "tracking.cotracker.window_batch_size", tracking.cotracker.window_batch_size),
+    ]
+
+
+def _data_rules(config: Config) -> list[Rule]:
+    data, filter_ = config.data, config.data.static_filter
+    points = config.num_points
+    return [
+        _at_least(2, "data.sequence_length", data.sequence_length),
+        _at_least(1, "data.grid_size", data.grid_size),
+        (
+            "data.num_points",
+            data.num_points,
+            data.num_points in (None, points),
+            f"{points}, which is data.grid_size^2 ({data.grid_size}^2), or leave it out",
+        ),
+        (
+            "data.reference_size",
+            data.reference_size,
+            _is_reference_size(data.reference_size),
+            "[height, width] or {shorter: pixels}, whole numbers of at least 2",
+        ),
+        ("data.val_split", data.val_split, 0 <= data.val_split < 1, "0 or more and below 1"),
+        ("data.static_filter.threshold", filter_.threshold, filter_.threshold >= 0, "0 or more"),
+        (
+            "data.static_filter.min_keep",
+            filter_.min_keep,
+            0 <= filter_.min_keep <= points or not filter_.enable,
+            f"0 to {points} (the number of points, data.grid_size^2)",
+        ),
+    ]
+
+
+def _is_reference_size(size: tuple[int, int] | dict[str, int]) -> bool:
+    values = list(size.values()) if isinstance(size, dict) else list(size)
+    shape_ok = list(size) == ["shorter"] if isinstance(size, dict) else len(values) == 2
+    return shape_ok and all(value >= 2 for value in values)
+
+
+def _model_rules(config: Config) -> list[Rule]:
+    model = config.model
+    width, classes, codes = model.decoder_window_size, config.num_classes, config.codebook_size
+    heads_ok = model.num_heads >= 1 and model.hidden_dim % model.num_heads == 0
+    levels_ok = len(model.fsq_levels) >= 1 and all(level >= 2 for level in model.fsq_levels)
+    return [
+        _at_least(1, "model.num_layers", model.num_layers),
+        _at_least(1, "model.hidden_dim", model.hidden_dim),
+        (
+            "model.num_heads",
+            model.num_heads,
+            heads_ok,
+            f"a whole number that divides model.hidden_dim ({model.hidden_dim})",
+        ),
+        ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 or more and below 1"),
+        _at_least(1, "model.encoder_sequence_len", model.encoder_sequence_len),
+        ("model.fsq_levels", model.fsq_levels, levels_ok, "one or more whole numbers of at least 2"),
+        (
+            "model.decoder_window_size",
+            width,
+            width >= 3 and width % 2 == 1,
+            "an odd whole number of at least 3",
+        ),
+        (
+            "model.num_classes",
+            model.num_classes,
+            model.num_classes in (None, classes),
+            f"{classes}, which is model.decoder_window_size^2 ({width}^2), or leave it out",
+        ),
+        (
+            "model.codebook_size",
+            model.codebook_size,
+            model.codebook_size in (None, codes),
+            f"{codes}, the product of model.fsq_levels, or leave it out",
+        ),
+    ]
+
+
+def _training_rules(config: Config) -> list[Rule]:
+    loss, training = config.loss, config.training
+    clip_ok = training.clip_grad_norm is None or training.clip_grad_norm > 0
+    return [
+        ("loss.gamma", loss.gamma, loss.gamma >= 0, "0 or more"),
+        ("loss.alpha_center", loss.alpha_center, loss.alpha_center >= 0, "0 or more"),
+        ("loss.alpha_other", loss.alpha_other, loss.alpha_other > 0, "above 0"),
+        *[
+            _at_least(1, f"training.{name}", getattr(training, name))
+            for name in (
+                "batch_size",
+                "gradient_accumulation_steps",
+                "epochs",
+                "log_every_steps",
+                "save_every_epochs",
+            )
+        ],
+        *[
+            _at_least(1, f"training.{name}", getattr(training, name), optional=True)
+            for name in ("max_steps", "save_every_steps")
+        ],
+        *[
+            _at_least(0, f"training.{name}", getattr(training, name))
+            for name in ("warmup_steps", "num_workers", "seed")
+        ],
+        ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),
+        ("training.weight_decay", training.weight_decay, training.weight_decay >= 0, "0 or more"),
+        (
+            "training.betas",
+            training.betas,
+            all(0 <= beta < 1 for beta in training.betas),
+            "two numbers, 0 or more and below 1",
+        ),
+        ("training.clip_grad_norm", training.clip_grad_norm, clip_ok, "above 0, or null"),
+        _at_least(1, "inference.batch_size", config.inference.batch_size),
+    ]

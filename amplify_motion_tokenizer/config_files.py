@@ -1,0 +1,138 @@
+"""Plain mappings (YAML files, checkpoints) to a checked ``Config``, with errors of one line.
+
+jsonargparse parses, types and documents; this module adds the closest valid key and the checks of
+``config_checks``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from amplify_motion_tokenizer.config import LEAF_DICTS, Config, flatten, to_dict
+from amplify_motion_tokenizer.config_checks import validate
+from amplify_motion_tokenizer.errors import ConfigError
+
+Flags = Mapping[str, Mapping[str, Any]]
+"""A script's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
+
+
+def make_parser(description: str = "", flags: Flags | None = None) -> jsonargparse.ArgumentParser:
+    """A parser of every config key, with its docstring as help, and of a script's ``flags``."""
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    if flags is not None:
+        parser.add_argument("--config", action="config", help="YAML file of settings; may be repeated")
+        for name, keywords in flags.items():
+            parser.add_argument(name, **keywords)
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not YAML: {_squash(str(error))}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {path} holds a {type(content).__name__}, expected sections of keys")
+    return content
+
+
+def config_from_dict(tree: dict[str, Any], source: str) -> Config:
+    """A checked ``Config`` from nested dicts such as a checkpoint's; ``source`` is for errors.
+
+    Raises:
+        ConfigError: as ``parse``.
+    """
+    check_keys(tree, source)
+    parser = make_parser()
+    try:
+        instantiated = parser.instantiate(parser.parse_object(tree))
+    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
+        raise ConfigError(f"{one_line(str(error))} ({source})") from None
+    return validate(Config(**{field.name: instantiated[field.name] for field in dataclasses.fields(Config)}))
+
+
+def _known_keys() -> list[str]:
+    return list(flatten(to_dict(Config())))
+
+
+def check_keys(tree: dict[str, Any], source: str) -> None:
+    """Raises ConfigError naming the first unknown key of ``tree``, and the closest valid one."""
+    known = _known_keys()
+    sections = {key[: match.start()] for key in known for match in re.finditer(r"\.", key)}
+    for key, value in _walk(tree, sections, ""):
+        if key in sections:
+            raise ConfigError(f"{key} = {value!r} {source} is a section; expected keys below it")
+        if key not in known:
+            closest = closest_key(key, sorted(sections))
+            raise ConfigError(f"unknown key {key} = {value!r} {source}; closest valid key: {closest}")
+
+
+def _walk(tree: dict[str, Any], sections: set[str], prefix: str) -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if key in sections and isinstance(value, dict):
+            items += _walk(value, sections, f"{key}.")
+        elif not (key in sections and value is None) and key not in LEAF_DICTS:
+            items.append((key, value))
+    return items
+
+
+def closest_key(key: str, extra: Sequence[str] = ()) -> str:
+    """The valid dotted key that resembles ``key`` most, by its whole or by its last part."""
+    last = key.rsplit(".", 1)[-1]
+
+    def likeness(candidate: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
+        part = difflib.SequenceMatcher(None, last, candidate.rsplit(".", 1)[-1]).ratio()
+        return max(whole, 0.99 * part)
+
+    return max([*_known_keys(), *extra], key=likeness)
+
+
+def _squash(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def one_line(message: str, flags: Flags | None = None) -> str:
+    """Jsonargparse's message as one line that names key, value, what is allowed, closest key."""
+    unknown = re.search(r"unrecognized arguments: --([\w.\-]+)[= ]?(.*)", message)
+    if unknown:
+        key, value = unknown.groups()
+        closest = closest_key(key, [name.lstrip("-") for name in flags or ()])
+        return f"unknown key {key} = {value or 'nothing'}; closest valid key: {closest}"
+    wrong = re.search(r'(?:Parser key|argument) "?-{0,2}([\w.]+)"?:\s*(.*)', message, re.DOTALL)
+    if wrong and wrong[1] in _known_keys():
+        value_match = re.search(r"(?:Given value: |Got value: |invalid .* value: )(.*)", message)
+        value = value_match[1].strip() if value_match else _squash(wrong[2])
+        return f"{wrong[1]} = {value} has the wrong type; allowed: {_allowed_type(wrong[1])}"
+    return _squash(message)
+
+
+def _allowed_type(key: str) -> str:
+    owner: Any = Config
+    *sections, name = key.split(".")
+    for section in sections:
+        factory = next(f.default_factory for f in dataclasses.fields(owner) if f.name == section)
+        owner = factory
+    return str(next(field.type for field in dataclasses.fields(owner) if field.name == name))

@@ -1,0 +1,39 @@
+"""Errors that a user can act on. Scripts print them as one line, without a traceback."""
+
+
+class TokenizerError(Exception):
+    """Base of every error raised on bad input; its message says what was found and what to do."""
+
+
+class ConfigError(TokenizerError):
+    """A config key is unknown, has the wrong type, or holds an impossible value."""
+
+
+class VideoError(TokenizerError):
+    """A clip cannot be used; the message names the file and the reason."""
+
+
+class TrackerError(TokenizerError):
+    """A point tracker cannot start or run; the message says what to set."""
+
+
+class TrackFileError(TokenizerError):
+    """A track or velocity file is damaged, unfinished, or of another layout."""
+
+
+class CheckpointError(TokenizerError):
+    """A checkpoint cannot be read or does not fit the config."""
+
+
+class TrainingError(TokenizerError):
+    """Training cannot start or go on."""
+
+
+class UsageError(TokenizerError):
+    """Paths or flags that cannot work together, such as an empty input folder."""
+
+
+EXIT_OK = 0
+EXIT_BAD_USAGE = 2
+EXIT_SOME_FAILED = 3
+"""Exit status of the scripts: all done; nothing could start; some clips failed."""

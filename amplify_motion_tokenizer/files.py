@@ -1,0 +1,142 @@
+"""Writing files so that a reader sees either the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from amplify_motion_tokenizer.errors import UsageError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path in ``path``'s folder; on success it is fsynced and renamed to ``path``.
+
+    When the block raises, the temporary file is removed and ``path`` stays as it was.
+
+    Raises:
+        UsageError: the folder or file cannot be written (permissions, disk full); names the path.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there is kept"
+        ) from error
+    finally:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 ``text`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` as JSON, atomically; NaN is refused with ValueError."""
+    write_text(path, json.dumps(value, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UsageError: the file does not hold a JSON object; names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is not JSON ({error}); remove it and run again") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: holds a {type(value).__name__}, expected an object; remove it")
+    return value
+
+
+def write_yaml(path: Path, value: dict[str, Any]) -> None:
+    """Writes ``value`` as YAML in its own key order, atomically."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False))
+
+
+def make_output_folder(folder: Path) -> Path:
+    """Creates ``folder`` and checks that files can be made in it.
+
+    Raises:
+        UsageError: it is a file, lies under one, or is not writable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"output folder {folder} cannot be written ({error.strerror}); choose another with --output"
+        ) from None
+    return folder
+
+
+class KeyedLines:
+    """A JSONL file with one record per clip, where the last line of a clip counts.
+
+    Lines are appended and flushed as clips finish, so that a killed run leaves its record;
+    ``compact`` rewrites the file atomically with one line per clip.
+
+    Args:
+        path: the file; a last line that a crash cut short is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        complete, _, torn = text.rpartition("\n")
+        self.records: dict[str, dict[str, Any]] = dict(self._parse(complete.split("\n") if complete else []))
+        if torn:
+            self.compact()
+
+    def _parse(self, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                yield record["clip"], record
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise UsageError(
+                    f"{self.path}: line {number} is not a record with a clip name; mend or remove the file"
+                ) from None
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends ``record``, whose key ``clip`` names the clip."""
+        new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _sync(self.path.parent)
+        self.records[record["clip"]] = record
+
+    def compact(self) -> None:
+        """Rewrites the file with the last record of each clip, in the order of the names."""
+        lines = (json.dumps(self.records[clip], allow_nan=False) + "\n" for clip in sorted(self.records))
+        write_text(self.path, "".join(lines))
