@@ -1,0 +1,275 @@
+"""Track folders to batches of windows: index, split by clip, reading and the order of an epoch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.inputs import ModelInput, from_tracks, from_velocities
+from amplify_motion_tokenizer.stores import TrackFile, VelocityFiles, find_tracks
+
+logger = logging.getLogger(__name__)
+
+Clips = Mapping[str, TrackFile | VelocityFiles]
+
+MAX_OPEN_FILES = 64
+"""Track files that one process keeps open, below the usual limit of 1,024 descriptors."""
+
+PADDING = -1
+"""Index of a window that fills a batch and counts for nothing."""
+
+
+class Batch(NamedTuple):
+    """Windows of a batch, and where they come from."""
+
+    inputs: ModelInput
+    """As the model takes them; a padding window's mask is False everywhere."""
+    index: Tensor
+    """(B,) int64, index in the data set; PADDING for windows that count for nothing."""
+
+
+class WindowDataset(Dataset[Batch]):
+    """Windows of a set of clips, in either layout on disk.
+
+    Reading is lazy and safe in loader workers: files are opened in the process that reads them.
+
+    Args:
+        clips: from ``load_clips``, or a part of it from ``split_clips``.
+        config: how tracks become model input.
+    """
+
+    def __init__(self, clips: Clips, config: Config) -> None:
+        self.clips = dict(clips)
+        self.config = config
+        self._names = list(self.clips)
+        # Index of each clip's first window, and the total at the end.
+        self._offsets = np.cumsum([0, *(clip.num_windows for clip in self.clips.values())])
+        self._open_files = _OpenFiles()
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """The clip's name and the row in its file of window ``index``."""
+        clip = int(np.searchsorted(self._offsets, index, side="right")) - 1
+        return self._names[clip], int(index - self._offsets[clip])
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """One batch of the windows ``indices``, in that order; PADDING reads as a masked window."""
+        wanted = torch.as_tensor(list(indices), dtype=torch.int64)
+        places = [self.locate(max(index, 0)) for index in wanted.tolist()]
+        parts, order = [], []
+        for name in dict.fromkeys(name for name, _ in places):
+            positions = [i for i, (place_name, _) in enumerate(places) if place_name == name]
+            parts.append(self._read(self.clips[name], [places[i][1] for i in positions]))
+            order += positions
+        back = torch.argsort(torch.as_tensor(order))
+        inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*parts, strict=True)))
+        real = (wanted != PADDING)[:, None]
+        return Batch(inputs._replace(mask=inputs.mask & real), wanted)
+
+    def _read(self, clip: TrackFile | VelocityFiles, rows: Sequence[int]) -> ModelInput:
+        if isinstance(clip, VelocityFiles):
+            return from_velocities(clip.read(rows), self.config)
+        tracks, visibility = clip.read(self._open_files.get(clip), rows)
+        return from_tracks(torch.from_numpy(tracks), torch.from_numpy(visibility), clip.size, self.config)
+
+
+class _OpenFiles:
+    """Keeps the files of one process open, the least recently used ones closed again."""
+
+    def __init__(self) -> None:
+        self._process: int | None = None
+        self._files: OrderedDict[Path, h5py.File] = OrderedDict()
+
+    def get(self, clip: TrackFile) -> h5py.File:
+        if self._process != os.getpid():
+            # A forked worker must not use the HDF5 handles of its parent.
+            self._process, self._files = os.getpid(), OrderedDict()
+        if clip.path not in self._files:
+            self._files[clip.path] = clip.open()
+            if len(self._files) > MAX_OPEN_FILES:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(clip.path)
+        return self._files[clip.path]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_process": None, "_files": OrderedDict()}
+
+
+def load_clips(folder: Path, config: Config) -> Clips:
+    """Indexes the tracks below ``folder`` and checks that they fit the config.
+
+    Warns once about files that do not say which size was tracked.
+
+    Raises:
+        TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
+            reference size or W, or files that were made with different settings.
+    """
+    clips: Clips = find_tracks(folder)
+    for clip in clips.values():
+        _check_shape(clip, config)
+    _check_settings(clips, config)
+    if not any(clip.num_windows for clip in clips.values()):
+        raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
+    sizeless = [
+        clip.path.name for clip in clips.values() if isinstance(clip, TrackFile) and clip.size is None
+    ]
+    if sizeless:
+        logger.warning(
+            "%d of %d track files have no height and width (the first is %s): their pixels are taken "
+            "as pixels of data.reference_size; preprocess them again if they were tracked at another size",
+            len(sizeless),
+            len(clips),
+            sizeless[0],
+        )
+    return clips
+
+
+def _check_shape(clip: TrackFile | VelocityFiles, config: Config) -> None:
+    found = (clip.length, clip.num_points)
+    expected = (config.data.sequence_length, config.num_points)
+    if found != expected:
+        raise TrackFileError(
+            f"{clip.path}: windows of T = {found[0]} frames and N = {found[1]} points, expected "
+            f"T = {expected[0]} (data.sequence_length) and N = {expected[1]} (data.grid_size^2)"
+        )
+
+
+def _check_settings(clips: Clips, config: Config) -> None:
+    known = [clip for clip in clips.values() if clip.settings is not None]
+    for clip in known[1:]:
+        differ = changes(known[0].settings or {}, clip.settings or {})
+        if differ:
+            raise TrackFileError(
+                f"{clip.path} and {known[0].path} were made with different settings "
+                f"({'; '.join(differ)}); preprocess all clips with the same ones"
+            )
+    velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
+    if velocity_files:
+        flat, stored = flatten(to_dict(config)), velocity_files[0].settings or {}
+        differ = changes({k: stored.get(k) for k in VELOCITY_KEYS}, {k: flat[k] for k in VELOCITY_KEYS})
+        if differ:
+            raise TrackFileError(
+                f"{velocity_files[0].path}: velocities were stored with other settings "
+                f"({'; '.join(differ)}); set these keys as stored, or preprocess again"
+            )
+
+
+def split_clips(clips: Clips, val_split: float, seed: int) -> tuple[Clips, Clips]:
+    """Splits by clip, never by window, into (training, validation).
+
+    The validation share is rounded, but at least one clip and never all; the same names and seed
+    give the same split. A single clip cannot be split: it trains, and that is warned about.
+    """
+    names = sorted(name for name, clip in clips.items() if clip.num_windows)
+    count = 0 if val_split == 0 else min(max(1, round(val_split * len(names))), len(names) - 1)
+    if val_split > 0 and count == 0:
+        logger.warning("there is one clip with windows: it trains, and nothing is left for validation")
+    order = np.random.default_rng(seed).permutation(len(names))
+    held_out = {names[i] for i in order[:count]}
+    training = {name: clips[name] for name in names if name not in held_out}
+    return training, {name: clips[name] for name in names if name in held_out}
+
+
+class EpochSampler(Sampler[list[int]]):
+    """Lists of window indices for one process: the micro-batches of an epoch's steps, in order.
+
+    A step takes ``batch_size * accumulation * processes`` windows of the epoch's order, dealt to
+    micro-batches and then to processes, so that one process with twice the batch sees the same
+    windows in a step as two processes. Each window is seen once per epoch: the last step is
+    smaller, and a process that gets nothing in it gets one PADDING window.
+
+    Args:
+        num_windows: size of the data set.
+        batch_size: windows of one micro-batch of one process.
+        accumulation: micro-batches of a step.
+        rank: this process.
+        processes: number of processes.
+        seed: with the epoch, decides the order.
+        shuffle: False keeps the order of the data set.
+    """
+
+    def __init__(
+        self,
+        num_windows: int,
+        batch_size: int,
+        *,
+        accumulation: int = 1,
+        rank: int = 0,
+        processes: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+    ) -> None:
+        self.num_windows = num_windows
+        self.batch_size = batch_size
+        self.accumulation = accumulation
+        self.rank = rank
+        self.processes = processes
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.first_step = 0
+
+    @property
+    def windows_per_step(self) -> int:
+        """Windows of a full step, over all processes."""
+        return self.batch_size * self.accumulation * self.processes
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole epoch."""
+        return -(-self.num_windows // self.windows_per_step)
+
+    def set_position(self, epoch: int, first_step: int = 0) -> None:
+        """The next iteration yields ``epoch`` from its step ``first_step`` on."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.num_windows)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_windows)
+        for step in range(self.first_step, self.steps):
+            windows = order[step * self.windows_per_step : (step + 1) * self.windows_per_step]
+            shares = np.array_split(windows, self.accumulation * self.processes)
+            for micro in range(self.accumulation):
+                share = shares[micro * self.processes + self.rank]
+                yield share.tolist() or [PADDING]
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulation
+
+
+def make_loader(
+    data: WindowDataset, sampler: EpochSampler, num_workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """A loader of whole batches; workers live as long as the loader."""
+    return DataLoader(
+        data,
+        batch_sampler=sampler,
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        # Its own generator, so that making an iterator leaves the training's random state alone.
+        generator=torch.Generator().manual_seed(sampler.seed),
+    )
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,374 @@
+"""The two layouts of tracks on disk, each written and read here alone.
+
+HDF5, one file per clip (AMPLIFY's layout, S window starts, T frames, N points)::
+
+    root                    attributes: format_version, settings (JSON), config_hash, tracker,
+                            reader, fps, source_fps, source_height, source_width, source_name,
+                            source_bytes, num_frames, windows_dropped
+    root/<view>             attributes: height, width of the frames that were tracked
+    root/<view>/tracks      float32 (S, T, N, 2), (x, y) pixels of the tracked frames
+    root/<view>/vis         float32 (S, T, N), confidence 0..1
+    root/<view>/start_frame int64 (S,), index among the tracked frames
+    root/<view>/start_time  float64 (S,), seconds since the clip's first frame
+
+Velocity files, one per window (the keypoint reproduction's layout): ``<clip>_start000123.pt``, a
+float32 tensor (T - 1, N, 2), (x, y), W-normalised; ``<clip>.windows.json`` beside them is written
+last and holds the same facts as the attributes above.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amplify_motion_tokenizer.config import settings_hash
+from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
+from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.files import atomic_path, read_json, write_json
+
+FORMAT_VERSION = 1
+DEFAULT_VIEW = "default"
+TRACK_EXTENSIONS = (".hdf5", ".h5")
+_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecord:
+    """What a track file says of itself besides the tracks."""
+
+    settings: dict[str, Any]
+    """Dotted keys that decided the tracks (``config.track_settings``)."""
+    tracker: str
+    reader: str
+    fps: float
+    """Frames per second of the tracked frames."""
+    source_fps: float
+    source_height: int
+    source_width: int
+    source_name: str
+    source_bytes: int
+    config_hash: str = field(default="")
+    """Hash of the settings; set by the store."""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Derives the hash."""
+        object.__setattr__(self, "config_hash", settings_hash(self.settings))
+
+
+def clip_record(info: ClipInfo, settings: dict[str, Any], tracker: str) -> ClipRecord:
+    """The record of an open clip that ``tracker`` tracks with ``settings``."""
+    return ClipRecord(
+        settings=settings,
+        tracker=tracker,
+        reader=info.reader,
+        fps=info.fps,
+        source_fps=info.source_fps,
+        source_height=info.source_size[0],
+        source_width=info.source_size[1],
+        source_name=info.path.name,
+        source_bytes=info.path.stat().st_size,
+    )
+
+
+class ClipWriter(Protocol):
+    """Streams one clip's windows to disk; nothing is visible under the final name before the end."""
+
+    def append(self, window: WindowTracks) -> None:
+        """Adds one window."""
+
+    def finish(self, num_frames: int, windows_dropped: int) -> None:
+        """Makes the clip complete."""
+
+    def __enter__(self) -> ClipWriter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class TrackFileWriter:
+    """Writes one clip's HDF5 file; see the module's docstring for the layout.
+
+    Args:
+        path: the final file, replaced only when the ``with`` block ends without an error.
+        record: what the file says of itself.
+        size: (height, width) of the tracked frames, in pixels.
+    """
+
+    def __init__(self, path: Path, record: ClipRecord, size: tuple[int, int]) -> None:
+        self.path = path
+        self.record = record
+        self.size = size
+        self._stack = ExitStack()
+
+    def __enter__(self) -> TrackFileWriter:
+        self._file = h5py.File(self._stack.enter_context(atomic_path(self.path)), "w")
+        self._stack.enter_context(self._file)
+        root = self._file.create_group("root")
+        attributes = asdict(self.record)
+        root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
+        view = root.create_group(DEFAULT_VIEW)
+        view.attrs.update({"height": self.size[0], "width": self.size[1]})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def append(self, window: WindowTracks) -> None:
+        """Adds one window to the end of every data set."""
+        view = self._file["root"][DEFAULT_VIEW]
+        rows = {
+            "tracks": np.asarray(window.tracks_xy_px, np.float32),
+            "vis": np.asarray(window.visibility, np.float32),
+            "start_frame": np.asarray(window.start, np.int64),
+            "start_time": np.asarray(window.time_s, np.float64),
+        }
+        for name, row in rows.items():
+            if name not in view:
+                # One window a chunk: a window is what a loader reads.
+                chunk = (1, *row.shape) if row.ndim else (1024,)
+                view.create_dataset(
+                    name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk
+                )
+            data = view[name]
+            data.resize(data.shape[0] + 1, axis=0)
+            data[-1] = row
+
+    def finish(self, num_frames: int, windows_dropped: int) -> None:
+        """Records the counts that are known only at the end."""
+        root = self._file["root"]
+        root.attrs.update({"num_frames": num_frames, "windows_dropped": windows_dropped})
+        if "tracks" not in root[DEFAULT_VIEW]:
+            length, points = (
+                self.record.settings["data.sequence_length"],
+                self.record.settings["data.grid_size"] ** 2,
+            )
+            view = root[DEFAULT_VIEW]
+            view.create_dataset("tracks", (0, length, points, 2), np.float32)
+            view.create_dataset("vis", (0, length, points), np.float32)
+            view.create_dataset("start_frame", (0,), np.int64)
+            view.create_dataset("start_time", (0,), np.float64)
+
+
+class VelocityFilesWriter:
+    """Writes one clip as a ``.pt`` file per window, and its ``.windows.json`` last.
+
+    Args:
+        path: ``<folder>/<clip>.windows.json``.
+        record: what the index says of the clip.
+        velocities: turns a window's tracks into (T - 1, N, 2) W-normalised velocities.
+    """
+
+    def __init__(self, path: Path, record: ClipRecord, velocities: Callable[[WindowTracks], Tensor]) -> None:
+        self.path = path
+        self.record = record
+        self._velocities = velocities
+        self._starts: list[int] = []
+        self._times: list[float] = []
+
+    def __enter__(self) -> VelocityFilesWriter:
+        # Windows of an earlier, different run must not stay beside the new ones.
+        clip = self.path.name.removesuffix(".windows.json")
+        self.path.unlink(missing_ok=True)
+        for stale in _velocity_files(self.path.parent).get(clip, []):
+            stale.unlink()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close: without ``finish`` the clip has no index and is made again."""
+
+    def append(self, window: WindowTracks) -> None:
+        """Writes one window's file."""
+        clip = self.path.name.removesuffix(".windows.json")
+        with atomic_path(self.path.with_name(f"{clip}_start{window.start:06d}.pt")) as temporary:
+            torch.save(self._velocities(window), temporary)
+        self._starts.append(window.start)
+        self._times.append(window.time_s)
+
+    def finish(self, num_frames: int, windows_dropped: int) -> None:
+        """Writes the index."""
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
+        write_json(
+            self.path,
+            asdict(self.record) | counts | {"start_frame": self._starts, "start_time": self._times},
+        )
+
+
+def is_complete(path: Path, settings: dict[str, Any], source: Path) -> bool:
+    """Whether ``path`` (a track file or an index) was made with ``settings`` from ``source`` as it is."""
+    if not path.is_file():
+        return False
+    try:
+        record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path).attributes)
+    except (TrackFileError, UsageError):
+        return False
+    made_by = (record.get("format_version"), record.get("config_hash"), record.get("source_bytes"))
+    if made_by != (FORMAT_VERSION, settings_hash(settings), source.stat().st_size):
+        return False
+    if path.suffix != ".json":
+        return True
+    clip = path.name.removesuffix(".windows.json")
+    return all(path.with_name(f"{clip}_start{start:06d}.pt").is_file() for start in record["start_frame"])
+
+
+class TrackFile:
+    """One clip's HDF5 track file, ours or another writer's.
+
+    Attributes:
+        num_windows: S.
+        length: T.
+        num_points: N.
+        size: (height, width) of the tracked frames in pixels; None in files that do not say.
+        settings: what decided the tracks; None in files of other writers.
+
+    Raises:
+        TrackFileError: the file cannot be opened, is truncated, or has another layout.
+    """
+
+    def __init__(self, path: Path, view: str = DEFAULT_VIEW) -> None:
+        self.path = path
+        with _open_hdf5(path) as file:
+            group = _view_group(file, path, view)
+            self.view = group.name
+            shape = group["tracks"].shape
+            if len(shape) != 4 or shape[-1] != 2:
+                raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
+            self.num_windows, self.length, self.num_points = shape[:3]
+            if "vis" in group and group["vis"].shape != shape[:3]:
+                raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
+            sizes = group.attrs.get("height"), group.attrs.get("width")
+            self.size = None if None in sizes else (int(sizes[0]), int(sizes[1]))
+            self.attributes = dict(file["root"].attrs)
+        settings = self.attributes.get("settings")
+        self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+
+    def open(self) -> h5py.File:
+        """Opens the file for reading; a handle must not be shared between processes."""
+        return _open_hdf5(self.path)
+
+    def read(self, file: h5py.File, rows: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Windows ``rows``: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
+
+        A file without ``vis`` counts as visible everywhere.
+        """
+        group = file[self.view]
+        order = np.unique(np.asarray(rows, np.int64))
+        back = np.searchsorted(order, rows)
+        try:
+            tracks = group["tracks"][order].astype(np.float32)[back]
+            if "vis" not in group:
+                return tracks, np.ones(tracks.shape[:3], np.float32)
+            return tracks, group["vis"][order].astype(np.float32)[back]
+        except OSError as error:
+            raise TrackFileError(f"{self.path}: damaged ({error}); run preprocessing again") from None
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    try:
+        # Files appear under their name only when they are complete, so a lock would guard nothing.
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise TrackFileError(
+            f"{path}: cannot be opened as HDF5 ({error}); remove it and run preprocessing again"
+        ) from None
+
+
+def _view_group(file: h5py.File, path: Path, view: str) -> h5py.Group:
+    views = [name for name in file.get("root", {}) if "tracks" in file["root"][name]]
+    if not views:
+        raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
+    if view not in views and len(views) > 1:
+        raise TrackFileError(f"{path}: holds the views {', '.join(views)}; expected one, or one named {view}")
+    return file["root"][view if view in views else views[0]]
+
+
+class VelocityFiles:
+    """The ``.pt`` windows of one clip, in the order of their start frames."""
+
+    def __init__(self, clip: str, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.path = self.paths[0]
+        self.num_windows = len(self.paths)
+        first = _load_velocity(self.path)
+        self.length, self.num_points = first.shape[0] + 1, first.shape[1]
+        index = self.path.with_name(f"{clip}.windows.json")
+        self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
+
+    def read(self, rows: Sequence[int]) -> Tensor:
+        """Windows ``rows``: float32 (R, T - 1, N, 2), (x, y), W-normalised."""
+        windows = [_load_velocity(self.paths[row]) for row in rows]
+        for row, window in zip(rows, windows, strict=True):
+            if window.shape != (self.length - 1, self.num_points, 2):
+                raise TrackFileError(
+                    f"{self.paths[row]}: shape {tuple(window.shape)}, expected "
+                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}"
+                )
+        return torch.stack(windows)
+
+
+def _load_velocity(path: Path) -> Tensor:
+    try:
+        window = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
+    if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
+        found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
+        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
+    return window.float()
+
+
+def _velocity_files(folder: Path) -> dict[str, list[Path]]:
+    """The window files directly in ``folder``, by clip, each in the order of start frames."""
+    clips: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob("*.pt"):
+        match = _VELOCITY_NAME.fullmatch(path.name)
+        if match:
+            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
+    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
+
+
+def find_tracks(folder: Path) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
+    """All clips below ``folder`` in one of the two layouts, by their path below it.
+
+    Raises:
+        TrackFileError: the folder is missing, holds no tracks or both layouts, or a file is bad.
+    """
+    if not folder.is_dir():
+        raise TrackFileError(f"track folder {folder} does not exist; make it with preprocess_videos.py")
+    files = [
+        p for p in sorted(folder.rglob("*")) if p.suffix in TRACK_EXTENSIONS and not p.name.startswith(".")
+    ]
+    folders = {path.parent for path in folder.rglob("*_start*.pt")}
+    velocities = {
+        (parent.relative_to(folder) / clip).as_posix(): VelocityFiles(clip, paths)
+        for parent in sorted(folders)
+        for clip, paths in _velocity_files(parent).items()
+    }
+    if files and velocities:
+        raise TrackFileError(f"{folder}: holds both track files and .pt velocity files; separate them")
+    if not files and not velocities:
+        raise TrackFileError(
+            f"{folder}: holds no track files; looked for {' '.join(TRACK_EXTENSIONS)} and <clip>_start<n>.pt"
+        )
+    if velocities:
+        return velocities
+    return {path.relative_to(folder).with_suffix("").as_posix(): TrackFile(path) for path in files}

@@ -1,0 +1,151 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import amplify_motion_tokenizer.config as config_module
+from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.config import (
+    Config,
+    changes,
+    flatten,
+    settings_hash,
+    to_dict,
+    track_settings,
+    unflatten,
+)
+from amplify_motion_tokenizer.config_checks import validate
+from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+FLAGS: cli.Flags = {"--input": {"type": str}}
+
+
+def parse(*argv: str) -> Config:
+    return cli.parse(argv, "test", FLAGS)[0]
+
+
+def error_of(*argv: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(*argv)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_shipped_config_is_the_defaults_and_the_reproduction() -> None:
+    config = parse("--config", str(ROOT / "configs/tokenizer_config.yaml"))
+    assert config == validate(Config())
+    assert (config.model.hidden_dim, config.model.num_heads, config.model.num_layers) == (768, 8, 2)
+    assert (config.data.sequence_length, config.data.grid_size, config.num_points) == (16, 20, 400)
+    assert (config.model.decoder_window_size, config.num_classes, config.codebook_size) == (15, 225, 2048)
+
+
+def test_quickstart_holds_only_differences() -> None:
+    quick = flatten(load_yaml(ROOT / "configs/quickstart.yaml"))
+    defaults = flatten(to_dict(Config()))
+    assert [key for key, value in quick.items() if defaults[key] == value] == []
+
+
+def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("training: {epochs: 3, seed: 1}\n")
+    second.write_text("training: {epochs: 4}\n")
+    config = parse("--config", str(first), "--config", str(second), "--training.seed", "9")
+    assert (config.training.epochs, config.training.seed) == (4, 9)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["--training.epoch", "5"], ["training.epoch = 5", "training.epochs"]),
+        (["--training.epoch=5"], ["training.epoch = 5", "training.epochs"]),
+        (["--epochs", "5"], ["epochs = 5", "training.epochs"]),
+        (["--inptu", "x"], ["inptu = x", "closest valid key: input"]),
+        (["--training.epochs", "many"], ["training.epochs = many", "int"]),
+        (["--training.epochs", "2.5"], ["training.epochs = 2.5", "int"]),
+        (["--video.reader", "pyav"], ["video.reader = pyav", "decord", "opencv"]),
+        (["--data.num_points", "300"], ["data.num_points = 300", "400", "data.grid_size"]),
+        (["--model.num_classes", "224"], ["model.num_classes = 224", "225"]),
+        (["--model.codebook_size", "1024"], ["model.codebook_size = 1024", "2048"]),
+        (["--model.num_heads", "7"], ["model.num_heads = 7", "768"]),
+        (["--tracking.window_stride", "0"], ["tracking.window_stride = 0", "at least 1"]),
+        (["--model.decoder_window_size", "14"], ["model.decoder_window_size = 14", "odd"]),
+        (["--model.dropout", "1.0"], ["model.dropout = 1.0", "below 1"]),
+        (["--video.target_fps", "-5"], ["video.target_fps = -5", "above 0"]),
+        (["--video.target_fps", ".inf"], ["video.target_fps", "finite"]),
+        (["--data.reference_size", "{longer: 3}"], ["data.reference_size", "shorter"]),
+        (["--data.sequence_length", "1"], ["data.sequence_length = 1", "at least 2"]),
+        (["--model.fsq_levels", "[]"], ["model.fsq_levels = []", "at least 2"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "cannot be read"]),
+    ],
+)
+def test_errors_name_key_value_and_what_is_allowed(argv: list[str], parts: list[str]) -> None:
+    message = error_of(*argv)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("video: {fps: 3}", ["video.fps = 3", "video.target_fps"]),
+        ("vidoe: {target_fps: 3}", ["vidoe", "closest valid key: video"]),
+        ("video: 3", ["video = 3", "section"]),
+        ("model: {num_heads: many}", ["model.num_heads = many", "int"]),
+        ("- a list", ["list", "sections"]),
+        ("video: {target_fps: [", ["not YAML"]),
+    ],
+)
+def test_bad_config_files_are_one_line(tmp_path: Path, text: str, parts: list[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    message = error_of("--config", str(path))
+    for part in parts:
+        assert part in message
+
+
+def test_resolved_config_round_trips_through_yaml() -> None:
+    config = parse("--data.reference_size", "[240, 320]", "--training.learning_rate", "1e-5")
+    text = yaml.safe_dump(to_dict(config))
+    assert config_from_dict(yaml.safe_load(text), "test") == config
+    assert unflatten(flatten(to_dict(config))) == to_dict(config)
+
+
+def test_derived_numbers_follow_overrides_of_a_saved_config() -> None:
+    saved = parse("--data.grid_size", "10")
+    config, _ = cli.parse(["--data.grid_size", "5"], "test", FLAGS, defaults=saved)
+    assert config.data.num_points == 25
+
+
+def test_track_settings_leave_out_what_changes_no_track() -> None:
+    base = track_settings(Config())
+    same = parse("--video.threads", "7", "--tracking.cotracker.checkout", "x", "--training.epochs", "2")
+    assert settings_hash(track_settings(same)) == settings_hash(base)
+    other = parse("--video.target_fps", "10")
+    assert changes(base, track_settings(other)) == ["video.target_fps 20.0 -> 10.0"]
+    assert settings_hash(track_settings(other)) != settings_hash(base)
+
+
+@pytest.mark.parametrize("script", ["preprocess_videos.py", "train.py", "inference_short_clip.py"])
+def test_help_lists_every_key_with_its_meaning(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
+    )
+    for key in flatten(to_dict(Config())):
+        assert f"--{key}" in done.stdout
+    assert "Frames per second after resampling by time" in " ".join(done.stdout.split())
+
+
+def test_every_key_is_documented() -> None:
+    tree = ast.parse(Path(config_module.__file__).read_text())
+    sections = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert len(sections) == 12
+    for section in sections:
+        for field, after in zip(section.body, section.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign):
+                assert isinstance(after, ast.Expr), f"{section.name}: {ast.unparse(field)}"
