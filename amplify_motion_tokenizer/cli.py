@@ -49,11 +49,11 @@ def parse(
         parser.set_defaults(flatten(to_dict(defaults)) | dict.fromkeys(DERIVED_KEYS))
     try:
         namespace = parser.parse_args(list(argv))
-        sections = {field.name: namespace[field.name] for field in dataclasses.fields(Config)}
-        instantiated = parser.instantiate(jsonargparse.Namespace(**sections))
+        instantiated = parser.instantiate(namespace)
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
         raise ConfigError(one_line(str(error), flags)) from None
-    return validate(Config(**{name: instantiated[name] for name in sections})), namespace
+    sections = {field.name: instantiated[field.name] for field in dataclasses.fields(Config)}
+    return validate(Config(**sections)), namespace
 
 
 def _written_out(argument: str, short_for: Mapping[str, str]) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from amplify_motion_tokenizer.cli import EXIT_OK, EXIT_SOME_FAILED
 from amplify_motion_tokenizer.errors import (
+    EXIT_OK,
+    EXIT_SOME_FAILED,
     TokenizerError,
     TrackerError,
     TrackFileError,

@@ -115,7 +115,7 @@ def _model_rules(config: Config) -> list[Rule]:
     model = config.model
     width, classes, codes = model.decoder_window_size, config.num_classes, config.codebook_size
     heads_ok = model.num_heads >= 1 and model.hidden_dim % model.num_heads == 0
-    levels_ok = len(model.fsq_levels) >= 1 and all(level >= 2 for level in model.fsq_levels)
+    levels_ok = len(model.fsq_levels) >= 1 and all(level >= 3 for level in model.fsq_levels)
     return [
         _at_least(1, "model.num_layers", model.num_layers),
         _at_least(1, "model.hidden_dim", model.hidden_dim),
@@ -127,7 +127,7 @@ def _model_rules(config: Config) -> list[Rule]:
         ),
         ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 or more and below 1"),
         _at_least(1, "model.encoder_sequence_len", model.encoder_sequence_len),
-        ("model.fsq_levels", model.fsq_levels, levels_ok, "one or more whole numbers of at least 2"),
+        ("model.fsq_levels", model.fsq_levels, levels_ok, "one or more whole numbers of at least 3"),
         (
             "model.decoder_window_size",
             width,

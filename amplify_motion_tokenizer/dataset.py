@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
     inputs: ModelInput
     """As the model takes them; a padding window's mask is False everywhere."""
-    index: Tensor
+    indices: Tensor
     """(B,) int64, index in the data set; PADDING for windows that count for nothing."""
 
 
@@ -271,5 +271,6 @@ def make_loader(
     )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
+    """``__getitems__`` has made the batch already; it is typed as a list of samples in torch."""
     return batch

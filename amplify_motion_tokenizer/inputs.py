@@ -59,6 +59,12 @@ def _assemble(velocities: Tensor, visibility: Tensor, finite: Tensor, config: Co
     static = config.data.static_filter
     mask = finite
     if static.enable:
-        mask = mask & static_mask(velocities, static.metric, static.threshold, static.min_keep)
+        mask = mask & static_mask(
+            # A point that is lost somewhere must not be one of the min_keep.
+            torch.where(finite[:, None, :, None], velocities, 0.0),
+            static.metric,
+            static.threshold,
+            static.min_keep,
+        )
     labels = labels_from_wnorm(velocities, config.model.decoder_window_size)
     return ModelInput(velocities, labels, mask, visibility, finite)

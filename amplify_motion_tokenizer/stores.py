@@ -133,7 +133,7 @@ class TrackFileWriter:
     def append(self, window: WindowTracks) -> None:
         """Adds one window to the end of every data set."""
         view = self._file["root"][DEFAULT_VIEW]
-        rows = {
+        rows: dict[str, NDArray[Any]] = {
             "tracks": np.asarray(window.tracks_xy_px, np.float32),
             "vis": np.asarray(window.visibility, np.float32),
             "start_frame": np.asarray(window.start, np.int64),

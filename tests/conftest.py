@@ -1,11 +1,12 @@
 """Small data that tests share: a tiny config, and track files with known motion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config_files import config_from_dict
@@ -13,7 +14,8 @@ from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.stores import ClipRecord, TrackFileWriter
 
-torch.set_num_threads(2)
+# The models here are too small to share between threads.
+torch.set_num_threads(1)
 
 TINY = {
     "video": {"target_fps": 10, "resize_shorter": 48},
@@ -43,6 +45,13 @@ TINY = {
         "save_every_epochs": 1,
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps its precision for the whole process; each test chooses its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -168,14 +168,14 @@ def test_batches_keep_the_order_asked_for_across_clips(
     batch = data.__getitems__(order)
     for row, index in enumerate(order):
         assert torch.equal(batch.inputs.velocities[row], data[index].inputs.velocities[0])
-    assert batch.index.tolist() == order
+    assert batch.indices.tolist() == order
     assert data.locate(7) == ("c", 1)
 
 
 def test_padding_counts_for_nothing(tmp_path: Path, tiny: Config, write_tracks: Write) -> None:
     write_tracks(tmp_path / "a.hdf5", 2)
     batch = WindowDataset(load_clips(tmp_path, tiny), tiny).__getitems__([PADDING])
-    assert batch.index.tolist() == [PADDING]
+    assert batch.indices.tolist() == [PADDING]
     assert not batch.inputs.mask.any()
 
 
@@ -365,7 +365,7 @@ def test_loader_workers_give_the_same_batches_and_leave_the_random_state_alone(
     assert torch.equal(before, torch.get_rng_state())
     assert len(runs[0]) == 8
     for a, b in zip(*runs, strict=True):
-        assert torch.equal(a.index, b.index)
+        assert torch.equal(a.indices, b.indices)
         assert torch.equal(a.inputs.velocities, b.inputs.velocities)
 
 
@@ -377,4 +377,4 @@ def test_open_files_are_bounded(tmp_path: Path, tiny: Config, write_tracks: Writ
     for index in range(len(data)):
         data.__getitems__([index])
     assert len(data._open_files._files) == MAX_OPEN_FILES
-    assert data.__getitems__([0]).index.tolist() == [0]
+    assert data.__getitems__([0]).indices.tolist() == [0]

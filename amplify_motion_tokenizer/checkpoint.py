@@ -1,0 +1,187 @@
+"""Checkpoint files: written by the trainer, read for resuming and by ``load_tokenizer``.
+
+Ours is a torch file that holds one dict of tensors and plain values::
+
+    format, format_version   what it is
+    model                    state dict
+    config                   the resolved config, as plain dicts
+    track_settings           dotted keys that decided the training tracks; None when unknown
+    metrics                  of the epoch that it ends
+    versions                 of this package and the libraries that matter
+    training                 optimiser, scheduler, scaler, position and random states
+
+The keypoint reproduction's files are bare state dicts with a ``config.yaml`` beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.config import Config, to_dict
+from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.interop import read_reproduction
+from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+
+FORMAT = "amplify_motion_tokenizer"
+FORMAT_VERSION = 1
+
+_VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint file in memory, on the CPU."""
+
+    path: Path
+    model: dict[str, Tensor]
+    """State dict."""
+    config: Config
+    track_settings: dict[str, Any] | None
+    """Dotted keys that decided the training tracks; None when the file does not say."""
+    metrics: dict[str, float]
+    training: dict[str, Any] | None
+    """Training state; None in files that only hold weights."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of the libraries that results depend on, where installed."""
+    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    known = {name: installed[name] for name in _VERSIONED if name in installed}
+    return {"amplify-motion-tokenizer": importlib.metadata.version("amplify-motion-tokenizer"), **known}
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    model: Mapping[str, Tensor],
+    config: Config,
+    track_settings: dict[str, Any] | None,
+    metrics: Mapping[str, float],
+    training: dict[str, Any],
+) -> None:
+    """Writes a checkpoint atomically; see the module's docstring for what it holds."""
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": dict(model),
+        "config": to_dict(config),
+        "track_settings": track_settings,
+        "metrics": dict(metrics),
+        "versions": versions(),
+        "training": training,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads one of our checkpoints, or a reproduction's state dict with its ``config.yaml``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, needs code to unpickle, or is neither; names
+            the file and what it looked like.
+        ConfigError: the config that belongs to it is impossible.
+    """
+    path = Path(path)
+    content = _read(path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return _native(path, content)
+    if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
+        state, config = read_reproduction(path, content)
+        return Checkpoint(
+            path=path, model=state, config=config, track_settings=None, metrics={}, training=None
+        )
+    raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
+
+
+def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
+    """A trained tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads.
+
+    Raises:
+        CheckpointError: as ``load_checkpoint``; or the weights do not fit the config.
+    """
+    checkpoint = load_checkpoint(path)
+    model = build_model(checkpoint.config)
+    load_weights(model, checkpoint.model, str(path))
+    return model.to(device).eval()
+
+
+def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads ``state`` strictly into ``model``.
+
+    Raises:
+        CheckpointError: names the first keys that are missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    problems = [
+        f"{key} has shape {tuple(state[key].shape)}, the config expects {tuple(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if state[key].shape != own[key].shape
+    ]
+    problems += [f"{key} is missing" for key in own.keys() - state.keys()]
+    problems += [f"{key} is unknown" for key in state.keys() - own.keys()]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise CheckpointError(
+            f"{source}: weights do not fit the config: {'; '.join(sorted(problems)[:3])}{more}; "
+            "use the config that the checkpoint was trained with"
+        )
+    model.load_state_dict(state)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist or is not a file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), "not a torch file")
+        raise CheckpointError(
+            f"{path}: is refused, because it needs more than tensors and plain values ({reason.strip()})"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: is damaged or not a torch file ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
+    version = content.get("format_version")
+    missing = {"model", "config", "track_settings", "metrics"} - content.keys()
+    if version != FORMAT_VERSION or missing:
+        problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version}"
+        raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
+    return Checkpoint(
+        path=path,
+        model=content["model"],
+        config=config_from_dict(content["config"], f"in {path}"),
+        track_settings=content["track_settings"],
+        metrics=content["metrics"],
+        training=content.get("training"),
+    )
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, dict):
+        return f"a dict with the keys {', '.join(map(str, list(content)[:8])) or '(none)'}"
+    return f"a {type(content).__name__}"

@@ -1,0 +1,28 @@
+"""Names of devices to devices."""
+
+from __future__ import annotations
+
+import torch
+
+from amplify_motion_tokenizer.errors import ConfigError
+
+
+def resolve_device(name: str, key: str) -> torch.device:
+    """The device called ``name``; "auto" is CUDA, else MPS, else the CPU, whichever is there first.
+
+    Raises:
+        ConfigError: there is no such device here; names the config ``key``.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    allowed = f"auto, {', '.join(kind for kind, there in available.items() if there)}"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"{key} = {name} is not a device; allowed here: {allowed}") from None
+    if not available.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise ConfigError(f"{key} = {name} is not available; allowed here: {allowed}")
+    return device

@@ -1,0 +1,172 @@
+"""Every conversion between coordinates: pixels, normalised positions, velocities and classes.
+
+Suffixes: ``_xy_px`` is (x, y) in pixels of a stated frame, ``_rc_px`` is (row, col) in pixels,
+``_rc_norm`` is (row, col) in AMPLIFY's [-1, 1] of the frame, and ``_xy_wnorm`` is an (x, y) velocity
+divided by half of ``width - 1`` pixels, where ``width`` is W, the odd side of the label square. Sizes
+are (height, width) of a frame in pixels. Letters: T frames, N points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+ReferenceSize = Sequence[int] | Mapping[str, int]
+"""(height, width) in pixels, or {"shorter": pixels} for one scale on both axes."""
+
+
+def query_grid(order: str, grid_size: int, size: Sequence[int]) -> NDArray[np.float32]:
+    """The points that tracking starts from: centres of a grid_size x grid_size partition of a frame.
+
+    Centres are n = -1 + 1/g ... 1 - 1/g in normalised coordinates and (n + 1) * side / 2 in pixels, as
+    in AMPLIFY, but with each axis' own side, so that frames need not be square.
+
+    Args:
+        order: row_major, k = row * g + col, or uniform, AMPLIFY's k = col * g + row.
+        grid_size: g, points on a side.
+        size: (height, width) of the frame in pixels.
+
+    Returns:
+        (g * g, 2) float32, (x, y) pixels.
+
+    Raises:
+        ValueError: when the order is unknown or the grid empty.
+    """
+    if grid_size < 1:
+        raise ValueError(f"grid_size is {grid_size}; expected at least 1")
+    fast, slow = np.arange(grid_size**2) % grid_size, np.arange(grid_size**2) // grid_size
+    if order == "row_major":
+        col, row = fast, slow
+    elif order == "uniform":
+        col, row = slow, fast
+    else:
+        raise ValueError(f"order is {order!r}; expected 'row_major' or 'uniform'")
+    height, width = size
+    normalised = np.stack([col, row], axis=-1) * (2 / grid_size) + (1 / grid_size - 1)
+    return np.asarray((normalised + 1) * np.array([width, height]) / 2, dtype=np.float32)
+
+
+def reference_scale(size: Sequence[int], reference_size: ReferenceSize) -> tuple[float, float]:
+    """(scale_x, scale_y) that turn pixels of a frame of ``size`` into pixels of the reference size.
+
+    Args:
+        size: (height, width) that was tracked, in pixels.
+        reference_size: as in ``ReferenceSize``.
+
+    Raises:
+        ValueError: when a side is not positive or the reference is neither form.
+    """
+    height, width = size
+    if isinstance(reference_size, Mapping):
+        if list(reference_size) != ["shorter"]:
+            raise ValueError(f"reference_size is {dict(reference_size)}; expected {{'shorter': pixels}}")
+        sides = [height, width, reference_size["shorter"]]
+        scale_x = scale_y = reference_size["shorter"] / max(min(height, width), 1)
+    else:
+        reference_height, reference_width = reference_size
+        sides = [height, width, reference_height, reference_width]
+        scale_x, scale_y = reference_width / max(width, 1), reference_height / max(height, 1)
+    if min(sides) < 1:
+        raise ValueError(f"size {tuple(size)} or reference_size {reference_size} has a side below 1 pixel")
+    return scale_x, scale_y
+
+
+def remap(xy_px: Tensor, size: Sequence[int], reference_size: ReferenceSize) -> Tensor:
+    """Rescales (..., 2) positions or velocities, (x, y) pixels of ``size``, to the reference size.
+
+    This is the remap of AMPLIFY's training on tracks of several sizes: a plain scale about the origin.
+
+    Raises:
+        ValueError: as ``reference_scale``.
+    """
+    return xy_px * xy_px.new_tensor(reference_scale(size, reference_size))
+
+
+def wnorm_from_px(velocity_xy_px: Tensor, width: int) -> Tensor:
+    """(..., 2) velocities in pixels of the reference size as W-normalised ones in [-1, 1], clamped."""
+    return (velocity_xy_px / _half(width)).clamp(-1, 1)
+
+
+def px_from_wnorm(velocity_xy_wnorm: Tensor, width: int) -> Tensor:
+    """(..., 2) W-normalised velocities in pixels of the reference size."""
+    return velocity_xy_wnorm * _half(width)
+
+
+def tracks_to_velocities(
+    tracks_xy_px: Tensor, size: Sequence[int] | None, reference_size: ReferenceSize, width: int
+) -> Tensor:
+    """The model's input from point tracks: remap, difference along time, W-normalise.
+
+    Args:
+        tracks_xy_px: (..., T, N, 2), (x, y) pixels of the tracked frames.
+        size: (height, width) of those frames; None when they already are of the reference size.
+        reference_size: as in ``ReferenceSize``; unused when ``size`` is None.
+        width: W.
+
+    Returns:
+        (..., T - 1, N, 2) float32 xy_wnorm in [-1, 1]. A step that starts or ends at a position that is
+        not finite is 0; ``finite_points`` says which points have one.
+
+    Raises:
+        ValueError: when the shape is not (..., T, N, 2) with T of at least 2, or as ``reference_scale``.
+    """
+    if tracks_xy_px.ndim < 3 or tracks_xy_px.shape[-1] != 2 or tracks_xy_px.shape[-3] < 2:
+        raise ValueError(f"tracks are {tuple(tracks_xy_px.shape)}; expected (..., T, N, 2) with T >= 2")
+    positions = tracks_xy_px.float()
+    if size is not None:
+        positions = remap(positions, size, reference_size)
+    velocity_xy_px = positions.diff(dim=-3)
+    usable = velocity_xy_px.isfinite().all(dim=-1, keepdim=True)
+    return torch.where(usable, wnorm_from_px(velocity_xy_px, width), 0.0)
+
+
+def finite_points(tracks_xy_px: Tensor) -> Tensor:
+    """(..., N) bool from (..., T, N, 2): True where a point's position is finite in every frame."""
+    return tracks_xy_px.isfinite().all(dim=-1).all(dim=-2)
+
+
+def labels_from_wnorm(velocity_xy_wnorm: Tensor, width: int) -> Tensor:
+    """Classes of velocities, as in the keypoint reproduction.
+
+    Args:
+        velocity_xy_wnorm: (..., 2), (x, y), W-normalised.
+        width: W.
+
+    Returns:
+        (...) int64 in [0, W * W): y * W + x, where per axis c = round(v (W-1)/2 + (W-1)/2), half to
+        even, clamped to [0, W - 1].
+    """
+    # In float32: half precision cannot hold a cell and its fraction, so ties would appear and vanish.
+    cells = (velocity_xy_wnorm.float() * _half(width) + _half(width)).round().clamp(0, width - 1).long()
+    return cells[..., 1] * width + cells[..., 0]
+
+
+def center_label(width: int) -> int:
+    """The class of no motion."""
+    return (width * width) // 2
+
+
+def px_from_labels(labels: Tensor, width: int) -> Tensor:
+    """Class centres: (...) int64 labels as (..., 2) float32 velocities, (x, y) reference pixels."""
+    cells = torch.stack([labels % width, labels.div(width, rounding_mode="floor")], dim=-1)
+    return cells.float() - _half(width)
+
+
+def rc_norm_from_px(positions_rc_px: Tensor, size: Sequence[int]) -> Tensor:
+    """AMPLIFY's normalised positions: (..., 2) (row, col) pixels of ``size`` to [-1, 1], clamped."""
+    half = positions_rc_px.new_tensor(tuple(size)) / 2
+    return ((positions_rc_px - half) / half).clamp(-1, 1)
+
+
+def px_from_rc_norm(positions_rc_norm: Tensor, size: Sequence[int]) -> Tensor:
+    """(..., 2) (row, col) in AMPLIFY's [-1, 1] as pixels of ``size``; undoes ``rc_norm_from_px``."""
+    half = positions_rc_norm.new_tensor(tuple(size)) / 2
+    return positions_rc_norm * half + half
+
+
+def _half(width: int) -> float:
+    return (width - 1) / 2

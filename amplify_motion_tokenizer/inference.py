@@ -1,0 +1,242 @@
+"""Clips to motion codes with a trained tokenizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.checkpoint import Checkpoint, file_hash, load_weights, versions
+from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, find_clips, run_clips
+from amplify_motion_tokenizer.config import (
+    VELOCITY_KEYS,
+    Config,
+    changes,
+    flatten,
+    settings_hash,
+    to_dict,
+    track_settings,
+)
+from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.devices import resolve_device
+from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.files import (
+    KeyedLines,
+    atomic_path,
+    make_output_folder,
+    read_json,
+    write_json,
+    write_yaml,
+)
+from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.preprocessing import OUTPUT_CONFIG, TrackedClip
+from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
+from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS
+
+CODES = "codes.jsonl"
+
+Extra = Literal["latents", "labels"]
+EXTRAS: tuple[Extra, ...] = ("latents", "labels")
+"""What can be saved besides the codes, as ``<clip>.pt``."""
+
+_MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
+"""Keys that may differ from the checkpoint's, when they are given on purpose."""
+
+
+def check_overrides(trained: Config, given: Config) -> list[str]:
+    """What ``given`` changes of the trained config, as ``key old -> new``.
+
+    Raises:
+        ConfigError: a change of something that the weights fix, such as grid or model width.
+    """
+    differ = changes(flatten(to_dict(trained)), flatten(to_dict(given)))
+    fixed = [change for change in differ if not change.startswith(_MAY_DIFFER)]
+    if fixed:
+        raise ConfigError(
+            f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: "
+            "video.*, tracking.*, inference.*, data.reference_size"
+        )
+    return [change for change in differ if not change.startswith("inference.")]
+
+
+def tokenize_folder(
+    source: Path,
+    output: Path,
+    checkpoint: Checkpoint,
+    config: Config,
+    save: Sequence[Extra] = (),
+    overwrite: bool = False,
+) -> Summary:
+    """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
+
+    ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
+    frames), ``start_seconds`` and ``meta``; ``codes.jsonl`` has the same objects, one a line.
+    With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
+    (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, t, N).
+    Clips that are complete for this checkpoint and config are skipped, unless ``overwrite``.
+
+    Args:
+        source: a video or a folder of videos.
+        output: where to write.
+        checkpoint: from ``load_checkpoint``.
+        config: the checkpoint's, or one that ``check_overrides`` allows.
+        save: extra arrays.
+        overwrite: redo clips that are complete.
+
+    Raises:
+        TokenizerError: nothing to do, output not writable, or tracker or weights cannot be used.
+    """
+    clips = find_clips(source, VIDEO_EXTENSIONS)
+    make_output_folder(output)
+    device = resolve_device(config.inference.device, "inference.device")
+    model = build_model(checkpoint.config)
+    load_weights(model, checkpoint.model, str(checkpoint.path))
+    tracker = make_tracker(config)
+    meta = _run_meta(checkpoint, config, tracker)
+    write_yaml(output / OUTPUT_CONFIG, to_dict(config))
+    process = partial(_tokenize_clip, output, model.to(device).eval(), tracker, config, meta, tuple(save))
+
+    def complete(clip: Clip) -> bool:
+        return not overwrite and _is_complete(output, clip, meta, save)
+
+    manifest = KeyedLines(output / MANIFEST)
+    summary = run_clips(clips, manifest, complete, process)
+    _collect(output, [name for name, record in manifest.records.items() if record["status"] != "failed"])
+    return summary
+
+
+def encode_windows(
+    windows: Iterable[WindowTracks],
+    size: tuple[int, int],
+    model: MotionTokenizer,
+    config: Config,
+    save: Sequence[Extra] = (),
+) -> Iterator[dict[str, Tensor]]:
+    """Batches of tracked windows to codes; stops after quantising unless labels are asked for.
+
+    Args:
+        windows: tracks in pixels of frames of ``size`` (height, width).
+        size: tracked size.
+        model: in evaluation mode, on its device.
+        config: decides reference size and batch size.
+        save: extra arrays to compute.
+
+    Yields:
+        CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds (b,) float64,
+        code_sequences (b, d) int64, and those of ``save``.
+    """
+    device = next(model.parameters()).device
+    stream = iter(windows)
+    while batch := list(islice(stream, config.inference.batch_size)):
+        tracks = torch.from_numpy(np.stack([window.tracks_xy_px for window in batch]))
+        visibility = torch.from_numpy(np.stack([window.visibility for window in batch]))
+        velocities = from_tracks(tracks, visibility, size, config).velocities.to(device)
+        with torch.inference_mode():
+            codes, indices = model.quantize(model.encode(velocities))
+            result = {
+                "window_starts": torch.tensor([window.start for window in batch]),
+                "start_seconds": torch.tensor([window.time_s for window in batch], dtype=torch.float64),
+                "code_sequences": indices.cpu(),
+            }
+            if "latents" in save:
+                result["latent_tokens"] = codes.float().cpu()
+            if "labels" in save:
+                result["labels_per_point"] = model.decode(codes).argmax(dim=-1).to(torch.int16).cpu()
+        yield result
+
+
+def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
+    """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
+    flat = flatten(to_dict(config))
+    settings = track_settings(config) | {key: flat[key] for key in VELOCITY_KEYS}
+    checkpoint_hash = file_hash(checkpoint.path)
+    return {
+        "checkpoint": checkpoint.path.name,
+        "checkpoint_sha256": checkpoint_hash,
+        "config_hash": settings_hash(settings | {"checkpoint": checkpoint_hash}),
+        "model": config.model.name,
+        "fsq_levels": list(config.model.fsq_levels),
+        "codebook_size": config.codebook_size,
+        "tracker": tracker.name,
+        "sequence_length": config.data.sequence_length,
+        "window_stride": config.tracking.window_stride,
+        "grid_size": config.data.grid_size,
+        "query_order": config.tracking.query_order,
+        "reference_size": flat["data.reference_size"],
+        "decoder_window_size": config.model.decoder_window_size,
+        "versions": versions(),
+    }
+
+
+def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
+    path = output / f"{clip.name}.json"
+    if not path.is_file():
+        return False
+    found = read_json(path).get("meta", {})
+    source = {"source_bytes": clip.path.stat().st_size, "config_hash": meta["config_hash"]}
+    return all(found.get(key) == value for key, value in source.items()) and set(save) <= set(found["saved"])
+
+
+def _tokenize_clip(
+    output: Path,
+    model: MotionTokenizer,
+    tracker: PointTracker,
+    config: Config,
+    meta: dict[str, Any],
+    save: tuple[Extra, ...],
+    clip: Clip,
+) -> dict[str, Any]:
+    began = time.perf_counter()
+    with TrackedClip(clip.path, config, tracker) as tracked:
+        info = tracked.info
+        batches = list(encode_windows(tracked, info.size, model, config, save))
+    arrays = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
+    if save and arrays:
+        with atomic_path(output / f"{clip.name}.pt") as temporary:
+            torch.save(arrays, temporary)
+    columns = ("code_sequences", "window_starts", "start_seconds")
+    codes, starts, seconds = (arrays[name].tolist() if arrays else [] for name in columns)
+    write_json(
+        output / f"{clip.name}.json",
+        {
+            "clip": clip.name,
+            "codes": codes,
+            "start_frames": starts,
+            "start_seconds": seconds,
+            "meta": {
+                **meta,
+                "saved": list(save),
+                "source": clip.path.name,
+                "source_bytes": clip.path.stat().st_size,
+                "source_fps": info.source_fps,
+                "fps": info.fps,
+                "tracked_size": list(info.size),
+                "num_frames": tracked.num_frames,
+                "windows_dropped": tracked.windows_dropped,
+            },
+        },
+    )
+    return {
+        "output": f"{clip.name}.json",
+        "windows": len(codes),
+        "windows_dropped": tracked.windows_dropped,
+        "frames": tracked.num_frames,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+def _collect(output: Path, names: Iterable[str]) -> None:
+    """Writes ``codes.jsonl`` from the clips' own files, of which each is one line of JSON."""
+    with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        for name in sorted(names):
+            path = output / f"{name}.json"
+            if path.is_file():
+                lines.write(path.read_text(encoding="utf-8").strip() + "\n")

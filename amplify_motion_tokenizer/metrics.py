@@ -1,0 +1,82 @@
+"""Accuracy and code usage. Everything is a count first, so that processes and steps can be summed.
+
+Letters: B windows, t steps, N points, C classes, K codes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.geometry import center_label
+from amplify_motion_tokenizer.losses import check_logits, expand_mask
+
+
+def accuracy_counts(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Elements whose most likely class is the label, and elements that count.
+
+    Args:
+        logits: (B, t, N, C), or (B, 1, N, C) when all steps share one distribution.
+        labels: (B, t, N) int64.
+        mask: bool, (B, N) or anything that broadcasts to (B, t, N).
+
+    Returns:
+        (correct, count), int64 scalars.
+
+    Raises:
+        ValueError: when the shapes do not fit together.
+    """
+    check_logits(logits, labels)
+    counted = expand_mask(mask, labels)
+    return ((logits.argmax(dim=-1) == labels) & counted).sum(), counted.sum()
+
+
+def no_motion_counts(labels: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """``accuracy_counts`` of always answering the centre class of a square of side ``width``."""
+    counted = expand_mask(mask, labels)
+    return ((labels == center_label(width)) & counted).sum(), counted.sum()
+
+
+def code_histogram(indices: Tensor, codebook_size: int) -> Tensor:
+    """How often each code occurs: (K,) int64 from int64 ids of any shape.
+
+    Raises:
+        ValueError: when an id is outside [0, codebook_size).
+    """
+    flat = indices.flatten()
+    if flat.numel() and (flat.min() < 0 or flat.max() >= codebook_size):
+        found = f"{int(flat.min())} to {int(flat.max())}"
+        raise ValueError(f"code ids are {found}; expected 0 to {codebook_size - 1}")
+    return torch.bincount(flat, minlength=codebook_size)
+
+
+class CodeUsage(NamedTuple):
+    """How evenly codes are used. All are 0 when there are no codes at all."""
+
+    unique: int
+    """Codes that occur at least once."""
+    entropy: float
+    """H of the codes' frequencies, in bits."""
+    normalized_entropy: float
+    """H / log2 K, with K the true codebook size; 1 when all codes are used alike."""
+    perplexity: float
+    """2^H, the number of codes that would give H if used alike."""
+    normalized_perplexity: float
+    """Perplexity / K."""
+
+
+def code_usage(histogram: Tensor) -> CodeUsage:
+    """Usage of a codebook from a (K,) histogram of all its codes, unused ones included."""
+    counts = histogram.cpu().double()
+    total, size = counts.sum(), len(counts)
+    if total == 0:
+        return CodeUsage(0, 0.0, 0.0, 0.0, 0.0)
+    shares = counts[counts > 0] / total
+    # A single code gives -(1 * 0): keep minus zero out of logs.
+    entropy = max(0.0, -float((shares * shares.log2()).sum()))
+    perplexity = 2.0**entropy
+    normalized = entropy / math.log2(size) if size > 1 else 0.0
+    return CodeUsage(len(shares), entropy, normalized, perplexity, perplexity / size)

@@ -1,0 +1,29 @@
+"""The tokenizer networks by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
+from amplify_motion_tokenizer.models.keypoint import KeypointTokenizer
+
+__all__ = ["MODELS", "MotionTokenizer", "TokenizerOutput", "build_model"]
+
+MODELS: dict[str, type[MotionTokenizer]] = {"keypoint": KeypointTokenizer}
+"""Value of ``model.name`` to the class that it builds."""
+
+
+def build_model(config: Config) -> MotionTokenizer:
+    """A new model with random weights, as ``config.model`` says.
+
+    Raises:
+        ConfigError: when ``model.name`` is unknown, naming the closest name and all that exist.
+    """
+    name = config.model.name
+    if name not in MODELS:
+        allowed = ", ".join(sorted(MODELS))
+        closest = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"model.name = {name!r} is unknown; did you mean {closest!r}? Allowed: {allowed}")
+    return MODELS[name](config)

@@ -1,0 +1,130 @@
+"""What every motion tokenizer offers.
+
+Letters: B windows, t velocity steps, N points, d codes of a window, D their width, C velocity classes.
+A model of several views has one more axis, V, after B in velocities and logits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
+
+
+class TokenizerOutput(NamedTuple):
+    """What one forward pass gives."""
+
+    distinct_logits: Tensor
+    """(B, t, N, C), or (B, 1, N, C) when all steps share one distribution; give this to the loss."""
+    indices: Tensor
+    """(B, d) int64, code ids."""
+    latents: Tensor
+    """(B, d, D), tokens before quantising."""
+    codes: Tensor
+    """(B, d, D) float32, tokens after quantising."""
+    num_steps: int
+    """t."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, t, N, C): ``distinct_logits`` repeated over the steps, without copying."""
+        return expand_steps(self.distinct_logits, self.num_steps)
+
+
+def expand_steps(distinct_logits: Tensor, num_steps: int) -> Tensor:
+    """A view (..., t, N, C) of (..., t or 1, N, C)."""
+    *lead, _, points, classes = distinct_logits.shape
+    return distinct_logits.expand(*lead, num_steps, points, classes)
+
+
+class MotionTokenizer(nn.Module, ABC):
+    """Velocities to discrete codes and back to a distribution over velocity classes.
+
+    Subclasses build their layers and implement ``input_shape``, ``encode`` and ``decode_distinct``.
+
+    Args:
+        config: the whole config; ``model`` and ``data`` decide the layers.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.quantizer = build_fsq(config.model.fsq_levels, config.model.hidden_dim)
+
+    @property
+    def codebook_size(self) -> int:
+        """True number of codes: the product of the FSQ levels."""
+        return self.config.codebook_size
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one window's velocities, (t, N, 2)."""
+
+    @abstractmethod
+    def encode(self, velocities: Tensor) -> Tensor:
+        """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+
+    @abstractmethod
+    def decode_distinct(self, codes: Tensor) -> Tensor:
+        """Logits (B, t, N, C) of codes (B, d, D); (B, 1, N, C) if they are the same at every step.
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+
+    def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """(codes (B, d, D) float32, indices (B, d) int64) of tokens (B, d, D)."""
+        return quantize_float32(self.quantizer, latents)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Logits (B, t, N, C) of codes (B, d, D); a view where steps share one distribution."""
+        return expand_steps(self.decode_distinct(codes), self.config.num_steps)
+
+    @torch.no_grad()
+    def tokenize(self, velocities: Tensor) -> Tensor:
+        """Code ids (B, d) int64 of velocities, without decoding and without gradients.
+
+        Dropout acts as the module's mode says: call ``eval()`` first.
+        """
+        return self.quantize(self.encode(velocities))[1]
+
+    def decode_indices(self, indices: Tensor) -> Tensor:
+        """Logits (B, t, N, C) of code ids (B, d).
+
+        Raises:
+            ValueError: when an id is not in the codebook, or naming the expected and the found shape.
+        """
+        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.codebook_size:
+            found = f"{int(indices.min())} to {int(indices.max())}"
+            raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
+        return self.decode(codes_of_indices(self.quantizer, indices))
+
+    def forward(self, velocities: Tensor) -> TokenizerOutput:
+        """All of it, for training."""
+        latents = self.encode(velocities)
+        codes, indices = self.quantize(latents)
+        return TokenizerOutput(self.decode_distinct(codes), indices, latents, codes, self.config.num_steps)
+
+
+def check_shape(name: str, found: Tensor, axes: str, expected: tuple[int, ...]) -> None:
+    """Raises ValueError unless ``found`` is (B, *expected).
+
+    Args:
+        name: what it is, for the message.
+        found: the tensor.
+        axes: the axes' letters, such as "(B, t, N, 2)".
+        expected: sizes after B.
+    """
+    if found.ndim != len(expected) + 1 or tuple(found.shape[1:]) != expected:
+        sizes = ", ".join(str(size) for size in expected)
+        raise ValueError(f"{name}: expected {axes} = (B, {sizes}), found {tuple(found.shape)}")

@@ -1,0 +1,52 @@
+"""Finite scalar quantisation (Mentzer et al. 2023), always in float32.
+
+The model holds vector_quantize_pytorch's ``FSQ`` itself, so that the weights keep the names that
+published files use, and calls it through these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from vector_quantize_pytorch import FSQ
+
+from amplify_motion_tokenizer.errors import ConfigError
+
+
+def build_fsq(levels: Sequence[int], dim: int) -> nn.Module:
+    """An FSQ between tokens of width ``dim`` and ``len(levels)`` digits, with the library's defaults.
+
+    Its only weights are ``project_in`` and ``project_out``; it has none when dim equals len(levels).
+
+    Raises:
+        ConfigError: when a level is below 3, which the default rounding cannot represent.
+    """
+    if min(levels) < 3:
+        raise ConfigError(f"model.fsq_levels = {list(levels)} is impossible; allowed: levels of at least 3")
+    fsq: nn.Module = FSQ(levels=list(levels), dim=dim)
+    return fsq
+
+
+def quantize_float32(fsq: nn.Module, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of latents, whatever autocast is active: half precision would round to other codes.
+
+    Args:
+        fsq: from ``build_fsq``.
+        latents: (B, d, D), any float type.
+
+    Returns:
+        (codes (B, d, D) float32, with straight-through gradients; indices (B, d) int64, the
+        little-endian mixed-radix number of the digits).
+    """
+    with torch.autocast(latents.device.type, enabled=False):
+        codes, indices = fsq(latents.float())
+    return codes, indices.long()
+
+
+def codes_of_indices(fsq: nn.Module, indices: Tensor) -> Tensor:
+    """The codes (B, d, D) float32 that ``quantize_float32`` gives for indices (B, d)."""
+    with torch.autocast(indices.device.type, enabled=False):
+        codes: Tensor = fsq.indices_to_codes(indices)  # type: ignore[operator]
+    return codes

@@ -1,0 +1,131 @@
+"""Sums over windows, from which loss, accuracy and code usage follow for any set of steps."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.inputs import ModelInput
+from amplify_motion_tokenizer.metrics import accuracy_counts, code_histogram, code_usage, no_motion_counts
+
+MAX_BINS = 256
+"""Bins of the usage histogram in TensorBoard; neighbouring codes share one in larger codebooks."""
+
+
+class Totals(NamedTuple):
+    """Sums on the device; add them over steps, reduce them over processes, then ask for metrics."""
+
+    loss: Tensor
+    """Sum of the loss over counted elements (one point at one step)."""
+    counted: Tensor
+    """Elements that count: the mask is True."""
+    correct: Tensor
+    """Counted elements whose most likely class is right."""
+    no_motion: Tensor
+    """Counted elements whose class is the centre: what always answering "no motion" gets right."""
+    elements: Tensor
+    """All elements of real windows."""
+    non_finite: Tensor
+    """Points whose track holds NaN or infinity."""
+    codes: Tensor
+    """(K,) how often each code was used; K is the true codebook size."""
+
+    @staticmethod
+    def zero(codebook_size: int, device: torch.device) -> Totals:
+        """Nothing summed yet."""
+        # Whole numbers up to 2**53 are exact in float64, which MPS does not have.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        sums = torch.zeros(len(Totals._fields) - 1, dtype=dtype, device=device)
+        return Totals(*sums.unbind(), codes=torch.zeros(codebook_size, dtype=torch.int64, device=device))
+
+    @staticmethod
+    def of(
+        loss_sum: Tensor,
+        distinct_logits: Tensor,
+        indices: Tensor,
+        inputs: ModelInput,
+        real: Tensor,
+        config: Config,
+    ) -> Totals:
+        """The sums of one batch.
+
+        Args:
+            loss_sum: sum of the loss over the elements that count.
+            distinct_logits: (B, t or 1, N, C).
+            indices: ids (R, d) of the real windows.
+            inputs: what the model was given.
+            real: (B,) bool, False for windows that only pad the batch.
+            config: decides the number of codes and classes.
+        """
+        mask = inputs.mask[:, None, :].expand_as(inputs.labels)
+        correct, counted = accuracy_counts(distinct_logits, inputs.labels, mask)
+        no_motion, _ = no_motion_counts(inputs.labels, mask, config.model.decoder_window_size)
+        dtype = Totals.zero(0, loss_sum.device).loss.dtype
+        return Totals(
+            loss=loss_sum.to(dtype),
+            counted=counted.to(dtype),
+            correct=correct.to(dtype),
+            no_motion=no_motion.to(dtype),
+            elements=(real.sum() * inputs.labels[0].numel()).to(dtype),
+            non_finite=(~inputs.finite & real[:, None]).sum().to(dtype),
+            codes=code_histogram(indices, config.codebook_size),
+        )
+
+    def plus(self, other: Totals) -> Totals:
+        """The sums of both."""
+        return Totals(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def reduced(self, accelerator: Accelerator) -> Totals:
+        """The sums over all processes; every process must call it."""
+        return Totals(*(accelerator.reduce(value, "sum") for value in self))
+
+    def metrics(self) -> dict[str, float]:
+        """Loss, accuracies, shares and code usage against the true codebook size."""
+        counted = max(1.0, float(self.counted))
+        usage = code_usage(self.codes)
+        return {
+            "loss": float(self.loss) / counted,
+            "accuracy": float(self.correct) / counted,
+            "accuracy_no_motion": float(self.no_motion) / counted,
+            "mask_share": float(self.counted) / max(1.0, float(self.elements)),
+            "non_finite_points": float(self.non_finite),
+            "unique_codes": float(usage.unique),
+            "entropy": usage.entropy,
+            "normalized_entropy": usage.normalized_entropy,
+            "perplexity": usage.perplexity,
+            "normalized_perplexity": usage.normalized_perplexity,
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums as tensors on the CPU."""
+        return {name: value.cpu() for name, value in self._asdict().items()}
+
+    @staticmethod
+    def from_state(state: dict[str, Tensor], device: torch.device) -> Totals:
+        """The inverse of ``state_dict``."""
+        return Totals(**{name: value.to(device) for name, value in state.items()})
+
+    def add_histogram(self, writer: Any, name: str, step: int) -> None:
+        """Writes the code usage as a histogram over code ids to a TensorBoard ``SummaryWriter``."""
+        counts = self.codes.double().cpu()
+        width = -(-counts.numel() // MAX_BINS)
+        bins = torch.nn.functional.pad(counts, (0, -counts.numel() % width)).view(-1, width).sum(dim=1)
+        ids = torch.arange(counts.numel(), dtype=torch.float64)
+        if not counts.any():
+            return
+        used = ids[counts > 0]
+        writer.add_histogram_raw(
+            name,
+            min=float(used[0]),
+            max=float(used[-1]),
+            num=int(counts.sum()),
+            sum=float((counts * ids).sum()),
+            sum_squares=float((counts * ids**2).sum()),
+            bucket_limits=[(i + 1) * width - 0.5 for i in range(len(bins))],
+            bucket_counts=bins.tolist(),
+            global_step=step,
+        )

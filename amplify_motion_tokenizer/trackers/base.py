@@ -1,0 +1,51 @@
+"""What every point tracker offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
+
+
+class PointTracker(Protocol):
+    """Follows query points through windows of frames.
+
+    One object serves many clips: nothing is carried over from one call of ``track`` to the next.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in ``tracking.tracker``, recorded in track files."""
+
+    def track(
+        self, windows: Iterable[FrameWindow], queries_xy_px: NDArray[np.float32]
+    ) -> Iterator[WindowTracks]:
+        """Tracks of each window, in the order of the windows.
+
+        Windows are streamed. A tracker may read ahead by a few windows before it yields the first, but
+        the memory it needs does not grow with the length of the clip.
+
+        Args:
+            windows: windows of one clip, all of one frame size, with starts that never decrease.
+            queries_xy_px: (N, 2) query points in the first frame of every window, (x, y) in pixels of
+                the frames given; the centre of the top-left pixel is (0, 0).
+
+        Yields:
+            For every window its tracks (T, N, 2), with the queries as first row, and visibility (T, N)
+            in [0, 1], with 1 in the first row for queries inside the frame. Optical flow gives finite
+            tracks everywhere; a neural tracker that fails may give NaN, which is masked later.
+
+        Raises:
+            TrackerError: the frames cannot be tracked.
+        """
+
+
+def inside(xy_px: NDArray[np.floating[Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which points (..., 2) lie on a frame of ``size`` (height, width), border pixels in full."""
+    height, width = size
+    x, y = xy_px[..., 0], xy_px[..., 1]
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)

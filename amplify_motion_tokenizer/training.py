@@ -1,0 +1,137 @@
+"""Wires a training run: tracks and config to data sets, accelerator and trainer."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
+
+from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint
+from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
+from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.dataset import Clips, WindowDataset, load_clips, split_clips
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
+from amplify_motion_tokenizer.files import make_output_folder, write_yaml
+from amplify_motion_tokenizer.trainer import LAST, Trainer
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_CONFIG = "config.yaml"
+
+_FREE_ON_RESUME = (
+    "video.",
+    "tracking.",
+    "inference.",
+    "data.tracks_dir",
+    "training.output_dir",
+    "training.epochs",
+    "training.max_steps",
+    "training.num_workers",
+    "training.log_every_steps",
+    "training.save_every_",
+)
+"""Keys that may change when a run goes on: they do not change what a step computes."""
+
+
+def make_accelerator(config: Config, output: Path) -> Accelerator:
+    """The one place where the accelerator is made; its settings are the config's alone.
+
+    Raises:
+        ConfigError: fp16 without CUDA.
+    """
+    if config.training.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("training.mixed_precision = fp16 needs a CUDA device; allowed here: no, bf16")
+    return Accelerator(
+        mixed_precision=config.training.mixed_precision,
+        # The trainer accumulates itself; a value from the launcher's environment must not divide again.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output)),
+    )
+
+
+def train(config: Config, resume: str | None = None) -> None:
+    """Trains on ``data.tracks_dir`` into ``training.output_dir``.
+
+    Args:
+        config: the whole config. What the track files say of their making wins over its sections
+            video and tracking.
+        resume: a checkpoint, or "auto" for ``last.pth`` in the output folder (a new run where there
+            is none).
+
+    Raises:
+        TokenizerError: tracks, config, output or checkpoint cannot be used.
+    """
+    output = Path(config.training.output_dir)
+    clips = load_clips(Path(config.data.tracks_dir), config)
+    config, settings = _with_track_settings(config, clips)
+    accelerator = make_accelerator(config, output)
+    with accelerator.main_process_first():
+        checkpoint = _find_checkpoint(output, resume)
+    if checkpoint is not None:
+        _check_resumable(checkpoint, config)
+    make_output_folder(output)
+    train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
+    train_data, val_data = (WindowDataset(part, config) for part in (train_clips, val_clips))
+    trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
+    if accelerator.is_main_process:
+        write_yaml(output / OUTPUT_CONFIG, to_dict(config))
+        logger.info(
+            "training on %d windows of %d clips, validating on %d windows of %d clips, from step %d",
+            len(train_data),
+            len(train_clips),
+            len(val_data),
+            len(val_clips),
+            trainer.state.step,
+        )
+    # What a killed run logged after its last checkpoint is dropped, so that steps do not overlap.
+    accelerator.init_trackers(
+        "tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.state.step + 1}}
+    )
+    trainer.train()
+    accelerator.end_training()
+
+
+def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
+    """The config with what the tracks were really made with; None where the files do not say."""
+    settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
+    if settings is None:
+        logger.warning(
+            "the tracks do not say how they were made: inference will need the video and tracking settings"
+        )
+        return config, None
+    differ = changes({key: track_settings(config).get(key) for key in settings}, settings)
+    if differ:
+        logger.info("the tracks were made with their own settings, which are used: %s", "; ".join(differ))
+    merged = flatten(to_dict(config)) | settings
+    return config_from_dict(unflatten(merged), "from the track files"), settings
+
+
+def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
+    last = output / LAST
+    if resume == "auto":
+        return load_checkpoint(last) if last.exists() else None
+    if resume is not None:
+        return load_checkpoint(resume)
+    if last.exists():
+        raise UsageError(
+            f"{output} holds a run already; give --resume auto to go on with it, or another --output"
+        )
+    return None
+
+
+def _check_resumable(checkpoint: Checkpoint, config: Config) -> None:
+    differ = [
+        change
+        for change in changes(flatten(to_dict(checkpoint.config)), flatten(to_dict(config)))
+        if not change.startswith(_FREE_ON_RESUME)
+    ]
+    if differ:
+        raise CheckpointError(
+            f"{checkpoint.path}: was trained with another config ({'; '.join(differ)}); "
+            "resume with the same values, or start a new run in another --output"
+        )

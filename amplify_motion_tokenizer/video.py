@@ -1,0 +1,340 @@
+"""Video files to RGB frames at a wanted rate and size, one frame at a time.
+
+Two decoders, decord and OpenCV, give the same frames. OpenCV opens every clip first: it rejects what is
+no video, and its first frame is the yardstick that decord's is held against. decord is used where the
+two agree; where decord would give other frames, or gives up, OpenCV reads on and the log says so.
+
+Pixels are taken as they are stored: the pixel aspect ratio and mirroring are not applied, rotation is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.config import VideoConfig
+from amplify_motion_tokenizer.containers import (
+    RGB,
+    TIME_TOLERANCE_S,
+    Clip,
+    TimedFrames,
+    captured_frames,
+    inspect_clip,
+    open_capture,
+)
+from amplify_motion_tokenizer.datatypes import ClipInfo, Frame
+from amplify_motion_tokenizer.errors import VideoError
+
+VIDEO_EXTENSIONS = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
+    ".3gp", ".ogv",
+)  # fmt: skip
+"""Lower-case endings of the files that are taken for videos in a folder."""
+
+_RATE_TOLERANCE = 1e-4
+"""Relative: rates this close are the same. 29.97 and 30 fps differ by ten times as much."""
+_MAX_LEVEL_DIFFERENCE = 8
+"""Largest difference (0..255) between the decoders' first frames for which decord is used."""
+
+T = TypeVar("T")
+
+
+_LOG = logging.getLogger(__name__)
+
+
+class _Decoder(NamedTuple):
+    reader: str  # the backend that is really used
+    frames: TimedFrames  # (timestamp in seconds, (H, W, 3) RGB) at the source size
+
+
+class Video:
+    """An open clip; iterate it once, in order. Also a context manager.
+
+    Frames are decoded as they are asked for; a handful are held, whatever the clip's length.
+
+    Attributes:
+        info: rates and sizes of the clip.
+    """
+
+    def __init__(self, info: ClipInfo, frames: Generator[Frame, None, None]) -> None:
+        self.info = info
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames that were not read yet.
+
+        Each has rgb (H, W, 3) uint8, C-contiguous, and time_s in seconds since the first frame: the
+        tick k / target_fps when resampled, else the frame's own timestamp.
+        """
+        return self._frames
+
+    def close(self) -> None:
+        """Frees the decoder; iterating then ends. May be called twice."""
+        self._frames.close()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_video(path: Path, config: VideoConfig) -> Video:
+    """Opens ``path``; its frames are decoded while the result is iterated.
+
+    Args:
+        path: video file.
+        config: decoder, threads, rate and size.
+
+    Returns:
+        The clip. ``info.reader`` is the backend that is really used.
+
+    Raises:
+        VideoError: no readable video, cut short, without a decodable frame, or ``config.reader`` is
+            not installed.
+    """
+    open_decoder = READERS[_reader_name(config.reader)]
+    clip = inspect_clip(path, config.threads)
+    fps = _output_fps(clip, config.target_fps)
+    decoder = open_decoder(clip, config.threads)
+    height, width = clip.first.shape[:2]
+    info = ClipInfo(
+        path=path,
+        reader=decoder.reader,
+        source_fps=clip.fps,
+        fps=fps,
+        source_size=(height, width),
+        size=resized_size((height, width), config.resize_shorter),
+    )
+    frames: Iterable[tuple[float, RGB]] = _from_zero(_warn_if_short(decoder.frames, clip), 1 / clip.fps)
+    if fps != clip.fps:
+        frames = pick_by_time(frames, fps, 1 / clip.fps)
+    return Video(info, (Frame(_resize(rgb, info.size), time_s) for time_s, rgb in frames))
+
+
+def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) -> Iterator[tuple[float, T]]:
+    """The item on screen at each tick k / ``fps``, k = 0, 1 ..., of a stream of timed items.
+
+    An item is on screen from its time to the next one's, the last for one average interval; a tick at
+    the very end is left out. Times may be up to TIME_TOLERANCE_S late. Items on screen at several ticks
+    are repeated, and those on screen at none are dropped.
+
+    Args:
+        items: (time in seconds, item), the first time 0, rising.
+        fps: ticks per second.
+        lone_s: seconds that a single item is on screen.
+
+    Yields:
+        (tick time in seconds, item).
+    """
+    ticks = itertools.count()
+    tick = next(ticks) / fps
+    count, last_s, held = 0, 0.0, None
+    for time_s, item in items:
+        while held is not None and tick < time_s - TIME_TOLERANCE_S:
+            yield tick, held[0]
+            tick = next(ticks) / fps
+        held = (item,)
+        count, last_s = count + 1, time_s
+    if held is None:
+        return
+    end_s = last_s + (last_s / (count - 1) if count > 1 else lone_s)
+    while tick < end_s - TIME_TOLERANCE_S or tick == 0:
+        yield tick, held[0]
+        tick = next(ticks) / fps
+
+
+def resized_size(size: tuple[int, int], shorter: int | None) -> tuple[int, int]:
+    """(height, width) whose shorter side is ``shorter`` with the aspect of ``size``; None keeps it."""
+    if shorter is None:
+        return size
+    height, width = (max(1, int(side * shorter / min(size) + 0.5)) for side in size)
+    return height, width
+
+
+def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
+    """``rgb`` at ``size`` (height, width), averaged when it shrinks."""
+    height, width = rgb.shape[:2]
+    if (height, width) == size:
+        return rgb
+    method = cv2.INTER_AREA if size[0] * size[1] < height * width else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(rgb, size[::-1], interpolation=method), np.uint8)
+
+
+def _output_fps(clip: Clip, target_fps: float | None) -> float:
+    """Rate of the yielded frames; the clip's own means that every frame is kept once."""
+    if target_fps is None or abs(target_fps - clip.fps) <= _RATE_TOLERANCE * clip.fps:
+        return clip.fps
+    if target_fps > clip.fps:
+        warnings.warn(
+            f"{clip.path}: has {clip.fps:g} fps, below video.target_fps={target_fps:g}; every frame is kept",
+            stacklevel=3,
+        )
+        return clip.fps
+    return target_fps
+
+
+def _from_zero(frames: Iterable[tuple[float, RGB]], interval_s: float) -> TimedFrames:
+    """Counts time from the first frame, and continues evenly where timestamps are missing.
+
+    AVI and MPEG files may leave some or all timestamps out; such a frame's time does not rise.
+    """
+    first_s: float | None = None
+    last_s = -interval_s
+    for time_s, rgb in frames:
+        first_s = time_s if first_s is None else first_s
+        last_s = time_s - first_s if time_s - first_s > last_s else last_s + interval_s
+        yield last_s, rgb
+
+
+def _warn_if_short(frames: TimedFrames, clip: Clip) -> TimedFrames:
+    """Passes ``frames`` on and warns at the end when they are fewer than the container states."""
+    count, first_s, last_s = 0, 0.0, 0.0
+    for time_s, rgb in frames:
+        first_s = time_s if count == 0 else first_s
+        count, last_s = count + 1, max(last_s, time_s)
+        yield time_s, rgb
+    if clip.container == "mp4":
+        missing, slack = clip.claimed_frames - count, 0.0
+    else:  # AVI counts frames that it left out, Matroska tells its duration, which covers the sound too
+        seen = max((last_s - first_s) * clip.claimed_fps + 1, count)
+        missing = clip.claimed_frames - seen
+        slack = 1.5 if clip.container == "riff" else 0.25 * clip.claimed_fps
+    if missing > slack and clip.container != "other":
+        warnings.warn(
+            f"{clip.path}: states {clip.claimed_frames:g} frames, but only {count} can be read",
+            stacklevel=2,
+        )
+
+
+def _read_opencv(clip: Clip, threads: int) -> TimedFrames:
+    """All frames of ``clip`` by OpenCV."""
+    capture = open_capture(clip.path, cv2.CAP_PROP_N_THREADS, threads)
+    try:
+        yield from captured_frames(capture)
+    finally:
+        capture.release()
+
+
+def _open_opencv(clip: Clip, threads: int) -> _Decoder:
+    return _Decoder("opencv", _read_opencv(clip, threads))
+
+
+def _open_decord(clip: Clip, threads: int) -> _Decoder:
+    """decord, or OpenCV where decord's frames would not be the same."""
+    try:
+        return _Decoder("decord", _checked_decord(clip, threads))
+    except _DecordUnfitError as error:
+        _LOG.warning("%s: read by OpenCV, because %s", clip.path, error)
+        return _open_opencv(clip, threads)
+
+
+class _DecordUnfitError(Exception):
+    """decord would not give the clip's frames; the message says why."""
+
+
+def _checked_decord(clip: Clip, threads: int) -> TimedFrames:
+    """Opens ``clip`` with decord.
+
+    Raises:
+        _DecordUnfitError: decord is known, or was just seen, to read this clip wrongly.
+    """
+    import decord
+
+    if clip.container == "other":
+        raise _DecordUnfitError("decord starts some MPEG streams at a later key frame")
+    if any(side % 2 for side in clip.first.shape[:2]):
+        raise _DecordUnfitError("decord interpolates the colours of odd frame sizes in another way")
+    decord.logging.set_level(decord.logging.QUIET)  # of decord's own copy of FFmpeg
+    try:
+        # fault_tol=0: an error instead of a repeated frame where one cannot be decoded.
+        reader = decord.VideoReader(str(clip.path.absolute()), num_threads=threads, fault_tol=0)
+        times_s = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]
+        rgb = _next_decord(reader, clip)
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError) as error:
+        raise _DecordUnfitError(f"decord fails ({_gist(error)})") from error
+    if times_s[0] < -TIME_TOLERANCE_S or not (np.diff(times_s) > 0).all() or times_s[-1] > 1e9:
+        raise _DecordUnfitError("its timestamps are missing or an edit list hides frames")
+    difference = cv2.absdiff(rgb, clip.first).max() if rgb.shape == clip.first.shape else 255
+    if difference > _MAX_LEVEL_DIFFERENCE:
+        raise _DecordUnfitError(f"decord's first frame differs by up to {difference} levels")
+    return _read_decord(reader, times_s, rgb, clip, threads)
+
+
+def _read_decord(
+    reader: Any, times_s: NDArray[np.float32], first: RGB, clip: Clip, threads: int
+) -> TimedFrames:
+    """The frames of an open decord ``reader``; OpenCV reads on where it gives up.
+
+    ``times_s`` are of packets, sorted, in float32 (0.5 ms after 2 hours).
+    """
+    from decord import DECORDError, DECORDLimitReachedError
+
+    yield float(times_s[0]), first
+    for index in range(1, len(times_s)):
+        try:
+            rgb = _next_decord(reader, clip)
+        except (DECORDError, DECORDLimitReachedError) as error:
+            _LOG.info("%s: decord stops at frame %d (%s)", clip.path, index, _gist(error))
+            yield from _resume(clip, threads, index, float(times_s[index - 1]))
+            return
+        yield float(times_s[index]), rgb
+
+
+def _next_decord(reader: Any, clip: Clip) -> RGB:
+    """Decord's next frame, without the padding that it takes for a fourth channel in some widths."""
+    height, width = clip.first.shape[:2]
+    raw = reader.next().asnumpy()
+    if raw.shape[:2] != (height, width):
+        return np.asarray(raw)
+    return np.ascontiguousarray(raw.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3))
+
+
+def _resume(clip: Clip, threads: int, done: int, last_s: float) -> TimedFrames:
+    """What follows the first ``done`` frames, the last of which was given the time ``last_s``.
+
+    Raises:
+        VideoError: OpenCV has that frame at another time, so a packet before it gave no frame.
+    """
+    frames = _read_opencv(clip, threads)
+    for time_s, _ in itertools.islice(frames, done - 1, done):
+        if abs(time_s - last_s) > TIME_TOLERANCE_S + 1e-6 * last_s:
+            raise VideoError(
+                f"{clip.path}: is damaged, and decord cannot time its frames; use --video.reader opencv"
+            )
+    yield from frames
+
+
+def _gist(error: BaseException) -> str:
+    """The gist of a decord error: its first line without time stamps and places in the C++ code."""
+    return re.sub(r"^.*\.cc:\d+: ", "", str(error).strip().splitlines()[0])
+
+
+def _reader_name(wanted: str) -> str:
+    """The backend to use for ``config.reader``."""
+    try:
+        import decord  # noqa: F401
+    except ImportError as error:
+        if wanted == "decord":
+            raise VideoError(
+                "video.reader=decord, but decord is not installed; pip install decord, "
+                "or use --video.reader opencv"
+            ) from error
+        return "opencv"
+    return "decord" if wanted == "auto" else wanted
+
+
+READERS: dict[str, Callable[[Clip, int], _Decoder]] = {"decord": _open_decord, "opencv": _open_opencv}
+"""Backends by the name that ``video.reader`` gives them."""

@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Writes the motion codes of a video, or of every video of a folder, with a trained tokenizer."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amplify_motion_tokenizer import cli
+
+FLAGS: cli.Flags = {
+    "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},
+    "--input": {"type": str, "required": True, "help": "video file, or folder of videos (subfolders too)"},
+    "--output": {"type": str, "required": True, "help": "folder for the codes"},
+    "--save": {
+        "nargs": "+",
+        "choices": ["latents", "labels"],
+        "default": [],
+        "help": "also write <clip>.pt with latent tokens and/or decoded velocity labels",
+    },
+    "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line ``argv``; returns the exit status."""
+    path = cli.peek(argv, "--checkpoint")
+    if path is None:
+        cli.parse(argv, __doc__, FLAGS)  # prints the help, or says that --checkpoint is missing
+    from amplify_motion_tokenizer.checkpoint import load_checkpoint
+    from amplify_motion_tokenizer.inference import check_overrides, tokenize_folder
+
+    checkpoint = load_checkpoint(path or "")
+    config, flags = cli.parse(argv, __doc__, FLAGS, defaults=checkpoint.config)
+    for change in check_overrides(checkpoint.config, config):
+        logging.warning("differs from the checkpoint's training: %s", change)
+    summary = tokenize_folder(
+        Path(flags.input), Path(flags.output), checkpoint, config, flags.save, flags.overwrite
+    )
+    sys.stdout.write(f"codes in {flags.output}: {summary}\n")
+    return summary.exit_status
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,220 @@
+"""Coordinates: golden values, hand-computed corners of a non-square frame, and round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from amplify_motion_tokenizer.geometry import (
+    center_label,
+    finite_points,
+    labels_from_wnorm,
+    px_from_labels,
+    px_from_rc_norm,
+    px_from_wnorm,
+    query_grid,
+    rc_norm_from_px,
+    reference_scale,
+    remap,
+    tracks_to_velocities,
+    wnorm_from_px,
+)
+
+sides = st.integers(16, 2000)
+sizes = st.tuples(sides, sides)
+references = st.one_of(sizes, sides.map(lambda side: {"shorter": side}))
+widths = st.integers(1, 20).map(lambda half: 2 * half + 1)
+seeds = st.integers(0, 2**31)
+quick = settings(max_examples=50, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Tensor]:
+    return load_file(Path(__file__).parent / "golden" / "amplify_geometry.safetensors")
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_uniform_grid_is_amplifys(golden: dict[str, Tensor]) -> None:
+    grid_xy_px = torch.from_numpy(query_grid("uniform", 3, (128, 128)))
+    torch.testing.assert_close(grid_xy_px, golden["out.grid_3x3_cotracker_txy_img128"][0, :, 1:])
+    standard_rc = rc_norm_from_px(grid_xy_px.flip(-1), (128, 128))
+    torch.testing.assert_close(standard_rc, golden["out.grid_3x3_standard_rc"][0], atol=1e-6, rtol=0)
+
+
+def test_grid_orders_by_hand_in_a_non_square_frame() -> None:
+    # g = 2 in 100 x 40 (width x height): columns at 25 and 75, rows at 10 and 30.
+    row_major = query_grid("row_major", 2, (40, 100))
+    uniform = query_grid("uniform", 2, (40, 100))
+    assert row_major.tolist() == [[25, 10], [75, 10], [25, 30], [75, 30]]
+    assert uniform.tolist() == [[25, 10], [25, 30], [75, 10], [75, 30]]
+    assert row_major.dtype == uniform.dtype == np.float32
+
+
+@quick
+@given(sizes, st.integers(1, 12))
+def test_grid_orders_are_transposes_inside_the_frame(size: tuple[int, int], grid_size: int) -> None:
+    row_major = query_grid("row_major", grid_size, size)
+    uniform = query_grid("uniform", grid_size, size)
+    square = (grid_size, grid_size, 2)
+    np.testing.assert_array_equal(row_major.reshape(square), uniform.reshape(square).swapaxes(0, 1))
+    assert (row_major > 0).all()
+    assert (row_major < np.array([size[1], size[0]])).all()
+    np.testing.assert_allclose(row_major.mean(axis=0), [size[1] / 2, size[0] / 2], rtol=1e-5)
+
+
+def test_grid_refuses_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="'row_major' or 'uniform'"):
+        query_grid("columns", 2, (4, 4))
+    with pytest.raises(ValueError, match="at least 1"):
+        query_grid("uniform", 0, (4, 4))
+
+
+def test_reference_scale_by_hand() -> None:
+    # Tracked 240 high and 320 wide.
+    assert reference_scale((240, 320), (480, 480)) == (1.5, 2.0)
+    assert reference_scale((240, 320), {"shorter": 480}) == (2.0, 2.0)
+    assert reference_scale((320, 240), {"shorter": 480}) == (2.0, 2.0)
+
+
+def test_remap_corners_of_a_non_square_frame() -> None:
+    corners = torch.tensor([[0.0, 0.0], [320.0, 0.0], [0.0, 240.0], [320.0, 240.0]])
+    moved = remap(corners, (240, 320), (120, 640))
+    assert moved.tolist() == [[0, 0], [640, 0], [0, 120], [640, 120]]
+
+
+@pytest.mark.parametrize(
+    ("size", "reference"),
+    [((0, 4), (4, 4)), ((4, 4), (4, 0)), ((4, 4), {"shorter": 0}), ((4, 4), {"longer": 9})],
+)
+def test_remap_refuses_impossible_sizes(
+    size: Sequence[int], reference: Sequence[int] | dict[str, int]
+) -> None:
+    with pytest.raises(ValueError, match="reference_size"):
+        remap(torch.zeros(2), size, reference)
+
+
+@quick
+@given(sizes, sizes, references, seeds)
+def test_remap_of_a_remap_is_one_remap(
+    size: tuple[int, int], between: tuple[int, int], reference: tuple[int, int], seed: int
+) -> None:
+    xy_px = random(seed, 7, 2) * 1000
+    if isinstance(reference, dict):
+        # A common scale keeps the aspect ratio, so the step between must do so too.
+        between = (size[0] * 3, size[1] * 3)
+    twice = remap(remap(xy_px, size, between), between, reference)
+    torch.testing.assert_close(twice, remap(xy_px, size, reference), rtol=1e-5, atol=1e-4)
+
+
+@quick
+@given(sizes, references, st.integers(2, 4), widths, seeds)
+def test_velocities_do_not_depend_on_the_tracked_size(
+    size: tuple[int, int], reference: tuple[int, int], factor: int, width: int, seed: int
+) -> None:
+    tracks = random(seed, 3, 5, 2) * 30
+    larger = (size[0] * factor, size[1] * factor)
+    torch.testing.assert_close(
+        tracks_to_velocities(tracks, size, reference, width),
+        tracks_to_velocities(tracks * factor, larger, reference, width),
+        atol=2e-4,
+        rtol=1e-4,
+    )
+
+
+def test_velocities_by_hand() -> None:
+    # (T = 3, N = 1), 240 x 320 to 480 x 960: x counts three times, y twice; W = 15 divides by 7.
+    tracks = torch.tensor([[[10.0, 20.0]], [[11.0, 19.0]], [[11.0, 40.0]]], dtype=torch.float64)
+    velocities = tracks_to_velocities(tracks, (240, 320), (480, 960), 15)
+    assert velocities.dtype == torch.float32
+    torch.testing.assert_close(velocities, torch.tensor([[[3 / 7, -2 / 7]], [[0.0, 1.0]]]))
+    unmapped = tracks_to_velocities(tracks, None, (480, 960), 15)
+    torch.testing.assert_close(unmapped, torch.tensor([[[1 / 7, -1 / 7]], [[0.0, 1.0]]]))
+
+
+def test_positions_that_are_not_finite() -> None:
+    tracks = random(0, 2, 4, 3, 2)
+    tracks[0, 1, 0, 0] = float("nan")
+    tracks[1, 3, 2, 1] = float("-inf")
+    assert finite_points(tracks).tolist() == [[False, True, True], [True, True, False]]
+    velocities = tracks_to_velocities(tracks, (64, 48), {"shorter": 96}, 15)
+    assert velocities.isfinite().all()
+    zero = (velocities == 0).all(dim=-1)
+    assert zero.nonzero().tolist() == [[0, 0, 0], [0, 1, 0], [1, 2, 2]]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 3), (1, 3, 2)])
+def test_wrong_track_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected \(\.\.\., T, N, 2\)"):
+        tracks_to_velocities(torch.zeros(shape), None, (8, 8), 15)
+
+
+def test_labels_at_the_corners_of_the_square() -> None:
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [9.0, -9.0]])
+    assert labels_from_wnorm(corners, 15).tolist() == [0, 14, 210, 224, 112, 14]
+    assert center_label(15) == 112
+    assert px_from_labels(torch.tensor([0, 14, 210, 112, 113]), 15).tolist() == [
+        [-7, -7],
+        [7, -7],
+        [-7, 7],
+        [0, 0],
+        [1, 0],
+    ]
+
+
+def test_labels_round_half_to_even() -> None:
+    # W = 5: cells 0.5, 1.5, 2.5 and 3.5 on x.
+    halves = torch.tensor([[-0.75, 0.0], [-0.25, 0.0], [0.25, 0.0], [0.75, 0.0]])
+    assert (labels_from_wnorm(halves, 5) - 2 * 5).tolist() == [0, 2, 2, 4]
+
+
+@quick
+@given(widths, seeds)
+def test_px_to_wnorm_to_labels_and_back(width: int, seed: int) -> None:
+    half = (width - 1) / 2
+    velocity_xy_px = (random(seed, 64, 2) * 2 - 1) * half
+    wnorm = wnorm_from_px(velocity_xy_px, width)
+    torch.testing.assert_close(px_from_wnorm(wnorm, width), velocity_xy_px, atol=1e-5, rtol=1e-5)
+    centres = px_from_labels(labels_from_wnorm(wnorm, width), width)
+    assert (centres - velocity_xy_px).abs().max() <= 0.5 + 1e-5
+    beyond = wnorm_from_px(velocity_xy_px * 3, width)
+    torch.testing.assert_close(
+        px_from_wnorm(beyond, width), (velocity_xy_px * 3).clamp(-half, half), atol=1e-5, rtol=1e-5
+    )
+
+
+@quick
+@given(widths)
+def test_every_label_is_its_own_centres_label(width: int) -> None:
+    labels = torch.arange(width * width)
+    assert torch.equal(labels_from_wnorm(wnorm_from_px(px_from_labels(labels, width), width), width), labels)
+    assert px_from_labels(torch.tensor(center_label(width)), width).tolist() == [0, 0]
+
+
+def test_rc_norm_is_amplifys(golden: dict[str, Tensor]) -> None:
+    normalised = rc_norm_from_px(golden["in.tracks_rc_px"], (128, 160))
+    torch.testing.assert_close(normalised, golden["out.normalized_128x160"], atol=1e-6, rtol=0)
+
+
+def test_rc_norm_corners_of_a_non_square_frame() -> None:
+    corners = torch.tensor([[0.0, 0.0], [40.0, 0.0], [0.0, 100.0], [40.0, 100.0], [20.0, 25.0], [60.0, -9.0]])
+    normalised = rc_norm_from_px(corners, (40, 100))
+    assert normalised.tolist() == [[-1, -1], [1, -1], [-1, 1], [1, 1], [0, -0.5], [1, -1]]
+
+
+@quick
+@given(sizes, seeds)
+def test_rc_norm_round_trip(size: tuple[int, int], seed: int) -> None:
+    rc_px = random(seed, 16, 2) * torch.tensor(size)
+    back = px_from_rc_norm(rc_norm_from_px(rc_px, size), size)
+    torch.testing.assert_close(back, rc_px, atol=1e-3, rtol=1e-5)

@@ -1,0 +1,292 @@
+"""Models against the golden vectors of the reproduction, and what they promise beyond them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig, ModelConfig, StaticFilterConfig
+from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.geometry import labels_from_wnorm, wnorm_from_px
+from amplify_motion_tokenizer.losses import focal_loss, static_mask
+from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.models.blocks import CausalEncoderLayer
+from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32
+
+GOLDEN = Path(__file__).parent / "golden" / "keypoint_small.safetensors"
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Tensor]:
+    with safe_open(GOLDEN, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+@pytest.fixture(scope="module")
+def golden_config() -> Config:
+    with safe_open(GOLDEN, "pt") as file:
+        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+    sizes = metadata["config"]
+    sizes["model"]["fsq_levels"] = tuple(sizes["model"]["fsq_levels"])
+    return Config(
+        model=ModelConfig(**sizes["model"]),
+        data=DataConfig(**sizes["data"], static_filter=StaticFilterConfig(**metadata["static_filter"])),
+        loss=LossConfig(**metadata["focal"]),
+    )
+
+
+@pytest.fixture
+def loaded(golden: dict[str, Tensor], golden_config: Config) -> MotionTokenizer:
+    model = build_model(golden_config)
+    model.load_state_dict(state_of(golden))
+    return model.eval()
+
+
+def state_of(golden: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix("state."): value for key, value in golden.items() if key.startswith("state.")}
+
+
+def small_config(**model: object) -> Config:
+    sizes = {"hidden_dim": 16, "num_heads": 2, "num_layers": 1, "encoder_sequence_len": 3, "dropout": 0.0}
+    return Config(
+        model=ModelConfig(**{**sizes, "fsq_levels": (5, 4), "decoder_window_size": 5, **model}),  # type: ignore[arg-type]
+        data=DataConfig(sequence_length=4, grid_size=2),
+    )
+
+
+def test_golden_outputs(loaded: MotionTokenizer, golden: dict[str, Tensor]) -> None:
+    velocities = wnorm_from_px(golden["in.pixel_velocities"], 15)
+    assert torch.equal(velocities, golden["out.velocities"])
+    output = loaded(velocities)
+    torch.testing.assert_close(
+        output.distinct_logits[:, 0], golden["out.logits_per_point"], atol=1e-5, rtol=0
+    )
+    assert torch.equal(output.indices, golden["out.indices"])
+    assert output.indices.dtype == torch.int64
+
+
+@pytest.mark.parametrize("form", ["distinct", "expanded"])
+def test_golden_loss_and_gradients(
+    form: str, loaded: MotionTokenizer, golden: dict[str, Tensor], golden_config: Config
+) -> None:
+    velocities, static = golden["out.velocities"], golden_config.data.static_filter
+    labels = labels_from_wnorm(velocities, 15)
+    assert torch.equal(labels, golden["out.labels"])
+    mask = static_mask(velocities, static.metric, static.threshold, static.min_keep)
+    assert torch.equal(mask[:, None].expand_as(labels), golden["out.static_mask"])
+    output = loaded(velocities)
+    logits = output.distinct_logits if form == "distinct" else output.logits
+    loss_sum, count = focal_loss(logits, labels, mask, **dataclasses.asdict(golden_config.loss))
+    loss = loss_sum / count.clamp(min=1)
+    torch.testing.assert_close(loss, golden["out.focal_loss_masked"][0], atol=1e-5, rtol=0)
+    loss.backward()
+    compared = 0
+    for name, parameter in loaded.named_parameters():
+        if f"grad_norm.{name}" in golden:
+            assert parameter.grad is not None
+            torch.testing.assert_close(
+                parameter.grad.norm(), golden[f"grad_norm.{name}"][0], rtol=1e-4, atol=0
+            )
+            compared += 1
+    assert compared == sum(key.startswith("grad_norm.") for key in golden) > 0
+
+
+def test_state_dict_has_the_files_keys_but_the_mask(
+    loaded: MotionTokenizer, golden: dict[str, Tensor]
+) -> None:
+    ours, theirs = loaded.state_dict(), state_of(golden)
+    assert {key: value.shape for key, value in theirs.items() if key != "causal_mask"} == {
+        key: value.shape for key, value in ours.items()
+    }
+    assert "causal_mask" in theirs, "loading must not change the caller's dict"
+
+
+def test_only_the_mask_is_forgiven(loaded: MotionTokenizer, golden: dict[str, Tensor]) -> None:
+    with pytest.raises(RuntimeError, match="causal_masks"):
+        loaded.load_state_dict({**state_of(golden), "causal_masks": torch.zeros(1)})
+    without = {key: value for key, value in loaded.state_dict().items() if key != "pos_embed"}
+    with pytest.raises(RuntimeError, match="pos_embed"):
+        loaded.load_state_dict(without)
+
+
+def test_shapes_and_codebook_size() -> None:
+    model = build_model(small_config()).eval()
+    output = model(torch.rand(2, 3, 4, 2))
+    assert output.logits.shape == (2, 3, 4, 25)
+    assert output.logits.untyped_storage().nbytes() == 2 * 4 * 25 * 4, "steps are not copied"
+    assert output.distinct_logits.shape == (2, 1, 4, 25)
+    assert output.latents.shape == output.codes.shape == (2, 3, 16)
+    assert model.codebook_size == 20
+
+
+def test_tokenize_and_decode_indices_agree_with_forward(
+    loaded: MotionTokenizer, golden: dict[str, Tensor]
+) -> None:
+    output = loaded(golden["out.velocities"])
+    indices = loaded.tokenize(golden["out.velocities"])
+    assert torch.equal(indices, output.indices)
+    decoded = loaded.decode_indices(indices)
+    assert decoded.shape == output.logits.shape
+    torch.testing.assert_close(decoded, output.logits, atol=1e-5, rtol=0)
+
+
+def test_tokenize_does_not_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(small_config())
+    monkeypatch.setattr(model, "decode_distinct", None)
+    assert model.tokenize(torch.rand(2, 3, 4, 2)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [((3, 4, 2), r"\(3, 4, 2\)"), ((2, 4, 4, 2), r"\(2, 4, 4, 2\)"), ((2, 3, 4, 3), "4, 3")],
+)
+def test_wrong_velocity_shapes(shape: tuple[int, ...], found: str) -> None:
+    with pytest.raises(ValueError, match=rf"velocities: expected .*\(B, 3, 4, 2\), found .*{found}"):
+        build_model(small_config())(torch.zeros(shape))
+
+
+def test_wrong_codes() -> None:
+    model = build_model(small_config())
+    with pytest.raises(ValueError, match=r"expected .*\(B, 3, 16\), found \(2, 4, 16\)"):
+        model.decode(torch.zeros(2, 4, 16))
+    for indices in (torch.tensor([[0, 1, 20]]), torch.tensor([[0, -1, 2]])):
+        with pytest.raises(ValueError, match="expected 0 to 19"):
+            model.decode_indices(indices)
+
+
+def test_unknown_model_names_the_closest() -> None:
+    with pytest.raises(
+        ConfigError, match=r"'keypiont' is unknown; did you mean 'keypoint'\? Allowed: keypoint"
+    ):
+        build_model(small_config(name="keypiont"))
+
+
+def test_fsq_refuses_levels_it_cannot_round() -> None:
+    with pytest.raises(ConfigError, match=r"\[4, 2\] .* at least 3"):
+        build_model(small_config(fsq_levels=(4, 2)))
+
+
+def test_initial_values() -> None:
+    torch.manual_seed(0)
+    model = build_model(small_config(hidden_dim=512))
+    for parameter in (model.pos_embed, model.decoder_queries):
+        assert isinstance(parameter, Tensor)
+        assert parameter.mean().item() == pytest.approx(0, abs=0.1)
+        assert parameter.std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_quantising_is_float32_under_autocast(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    fsq = build_fsq((8, 8, 8, 4), 32)
+    latents = torch.randn(16, 64, 32) * 3
+    codes, indices = quantize_float32(fsq, latents)
+    with torch.autocast("cpu", dtype):
+        autocast_codes, autocast_indices = quantize_float32(fsq, latents)
+        assert not torch.equal(fsq(latents)[1].long(), indices), "else the guard guards nothing"
+    assert torch.equal(autocast_indices, indices)
+    assert torch.equal(autocast_codes, codes)
+    half_codes, half_indices = quantize_float32(fsq, latents.to(dtype))
+    assert half_codes.dtype == torch.float32
+    assert torch.equal(half_indices, quantize_float32(fsq, latents.to(dtype).float())[1])
+
+
+def test_whole_model_under_autocast(loaded: MotionTokenizer, golden: dict[str, Tensor]) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        output = loaded(golden["out.velocities"])
+    assert output.latents.dtype == output.distinct_logits.dtype == torch.bfloat16
+    assert torch.equal(output.indices, quantize_float32(loaded.quantizer, output.latents)[1])
+    torch.testing.assert_close(
+        output.distinct_logits[:, 0].float(), golden["out.logits_per_point"], atol=0.5, rtol=0.1
+    )
+
+
+def test_fsq_without_projections() -> None:
+    fsq = build_fsq((5, 4), 2)
+    assert not fsq.state_dict()
+    codes, indices = quantize_float32(fsq, torch.tensor([[[-9.0, -9.0], [0.0, 0.0], [9.0, 9.0]]]))
+    # Digits (0, 0), (2, 2) and (4, 3), little-endian: first + 5 * second.
+    assert indices.tolist() == [[0, 12, 19]]
+    torch.testing.assert_close(codes, torch.tensor([[[-1.0, -1.0], [0.0, 0.0], [1.0, 0.5]]]))
+
+
+def test_encoder_is_causal(loaded: MotionTokenizer, golden: dict[str, Tensor]) -> None:
+    velocities = golden["out.velocities"][:1]
+    # The last step's first point is token 4 * 9 of 45.
+    changed = velocities.clone()
+    changed[:, 4, 0] = 1 - changed[:, 4, 0]
+    before, after = (
+        loaded.encoder(loaded.input_projection(v.flatten(1, 2)) + loaded.pos_embed)  # type: ignore[operator]
+        for v in (velocities, changed)
+    )
+    assert torch.equal(before[:, :36], after[:, :36])
+    assert (before[:, 36:] != after[:, 36:]).any(dim=-1).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_encoder_equals_torchs_with_a_mask(training: bool) -> None:
+    torch.manual_seed(2)
+    ours = nn.TransformerEncoder(CausalEncoderLayer(16, 4, 0.0), 2, enable_nested_tensor=False)
+    layer = nn.TransformerEncoderLayer(16, 4, 64, 0.0, activation="gelu", batch_first=True)
+    theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for encoder, mask in ((ours, None), (theirs, nn.Transformer.generate_square_subsequent_mask(12))):
+        tokens = torch.linspace(-2, 2, 3 * 12 * 16).view(3, 12, 16).sin().requires_grad_()
+        output = encoder.train(training)(tokens, mask)
+        (gradient,) = torch.autograd.grad(output.square().sum(), tokens)
+        results.append((output, gradient))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    layer = CausalEncoderLayer(16, 4, 0.5)
+    tokens = torch.randn(1, 6, 16)
+    assert not torch.equal(layer.train()(tokens), layer(tokens))
+    assert torch.equal(layer.eval()(tokens), layer(tokens))
+
+
+def test_causal_layer_refuses_masks() -> None:
+    with pytest.raises(ValueError, match="takes no mask"):
+        CausalEncoderLayer(16, 4, 0.0)(torch.zeros(1, 3, 16), torch.zeros(3, 3))
+
+
+def test_no_tensor_grows_with_the_square_of_the_tokens() -> None:
+    config = dataclasses.replace(small_config(), data=DataConfig(sequence_length=16, grid_size=20))
+    model = build_model(config)
+    tokens = 15 * 400
+    stored = [*model.parameters(), *model.buffers()]
+    assert max(tensor.numel() for tensor in stored) <= tokens * 16
+    # Nor does the forward pass make one: nothing saved for backward is near (S, S).
+    largest = 0
+
+    def measure(tensor: Tensor) -> Tensor:
+        nonlocal largest
+        largest = max(largest, tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(measure, lambda tensor: tensor):
+        model(torch.rand(1, 15, 400, 2))
+    assert 0 < largest < tokens * tokens / 10
+
+
+def test_training_and_inference_raise_no_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build_model(small_config())
+        model(torch.rand(2, 3, 4, 2))
+        model.eval().tokenize(torch.rand(2, 3, 4, 2))
+
+
+def test_gradients_reach_every_parameter() -> None:
+    model = build_model(small_config(dropout=0.1))
+    model(torch.rand(2, 3, 4, 2)).logits.square().sum().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without

@@ -1,0 +1,409 @@
+"""Trackers against rendered scenes whose tracks are known, and against a stand-in for CoTracker."""
+
+import dataclasses
+import logging
+import os
+import textwrap
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from amplify_motion_tokenizer import scenes
+from amplify_motion_tokenizer.config import Config, CoTrackerConfig, FlowConfig, TrackingConfig
+from amplify_motion_tokenizer.datatypes import FrameWindow
+from amplify_motion_tokenizer.errors import ConfigError, TrackerError
+from amplify_motion_tokenizer.trackers import TRACKERS, cotracker, flow, make_tracker
+from amplify_motion_tokenizer.trackers.base import inside
+
+SIZE = (240, 320)
+
+
+def windows_of(video, stride=1, steps=16):
+    frames = list(video)
+    starts = range(0, len(frames) - steps + 1, stride)
+    return (FrameWindow(start, start / 20, frames[start : start + steps]) for start in starts)
+
+
+def grid(size, side=10):
+    height, width = size
+    x = (np.arange(side) + 0.5) * width / side - 0.5
+    y = (np.arange(side) + 0.5) * height / side - 0.5
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float32)
+
+
+def run(video, queries, stride=1, steps=16, config=None):
+    tracker = flow.FlowTracker(config or FlowConfig(), threads=2)
+    return list(tracker.track(windows_of(video, stride, steps), queries))
+
+
+def sideways(size, speed, frames=16):
+    """A background that moves by ``speed`` (x, y) pixels a frame."""
+    camera = scenes.similarity(frames, shift=np.arange(frames)[:, None] * np.array(speed))
+    return scenes.Scene([scenes.background(np.random.default_rng(1), size, camera)], size)
+
+
+# The embedded tracker
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound"), [("pan", 0.7), ("zoom", 0.9), ("roll", 1.0), ("mixed", 3.0), ("still", 0.001)]
+)
+def test_flow_follows_the_true_tracks(kind, bound):
+    video, scene = scenes.render_clip(kind, 0, SIZE, 16)
+    (window,) = run(video, grid(SIZE))
+    truth, visible = scene.truth(grid(SIZE), 0)
+    errors = np.linalg.norm(window.tracks_xy_px - truth, axis=-1)[1:][visible[1:]]
+    assert errors.mean() < bound and np.median(errors) < 0.7
+    assert window.tracks_xy_px.dtype == window.visibility.dtype == np.float32
+    assert (window.tracks_xy_px[0] == grid(SIZE)).all() and (window.visibility[0] == 1).all()
+    assert (window.visibility >= 0).all() and (window.visibility <= 1).all()
+    assert (window.visibility[visible] >= 0.5).mean() > 0.9
+
+
+def test_full_size_flow_is_more_accurate():
+    video, scene = scenes.render_clip("zoom", 1, SIZE, 16)
+    truth, visible = scene.truth(grid(SIZE), 0)
+
+    def error(config):
+        (window,) = run(video, grid(SIZE), config=config)
+        return np.linalg.norm(window.tracks_xy_px - truth, axis=-1)[visible].mean()
+
+    fine = error(FlowConfig(preset="medium", scale=1.0, finest_scale=0))
+    assert fine < 0.3 and fine < error(FlowConfig())
+
+
+@pytest.mark.parametrize("size", [(96, 160), (162, 96), (101, 75)])
+@pytest.mark.parametrize("speed", [(2.0, 0.0), (0.0, -1.5)])
+def test_axes_and_pixel_centres(size, speed):
+    queries = grid(size, 6)
+    (window,) = run(sideways(size, speed, 8).render(), queries, steps=8)
+    central = (np.abs(queries - np.array(size[::-1]) / 2) < np.array(size[::-1]) / 4).all(-1)
+    moved = (window.tracks_xy_px[-1] - queries)[central]
+    assert np.abs(moved - 7 * np.array(speed)).mean() < 0.4
+
+
+def test_sampling_hits_pixel_centres_at_every_scale():
+    ramp = np.stack(np.meshgrid(np.arange(16.0), np.arange(12.0)), -1).astype(np.float32)
+    queries = np.float32([[[10.5, 6.5], [2.5, 8.5], [-9, 100]]])  # frames of 32 x 24, twice the field
+    sampled = flow.sample_flow(ramp, queries, (24, 32))
+    # Field position (5.25 - 0.25, ...) = (5, 3); its flow there, (5, 3), is 10 x 6 frame pixels.
+    assert np.allclose(sampled[0], [[10, 6], [2, 8], [0, 22]], atol=0.05)
+
+
+def test_the_threshold_of_sundaram_is_confidence_one_half():
+    there = np.float32([[3, 4], [3, 4], [0, 0]])
+    back = np.float32([[-3, -4], [-3, -4 + np.sqrt(0.5)], [0, 0]])
+    sum_of_squares = 25 + 9 + (4 - np.sqrt(0.5)) ** 2
+    confidence = flow.pair_confidence(there, back)
+    assert np.allclose(confidence, [1, 1 / (1 + 0.5 / (0.01 * sum_of_squares + 0.5)), 1])
+    assert np.isclose(flow.pair_confidence(there[2:], np.float32([[np.sqrt(0.5 / 0.99), 0]])), 0.5)[0]
+
+
+def test_points_that_leave_the_frame_are_lost_for_good():
+    queries = np.float32([[88, 30], [10, 30], [-4, 30]])
+    camera = np.float64([0, 4, 8, 12, 16, 12, 8, 4, 0])[:, None] * [1.0, 0.0]
+    layer = scenes.background(np.random.default_rng(1), (64, 96), scenes.similarity(9, shift=camera))
+    (window,) = run(scenes.Scene([layer], (64, 96)).render(), queries, steps=9)
+    assert np.isfinite(window.tracks_xy_px).all()
+    seen = window.visibility > 0
+    assert seen[:, 0].tolist() == [True, True] + [False] * 7, "88 + 8 is outside of 96 columns"
+    assert seen[:, 1].all() and not seen[:, 2].any(), "a query outside is never visible"
+
+
+def test_occluded_points_get_low_confidence():
+    low, high = [], []
+    for seed in range(3):
+        video, scene = scenes.render_clip("mixed", seed, SIZE, 16)
+        (window,) = run(video, grid(SIZE, 16), config=FlowConfig(scale=1.0))
+        truth, visible = scene.truth(grid(SIZE, 16), 0)
+        low += list(window.visibility[~visible & inside(truth, SIZE)])
+        high += list(window.visibility[visible])
+    assert len(low) > 50
+    assert np.mean(high) > 0.9 and np.mean(low) < 0.5
+
+
+def test_a_still_clip_does_not_move():
+    video, _ = scenes.render_clip("still", 0, (96, 128), 16)
+    (window,) = run(video, grid((96, 128)))
+    assert np.abs(window.tracks_xy_px - grid((96, 128))).max() < 1e-4
+    assert window.visibility.min() > 0.999
+
+
+def test_stride_does_not_change_a_window():
+    video, _ = scenes.render_clip("mixed", 1, (96, 128), 24)
+    queries = grid((96, 128))
+    every = run(video, queries, stride=1)
+    assert [window.start for window in every] == list(range(9))
+    for window in run(video, queries, stride=4):
+        same = every[window.start]
+        assert window.time_s == same.time_s
+        assert np.array_equal(window.tracks_xy_px, same.tracks_xy_px)
+        assert np.array_equal(window.visibility, same.visibility)
+
+
+def test_thread_count_does_not_change_a_window():
+    video, _ = scenes.render_clip("mixed", 1, SIZE, 8)
+    one, two = (
+        next(iter(flow.FlowTracker(FlowConfig(), threads).track(windows_of(video, 1, 8), grid(SIZE))))
+        for threads in (1, 2)
+    )
+    assert np.array_equal(one.tracks_xy_px, two.tracks_xy_px)
+
+
+@pytest.mark.parametrize(("stride", "pairs"), [(1, 31), (4, 31), (16, 30), (24, 15)])
+def test_flow_is_computed_once_for_each_pair_that_a_window_needs(monkeypatch, stride, pairs):
+    seen: list[int] = []
+    compute = flow._PairFlow.flow
+    monkeypatch.setattr(
+        flow._PairFlow,
+        "flow",
+        lambda self, index, *frames: seen.append(index) or compute(self, index, *frames),
+    )
+    video, _ = scenes.render_clip("pan", 0, (48, 64), 32)
+    run(video, grid((48, 64), 3), stride)
+    assert len(seen) == len(set(seen)) == pairs
+
+
+def test_gaps_between_windows_and_windows_of_one_frame():
+    video, _ = scenes.render_clip("pan", 0, (48, 64), 32)
+    queries, frames = grid((48, 64), 3), list(video)
+    lengths = [(0, 4), (1, 4), (9, 4), (9, 1), (20, 6), (22, 2), (31, 1)]
+    windows = [FrameWindow(start, 0.0, frames[start : start + steps]) for start, steps in lengths]
+    results = list(flow.FlowTracker(FlowConfig()).track(iter(windows), queries))
+    assert [(result.start, len(result.tracks_xy_px)) for result in results] == lengths
+    for result, window in zip(results, windows, strict=True):
+        (alone,) = flow.FlowTracker(FlowConfig()).track([window], queries)
+        assert np.array_equal(result.tracks_xy_px, alone.tracks_xy_px)
+
+
+def test_reads_only_as_far_ahead_as_windows_overlap():
+    video, _ = scenes.render_clip("pan", 0, (48, 64), 40)
+    pulled = []
+
+    def watched():
+        for window in windows_of(video, 1, 8):
+            pulled.append(window.start)
+            yield window
+
+    for result in flow.FlowTracker(FlowConfig()).track(watched(), grid((48, 64), 2)):
+        assert pulled[-1] - result.start <= 8
+
+
+def test_one_tracker_serves_clips_of_different_sizes_without_carrying_over():
+    tracker = flow.FlowTracker(FlowConfig())
+    first, _ = scenes.render_clip("pan", 0, (48, 64), 8)
+    second, _ = scenes.render_clip("pan", 1, (64, 48), 8)
+    fresh = run(second, grid((64, 48)), 1, 4)
+    half_used = tracker.track(windows_of(first, 1, 4), grid((48, 64)))
+    next(half_used)
+    again = list(tracker.track(windows_of(second, 1, 4), grid((64, 48))))
+    for one, two in zip(fresh, again, strict=True):
+        assert np.array_equal(one.tracks_xy_px, two.tracks_xy_px)
+
+
+@pytest.mark.parametrize("size", [(24, 32), (16, 16), (17, 300)])
+@pytest.mark.parametrize("finest", [0, 1, 4])
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_small_frames(size, finest, scale):
+    video = sideways(size, (1.0, 0.0), 4).render()
+    config = FlowConfig(scale=scale, finest_scale=finest)
+    (window,) = run(video, grid(size, 3), 1, 4, config)
+    assert np.isfinite(window.tracks_xy_px).all()
+    assert 1.5 < np.median(window.tracks_xy_px[-1] - grid(size, 3), axis=0)[0] < 4.5
+
+
+def test_frames_that_cannot_be_tracked():
+    small = np.zeros((4, 12, 40, 3), np.uint8)
+    with pytest.raises(TrackerError, match="40x12 are too small.*video.resize_shorter"):
+        run(small, np.zeros((1, 2), np.float32), 1, 4)
+    mixed = FrameWindow(0, 0.0, [np.zeros((32, 40, 3), np.uint8), np.zeros((40, 32, 3), np.uint8)])
+    with pytest.raises(TrackerError, match="differ in size"):
+        list(flow.FlowTracker(FlowConfig()).track([mixed], np.zeros((1, 2), np.float32)))
+
+
+# The registry
+
+
+def test_make_tracker():
+    assert make_tracker(Config()).name == "flow"
+    with pytest.raises(
+        ConfigError, match=r"tracking.tracker = 'flo' .*flow, cotracker3.*Did you mean flow\?"
+    ):
+        make_tracker(Config(tracking=TrackingConfig(tracker="flo")))
+    assert set(TRACKERS) == {"flow", "cotracker3_offline"}
+
+
+# CoTracker's contract, with a stand-in that records what it is given
+
+HUBCONF = """
+import torch
+
+class Predictor(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.Linear(2, 1)
+        self.calls = []
+
+    def forward(self, video, queries=None):
+        assert not torch.is_grad_enabled() and not self.training
+        self.calls.append((video.clone(), queries.clone()))
+        steps = video.shape[1]
+        ramp = torch.arange(steps, dtype=torch.float32)[:, None, None] * torch.tensor([2.0, -1.0])
+        brightness = video[:, :, 0].mean((2, 3))[:, :, None].expand(-1, -1, queries.shape[1])
+        return queries[:, None, :, 1:] * 1.0001 + ramp, brightness > 100
+
+def cotracker3_offline(*, pretrained=True, **_):
+    if pretrained:
+        torch.hub.load_state_dict_from_url("https://amt.invalid/weights.pth")
+    return Predictor()
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A config of a checkout with weights, no network."""
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo" / "hubconf.py").write_text(textwrap.dedent(HUBCONF))
+    torch.save(torch.nn.Linear(2, 1).state_dict(), tmp_path / "weights.pth")
+    return CoTrackerConfig(checkout=str(tmp_path / "repo"), weights=str(tmp_path / "weights.pth"))
+
+
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def refuse(request, *_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+
+
+def test_cotracker_gets_what_it_expects(stand_in):
+    tracker = make_tracker(
+        Config(
+            tracking=TrackingConfig(
+                tracker="cotracker3_offline",
+                device="cpu",
+                cotracker=dataclasses.replace(stand_in, window_batch_size=2),
+            )
+        )
+    )
+    video = np.zeros((7, 20, 30, 3), np.uint8)
+    video[..., 0] = 255
+    video[:, 3, 7] = [10, 20, 30]
+    video[5, ..., 0] = 50
+    queries = np.float32([[7.25, 3.5], [29, 19], [40, 0]])
+    results = list(tracker.track(windows_of(video, 1, 3), queries))
+
+    calls = tracker._predictor.calls
+    assert [tuple(frames.shape) for frames, _ in calls] == [(2, 3, 3, 20, 30)] * 2 + [(1, 3, 3, 20, 30)]
+    frames, given = calls[0]
+    assert frames.dtype == torch.float32 and frames.max() == 255
+    assert frames[1, 2, :, 3, 7].tolist() == [10, 20, 30], "(channel, y, x)"
+    assert given.shape == (2, 3, 3)
+    assert given[1].tolist() == [[0, 7.25, 3.5], [0, 29, 19], [0, 40, 0]], "(frame, x, y)"
+
+    assert [result.start for result in results] == list(range(5))
+    for result in results:
+        assert result.tracks_xy_px.dtype == result.visibility.dtype == np.float32
+        assert (result.tracks_xy_px[0] == queries).all()
+        assert result.visibility[0].tolist() == [1, 1, 0], "the third query is outside"
+        assert np.allclose(result.tracks_xy_px[2], queries * 1.0001 + [4, -2])
+    assert results[4].visibility[1].tolist() == [0, 0, 0] and results[4].visibility[2].tolist() == [1, 1, 1]
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_cotracker_batches_hold_windows_of_one_length(stand_in):
+    tracker = cotracker.CoTracker(dataclasses.replace(stand_in, window_batch_size=4), "cpu")
+    frames = [np.zeros((16, 16, 3), np.uint8)] * 4
+    windows = [FrameWindow(0, 0.0, frames), FrameWindow(1, 0.0, frames[:2]), FrameWindow(2, 0.0, frames[:2])]
+    lengths = [len(result.visibility) for result in tracker.track(windows, np.zeros((1, 2), np.float32))]
+    assert lengths == [4, 2, 2]
+    assert [len(frames) for frames, _ in tracker._predictor.calls] == [1, 2]
+
+
+def test_cotracker_that_returns_something_else(stand_in):
+    tracker = cotracker.CoTracker(stand_in, "cpu")
+    tracker._predictor.forward = lambda video, queries: (video, queries)
+    window = FrameWindow(0, 0.0, [np.zeros((16, 16, 3), np.uint8)] * 2)
+    with pytest.raises(TrackerError, match="checkout or hub_repo"):
+        list(tracker.track([window], np.zeros((1, 2), np.float32)))
+
+
+def test_cotracker_out_of_memory_names_the_keys(stand_in):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tracker = cotracker.CoTracker(stand_in, "cpu")
+    tracker._predictor.forward = full
+    window = FrameWindow(0, 0.0, [np.zeros((16, 16, 3), np.uint8)] * 2)
+    with pytest.raises(TrackerError, match=r"window_batch_size \(now 1\)"):
+        list(tracker.track([window], np.zeros((1, 2), np.float32)))
+
+
+def test_mps_means_cpu_with_one_warning(stand_in, monkeypatch, caplog):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with caplog.at_level(logging.WARNING):
+        assert cotracker.CoTracker(stand_in, "mps")._device.type == "cpu"
+    assert len(caplog.records) == 1
+
+
+def one_line(caught):
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("repo", ["facebookresearch/co-tracker", "facebookresearch/co-tracker:main"])
+def test_without_network_the_keys_are_named(no_network, repo):
+    with pytest.raises(TrackerError) as caught:
+        cotracker.CoTracker(CoTrackerConfig(hub_repo=repo), "cpu")
+    message = one_line(caught)
+    assert "tracking.cotracker.checkout" in message and "tracking.cotracker.weights" in message
+    assert "code and weights" in message and "scaled_offline.pth" in message and "git clone" in message
+
+
+def test_missing_pieces(stand_in, no_network, tmp_path):
+    def fails(match, **changes):
+        with pytest.raises(TrackerError, match=match) as caught:
+            cotracker.CoTracker(dataclasses.replace(stand_in, **changes), "cpu")
+        return one_line(caught)
+
+    assert "hubconf.py" in fails("tracking.cotracker.checkout = ", checkout=str(tmp_path))
+    fails("no CoTracker weights .*no network.*tracking.cotracker.weights", weights=None)
+    fails("tracking.cotracker.weights = .* is not a file", weights=str(tmp_path / "none.pth"))
+    fails("hub_repo = 'x' is not owner/name", checkout=None, hub_repo="x")
+
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
+    assert "other" in fails("not a state dict of cotracker3", weights=str(tmp_path / "other.pth"))
+    torch.save(torch.zeros(1), tmp_path / "tensor.pth")
+    fails("not a state dict of cotracker3", weights=str(tmp_path / "tensor.pth"))
+    (tmp_path / "damaged.pth").write_bytes(b"<html>not found</html>")
+    fails("not a state dict of cotracker3", weights=str(tmp_path / "damaged.pth"))
+
+    (tmp_path / "repo" / "hubconf.py").write_text("import no_such_package_of_cotracker")
+    fails("cannot be imported: .*no_such_package_of_cotracker")
+
+
+def test_real_cotracker_code(tmp_path):
+    checkout = os.environ.get("AMT_COTRACKER_CHECKOUT")
+    if not checkout:
+        pytest.skip("AMT_COTRACKER_CHECKOUT names no clone of CoTracker")
+    predictor = torch.hub.load(checkout, "cotracker3_offline", source="local", pretrained=False)
+    torch.nn.init.normal_(predictor.model.updateformer.flow_head.weight, std=0.02)  # so that points move
+    torch.save(predictor.model.state_dict(), tmp_path / "random.pth")
+    video, _ = scenes.render_clip("pan", 0, (48, 80), 3)
+    queries = np.float32([[10, 5], [70, 40], [40, 24]])
+
+    def tracked(batch):
+        weights = str(tmp_path / "random.pth")
+        config = CoTrackerConfig(checkout=checkout, weights=weights, window_batch_size=batch)
+        return list(cotracker.CoTracker(config, "cpu").track(windows_of(video, 1, 2), queries))
+
+    for alone, batched in zip(tracked(1), tracked(2), strict=True):
+        assert alone.start == batched.start and alone.tracks_xy_px.shape == (2, 3, 2)
+        assert np.abs(alone.tracks_xy_px - batched.tracks_xy_px).max() < 0.01
+        assert (batched.tracks_xy_px[0] == queries).all() and (batched.visibility[0] == 1).all()
+        # Random weights move a point a little, so a wrong axis order or scale would show.
+        assert 0.1 < np.abs(batched.tracks_xy_px - queries).max() < 15

@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Trains a motion tokenizer on a folder of track files."""
+
+from collections.abc import Sequence
+
+from amplify_motion_tokenizer import cli
+
+FLAGS: cli.Flags = {
+    "--input": {"type": str, "help": "folder of track files; short for --data.tracks_dir"},
+    "--output": {"type": str, "help": "folder of the run; short for --training.output_dir"},
+    "--resume": {"type": str, "help": "checkpoint to go on from, or auto for last.pth of the output folder"},
+}
+SHORT_FOR = {"--input": "--data.tracks_dir", "--output": "--training.output_dir"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line ``argv``; returns the exit status."""
+    config, flags = cli.parse(argv, __doc__, FLAGS, short_for=SHORT_FOR)
+    from amplify_motion_tokenizer.training import train
+
+    train(config, flags.resume)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
