@@ -39,8 +39,10 @@ class Totals(NamedTuple):
         """Nothing summed yet."""
         # Whole numbers up to 2**53 are exact in float64, which MPS does not have.
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        sums = torch.zeros(len(Totals._fields) - 1, dtype=dtype, device=device)
-        return Totals(*sums.unbind(), codes=torch.zeros(codebook_size, dtype=torch.int64, device=device))
+        sums = {
+            name: torch.zeros((), dtype=dtype, device=device) for name in Totals._fields if name != "codes"
+        }
+        return Totals(**sums, codes=torch.zeros(codebook_size, dtype=torch.int64, device=device))
 
     @staticmethod
     def of(

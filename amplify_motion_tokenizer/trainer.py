@@ -285,9 +285,8 @@ class Trainer:
             return
         for split in ("train_epoch", "val"):
             if f"{split}/loss" in metrics:
-                value = {
-                    name: metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "accuracy_no_motion")
-                }
+                shown = ("loss", "accuracy", "accuracy_no_motion")
+                value = [metrics[f"{split}/{name}"] for name in shown]
                 logger.info(
                     "epoch %d %s: loss %.4f, accuracy %.3f (no motion %.3f), codes %d of %d, perplexity %.1f",
                     self.state.epoch,

@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,10 @@ def scalars(run: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
-def test_a_run_leaves_checkpoints_config_and_logs(run_config: Config) -> None:
+def test_a_run_leaves_checkpoints_config_and_logs(
+    run_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     train(run_config)
     run = Path(run_config.training.output_dir)
     names = {path.name for path in run.iterdir()}
@@ -76,6 +80,9 @@ def test_a_run_leaves_checkpoints_config_and_logs(run_config: Config) -> None:
     assert checkpoint.training["state"]["step"] == 12
     assert checkpoint.track_settings is not None
     assert checkpoint.track_settings["video.target_fps"] == 10
+    reports = [record.getMessage() for record in caplog.records]
+    loss = checkpoint.metrics["val/loss"]
+    assert any(report.startswith(f"epoch 2 val: loss {loss:.4f}, accuracy") for report in reports)
 
 
 def test_training_lowers_the_loss_and_moves_every_weight(run_config: Config) -> None:
