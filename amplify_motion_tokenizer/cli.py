@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -84,7 +85,9 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
 
     An error that the user can act on is one line on standard error and status 2.
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    # Of several training processes one tells the user; all of them tell errors.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *_args, **_kwargs: str(message)
     try:

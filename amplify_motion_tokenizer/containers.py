@@ -34,7 +34,7 @@ _MATROSKA_SEGMENT = 0x18538067
 
 
 @dataclass(frozen=True)
-class Clip:
+class ProbedClip:
     """What OpenCV says of a clip, for both backends."""
 
     path: Path
@@ -49,7 +49,7 @@ class Clip:
     """First frame that decodes, (H, W, 3) at the source size."""
 
 
-def inspect_clip(path: Path, threads: int) -> Clip:
+def inspect_clip(path: Path, threads: int) -> ProbedClip:
     """Rates and first frame of ``path``, by OpenCV.
 
     decord is given only files that pass, as it prints to stderr about those that are no video.
@@ -72,7 +72,7 @@ def inspect_clip(path: Path, threads: int) -> Clip:
         fps = _average_fps(path, claimed_fps, claimed_frames if container == "mp4" else 0)
     if not 0 < fps < float("inf"):
         raise VideoError(f"{path}: states no frame rate")
-    return Clip(path, container, fps, claimed_frames, claimed_fps, first[1])
+    return ProbedClip(path, container, fps, claimed_frames, claimed_fps, first[1])
 
 
 def _average_fps(path: Path, claimed_fps: float, min_packets: float) -> float:

@@ -149,7 +149,7 @@ def encode_windows(
             if "latents" in save:
                 result["latent_tokens"] = codes.float().cpu()
             if "labels" in save:
-                result["labels_per_point"] = model.decode(codes).argmax(dim=-1).to(torch.int16).cpu()
+                result["labels_per_point"] = model.decode(codes).argmax(dim=-1).to(torch.int32).cpu()
         yield result
 
 

@@ -217,13 +217,15 @@ class Trainer:
         return loss_sum, totals
 
     def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
-        metrics = totals.reduced(self.accelerator).metrics()
+        totals = totals.reduced(self.accelerator)
+        metrics = totals.metrics()
         self._check_finite(metrics["loss"])
         self._warn_non_finite(metrics)
         values = {f"train/{name}": value for name, value in metrics.items()}
         values["train/learning_rate"] = float(self.schedule.get_last_lr()[0])
         values["train/windows_per_second"] = windows_per_second
         self.accelerator.log(values, step=self.state.step)
+        self._log_histogram("train/code_usage", totals)
         progress.set_postfix(
             loss=f"{metrics['loss']:.4f}",
             acc=f"{metrics['accuracy']:.3f}",

@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.containers import (
     RGB,
     TIME_TOLERANCE_S,
-    Clip,
+    ProbedClip,
     TimedFrames,
     captured_frames,
     inspect_clip,
@@ -173,7 +173,7 @@ def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
     return np.asarray(cv2.resize(rgb, size[::-1], interpolation=method), np.uint8)
 
 
-def _output_fps(clip: Clip, target_fps: float | None) -> float:
+def _output_fps(clip: ProbedClip, target_fps: float | None) -> float:
     """Rate of the yielded frames; the clip's own means that every frame is kept once."""
     if target_fps is None or abs(target_fps - clip.fps) <= _RATE_TOLERANCE * clip.fps:
         return clip.fps
@@ -199,7 +199,7 @@ def _from_zero(frames: Iterable[tuple[float, RGB]], interval_s: float) -> TimedF
         yield last_s, rgb
 
 
-def _warn_if_short(frames: TimedFrames, clip: Clip) -> TimedFrames:
+def _warn_if_short(frames: TimedFrames, clip: ProbedClip) -> TimedFrames:
     """Passes ``frames`` on and warns at the end when they are fewer than the container states."""
     count, first_s, last_s = 0, 0.0, 0.0
     for time_s, rgb in frames:
@@ -219,7 +219,7 @@ def _warn_if_short(frames: TimedFrames, clip: Clip) -> TimedFrames:
         )
 
 
-def _read_opencv(clip: Clip, threads: int) -> TimedFrames:
+def _read_opencv(clip: ProbedClip, threads: int) -> TimedFrames:
     """All frames of ``clip`` by OpenCV."""
     capture = open_capture(clip.path, cv2.CAP_PROP_N_THREADS, threads)
     try:
@@ -228,11 +228,11 @@ def _read_opencv(clip: Clip, threads: int) -> TimedFrames:
         capture.release()
 
 
-def _open_opencv(clip: Clip, threads: int) -> _Decoder:
+def _open_opencv(clip: ProbedClip, threads: int) -> _Decoder:
     return _Decoder("opencv", _read_opencv(clip, threads))
 
 
-def _open_decord(clip: Clip, threads: int) -> _Decoder:
+def _open_decord(clip: ProbedClip, threads: int) -> _Decoder:
     """decord, or OpenCV where decord's frames would not be the same."""
     try:
         return _Decoder("decord", _checked_decord(clip, threads))
@@ -245,7 +245,7 @@ class _DecordUnfitError(Exception):
     """decord would not give the clip's frames; the message says why."""
 
 
-def _checked_decord(clip: Clip, threads: int) -> TimedFrames:
+def _checked_decord(clip: ProbedClip, threads: int) -> TimedFrames:
     """Opens ``clip`` with decord.
 
     Raises:
@@ -274,7 +274,7 @@ def _checked_decord(clip: Clip, threads: int) -> TimedFrames:
 
 
 def _read_decord(
-    reader: Any, times_s: NDArray[np.float32], first: RGB, clip: Clip, threads: int
+    reader: Any, times_s: NDArray[np.float32], first: RGB, clip: ProbedClip, threads: int
 ) -> TimedFrames:
     """The frames of an open decord ``reader``; OpenCV reads on where it gives up.
 
@@ -293,7 +293,7 @@ def _read_decord(
         yield float(times_s[index]), rgb
 
 
-def _next_decord(reader: Any, clip: Clip) -> RGB:
+def _next_decord(reader: Any, clip: ProbedClip) -> RGB:
     """Decord's next frame, without the padding that it takes for a fourth channel in some widths."""
     height, width = clip.first.shape[:2]
     raw = reader.next().asnumpy()
@@ -302,7 +302,7 @@ def _next_decord(reader: Any, clip: Clip) -> RGB:
     return np.ascontiguousarray(raw.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3))
 
 
-def _resume(clip: Clip, threads: int, done: int, last_s: float) -> TimedFrames:
+def _resume(clip: ProbedClip, threads: int, done: int, last_s: float) -> TimedFrames:
     """What follows the first ``done`` frames, the last of which was given the time ``last_s``.
 
     Raises:
@@ -336,5 +336,5 @@ def _reader_name(wanted: str) -> str:
     return "decord" if wanted == "auto" else wanted
 
 
-READERS: dict[str, Callable[[Clip, int], _Decoder]] = {"decord": _open_decord, "opencv": _open_opencv}
+READERS: dict[str, Callable[[ProbedClip, int], _Decoder]] = {"decord": _open_decord, "opencv": _open_opencv}
 """Backends by the name that ``video.reader`` gives them."""

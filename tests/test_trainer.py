@@ -74,7 +74,11 @@ def test_a_run_leaves_checkpoints_config_and_logs(
         "val/unique_codes",
     ):
         assert name in tags
-    assert set(events.Tags()["histograms"]) == {"train_epoch/code_usage", "val/code_usage"}
+    assert set(events.Tags()["histograms"]) == {
+        "train/code_usage",
+        "train_epoch/code_usage",
+        "val/code_usage",
+    }
     checkpoint = load_checkpoint(run / "last.pth")
     assert checkpoint.training is not None
     assert checkpoint.training["state"]["step"] == 12
