@@ -168,5 +168,81 @@ def px_from_rc_norm(positions_rc_norm: Tensor, size: Sequence[int]) -> Tensor:
     return positions_rc_norm * half + half
 
 
+def labels_from_rc_norm(tracks_rc_norm: Tensor, size: Sequence[int], class_grid: Sequence[int]) -> Tensor:
+    """AMPLIFY's classes of the steps of normalised tracks.
+
+    Positions become whole pixels inside the frame (rounded half to even), and a step's class is its
+    move in pixels, clamped to the window of classes: (d_row + rows // 2) * cols + d_col + cols // 2.
+
+    Args:
+        tracks_rc_norm: (..., T, N, 2) float, (row, col), AMPLIFY's [-1, 1]. Computed in float32.
+        size: (height, width) of the frame in pixels, AMPLIFY's ``img_shape``.
+        class_grid: (rows, cols) of the window of classes, both odd.
+
+    Returns:
+        (..., T - 1, N) int64 in [0, rows * cols).
+
+    Raises:
+        ValueError: when the shape is not (..., T, N, 2) with T of at least 2, or a side is even.
+    """
+    if tracks_rc_norm.ndim < 3 or tracks_rc_norm.shape[-1] != 2 or tracks_rc_norm.shape[-3] < 2:
+        raise ValueError(f"tracks are {tuple(tracks_rc_norm.shape)}; expected (..., T, N, 2) with T >= 2")
+    half_grid = tracks_rc_norm.new_tensor(_half_grid(class_grid), dtype=torch.float32)
+    last_px = half_grid.new_tensor(tuple(size)) - 1
+    positions_rc_px = px_from_rc_norm(tracks_rc_norm.float(), size)
+    whole_rc_px = positions_rc_px.clamp(torch.zeros_like(last_px), last_px).round()
+    cells = (whole_rc_px.diff(dim=-3).clamp(-half_grid, half_grid) + half_grid).long()
+    return cells[..., 0] * class_grid[1] + cells[..., 1]
+
+
+def rc_px_from_labels(labels: Tensor, class_grid: Sequence[int]) -> Tensor:
+    """Class centres: (...) int64 AMPLIFY classes as (..., 2) float32 velocities, (row, col) pixels.
+
+    Raises:
+        ValueError: when a side of ``class_grid``, (rows, cols), is even.
+    """
+    half_rows, half_cols = _half_grid(class_grid)
+    cols = class_grid[1]
+    rows = labels.div(cols, rounding_mode="floor")
+    return torch.stack([rows - half_rows, labels % cols - half_cols], dim=-1).float()
+
+
+def rc_norm_from_labels(labels: Tensor, size: Sequence[int], class_grid: Sequence[int]) -> Tensor:
+    """(...) AMPLIFY classes as (..., 2) float32 velocities, rc_norm of ``size``.
+
+    Args:
+        labels: int64 in [0, rows * cols).
+        size: (height, width) of the frame in pixels.
+        class_grid: (rows, cols) of the window of classes, both odd.
+
+    Raises:
+        ValueError: when a side of ``class_grid`` is even.
+    """
+    velocity_rc_px = rc_px_from_labels(labels, class_grid)
+    return velocity_rc_px * (2 / velocity_rc_px.new_tensor(tuple(size)))
+
+
+def integrate_velocities(first: Tensor, velocities: Tensor) -> Tensor:
+    """Tracks from their first frame and the moves after it; nothing is clamped.
+
+    Args:
+        first: (..., N, 2), true positions in the first frame, in the unit of the velocities.
+        velocities: (..., t, N, 2).
+
+    Returns:
+        (..., t + 1, N, 2); frame 0 is ``first``, frame k adds the first k velocities to it.
+    """
+    start = first.unsqueeze(-3)
+    return torch.cat([start, start + velocities.cumsum(dim=-3)], dim=-3)
+
+
 def _half(width: int) -> float:
     return (width - 1) / 2
+
+
+def _half_grid(class_grid: Sequence[int]) -> tuple[int, int]:
+    rows, cols = class_grid
+    if rows % 2 == 0 or cols % 2 == 0:
+        # AMPLIFY's clamp to +-rows // 2 would give an even window one row more than it has.
+        raise ValueError(f"class_grid is {rows} x {cols}; expected odd sides, with a class of no motion")
+    return rows // 2, cols // 2

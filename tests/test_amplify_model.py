@@ -11,12 +11,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from amplify_motion_tokenizer.models.amplify import AmplifySizes, AmplifyTokenizer, Causal, encoder_mask
+from amplify_motion_tokenizer.relative_ce import relative_cross_entropy, view_weights
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ["amplify_two_views_joint", "amplify_two_views_per_view", "amplify_nonsquare_three_views_full"]
 LEVELS = {256: (8, 6, 5), 1024: (8, 5, 5, 5), 2048: (8, 8, 6, 5)}
 
-Case = tuple[AmplifyTokenizer, dict[str, Tensor], list[float]]
+Case = tuple[AmplifyTokenizer, dict[str, Tensor], list[str]]
+CONDITIONED = ["amplify_encoder_conditioned", "amplify_encoder_conditioned_per_view"]
 
 
 @pytest.fixture(params=NAMES)
@@ -38,8 +40,7 @@ def case(request: pytest.FixtureRequest) -> Case:
         per_view=config["per_view"],
         causal=config["causal_encoder"],
     )
-    weights = [config["loss"]["loss_weights"][view] for view in config["cond_cameraviews"]]
-    return AmplifyTokenizer(sizes), tensors, weights
+    return AmplifyTokenizer(sizes), tensors, config["cond_cameraviews"]
 
 
 def state_of(golden: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -72,11 +73,11 @@ def test_golden_outputs(case: Case) -> None:
 
 
 def test_golden_loss_and_gradients(case: Case) -> None:
-    model, golden, weights = case
+    model, golden, views = case
     model.load_state_dict(state_of(golden))
     logits = model(golden["out.velocities"]).logits
-    losses = torch.nn.functional.cross_entropy(logits.movedim(-1, 1), golden["out.labels"], reduction="none")
-    loss = (losses.mean(dim=(0, 2, 3)) * torch.tensor(weights)).sum()
+    loss_sum, count = relative_cross_entropy(logits, golden["out.labels"], view_weights(views))
+    loss = loss_sum / count
     torch.testing.assert_close(loss, golden["out.loss"][0], atol=1e-5, rtol=0)
     loss.backward()
     norms = {name: p.grad.norm() for name, p in model.named_parameters() if p.grad is not None}
@@ -84,6 +85,89 @@ def test_golden_loss_and_gradients(case: Case) -> None:
     assert norms.keys() == expected.keys()
     for name, norm in expected.items():
         torch.testing.assert_close(norms[name], norm, rtol=1e-4, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.fixture(params=CONDITIONED)
+def conditioned(request: pytest.FixtureRequest) -> tuple[AmplifyTokenizer, dict[str, Tensor]]:
+    with safe_open(GOLDEN / f"{request.param}.safetensors", "pt") as file:
+        info = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    _, num_views, num_steps, num_points, _ = tensors["in.velocities"].shape
+    sizes = AmplifySizes(
+        num_views=num_views,
+        num_steps=num_steps,
+        num_points=num_points,
+        hidden_dim=tensors["out.z"].shape[-1],
+        num_heads=int(info["heads"]),
+        num_layers=int(info["layers"]),
+        mlp_dim=8,
+        per_view=info["per_view"] == "True",
+        causal=info["causal"],
+        image_tokens=int(info["cond_tokens_per_view"]),
+        image_dim=int(info["cond_dim"]),
+    )
+    return AmplifyTokenizer(sizes), tensors
+
+
+def test_conditioned_encoder_has_the_files_keys_and_masks(
+    conditioned: tuple[AmplifyTokenizer, dict[str, Tensor]],
+) -> None:
+    model, golden = conditioned
+    ours, theirs = model.encoder.state_dict(), state_of(golden)
+    assert {k: (v.shape, v.dtype) for k, v in ours.items()} == {
+        k: (v.shape, v.dtype) for k, v in theirs.items()
+    }
+    masks = [name for name in theirs if name.endswith("attn_mask")]
+    assert len(masks) == 4
+    assert all(torch.equal(ours[name], theirs[name]) for name in masks)
+    assert not all(theirs[name].all() for name in masks)
+
+
+def test_golden_conditioned_encoder(conditioned: tuple[AmplifyTokenizer, dict[str, Tensor]]) -> None:
+    model, golden = conditioned
+    model.encoder.load_state_dict(state_of(golden))
+    velocities, cond = golden["in.velocities"], golden["in.cond"]
+    latents = model.eval().encode(velocities, cond)
+    torch.testing.assert_close(latents, golden["out.z"], atol=1e-5, rtol=0)
+    moved = model.encode(velocities, -cond)
+    assert not torch.allclose(moved, latents, atol=1e-2)
+    assert model(velocities, cond).indices.equal(model.tokenize(velocities, cond))
+
+
+def test_condition_tokens_are_asked_for_and_checked(
+    conditioned: tuple[AmplifyTokenizer, dict[str, Tensor]],
+) -> None:
+    model, golden = conditioned
+    velocities, cond = golden["in.velocities"], golden["in.cond"]
+    with pytest.raises(ValueError, match=r"expected \(B, 2, [12], 20\), found None"):
+        model.encode(velocities)
+    with pytest.raises(ValueError, match=r"cond: expected \(B, V, P, E\)"):
+        model.encode(velocities, cond[..., :-1])
+    with pytest.raises(ValueError, match=r"expected None, found \(1, 2, 1, 20\)"):
+        small(2, False, True).encode(torch.rand(1, 2, 3, 4, 2), torch.rand(1, 2, 1, 20))
+
+
+def test_weights_of_views() -> None:
+    assert view_weights(["front", "eye_in_hand", "agentview"]) == (1.0, 0.1, 0.9)
+    assert view_weights(["front", "agentview"], {"front": 0.25}) == (0.25, 1.0)
+
+
+def test_relative_cross_entropy_by_hand() -> None:
+    # B = 1, t = 1, N = 2, C = 2: losses of log 2, log 2 in view 0 and log(4/3), log 4 in view 1.
+    log3 = torch.tensor(3.0).log()
+    logits = torch.zeros(1, 2, 1, 2, 2)
+    logits[0, 1, 0, :, 1] = log3
+    labels = torch.tensor([[[[0, 1]], [[1, 0]]]])
+    loss_sum, count = relative_cross_entropy(logits.half(), labels, (2.0, 10.0))
+    log2 = float(torch.tensor(2.0).log())
+    expected = 2 * (2 * log2) + 10 * (4 * log2 - float(log3))
+    assert loss_sum.dtype == torch.float32
+    assert float(loss_sum) == pytest.approx(expected, rel=1e-3)
+    assert int(count) == 2
+    with pytest.raises(ValueError, match=r"expected \(B, V, t, N, C\)"):
+        relative_cross_entropy(logits[:, :1], labels, (2.0, 10.0))
+    with pytest.raises(ValueError, match="1 weights for 2 views"):
+        relative_cross_entropy(logits, labels, (2.0,))
 
 
 def small(num_views: int, per_view: bool, causal: Causal) -> AmplifyTokenizer:
@@ -118,6 +202,20 @@ def test_tokens_that_see_the_middle_step(causal: Causal, seen: list[int]) -> Non
     changed[:, :, 1] *= -1
     moved = (model.encode(velocities) != model.encode(changed)).any(dim=-1)[0]
     assert moved.nonzero().flatten().tolist() == seen
+
+
+def test_a_mask_that_forbids_nothing_is_stored_but_not_used() -> None:
+    # Image conditioning as AMPLIFY has it: 49 * 2 columns are more than there are, so "diag" is full.
+    assert encoder_mask("diag", 15, 98).all()
+    model = small(2, False, False)
+    masks = {name for name, _ in model.named_buffers() if name.endswith("attn_mask")}
+    assert len(masks) == 4
+    velocities = torch.rand(1, 2, 3, 4, 2)
+    before = model(velocities).logits
+    for name, buffer in model.named_buffers():
+        if name in masks:
+            buffer.zero_()
+    assert torch.equal(model(velocities).logits, before)
 
 
 def test_unknown_mask() -> None:

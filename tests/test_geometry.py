@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,18 +11,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from amplify_motion_tokenizer.geometry import (
     center_label,
     finite_points,
+    integrate_velocities,
+    labels_from_rc_norm,
     labels_from_wnorm,
     px_from_labels,
     px_from_rc_norm,
     px_from_wnorm,
     query_grid,
+    rc_norm_from_labels,
     rc_norm_from_px,
+    rc_px_from_labels,
     reference_scale,
     remap,
     tracks_to_velocities,
@@ -218,3 +224,90 @@ def test_rc_norm_round_trip(size: tuple[int, int], seed: int) -> None:
     rc_px = random(seed, 16, 2) * torch.tensor(size)
     back = px_from_rc_norm(rc_norm_from_px(rc_px, size), size)
     torch.testing.assert_close(back, rc_px, atol=1e-3, rtol=1e-5)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["amplify_two_views_joint", "amplify_two_views_per_view", "amplify_nonsquare_three_views_full"],
+)
+def whole_model(request: pytest.FixtureRequest) -> tuple[dict[str, Tensor], list[int], list[int]]:
+    with safe_open(Path(__file__).parent / "golden" / f"{request.param}.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["config"])
+        wanted = [key for key in file.keys() if key.startswith(("in.", "out."))]  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in wanted}
+    return tensors, config["img_shape"], config["loss"]["rel_cls_img_size"]
+
+
+def test_amplify_labels_are_the_sources(whole_model: tuple[dict[str, Tensor], list[int], list[int]]) -> None:
+    golden, size, grid = whole_model
+    labels = labels_from_rc_norm(golden["in.traj"], size, grid)
+    assert torch.equal(labels, golden["out.labels"])
+    assert torch.equal(golden["in.traj"].diff(dim=2), golden["out.velocities"])
+
+
+def test_amplify_reconstruction_is_the_sources(
+    whole_model: tuple[dict[str, Tensor], list[int], list[int]],
+) -> None:
+    golden, size, grid = whole_model
+    expected = golden["out.velocity_recon"]
+    logits = golden["out.logits"].reshape(*golden["out.labels"].shape, -1)
+    best = logits.topk(2, dim=-1).values
+    sure = (best[..., 0] - best[..., 1]) > 1e-4
+    assert sure.float().mean() > 0.9
+    velocities = rc_norm_from_labels(logits.argmax(dim=-1), size, grid)
+    torch.testing.assert_close(velocities[sure], expected[sure], atol=1e-6, rtol=0)
+    points = integrate_velocities(golden["in.traj"][:, :, 0], velocities)
+    # A point's later positions hang on all its steps.
+    steady = torch.cat([torch.ones_like(sure[:, :, :1]), sure.cumprod(dim=2).bool()], dim=2)
+    torch.testing.assert_close(points[steady], golden["out.points_recon"][steady], atol=1e-5, rtol=0)
+
+
+def test_amplify_labels_by_hand_in_a_non_square_frame() -> None:
+    # 40 x 100 (rows x cols) with a window of 3 x 5; centre 1 * 5 + 2 = 7.
+    rows_cols_px = torch.tensor(
+        [
+            [[10.0, 10.0], [39.0, 99.0], [20.5, 5.0]],
+            [[11.0, 8.0], [40.0, 100.0], [21.5, 5.0]],  # beyond the last pixel is the last pixel
+            [[5.0, 90.0], [38.6, 98.4], [22.5, 5.5]],
+        ]
+    )
+    tracks = rows_cols_px / torch.tensor([20.0, 50.0]) - 1
+    labels = labels_from_rc_norm(tracks, (40, 100), (3, 5))
+    assert labels.dtype == torch.int64
+    # (1, -2); (0, 0) and (2, 0) clamped to (1, 0), as 20.5 -> 20 and 21.5 -> 22.
+    # (-6, 82) clamped to (-1, 2); (0, -1); (0, 1), as 22.5 -> 22 and 5.5 -> 6.
+    assert labels.tolist() == [[10, 7, 12], [4, 6, 8]]
+    assert rc_px_from_labels(labels, (3, 5)).tolist() == [
+        [[1, -2], [0, 0], [1, 0]],
+        [[-1, 2], [0, -1], [0, 1]],
+    ]
+    torch.testing.assert_close(
+        rc_norm_from_labels(labels[0], (40, 100), (3, 5)),
+        torch.tensor([[1 / 20, -2 / 50], [0, 0], [1 / 20, 0]]),
+    )
+
+
+@quick
+@given(widths, widths, sizes)
+def test_every_amplify_label_is_its_own_moves_label(rows: int, cols: int, size: tuple[int, int]) -> None:
+    size = (size[0] + rows, size[1] + cols)
+    labels = torch.arange(rows * cols)
+    start_px = torch.tensor(size).float().div(2).floor().expand(len(labels), 2)
+    start = rc_norm_from_px(start_px, size)
+    tracks = integrate_velocities(start, rc_norm_from_labels(labels, size, (rows, cols)).unsqueeze(0))
+    assert torch.equal(labels_from_rc_norm(tracks, size, (rows, cols))[0], labels)
+
+
+def test_integration_starts_at_the_true_frame_and_is_not_clamped() -> None:
+    first = torch.tensor([[0.9, -0.9]])
+    points = integrate_velocities(first, torch.tensor([[[0.5, -0.25]], [[0.5, 0.25]]]))
+    torch.testing.assert_close(points, torch.tensor([[[0.9, -0.9]], [[1.4, -1.15]], [[1.9, -0.9]]]))
+
+
+def test_amplify_labels_refuse_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="16 x 15; expected odd sides"):
+        labels_from_rc_norm(torch.zeros(2, 1, 2), (8, 8), (16, 15))
+    with pytest.raises(ValueError, match="15 x 4; expected odd sides"):
+        rc_px_from_labels(torch.tensor(0), (15, 4))
+    with pytest.raises(ValueError, match="T >= 2"):
+        labels_from_rc_norm(torch.zeros(1, 1, 2), (8, 8), (15, 15))

@@ -1,0 +1,285 @@
+"""Checkpoints of the source implementation (pairlab/AMPLIFY), in both directions.
+
+AMPLIFY's file is a torch file with one dict: ``model`` (state dict, loaded strictly), ``config`` (its
+training config as plain dicts) and the state of training. Here it is taken apart into what our model
+needs, and put together again; reading and writing the file itself is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.models.amplify import AmplifySizes, AmplifyTokenizer
+from amplify_motion_tokenizer.models.vision import resnet18_from_timm, resnet18_to_timm
+from amplify_motion_tokenizer.relative_ce import view_weights
+
+CODEBOOK_LEVELS: Mapping[int, tuple[int, ...]] = {
+    16: (5, 3),
+    64: (8, 8),
+    256: (8, 6, 5),
+    512: (8, 8, 8),
+    1024: (8, 5, 5, 5),
+    2048: (8, 8, 6, 5),
+    4096: (7, 5, 5, 5, 5),
+}
+"""AMPLIFY's ``codebook_size`` to its FSQ levels; the true number of codes is the levels' product."""
+
+TRAINING_KEYS: Mapping[str, Any] = {
+    "optimizer": None,
+    "scaler": None,
+    "scheduler": None,
+    "epoch": 0,
+    "train_loss": None,
+    "val_loss": None,
+    "train_global_iter": 0,
+    "val_global_iter": 0,
+    "wandb_run_id": None,
+}
+"""The state of training in a file, and what an export holds where it is not known."""
+
+_VISION = "vis_enc."
+_RESNET18 = {
+    "model_name": "resnet18",
+    "frozen": True,
+    "lr_multiplier": 1.0,
+    "get_patches": True,
+    "get_cls_and_patches": False,
+}
+_LOSS_VIEWS = ("agentview", "eye_in_hand", "all", "corner", "corner2", "front")
+_FIXED = {"point_dim": 2, "type": "transformer", "loss.loss_fn": "relative_ce"}
+_REQUIRED = (
+    "cond_cameraviews",
+    "track_pred_horizon",
+    "num_tracks",
+    "hidden_dim",
+    "num_heads",
+    "num_layers",
+    "attn_pdrop",
+    "codebook_size",
+    "causal_encoder",
+    "decoder_mlp_hidden_dim",
+    "per_view",
+    "cond_on_img",
+    "img_shape",
+    "loss",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmplifyCheckpoint:
+    """An AMPLIFY checkpoint in memory."""
+
+    sizes: AmplifySizes
+    views: tuple[str, ...]
+    """Names of the views, in their order."""
+    img_shape: tuple[int, int]
+    """(height, width) in pixels that tracks are normalised by."""
+    model: dict[str, Tensor]
+    """State dict of ``AmplifyTokenizer(sizes)``."""
+    loss_weights: dict[str, float] | None = None
+    """Weights by name of the view; None is AMPLIFY's."""
+    vision: dict[str, Tensor] | None = None
+    """State dict of a ResNet-18 ``VisionEncoder``; None without image conditioning."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Other keys of AMPLIFY's config, such as those of its training; kept as they are."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Those of ``TRAINING_KEYS`` that are known."""
+
+
+def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
+    """Takes the dict of an AMPLIFY file apart.
+
+    The prefix of a compiled model is taken off its keys, and every key, shape and attention mask is
+    checked against the config.
+
+    Args:
+        content: the dict.
+        source: what to call the file in messages.
+
+    Raises:
+        CheckpointError: a part or a config key is missing, the config is of a model other than
+            AMPLIFY's forward one, or weights do not fit it; names the file and the first problems.
+    """
+    missing = [key for key in ("model", "config") if not isinstance(content.get(key), Mapping)]
+    if missing:
+        raise CheckpointError(f"{source}: is no AMPLIFY checkpoint; it lacks {' and '.join(missing)}")
+    config = dict(content["config"])
+    _check_config(config, source)
+    state = {key.removeprefix("_orig_mod."): value for key, value in content["model"].items()}
+    vision = {key.removeprefix(_VISION): state.pop(key) for key in list(state) if key.startswith(_VISION)}
+    sizes = _sizes_of(config, state, source)
+    _check_state(state, sizes, source)
+    if bool(vision) != config["cond_on_img"]:
+        found = "holds" if vision else "lacks"
+        raise CheckpointError(f"{source}: cond_on_img = {config['cond_on_img']}, but it {found} {_VISION}*")
+    if vision:
+        vision = _mapped_vision(vision, config, source)
+    return AmplifyCheckpoint(
+        sizes=sizes,
+        views=tuple(config["cond_cameraviews"]),
+        img_shape=(int(config["img_shape"][0]), int(config["img_shape"][1])),
+        model=state,
+        loss_weights=dict(config["loss"]["loss_weights"]),
+        vision=vision or None,
+        config=config,
+        training={key: content[key] for key in TRAINING_KEYS if key in content},
+    )
+
+
+def to_amplify(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
+    """The dict of an AMPLIFY file, with every key that AMPLIFY reads; the inverse of ``from_amplify``.
+
+    Raises:
+        CheckpointError: the FSQ levels are none of AMPLIFY's, weights do not fit the sizes, or weights
+            of the vision encoder are missing or not those of a ResNet-18.
+    """
+    sizes, where = checkpoint.sizes, "export to AMPLIFY"
+    if len(checkpoint.views) != sizes.num_views:
+        raise CheckpointError(f"{where}: {len(checkpoint.views)} names for {sizes.num_views} views")
+    if bool(sizes.image_tokens) != (checkpoint.vision is not None):
+        raise CheckpointError(
+            f"{where}: image_tokens = {sizes.image_tokens}, but weights of a vision encoder are "
+            f"{'missing' if checkpoint.vision is None else 'given'}"
+        )
+    config = _config_of(checkpoint)
+    _check_state(checkpoint.model, sizes, where)
+    model = dict(checkpoint.model)
+    if checkpoint.vision is not None:
+        _check_vision_name(config, where)
+        model |= {f"{_VISION}{key}": value for key, value in resnet18_to_timm(checkpoint.vision).items()}
+    return {"model": model, "config": config, **TRAINING_KEYS, **checkpoint.training}
+
+
+def _check_config(config: Mapping[str, Any], source: str) -> None:
+    missing = [key for key in _REQUIRED if key not in config]
+    loss: Any = config.get("loss")
+    inner = loss if isinstance(loss, Mapping) else {}
+    missing += [f"loss.{key}" for key in ("loss_weights", "rel_cls_img_size") if key not in inner]
+    if missing:
+        raise CheckpointError(f"{source}: its config lacks {', '.join(missing)}")
+    found = {**config, **{f"loss.{key}": value for key, value in inner.items()}}
+    for key, expected in _FIXED.items():
+        if found.get(key, expected) != expected:
+            raise CheckpointError(f"{source}: {key} = {found[key]!r} is not supported; only {expected!r}")
+
+
+def _sizes_of(config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> AmplifySizes:
+    codebook_size = config["codebook_size"]
+    if codebook_size not in CODEBOOK_LEVELS:
+        allowed = ", ".join(map(str, CODEBOOK_LEVELS))
+        raise CheckpointError(f"{source}: codebook_size = {codebook_size} is unknown; allowed: {allowed}")
+    num_views, per_view = len(config["cond_cameraviews"]), bool(config["per_view"])
+    rows, cols = config["loss"]["rel_cls_img_size"]
+    image_tokens, image_dim = 0, AmplifySizes.image_dim
+    if config["cond_on_img"]:
+        image_tokens, image_dim = _image_sizes(state, num_views, per_view, source)
+    return AmplifySizes(
+        num_views=num_views,
+        num_steps=config["track_pred_horizon"] - 1,
+        num_points=config["num_tracks"],
+        hidden_dim=config["hidden_dim"],
+        num_heads=config["num_heads"],
+        num_layers=config["num_layers"],
+        dropout=config["attn_pdrop"],
+        mlp_dim=config["decoder_mlp_hidden_dim"],
+        fsq_levels=CODEBOOK_LEVELS[codebook_size],
+        class_grid=(rows, cols),
+        per_view=per_view,
+        causal=config["causal_encoder"],
+        image_tokens=image_tokens,
+        image_dim=image_dim,
+    )
+
+
+def _image_sizes(state: Mapping[str, Tensor], num_views: int, per_view: bool, source: str) -> tuple[int, int]:
+    """(image_tokens, image_dim) of a conditioned file, which its config does not hold."""
+    mask = state.get("encoder.encoder.transformer.h.0.cross_attn.attn_mask")
+    weight = state.get("encoder.cond_proj.weight")
+    if mask is None or weight is None:
+        raise CheckpointError(f"{source}: cond_on_img is true, but it has no weights for image tokens")
+    return mask.shape[-1] // num_views, weight.shape[-1] // (1 if per_view else num_views)
+
+
+def _check_state(state: Mapping[str, Tensor], sizes: AmplifySizes, source: str) -> None:
+    with torch.random.fork_rng(devices=[]):  # an export must not disturb a training in progress
+        expected = AmplifyTokenizer(sizes).state_dict()
+    problems = [f"{key} is missing" for key in sorted(expected.keys() - state.keys())]
+    problems += [f"{key} is unknown" for key in sorted(state.keys() - expected.keys())]
+    for key in sorted(expected.keys() & state.keys()):
+        found, wanted = state[key], expected[key]
+        if found.shape != wanted.shape:
+            problems.append(f"{key} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+        elif key.endswith("attn_mask") and not torch.equal(found.cpu().bool(), wanted):
+            problems.append(f"{key} is another mask than causal_encoder = {sizes.causal!r} gives")
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise CheckpointError(f"{source}: weights do not fit the config: {'; '.join(problems[:3])}{more}")
+
+
+def _check_vision_name(config: Mapping[str, Any], source: str) -> None:
+    name = config.get("vision_encoder", {}).get("model_name")
+    if name != "resnet18":
+        raise CheckpointError(
+            f"{source}: weights of the vision encoder {name!r} cannot be exchanged with AMPLIFY; "
+            "only those of 'resnet18' can"
+        )
+
+
+def _mapped_vision(state: Mapping[str, Tensor], config: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    _check_vision_name(config, source)
+    try:
+        return resnet18_from_timm(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+
+
+def _config_of(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
+    """AMPLIFY's config, with every key that its model reads."""
+    sizes = checkpoint.sizes
+    nominal = {levels: size for size, levels in CODEBOOK_LEVELS.items()}.get(tuple(sizes.fsq_levels))
+    if nominal is None:
+        allowed = "; ".join(str(list(levels)) for levels in CODEBOOK_LEVELS.values())
+        raise CheckpointError(
+            f"export to AMPLIFY: FSQ levels {list(sizes.fsq_levels)} are none of its own: {allowed}"
+        )
+    return {
+        "compile": False,
+        "vision_encoder": {**_RESNET18, "patch_pooling": "avg" if sizes.image_tokens == 1 else None},
+        **checkpoint.config,
+        "type": "transformer",
+        "cond_cameraviews": list(checkpoint.views),
+        "img_shape": list(checkpoint.img_shape),
+        "track_pred_horizon": sizes.num_steps + 1,
+        "num_tracks": sizes.num_points,
+        "point_dim": 2,
+        "hidden_dim": sizes.hidden_dim,
+        "num_heads": sizes.num_heads,
+        "num_layers": sizes.num_layers,
+        "attn_pdrop": sizes.dropout,
+        "codebook_size": nominal,
+        "causal_encoder": sizes.causal,
+        "decoder_mlp_hidden_dim": sizes.mlp_dim,
+        "per_view": sizes.per_view,
+        "cond_on_img": bool(sizes.image_tokens),
+        "loss": _loss_config(checkpoint),
+    }
+
+
+def _loss_config(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
+    names = list(dict.fromkeys((*_LOSS_VIEWS, *checkpoint.views, *(checkpoint.loss_weights or {}))))
+    return {
+        "cls_img_size": list(checkpoint.img_shape),
+        "num_angle_bins": None,
+        "num_mag_bins": None,
+        "max_polar_mag": None,
+        **checkpoint.config.get("loss", {}),
+        "loss_fn": "relative_ce",
+        "loss_weights": dict(zip(names, view_weights(names, checkpoint.loss_weights), strict=True)),
+        "rel_cls_img_size": list(checkpoint.sizes.class_grid),
+    }

@@ -1,0 +1,236 @@
+"""Tokens of the first frame of each view, that AMPLIFY's encoder can be conditioned on.
+
+The networks are transformers' (``pip install transformers``); nothing here imports
+torchvision. As in AMPLIFY, images are stretched to 224 x 224 (bilinear, without antialiasing) and are
+not normalised by a mean and a standard deviation.
+
+Letters: B windows, V views, P tokens of an image, E their width.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
+
+IMAGE_SIDE = 224
+"""Side in pixels that images are resized to."""
+
+_DINOV2_SIZES = {
+    "dinov2-small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6},
+    "dinov2-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "dinov2-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+_ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18": (
+        "ResNet",
+        {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},
+    ),
+    **{
+        name: ("Dinov2", {"patch_size": 14, "image_size": IMAGE_SIDE, **sizes})
+        for name, sizes in _DINOV2_SIZES.items()
+    },
+}
+"""Name to transformers' family and the settings that differ from its defaults."""
+
+VISION_ENCODERS = tuple(_ARCHITECTURES)
+"""Names that ``build_vision_encoder`` knows; they are AMPLIFY's."""
+
+
+class VisionEncoder(nn.Module):
+    """Images to tokens, by a network of transformers; made by ``build_vision_encoder``.
+
+    ResNet-18 gives 7 * 7 tokens of 512 (its last feature map, row by row), DINOv2 16 * 16 patch tokens
+    of its width, without the class token. A frozen encoder stays in evaluation mode, also after
+    ``train()``, and no gradients pass through it.
+
+    Args:
+        model: transformers' ``ResNetModel`` or ``Dinov2Model``.
+        frozen: whether the weights stay as they are.
+        pooled: whether an image's tokens are averaged into one.
+    """
+
+    def __init__(self, model: nn.Module, *, frozen: bool = True, pooled: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.frozen = frozen
+        self.pooled = pooled
+        settings: Any = model.config
+        self._is_resnet = settings.model_type == "resnet"
+        if self._is_resnet:
+            self._shape = (IMAGE_SIDE // 32) ** 2, int(settings.hidden_sizes[-1])
+        else:
+            self._shape = (IMAGE_SIDE // int(settings.patch_size)) ** 2, int(settings.hidden_size)
+        model.requires_grad_(not frozen)
+        self.train()
+
+    @property
+    def num_tokens(self) -> int:
+        """P."""
+        return 1 if self.pooled else self._shape[0]
+
+    @property
+    def dim(self) -> int:
+        """E."""
+        return self._shape[1]
+
+    def train(self, mode: bool = True) -> VisionEncoder:
+        """As torch's, except that a frozen network stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.model.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens of the first frames.
+
+        Args:
+            images: (B, V, H, W, 3) float in [0, 1], RGB, of any size.
+
+        Returns:
+            (B, V, P, E).
+
+        Raises:
+            ValueError: when the shape or type is another.
+        """
+        if images.ndim != 5 or images.shape[-1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype} {tuple(images.shape)}; expected float (B, V, H, W, 3) in [0, 1]"
+            )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            pixels = images.flatten(0, 1).movedim(-1, 1)
+            pixels = F.interpolate(pixels, (IMAGE_SIDE, IMAGE_SIDE), mode="bilinear", align_corners=False)
+            features: Tensor = self.model(pixel_values=pixels).last_hidden_state
+            tokens = features.flatten(2).transpose(1, 2) if self._is_resnet else features[:, 1:]
+            if self.pooled:
+                tokens = tokens.mean(dim=1, keepdim=True)
+            return tokens.reshape(*images.shape[:2], *tokens.shape[1:])
+
+
+def build_vision_encoder(
+    name: str = "resnet18",
+    *,
+    weights: str | None = None,
+    frozen: bool = True,
+    pooled: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> VisionEncoder:
+    """A vision encoder by name.
+
+    Args:
+        name: one of ``VISION_ENCODERS``.
+        weights: folder with a model that transformers saved (then no network is used), or its id on the
+            Hugging Face hub; None is random weights, without files and without network. The weights'
+            own settings decide the sizes, so a name only has to be of their family.
+        frozen: whether the weights stay as they are.
+        pooled: whether an image's tokens are averaged into one (AMPLIFY's ``patch_pooling: avg``).
+        overrides: settings of transformers' config that differ, for random weights.
+
+    Raises:
+        ConfigError: the name is unknown, or transformers is not installed; says how to install it.
+        CheckpointError: the weights cannot be read, lack keys, or are of another family.
+    """
+    if name not in _ARCHITECTURES:
+        allowed = ", ".join(VISION_ENCODERS)
+        raise ConfigError(f"vision encoder {name!r} is unknown; allowed: {allowed}")
+    transformers = _transformers(name)
+    family, settings = _ARCHITECTURES[name]
+    model_type = getattr(transformers, f"{family}Model")
+    if weights is None:
+        config = getattr(transformers, f"{family}Config")(**{**settings, **(overrides or {})})
+        return VisionEncoder(model_type(config), frozen=frozen, pooled=pooled)
+    return VisionEncoder(_pretrained(transformers, model_type, weights), frozen=frozen, pooled=pooled)
+
+
+def _transformers(name: str) -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError:
+        raise ConfigError(
+            f"vision encoder {name!r} needs transformers; install it with "
+            'pip install transformers'
+        ) from None
+
+
+def _pretrained(transformers: Any, model_type: Any, weights: str) -> nn.Module:
+    local = Path(weights).is_dir()
+    damaged: type[Exception] = importlib.import_module("safetensors").SafetensorError
+    try:
+        config = transformers.AutoConfig.from_pretrained(weights, local_files_only=local)
+        expected = model_type.config_class.model_type
+        if config.model_type != expected:
+            raise CheckpointError(f"{weights}: holds a {config.model_type} model; expected {expected}")
+        model: nn.Module
+        model, report = model_type.from_pretrained(
+            weights, config=config, local_files_only=local, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, damaged) as error:
+        raise CheckpointError(
+            f"{weights}: vision weights cannot be read ({str(error).splitlines()[0]}); "
+            "give a folder that transformers saved, or the id of a model on the Hugging Face hub"
+        ) from None
+    if report["missing_keys"]:
+        raise CheckpointError(f"{weights}: lacks weights such as {sorted(report['missing_keys'])[0]}")
+    return model
+
+
+def _resnet18_names() -> dict[str, str]:
+    """The layers with weights: name in AMPLIFY's files to name in transformers' ``ResNetModel``."""
+    names = {"0": "embedder.embedder.convolution", "1": "embedder.embedder.normalization"}
+    for stage in range(4):
+        for block in range(2):
+            theirs, ours = f"{4 + stage}.{block}", f"encoder.stages.{stage}.layers.{block}"
+            for number in range(2):
+                names[f"{theirs}.conv{number + 1}"] = f"{ours}.layer.{number}.convolution"
+                names[f"{theirs}.bn{number + 1}"] = f"{ours}.layer.{number}.normalization"
+            if stage > 0 and block == 0:
+                names[f"{theirs}.downsample.0"] = f"{ours}.shortcut.convolution"
+                names[f"{theirs}.downsample.1"] = f"{ours}.shortcut.normalization"
+    return names
+
+
+def resnet18_from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """ResNet-18 weights of an AMPLIFY file as a ``VisionEncoder``'s state dict.
+
+    Args:
+        state: the file's weights below ``vis_enc.``: ``model.`` and the children of timm's network by
+            number, without the last two (0 conv1, 1 bn1, 4 to 7 the stages).
+
+    Raises:
+        CheckpointError: a key is unknown or missing; names the first.
+    """
+    return _renamed(state, _resnet18_names(), "AMPLIFY's ResNet-18 (timm)")
+
+
+def resnet18_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``resnet18_from_timm``.
+
+    Raises:
+        CheckpointError: a key is unknown or missing; names the first.
+    """
+    names = {ours: theirs for theirs, ours in _resnet18_names().items()}
+    return _renamed(state, names, "transformers' ResNet-18")
+
+
+def _renamed(state: Mapping[str, Tensor], layers: Mapping[str, str], network: str) -> dict[str, Tensor]:
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = {
+        f"model.{old}.{leaf}": f"model.{new}.{leaf}"
+        for old, new in layers.items()
+        for leaf in (norm if "normalization" in old + new else ("weight",))
+    }
+    problems = [f"{key} is unknown" for key in sorted(state.keys() - names.keys())]
+    problems += [f"{key} is missing" for key in sorted(names.keys() - state.keys())]
+    if problems:
+        raise CheckpointError(
+            f"vision weights are not those of {network}: {'; '.join(problems[:3])}"
+            f"{f' (and {len(problems) - 3} more)' if len(problems) > 3 else ''}"
+        )
+    return {names[key]: value for key, value in state.items()}

@@ -1,0 +1,187 @@
+"""How far reconstructed tracks are from true ones: AMPLIFY's metrics by their names, and right ones.
+
+AMPLIFY's count the first frame, which is given and thus always right, and ``pixel_accuracy_k`` and
+``normalized_accuracy`` judge single coordinates by the height alone, so they are wrong for frames that
+are not square. ``point_error_px`` and ``delta_avg`` are not. Tracks are AMPLIFY's normalised (row, col),
+``_rc_norm``; all is computed in float32, the difference first, because thresholds can tie with values
+to the last bit.
+
+Letters: B windows, V views, T frames, N points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+PIXEL_THRESHOLDS = range(1, 11)
+"""k of AMPLIFY's ``pixel_accuracy_k``, in pixels."""
+
+DELTA_THRESHOLDS_PX = (1, 2, 4, 8, 16)
+"""Thresholds of TAP-Vid's delta_avg, in pixels of a 256 x 256 frame."""
+
+
+def amplify_track_metrics(predicted_rc_norm: Tensor, target_rc_norm: Tensor, height: int) -> dict[str, float]:
+    """AMPLIFY's metrics of points and of their moves, under AMPLIFY's names.
+
+    ``mse``, ``l1``: over all numbers. ``cross_track_l2``: from every predicted position to the nearest
+    position that the same point really takes at any time, averaged. ``pixel_accuracy_k`` (k = 1 to 10)
+    and ``normalized_accuracy`` (half a pixel): share of coordinates that are off by strictly less than
+    k pixels of the height. ``delta_auc``: mean of the ten. ``nonzero_*``: of the components of the moves,
+    the share that is not 0 (predicted and true), and accuracy and F1 of telling 0 from not 0.
+
+    Args:
+        predicted_rc_norm: (B, V, T, N, 2), the first frame included.
+        target_rc_norm: the same shape.
+        height: of the frame in pixels; AMPLIFY uses it for both axes.
+
+    Raises:
+        ValueError: when the shapes differ or are not (B, V, T, N, 2).
+    """
+    _check_tracks(predicted_rc_norm, target_rc_norm)
+    if predicted_rc_norm.ndim != 5:
+        raise ValueError(f"tracks are {tuple(predicted_rc_norm.shape)}; expected (B, V, T, N, 2)")
+    predicted, target = predicted_rc_norm.float(), target_rc_norm.float()
+    difference = predicted - target
+    off = difference.abs()
+    pixel = 2 / height
+    metrics = {
+        "mse": difference.square().mean(),
+        "l1": off.mean(),
+        "cross_track_l2": _nearest_in_time(predicted, target).mean(),
+        "normalized_accuracy": _share(off < 0.5 * pixel),
+    }
+    accuracies = {f"pixel_accuracy_{k}": _share(off < k * pixel) for k in PIXEL_THRESHOLDS}
+    metrics |= accuracies
+    metrics["delta_auc"] = torch.stack(list(accuracies.values())).mean()
+    metrics |= _nonzero_metrics(predicted.diff(dim=-3) != 0, target.diff(dim=-3) != 0)
+    return {name: value.item() for name, value in metrics.items()}
+
+
+def amplify_perplexity(indices: Tensor, nominal_size: int) -> dict[str, float]:
+    """AMPLIFY's code usage in a batch: ``perplexity`` and ``normalized_perplexity``.
+
+    The perplexity is 2^H, H = -sum p log2(p + 1e-10). It is divided by the smaller of the *nominal*
+    codebook size and the number of ids, so it is no share of the codebook; ``metrics.code_usage`` is.
+
+    Args:
+        indices: int64 code ids of any shape, at least one.
+        nominal_size: AMPLIFY's ``codebook_size``, such as 2048 for the levels 8, 8, 6, 5.
+
+    Raises:
+        ValueError: when there are no ids.
+    """
+    if not indices.numel():
+        raise ValueError("no code ids; expected at least one")
+    shares = torch.bincount(indices.flatten()).float() / indices.numel()
+    perplexity = torch.exp2(-(shares * torch.log2(shares + 1e-10)).sum()).item()
+    return {
+        "perplexity": perplexity,
+        "normalized_perplexity": perplexity / min(nominal_size, indices.numel()),
+    }
+
+
+def point_error_px(
+    predicted_rc_norm: Tensor, target_rc_norm: Tensor, size: Sequence[int], visible: Tensor | None = None
+) -> Tensor:
+    """Mean distance between predicted and true points in pixels, after the first frame.
+
+    The first frame is given to a reconstruction, so it is left out.
+
+    Args:
+        predicted_rc_norm: (..., T, N, 2), T at least 2.
+        target_rc_norm: the same shape.
+        size: (height, width) of the frame in pixels; each axis counts its own.
+        visible: (..., T, N) bool, True where a true position counts; None counts all.
+
+    Returns:
+        (...) float32, one number per track set; NaN where nothing counts, so average with ``nanmean``.
+
+    Raises:
+        ValueError: when shapes do not fit together.
+    """
+    _check_tracks(predicted_rc_norm, target_rc_norm)
+    distance = _off_px(predicted_rc_norm, target_rc_norm, size).square().sum(dim=-1).sqrt()
+    counted = _visible_after_first(target_rc_norm, visible)
+    total = torch.where(counted, distance, 0.0).sum(dim=(-2, -1))
+    return total / counted.sum(dim=(-2, -1))
+
+
+def delta_avg(predicted_rc_norm: Tensor, target_rc_norm: Tensor, visible: Tensor | None = None) -> Tensor:
+    """TAP-Vid's position accuracy, <delta^x_avg (Doersch et al. 2022), of each track set.
+
+    The share of visible points that are strictly within 1, 2, 4, 8 and 16 pixels of the truth, in a
+    frame rescaled to 256 x 256, averaged over the five. Only the truth says what is visible. As in
+    tapnet's ``compute_tapvid_metrics``, the query frame does not count; here it is the first one. The
+    benchmark's number is the mean over videos of each video's own share: the ``nanmean`` of the result.
+
+    Args:
+        predicted_rc_norm: (..., T, N, 2), T at least 2.
+        target_rc_norm: the same shape.
+        visible: (..., T, N) bool, True where the true point is visible; None counts all.
+
+    Returns:
+        (...) float32 in [0, 1]; NaN where nothing is visible.
+
+    Raises:
+        ValueError: when shapes do not fit together.
+    """
+    _check_tracks(predicted_rc_norm, target_rc_norm)
+    squared = _off_px(predicted_rc_norm, target_rc_norm, (256, 256)).square().sum(dim=-1)
+    counted = _visible_after_first(target_rc_norm, visible)
+    within = [((squared < px**2) & counted).sum(dim=(-2, -1)) for px in DELTA_THRESHOLDS_PX]
+    return torch.stack(within).float().mean(dim=0) / counted.sum(dim=(-2, -1))
+
+
+def zero_motion(tracks: Tensor) -> Tensor:
+    """The prediction that nothing moves: the first frame of (..., T, N, 2) in every frame, as a view."""
+    return tracks[..., :1, :, :].expand_as(tracks)
+
+
+def _check_tracks(predicted: Tensor, target: Tensor) -> None:
+    shape = tuple(target.shape)
+    if predicted.shape != target.shape or len(shape) < 3 or shape[-1] != 2 or shape[-3] < 2:
+        raise ValueError(
+            f"predicted tracks are {tuple(predicted.shape)} and true ones {shape}; "
+            "expected the same (..., T, N, 2) with T >= 2"
+        )
+
+
+def _off_px(predicted_rc_norm: Tensor, target_rc_norm: Tensor, size: Sequence[int]) -> Tensor:
+    """(..., T - 1, N, 2) differences in pixels of ``size``, without the first frame."""
+    difference = (predicted_rc_norm.float() - target_rc_norm.float())[..., 1:, :, :]
+    return difference * (difference.new_tensor(tuple(size)) / 2)
+
+
+def _visible_after_first(target: Tensor, visible: Tensor | None) -> Tensor:
+    if visible is None:
+        return target.new_ones(target.shape[:-1], dtype=torch.bool)[..., 1:, :]
+    if visible.shape != target.shape[:-1] or visible.dtype != torch.bool:
+        raise ValueError(
+            f"visible is {visible.dtype} {tuple(visible.shape)}; expected bool {tuple(target.shape[:-1])}"
+        )
+    return visible[..., 1:, :]
+
+
+def _nearest_in_time(predicted: Tensor, target: Tensor) -> Tensor:
+    """(B, V, N, T): from each predicted position to the same point's nearest true one."""
+    mode = "donot_use_mm_for_euclid_dist"
+    between_times = torch.cdist(predicted.transpose(2, 3), target.transpose(2, 3), compute_mode=mode)
+    nearest: Tensor = between_times.amin(dim=-1)
+    return nearest
+
+
+def _nonzero_metrics(predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
+    both, either = (predicted & target).sum(), predicted.sum() + target.sum()
+    return {
+        "nonzero_pred_percent": _share(predicted),
+        "nonzero_gt_percent": _share(target),
+        "nonzero_pred_accuracy": _share(predicted == target),
+        "nonzero_pred_f1": 2 * both / either.clamp(min=1),
+    }
+
+
+def _share(flags: Tensor) -> Tensor:
+    return flags.float().mean()
