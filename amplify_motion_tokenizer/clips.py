@@ -137,9 +137,10 @@ def _run_clip(
         result = process(clip)
     except tuple(STAGES) as error:
         summary.failed += 1
-        logger.error("%s", error)
+        message = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
+        logger.error("%s", message)
         stage = next(stage for kind, stage in STAGES.items() if isinstance(error, kind))
-        return {**record, "status": "failed", "stage": stage, "error": str(error)}
+        return {**record, "status": "failed", "stage": stage, "error": message}
     summary.done += 1
     summary.windows += result["windows"]
     return {**record, "status": "done", **result}

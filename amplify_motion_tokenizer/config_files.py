@@ -68,7 +68,11 @@ def config_from_dict(tree: dict[str, Any], source: str) -> Config:
         instantiated = parser.instantiate(parser.parse_object(tree))
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
         raise ConfigError(f"{one_line(str(error))} ({source})") from None
-    return validate(Config(**{field.name: instantiated[field.name] for field in dataclasses.fields(Config)}))
+    config = Config(**{field.name: instantiated[field.name] for field in dataclasses.fields(Config)})
+    try:
+        return validate(config)
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({source})") from None
 
 
 def _known_keys() -> list[str]:

@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.config import (
 )
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
-from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import (
     KeyedLines,
     atomic_path,
@@ -109,7 +109,7 @@ def tokenize_folder(
 
     manifest = KeyedLines(output / MANIFEST)
     summary = run_clips(clips, manifest, complete, process)
-    _collect(output, [name for name, record in manifest.records.items() if record["status"] != "failed"])
+    _collect(output, manifest.records, meta["config_hash"])
     return summary
 
 
@@ -139,7 +139,7 @@ def encode_windows(
         tracks = torch.from_numpy(np.stack([window.tracks_xy_px for window in batch]))
         visibility = torch.from_numpy(np.stack([window.visibility for window in batch]))
         velocities = from_tracks(tracks, visibility, size, config).velocities.to(device)
-        with torch.inference_mode():
+        with torch.no_grad():
             codes, indices = model.quantize(model.encode(velocities))
             result = {
                 "window_starts": torch.tensor([window.start for window in batch]),
@@ -178,11 +178,15 @@ def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> 
 
 def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
     path = output / f"{clip.name}.json"
-    if not path.is_file():
+    if not path.is_file() or (save and not path.with_suffix(".pt").is_file()):
         return False
-    found = read_json(path).get("meta", {})
-    source = {"source_bytes": clip.path.stat().st_size, "config_hash": meta["config_hash"]}
-    return all(found.get(key) == value for key, value in source.items()) and set(save) <= set(found["saved"])
+    try:
+        meta_found = read_json(path).get("meta", {})
+    except UsageError:
+        return False  # cut or not ours; it is made again
+    wanted = {"source_bytes": clip.path.stat().st_size, "config_hash": meta["config_hash"]}
+    same = all(meta_found.get(key) == value for key, value in wanted.items())
+    return same and set(save) <= set(meta_found["saved"])
 
 
 def _tokenize_clip(
@@ -233,10 +237,10 @@ def _tokenize_clip(
     }
 
 
-def _collect(output: Path, names: Iterable[str]) -> None:
-    """Writes ``codes.jsonl`` from the clips' own files, of which each is one line of JSON."""
+def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
+    """Writes ``codes.jsonl`` from the clips' own files, each one line of JSON, of this checkpoint and config."""
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
-            if path.is_file():
+            if path.is_file() and read_json(path)["meta"]["config_hash"] == config_hash:
                 lines.write(path.read_text(encoding="utf-8").strip() + "\n")

@@ -20,6 +20,7 @@ from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.stores import (
+    INDEX_ENDING,
     ClipWriter,
     TrackFileWriter,
     VelocityFilesWriter,
@@ -135,7 +136,7 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
 
 def _check_same_settings(output: Path, config: Config, output_format: Format) -> None:
     """Refuses to mix tracks of different settings or layouts in one folder."""
-    other = "*.windows.json" if output_format == "hdf5" else "*.hdf5"
+    other = f"*{INDEX_ENDING}" if output_format == "hdf5" else "*.hdf5"
     if next(output.rglob(other), None) is not None:
         raise UsageError(f"{output} holds tracks of the other --format; choose another --output")
     path = output / OUTPUT_CONFIG
@@ -152,7 +153,7 @@ def _check_same_settings(output: Path, config: Config, output_format: Format) ->
 
 
 def _target(output: Path, clip: Clip, output_format: Format) -> Path:
-    return output / f"{clip.name}{'.hdf5' if output_format == 'hdf5' else '.windows.json'}"
+    return output / f"{clip.name}{'.hdf5' if output_format == 'hdf5' else INDEX_ENDING}"
 
 
 def _track_clip(

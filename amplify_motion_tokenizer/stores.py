@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -42,6 +43,7 @@ from amplify_motion_tokenizer.files import atomic_path, read_json, write_json
 FORMAT_VERSION = 1
 DEFAULT_VIEW = "default"
 TRACK_EXTENSIONS = (".hdf5", ".h5")
+INDEX_ENDING = ".windows.json"
 _VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
@@ -178,33 +180,35 @@ class VelocityFilesWriter:
     def __init__(self, path: Path, record: ClipRecord, velocities: Callable[[WindowTracks], Tensor]) -> None:
         self.path = path
         self.record = record
+        self._clip = path.name.removesuffix(INDEX_ENDING)
         self._velocities = velocities
         self._starts: list[int] = []
         self._times: list[float] = []
 
     def __enter__(self) -> VelocityFilesWriter:
-        # Windows of an earlier, different run must not stay beside the new ones.
-        clip = self.path.name.removesuffix(".windows.json")
-        self.path.unlink(missing_ok=True)
-        for stale in _velocity_files(self.path.parent).get(clip, []):
-            stale.unlink()
+        self._folder = self.path.with_name(f".{self._clip}.unfinished")
+        shutil.rmtree(self._folder, ignore_errors=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to close: without ``finish`` the clip has no index and is made again."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def append(self, window: WindowTracks) -> None:
-        """Writes one window's file."""
-        clip = self.path.name.removesuffix(".windows.json")
-        with atomic_path(self.path.with_name(f"{clip}_start{window.start:06d}.pt")) as temporary:
+        """Writes one window's file, beside the others in a hidden folder."""
+        with atomic_path(self._folder / f"{self._clip}_start{window.start:06d}.pt") as temporary:
             torch.save(self._velocities(window), temporary)
         self._starts.append(window.start)
         self._times.append(window.time_s)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Writes the index."""
+        """Moves the windows to their place, those of an earlier run away, and writes the index last."""
+        self.path.unlink(missing_ok=True)
+        for stale in _velocity_files(self.path.parent).get(self._clip, []):
+            stale.unlink()
+        for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
+            window.replace(self.path.with_name(window.name))
         counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
         write_json(
             self.path,
@@ -225,7 +229,7 @@ def is_complete(path: Path, settings: dict[str, Any], source: Path) -> bool:
         return False
     if path.suffix != ".json":
         return True
-    clip = path.name.removesuffix(".windows.json")
+    clip = path.name.removesuffix(INDEX_ENDING)
     return all(path.with_name(f"{clip}_start{start:06d}.pt").is_file() for start in record["start_frame"])
 
 
@@ -309,7 +313,7 @@ class VelocityFiles:
         self.num_windows = len(self.paths)
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
-        index = self.path.with_name(f"{clip}.windows.json")
+        index = self.path.with_name(f"{clip}{INDEX_ENDING}")
         self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
 
     def read(self, rows: Sequence[int]) -> Tensor:
@@ -357,7 +361,9 @@ def find_tracks(folder: Path) -> dict[str, TrackFile] | dict[str, VelocityFiles]
     files = [
         p for p in sorted(folder.rglob("*")) if p.suffix in TRACK_EXTENSIONS and not p.name.startswith(".")
     ]
-    folders = {path.parent for path in folder.rglob("*_start*.pt")}
+    folders = {
+        path.parent for path in folder.rglob("*_start*.pt") if not path.parent.name.endswith(".unfinished")
+    }
     velocities = {
         (parent.relative_to(folder) / clip).as_posix(): VelocityFiles(clip, paths)
         for parent in sorted(folders)

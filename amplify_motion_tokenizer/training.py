@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
 from amplify_motion_tokenizer.config_files import config_from_dict
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset, load_clips, split_clips
-from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.files import make_output_folder, write_yaml
 from amplify_motion_tokenizer.trainer import LAST, Trainer
 
@@ -42,16 +43,26 @@ def make_accelerator(config: Config, output: Path) -> Accelerator:
 
     Raises:
         ConfigError: fp16 without CUDA.
+        TrainingError: the processes of one launch do not find each other.
     """
     if config.training.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("training.mixed_precision = fp16 needs a CUDA device; allowed here: no, bf16")
-    return Accelerator(
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = Accelerator(
+        # Without it, processes launched on a machine with no accelerator would each train alone.
+        cpu=launched > 1 and not torch.accelerator.is_available(),
         mixed_precision=config.training.mixed_precision,
         # The trainer accumulates itself; a value from the launcher's environment must not divide again.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output)),
     )
+    if accelerator.num_processes != launched:
+        raise TrainingError(
+            f"{launched} processes were launched, but each sees {accelerator.num_processes}; "
+            "check the options of accelerate launch (--cpu, --multi_gpu)"
+        )
+    return accelerator
 
 
 def train(config: Config, resume: str | None = None) -> None:
@@ -93,6 +104,9 @@ def train(config: Config, resume: str | None = None) -> None:
         "tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.state.step + 1}}
     )
     trainer.train()
+    # A model that outlives its process group can hang when it is freed.
+    del trainer
+    accelerator.free_memory()
     accelerator.end_training()
 
 

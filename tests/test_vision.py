@@ -175,5 +175,5 @@ def test_names() -> None:
 
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r'pip install "amplify-motion-tokenizer\[vision\]"'):
+    with pytest.raises(ConfigError, match="pip install transformers"):
         build_vision_encoder("resnet18")

@@ -154,8 +154,7 @@ def _transformers(name: str) -> Any:
         return importlib.import_module("transformers")
     except ImportError:
         raise ConfigError(
-            f"vision encoder {name!r} needs transformers; install it with "
-            'pip install transformers'
+            f"vision encoder {name!r} needs transformers; install it with pip install transformers"
         ) from None
 
 
