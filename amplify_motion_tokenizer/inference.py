@@ -238,7 +238,7 @@ def _tokenize_clip(
 
 
 def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
-    """Writes ``codes.jsonl`` from the clips' own files, each one line of JSON, of this checkpoint and config."""
+    """Writes ``codes.jsonl``: a line for each clip whose codes are of this checkpoint and config."""
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
