@@ -213,19 +213,21 @@ def rc_px_from_labels(labels: Tensor, class_grid: Sequence[int]) -> Tensor:
     return torch.stack([rows - half_rows, labels % cols - half_cols], dim=-1).float()
 
 
-def rc_norm_from_labels(labels: Tensor, size: Sequence[int], class_grid: Sequence[int]) -> Tensor:
+def rc_norm_from_labels(labels: Tensor, size: Sequence[float] | Tensor, class_grid: Sequence[int]) -> Tensor:
     """(...) AMPLIFY classes as (..., 2) float32 velocities, rc_norm of ``size``.
 
     Args:
         labels: int64 in [0, rows * cols).
-        size: (height, width) of the frame in pixels.
+        size: (height, width) of the frame in pixels; or a tensor (..., 2), one for each set of labels
+            (..., t, N).
         class_grid: (rows, cols) of the window of classes, both odd.
 
     Raises:
         ValueError: when a side of ``class_grid`` is even.
     """
     velocity_rc_px = rc_px_from_labels(labels, class_grid)
-    return velocity_rc_px * (2 / velocity_rc_px.new_tensor(tuple(size)))
+    sizes = size[..., None, None, :] if isinstance(size, Tensor) else velocity_rc_px.new_tensor(tuple(size))
+    return velocity_rc_px * (2 / sizes)
 
 
 def integrate_velocities(first: Tensor, velocities: Tensor) -> Tensor:

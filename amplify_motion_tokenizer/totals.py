@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
@@ -141,3 +142,24 @@ class Totals(NamedTuple):
             bucket_counts=bins.tolist(),
             global_step=step,
         )
+
+
+class WindowMeans:
+    """Means over windows of numbers that come per batch, over all processes."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._windows = 0
+
+    def add(self, values: dict[str, float], windows: int) -> None:
+        """Adds a batch's means over ``windows`` windows; the names are the same in every batch."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * windows
+        self._windows += windows
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes; empty where no process saw a window. Every process must call it."""
+        parts: list[tuple[int, dict[str, float]]] = gather_object([(self._windows, self._sums)])
+        windows = sum(count for count, _ in parts)
+        names = next((sums for count, sums in parts if count), {})
+        return {name: sum(sums.get(name, 0.0) for _, sums in parts) / windows for name in names}

@@ -29,7 +29,8 @@ from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.random_state import get_random_states, seed_process, set_random_state
-from amplify_motion_tokenizer.totals import Totals
+from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
+from amplify_motion_tokenizer.totals import Totals, WindowMeans
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ class Trainer:
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
-                loss, batch_totals = self._forward(batch)
+                _, loss, batch_totals = self._forward(batch)
                 accelerator.backward((loss * scale).sum())
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
@@ -198,8 +199,8 @@ class Trainer:
         self.state.step_in_epoch += 1
         return totals
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Totals]:
-        """Sums of the loss, (V,), and the totals of one micro-batch."""
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
+        """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
         inputs = batch.inputs
         output = self.model(inputs.velocities)
         logits = output.distinct_logits
@@ -208,7 +209,8 @@ class Trainer:
         real = batch.indices != PADDING
         # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
         indices = torch.where(loss.isfinite().all(), output.indices[real], 0)
-        return loss, Totals.of(loss.detach(), logits.detach(), indices, inputs, real, self.config)
+        totals = Totals.of(loss.detach(), logits.detach(), indices, inputs, real, self.config)
+        return logits, loss, totals
 
     def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
         totals = totals.reduced(self.accelerator)
@@ -255,7 +257,8 @@ class Trainer:
         loss = metrics["train_epoch/loss"]
         self._check_finite(loss)
         if self.val_data is not None:
-            totals = self.validate()
+            totals, tracks = self.validate()
+            metrics |= {f"val/{name}": value for name, value in tracks.items()}
             metrics |= {
                 f"val/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
             }
@@ -271,14 +274,24 @@ class Trainer:
             self._save(name, metrics)
 
     @torch.no_grad()
-    def validate(self) -> Totals:
-        """Totals over all validation windows and all processes, without dropout."""
+    def validate(self) -> tuple[Totals, dict[str, float]]:
+        """Over all validation windows and all processes, without dropout: totals and track metrics.
+
+        Track metrics are means over the windows whose true positions are known; empty where none are.
+        """
         self.model.eval()
-        totals = self._no_totals()
+        totals, tracks = self._no_totals(), WindowMeans()
         for batch in self.val_loader:
-            totals = totals.plus(self._forward(_to_device(batch, self.accelerator.device))[1])
+            batch = _to_device(batch, self.accelerator.device)
+            logits, _, batch_totals = self._forward(batch)
+            totals = totals.plus(batch_totals)
+            known = known_windows(batch.inputs, batch.indices != PADDING)
+            inputs = ModelInput(*(column[known] for column in batch.inputs))
+            if len(inputs.labels):
+                predicted = predicted_tracks(logits[known], inputs, self.config.class_grid)
+                tracks.add(track_metrics(predicted, inputs), len(inputs.labels))
         self.model.train()
-        return totals.reduced(self.accelerator)
+        return totals.reduced(self.accelerator), tracks.means()
 
     def _report_epoch(self, metrics: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:
