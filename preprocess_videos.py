@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tracks points in every video of a folder and writes one track file per clip."""
+"""Tracks points in every clip of a folder, of one view or several, and writes one track file per clip."""
 
 import sys
 from collections.abc import Sequence

@@ -1,9 +1,8 @@
-"""The loop over clips that preprocessing and inference share: find, skip, process, record."""
+"""The loop over clips that preprocessing and inference share: skip, process, record."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from amplify_motion_tokenizer.errors import (
     TokenizerError,
     TrackerError,
     TrackFileError,
-    UsageError,
     VideoError,
 )
 from amplify_motion_tokenizer.files import KeyedLines
@@ -36,46 +34,36 @@ STAGES: dict[type[TokenizerError], str] = {
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One input file."""
+class ViewSource:
+    """Where the frames of one view of a clip are."""
 
     path: Path
     """The file."""
+    dataset: str = ""
+    """The frames' place in an HDF5 file; empty for a video file."""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.dataset}" if self.dataset else str(self.path)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is tracked together: one video, or the views of one recording."""
+
     name: str
-    """Its path relative to the input folder, without the extension, with forward slashes."""
+    """Its output's path below the output folder, without the extension, with forward slashes."""
+    views: dict[str, ViewSource]
+    """Frames by view name, one view or more; a file may turn out to be missing."""
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files that hold it."""
+        return [source.path for source in self.views.values()]
 
-def find_clips(source: Path, extensions: Sequence[str]) -> list[Clip]:
-    """The files below ``source`` with one of ``extensions``, sorted; or ``source`` itself, a file.
-
-    Hidden files and folders are passed over.
-
-    Raises:
-        UsageError: the source is missing, empty, or holds no such file; or two files would share
-            one output name.
-    """
-    if source.is_file():
-        return [Clip(source, source.stem)]
-    if not source.is_dir():
-        raise UsageError(f"input {source} does not exist; expected a file or folder")
-    paths = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.is_file()
-        and path.suffix.lower() in extensions
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-    ]
-    if not paths:
-        state = "holds no video" if any(source.iterdir()) else "is empty"
-        raise UsageError(f"input folder {source} {state}; looked for {' '.join(extensions)}")
-    clips = [Clip(path, path.relative_to(source).with_suffix("").as_posix()) for path in paths]
-    shared = [name for name, count in Counter(clip.name for clip in clips).items() if count > 1]
-    if shared:
-        raise UsageError(
-            f"input folder {source} has several files named {shared[0]} with different extensions, "
-            "which would share one output; rename all but one"
-        )
-    return clips
+    @property
+    def source(self) -> str:
+        """Where it is, for people: of several views the first that is there."""
+        return str(next((v for v in self.views.values() if v.path.exists()), next(iter(self.views.values()))))
 
 
 @dataclass
@@ -129,7 +117,7 @@ def _run_clip(
     process: Callable[[Clip], dict[str, Any]],
     summary: Summary,
 ) -> dict[str, Any]:
-    record: dict[str, Any] = {"clip": clip.name, "source": str(clip.path)}
+    record: dict[str, Any] = {"clip": clip.name, "source": clip.source}
     if is_complete(clip):
         summary.skipped += 1
         return {**manifest.records.get(clip.name, {}), **record, "status": "skipped"}
@@ -137,7 +125,8 @@ def _run_clip(
         result = process(clip)
     except tuple(STAGES) as error:
         summary.failed += 1
-        message = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
+        named = any(str(path) in str(error) for path in clip.paths)
+        message = str(error) if named else f"{clip.source}: {error}"
         logger.error("%s", message)
         stage = next(stage for kind, stage in STAGES.items() if isinstance(error, kind))
         return {**record, "status": "failed", "stage": stage, "error": message}

@@ -19,6 +19,8 @@ from typing import Any, Literal
 class VideoConfig:
     """How a video becomes frames."""
 
+    source: Literal["files", "libero"] = "files"
+    """What the input holds: video files, or LIBERO's demos (<suite>/<task>_demo.hdf5)."""
     reader: Literal["auto", "decord", "opencv"] = "auto"
     """Decoder. auto is decord where it is installed, else OpenCV; both return the same frames."""
     threads: int = 2
@@ -27,6 +29,10 @@ class VideoConfig:
     """Frames per second after resampling by time; null keeps every frame."""
     resize_shorter: int | None = 480
     """Shorter side of the tracked frames in pixels, aspect kept; null keeps the source size."""
+    fit: Literal["shorter", "letterbox"] = "shorter"
+    """shorter resizes by resize_shorter, letterbox fits the frame into target_size and pads it black."""
+    target_size: tuple[int, int] | None = None
+    """[height, width] of the tracked frames in pixels with fit: letterbox; null for shorter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +89,9 @@ class TrackingConfig:
     """Frames between the starts of two windows."""
     query_order: Literal["row_major", "uniform"] = "row_major"
     """Order of the query grid: row by row, or AMPLIFY's uniform order, a column at a time."""
+    view_files: dict[str, str] = field(default_factory=dict)
+    """Files of a clip's views below the input folder, such as {agentview: "{clip}/agentview.mp4"}; {}: each
+    file is a clip with the view default. For LIBERO the images below obs; {}: agentview and eye_in_hand."""
     gate: GateConfig = field(default_factory=GateConfig)
     """Motion gate."""
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -111,6 +120,8 @@ class DataConfig:
 
     tracks_dir: str = "data/tracks"
     """Folder of track files that training reads (the output of preprocess_videos.py)."""
+    dataset: str | None = None
+    """Part of it: libero_10:traj0.9 is the first 0.9 of each task's demos, traj-0.1 the last; null is all."""
     sequence_length: int = 16
     """T, frames of a window; a window has T - 1 velocity steps."""
     grid_size: int = 20
@@ -310,7 +321,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted keys; lists and ``data.reference_size`` are leaves."""
+    """Nested dicts as one dict of dotted keys; lists and the mappings of ``LEAF_DICTS`` are leaves."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -333,8 +344,11 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-LEAF_DICTS = {"data.reference_size", "loss.view_weights"}
+LEAF_DICTS = {"data.reference_size", "loss.view_weights", "tracking.view_files"}
 """Dotted keys whose value is itself a mapping."""
+
+CLIP_PLACE = "{clip}"
+"""Stands in ``tracking.view_files`` for the clip's name."""
 
 AMPLIFY_LEVELS: dict[int, tuple[int, ...]] = {
     16: (5, 3),

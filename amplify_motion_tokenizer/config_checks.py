@@ -7,7 +7,8 @@ import json
 import math
 from typing import Any
 
-from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config, flatten
+from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, CLIP_PLACE, Config, flatten
+from amplify_motion_tokenizer.demo_selection import parse_dataset
 from amplify_motion_tokenizer.errors import ConfigError
 
 
@@ -69,7 +70,9 @@ def _tracking_rules(config: Config) -> list[Rule]:
         _at_least(1, "video.threads", video.threads),
         ("video.target_fps", video.target_fps, fps_ok, "a number above 0, or null"),
         _at_least(16, "video.resize_shorter", video.resize_shorter, optional=True),
+        _target_size_rule(config),
         _at_least(1, "tracking.window_stride", tracking.window_stride),
+        _view_files_rule(config),
         _at_least(8, "tracking.gate.resize_shorter", gate.resize_shorter),
         *[
             (f"tracking.gate.{name}", getattr(gate, name), 0 <= getattr(gate, name) <= 1, "0 to 1")
@@ -81,10 +84,44 @@ def _tracking_rules(config: Config) -> list[Rule]:
     ]
 
 
+def _target_size_rule(config: Config) -> Rule:
+    size, key = config.video.target_size, "video.target_size"
+    if config.video.fit == "shorter":
+        return key, size, size is None, "null with video.fit: shorter, or set video.fit: letterbox"
+    ok = size is not None and min(size) >= 16
+    return key, size, ok, "[height, width] of at least 16 pixels, which video.fit: letterbox needs"
+
+
+def _view_files_rule(config: Config) -> Rule:
+    files, key = config.tracking.view_files, "tracking.view_files"
+    names_ok = all(view and "/" not in view for view in files) and len(set(files.values())) == len(files)
+    if config.video.source == "libero":
+        ok = names_ok and all(files.values())
+        return key, files, ok, "view names with different image names below obs, such as agentview_rgb"
+    ok = names_ok and all(form.count(CLIP_PLACE) == 1 for form in files.values())
+    return key, files, ok, f"view names with different paths that hold {CLIP_PLACE} once, or {{}}"
+
+
+def _dataset_rule(config: Config) -> Rule:
+    dataset, key, ok = config.data.dataset, "data.dataset", True
+    if dataset is not None:
+        try:
+            ok = parse_dataset(dataset)[1] == "traj"
+        except ConfigError:
+            ok = False
+    return (
+        key,
+        dataset,
+        ok,
+        "name:traj0.9 (a share of each task's demos), name:traj-0.1 (from the end), or null",
+    )
+
+
 def _data_rules(config: Config) -> list[Rule]:
     data, filter_ = config.data, config.data.static_filter
     points = config.num_points
     return [
+        _dataset_rule(config),
         _at_least(2, "data.sequence_length", data.sequence_length),
         _at_least(1, "data.grid_size", data.grid_size),
         (

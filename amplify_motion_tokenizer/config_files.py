@@ -108,8 +108,11 @@ def closest_key(key: str, extra: Sequence[str] = ()) -> str:
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        part = difflib.SequenceMatcher(None, last, candidate.rsplit(".", 1)[-1]).ratio()
-        return max(whole, 0.99 * part)
+        name = candidate.rsplit(".", 1)[-1]
+        part = difflib.SequenceMatcher(None, last, name).ratio()
+        # A word left out, fps for target_fps, is likelier than another word that looks like it.
+        word = 0.9 if last in name.split("_") else 0.0
+        return max(whole, 0.99 * part, word)
 
     return max([*_known_keys(), *extra], key=likeness)
 

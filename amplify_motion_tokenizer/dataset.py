@@ -125,7 +125,7 @@ def load_clips(folder: Path, config: Config) -> Clips:
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
             reference size or W, or files that were made with different settings.
     """
-    clips: Clips = find_tracks(folder, config.data.views)
+    clips: Clips = find_tracks(folder, config.data.views, config.data.dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.geometry import Letterbox
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
@@ -28,7 +30,9 @@ class ClipInfo:
     source_size: tuple[int, int]
     """(height, width) in the container, after its rotation is applied."""
     size: tuple[int, int]
-    """(height, width) of the frames that are yielded."""
+    """(height, width) of the frames that are yielded, padding included."""
+    letterbox: Letterbox
+    """Where the source frame lies in them."""
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, file_hash, load_weights, versions
-from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, find_clips, run_clips
+from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import (
     VELOCITY_KEYS,
     Config,
@@ -35,11 +34,12 @@ from amplify_motion_tokenizer.files import (
     write_json,
     write_yaml,
 )
-from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.preprocessing import OUTPUT_CONFIG, TrackedClip
+from amplify_motion_tokenizer.preprocessing import OUTPUT_CONFIG, TrackedClip, stack_views
+from amplify_motion_tokenizer.records import total_bytes
+from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
-from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS
 
 CODES = "codes.jsonl"
 
@@ -94,7 +94,7 @@ def tokenize_folder(
     Raises:
         TokenizerError: nothing to do, output not writable, or tracker or weights cannot be used.
     """
-    clips = find_clips(source, VIDEO_EXTENSIONS)
+    clips = find_clips(source, config, model_views(config))
     make_output_folder(output)
     device = resolve_device(config.inference.device, "inference.device")
     model = build_model(checkpoint.config)
@@ -114,8 +114,8 @@ def tokenize_folder(
 
 
 def encode_windows(
-    windows: Iterable[WindowTracks],
-    size: tuple[int, int],
+    windows: Iterable[tuple[WindowTracks, ...]],
+    sizes: Sequence[tuple[int, int]],
     model: MotionTokenizer,
     config: Config,
     save: Sequence[Extra] = (),
@@ -123,8 +123,8 @@ def encode_windows(
     """Batches of tracked windows to codes; stops after quantising unless labels are asked for.
 
     Args:
-        windows: tracks in pixels of frames of ``size`` (height, width).
-        size: tracked size.
+        windows: tracks of each window in each of the model's views.
+        sizes: (height, width) of each view's frames, whose pixels the tracks are in.
         model: in evaluation mode, on its device.
         config: decides reference size and batch size.
         save: extra arrays to compute.
@@ -136,14 +136,12 @@ def encode_windows(
     device = next(model.parameters()).device
     stream = iter(windows)
     while batch := list(islice(stream, config.inference.batch_size)):
-        tracks = torch.from_numpy(np.stack([window.tracks_xy_px for window in batch]))
-        visibility = torch.from_numpy(np.stack([window.visibility for window in batch]))
-        velocities = from_tracks([ViewTracks(tracks, visibility, size)], config).velocities.to(device)
+        velocities = from_tracks(stack_views(batch, sizes), config).velocities.to(device)
         with torch.no_grad():
             codes, indices = model.quantize(model.encode(velocities))
             result = {
-                "window_starts": torch.tensor([window.start for window in batch]),
-                "start_seconds": torch.tensor([window.time_s for window in batch], dtype=torch.float64),
+                "window_starts": torch.tensor([views[0].start for views in batch]),
+                "start_seconds": torch.tensor([views[0].time_s for views in batch], dtype=torch.float64),
                 "code_sequences": indices.cpu(),
             }
             if "latents" in save:
@@ -184,7 +182,7 @@ def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[
         meta_found = read_json(path).get("meta", {})
     except UsageError:
         return False  # cut or not ours; it is made again
-    wanted = {"source_bytes": clip.path.stat().st_size, "config_hash": meta["config_hash"]}
+    wanted = {"source_bytes": total_bytes(clip.paths), "config_hash": meta["config_hash"]}
     same = all(meta_found.get(key) == value for key, value in wanted.items())
     return same and set(save) <= set(meta_found["saved"])
 
@@ -199,9 +197,8 @@ def _tokenize_clip(
     clip: Clip,
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    with TrackedClip(clip.path, config, tracker) as tracked:
-        info = tracked.info
-        batches = list(encode_windows(tracked, info.size, model, config, save))
+    with TrackedClip(clip, config, tracker) as tracked:
+        batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
     arrays = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
     if save and arrays:
         with atomic_path(output / f"{clip.name}.pt") as temporary:
@@ -218,11 +215,7 @@ def _tokenize_clip(
             "meta": {
                 **meta,
                 "saved": list(save),
-                "source": clip.path.name,
-                "source_bytes": clip.path.stat().st_size,
-                "source_fps": info.source_fps,
-                "fps": info.fps,
-                "tracked_size": list(info.size),
+                **_source_meta(clip, tracked),
                 "num_frames": tracked.num_frames,
                 "windows_dropped": tracked.windows_dropped,
             },
@@ -235,6 +228,21 @@ def _tokenize_clip(
         "frames": tracked.num_frames,
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def _source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
+    """What is known of the clip itself; sizes of all views are told where there are several."""
+    info = tracked.info
+    facts: dict[str, Any] = {
+        "source": info.path.name,
+        "source_bytes": total_bytes(clip.paths),
+        "source_fps": info.source_fps,
+        "fps": info.fps,
+        "tracked_size": list(info.size),
+    }
+    if len(tracked.infos) > 1:
+        facts["tracked_sizes"] = {view: list(each.size) for view, each in tracked.infos.items()}
+    return facts
 
 
 def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, find_clips, run_clips
+from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
-from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml
-from amplify_motion_tokenizer.geometry import query_grid
+from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.records import ClipWriter, clip_record
+from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
 from amplify_motion_tokenizer.stores import (
     INDEX_ENDING,
-    ClipWriter,
     TrackFileWriter,
     VelocityFilesWriter,
-    clip_record,
     is_complete,
 )
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
-from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS, open_video
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 OUTPUT_CONFIG = "config.yaml"
@@ -38,63 +41,147 @@ FORMATS: tuple[Format, ...] = ("hdf5", "pt")
 
 
 class TrackedClip:
-    """One clip's way from video to the tracks of its windows, streamed.
+    """One clip's way from video to the tracks of its windows, streamed, all views together.
 
-    Iterate once over the ``WindowTracks``; the counts are final afterwards.
+    Iterate once: each window is a tuple with its ``WindowTracks`` in each view, all with the same
+    start. The counts are final afterwards.
 
     Args:
-        path: video file.
+        clip: its views' files.
         config: sections video, tracking and data decide frames, windows and queries.
         tracker: made by ``make_tracker``, shared between clips.
 
     Attributes:
-        info: rates and sizes of the open clip.
-        num_frames: frames read so far.
+        infos: rates and sizes of the open views, by name.
+        num_frames: frames read so far, of each view; the clip ends with its shortest view.
         windows_dropped: still windows that the motion gate dropped so far.
 
     Raises:
-        VideoError: the clip cannot be read, or has fewer than T frames.
+        VideoError: a view cannot be read, or has fewer than T frames.
     """
 
-    def __init__(self, path: Path, config: Config, tracker: PointTracker) -> None:
+    def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
         self._config = config
         self._tracker = tracker
-        self._video = open_video(path, config.video)
-        self.info: ClipInfo = self._video.info
+        self._videos = open_views(clip, config.video)
+        self.infos: dict[str, ClipInfo] = {
+            view: video.info for view, video in zip(clip.views, self._videos, strict=True)
+        }
         self.num_frames = 0
         self.windows_dropped = 0
+
+    @property
+    def info(self) -> ClipInfo:
+        """That of the first view."""
+        return self._videos[0].info
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each view's tracked frames."""
+        return [info.size for info in self.infos.values()]
 
     def __enter__(self) -> TrackedClip:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._video.close()
+        for video in self._videos:
+            video.close()
 
-    def __iter__(self) -> Iterator[WindowTracks]:
-        config, length = self._config, self._config.tracked_length
-        queries = query_grid(config.tracking.query_order, config.data.grid_size, self.info.size)
-        windows = iter_windows(self._counted(self._video), length, config.tracking.window_stride)
+    def __iter__(self) -> Iterator[tuple[WindowTracks, ...]]:
+        config, views = self._config, len(self._videos)
+        length, stride = config.tracked_length, config.tracking.window_stride
+        per_view = (iter_windows(frames, length, stride) for frames in _columns(self._frames(), views))
+        windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
         if config.tracking.gate.enable:
             windows = self._moving(windows)
-        yield from self._tracker.track(windows, queries)
+        tracks = (
+            self._tracker.track(column, self._queries(info))
+            for column, info in zip(_columns(windows, views), self.infos.values(), strict=True)
+        )
+        yield from zip(*tracks, strict=True)
+
+    def _queries(self, info: ClipInfo) -> NDArray[np.float32]:
+        return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)
+
+    def _frames(self) -> Iterator[tuple[Frame, ...]]:
+        """One frame of each view at a time, up to the end of the shortest.
+
+        Raises:
+            VideoError: it ends before the first window.
+        """
+        streams = [iter(video) for video in self._videos]
+        while True:
+            row: list[Frame] = []
+            for stream in streams:
+                frame = next(stream, None)
+                if frame is None:
+                    return self._check_length(self._videos[len(row)].info)
+                row.append(frame)
+            self.num_frames += 1
+            yield tuple(row)
+
+    def _check_length(self, shortest: ClipInfo) -> None:
+        length = self._config.tracked_length
         if self.num_frames < length:
             raise VideoError(
-                f"{self.info.path}: has {self.num_frames} frames at {self.info.fps:g} fps, "
+                f"{shortest.path}: has {self.num_frames} frames at {shortest.fps:g} fps, "
                 f"expected at least {length} (data.true_horizon or data.sequence_length)"
             )
 
-    def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            self.num_frames += 1
-            yield frame
-
-    def _moving(self, windows: Iterable[FrameWindow]) -> Iterator[FrameWindow]:
-        gate = MotionGate(self._config.tracking.gate)
-        for window in windows:
-            if gate.moves(window):
-                yield window
+    def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
+        """The windows in which at least one view moves."""
+        gates = [MotionGate(self._config.tracking.gate) for _ in self._videos]
+        boxes = [video.info.letterbox for video in self._videos]
+        for views in windows:
+            # The gate judges shares of the frame, to which padding must not count.
+            contents = map(_content, views, boxes)
+            if any(gate.moves(content) for gate, content in zip(gates, contents, strict=True)):
+                yield views
             else:
                 self.windows_dropped += 1
+
+
+def _content(window: FrameWindow, box: Letterbox) -> FrameWindow:
+    """``window`` without its padding; the pixels are shared."""
+    return dataclasses.replace(window, frames=[frame[box.content] for frame in window.frames])
+
+
+T = TypeVar("T")
+
+
+def _columns(rows: Iterator[tuple[T, ...]], count: int) -> list[Iterator[T]]:
+    """The ``count`` columns of a stream of rows.
+
+    What one column is ahead of another is held, and nothing that all have passed; ``itertools.tee``
+    would hold up to 57 rows more.
+    """
+    waiting: list[deque[T]] = [deque() for _ in range(count)]
+
+    def fill() -> bool:
+        row = next(rows, ())
+        for queue, item in zip(waiting, row, strict=False):
+            queue.append(item)
+        return bool(row)
+
+    def column(own: deque[T]) -> Iterator[T]:
+        while own or fill():
+            yield own.popleft()
+
+    return [column(own) for own in waiting]
+
+
+def stack_views(
+    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
+) -> list[ViewTracks]:
+    """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
+    return [
+        ViewTracks(
+            torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
+            torch.from_numpy(np.stack([window.visibility for window in column])),
+            size,
+        )
+        for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
+    ]
 
 
 def preprocess_folder(
@@ -102,15 +189,18 @@ def preprocess_folder(
 ) -> Summary:
     """Tracks every clip below ``source`` and writes one track file for each below ``output``.
 
+    A track file holds every view of its clip; velocity files hold the one that the model takes.
     Subfolders are kept. Clips whose file is complete are skipped, unless ``overwrite``; a failed
     clip is recorded in ``manifest.jsonl`` and does not stop the run. The resolved config is saved
     as ``config.yaml``.
 
     Raises:
         UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings.
+        ConfigError: velocity files are asked for, and not for one view of a keypoint model.
         TrackerError: the tracker cannot start.
     """
-    clips = find_clips(source, VIDEO_EXTENSIONS)
+    views = tracked_views(config) if output_format == "hdf5" else _velocity_view(config)
+    clips = find_clips(source, config, views)
     make_output_folder(output)
     settings = _recorded_settings(config, output_format)
     if not overwrite:
@@ -119,18 +209,24 @@ def preprocess_folder(
     write_yaml(output / OUTPUT_CONFIG, to_dict(config))
 
     def complete(clip: Clip) -> bool:
-        return not overwrite and is_complete(_target(output, clip, output_format), settings, clip.path)
+        return not overwrite and is_complete(_target(output, clip, output_format), settings, *clip.paths)
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
     return run_clips(clips, KeyedLines(output / MANIFEST), complete, process)
 
 
+def _velocity_view(config: Config) -> list[str]:
+    if config.model.name != "keypoint":
+        raise ConfigError(f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5")
+    return model_views(config)
+
+
 def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
     settings = track_settings(config)
     if output_format == "pt":
-        # Velocities on disk are already remapped and W-normalised, so these decide them too.
+        # Velocities on disk are already remapped and W-normalised, of one view, so these decide them too.
         flat = flatten(to_dict(config))
-        settings |= {key: flat[key] for key in VELOCITY_KEYS}
+        settings |= {key: flat[key] for key in (*VELOCITY_KEYS, "data.views")}
     return settings
 
 
@@ -166,23 +262,20 @@ def _track_clip(
 ) -> dict[str, Any]:
     began, windows = time.perf_counter(), 0
     target = _target(output, clip, output_format)
-    with TrackedClip(clip.path, config, tracker) as tracked:
-        record = clip_record(tracked.info, settings, tracker.name)
+    with TrackedClip(clip, config, tracker) as tracked:
+        record = clip_record(list(tracked.infos.values()), settings, tracker.name)
 
-        def velocities(window: WindowTracks) -> Tensor:
-            tracks, visibility = (
-                torch.from_numpy(array)[None] for array in (window.tracks_xy_px, window.visibility)
-            )
-            return from_tracks([ViewTracks(tracks, visibility, tracked.info.size)], config).velocities[0]
+        def velocities(*views: WindowTracks) -> Tensor:
+            return from_tracks(stack_views([views], tracked.sizes), config).velocities[0]
 
         writer: ClipWriter = (
-            TrackFileWriter(target, record, tracked.info.size)
+            TrackFileWriter(target, record, tracked.infos)
             if output_format == "hdf5"
             else VelocityFilesWriter(target, record, velocities)
         )
         with writer:
             for window in tracked:
-                writer.append(window)
+                writer.append(*window)
                 windows += 1
             writer.finish(tracked.num_frames, tracked.windows_dropped)
     return {

@@ -5,7 +5,8 @@ HDF5, one file per clip (AMPLIFY's layout, S window starts, T frames, N points):
     root                    attributes: format_version, settings (JSON), config_hash, tracker,
                             reader, fps, source_fps, source_height, source_width, source_name,
                             source_bytes, num_frames, windows_dropped
-    root/<view>             attributes: height, width of the frames that were tracked
+    root/<view>             attributes: height, width of the frames that were tracked, padding included;
+                            scale (x, y), pad (top, left) of the source frame in them
     root/<view>/tracks      float32 (S, T, N, 2), (x, y) pixels of the tracked frames
     root/<view>/vis         float32 (S, T, N), confidence 0..1
     root/<view>/start_frame int64 (S,), index among the tracked frames
@@ -22,12 +23,12 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -37,69 +38,15 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
+from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.files import atomic_path, read_json, write_json
+from amplify_motion_tokenizer.records import FORMAT_VERSION, ClipRecord, total_bytes
 
-FORMAT_VERSION = 1
 DEFAULT_VIEW = "default"
 TRACK_EXTENSIONS = (".hdf5", ".h5")
 INDEX_ENDING = ".windows.json"
 _VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipRecord:
-    """What a track file says of itself besides the tracks."""
-
-    settings: dict[str, Any]
-    """Dotted keys that decided the tracks (``config.track_settings``)."""
-    tracker: str
-    reader: str
-    fps: float
-    """Frames per second of the tracked frames."""
-    source_fps: float
-    source_height: int
-    source_width: int
-    source_name: str
-    source_bytes: int
-    config_hash: str = field(default="")
-    """Hash of the settings; set by the store."""
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        """Derives the hash."""
-        object.__setattr__(self, "config_hash", settings_hash(self.settings))
-
-
-def clip_record(info: ClipInfo, settings: dict[str, Any], tracker: str) -> ClipRecord:
-    """The record of an open clip that ``tracker`` tracks with ``settings``."""
-    return ClipRecord(
-        settings=settings,
-        tracker=tracker,
-        reader=info.reader,
-        fps=info.fps,
-        source_fps=info.source_fps,
-        source_height=info.source_size[0],
-        source_width=info.source_size[1],
-        source_name=info.path.name,
-        source_bytes=info.path.stat().st_size,
-    )
-
-
-class ClipWriter(Protocol):
-    """Streams one clip's windows to disk; nothing is visible under the final name before the end."""
-
-    def append(self, window: WindowTracks) -> None:
-        """Adds one window."""
-
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Makes the clip complete."""
-
-    def __enter__(self) -> ClipWriter: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class TrackFileWriter:
@@ -108,13 +55,16 @@ class TrackFileWriter:
     Args:
         path: the final file, replaced only when the ``with`` block ends without an error.
         record: what the file says of itself.
-        size: (height, width) of the tracked frames, in pixels.
+        frames: what is known of each view's frames; or, for a file with the one view ``default``, just
+            the (height, width) that was tracked, in pixels.
     """
 
-    def __init__(self, path: Path, record: ClipRecord, size: tuple[int, int]) -> None:
+    def __init__(
+        self, path: Path, record: ClipRecord, frames: tuple[int, int] | Mapping[str, ClipInfo]
+    ) -> None:
         self.path = path
         self.record = record
-        self.size = size
+        self._views = _view_attributes(frames)
         self._stack = ExitStack()
 
     def __enter__(self) -> TrackFileWriter:
@@ -123,8 +73,8 @@ class TrackFileWriter:
         root = self._file.create_group("root")
         attributes = asdict(self.record)
         root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
-        view = root.create_group(DEFAULT_VIEW)
-        view.attrs.update({"height": self.size[0], "width": self.size[1]})
+        for name, facts in self._views.items():
+            root.create_group(name).attrs.update(facts)
         return self
 
     def __exit__(
@@ -132,40 +82,54 @@ class TrackFileWriter:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def append(self, window: WindowTracks) -> None:
-        """Adds one window to the end of every data set."""
-        view = self._file["root"][DEFAULT_VIEW]
-        rows: dict[str, NDArray[Any]] = {
-            "tracks": np.asarray(window.tracks_xy_px, np.float32),
-            "vis": np.asarray(window.visibility, np.float32),
-            "start_frame": np.asarray(window.start, np.int64),
-            "start_time": np.asarray(window.time_s, np.float64),
-        }
-        for name, row in rows.items():
-            if name not in view:
-                # One window a chunk: a window is what a loader reads.
-                chunk = (1, *row.shape) if row.ndim else (1024,)
-                view.create_dataset(
-                    name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk
-                )
-            data = view[name]
-            data.resize(data.shape[0] + 1, axis=0)
-            data[-1] = row
+    def append(self, *views: WindowTracks) -> None:
+        """Adds one window, its tracks in each view, to the end of every data set."""
+        for name, window in zip(self._views, views, strict=True):
+            _append_row(self._file["root"][name], window)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
         """Records the counts that are known only at the end."""
         root = self._file["root"]
         root.attrs.update({"num_frames": num_frames, "windows_dropped": windows_dropped})
-        if "tracks" not in root[DEFAULT_VIEW]:
-            length, points = (
-                self.record.settings["data.sequence_length"],
-                self.record.settings["data.grid_size"] ** 2,
-            )
-            view = root[DEFAULT_VIEW]
+        length = self.record.settings["data.sequence_length"]
+        points = self.record.settings["data.grid_size"] ** 2
+        for view in (root[name] for name in self._views if "tracks" not in root[name]):
             view.create_dataset("tracks", (0, length, points, 2), np.float32)
             view.create_dataset("vis", (0, length, points), np.float32)
             view.create_dataset("start_frame", (0,), np.int64)
             view.create_dataset("start_time", (0,), np.float64)
+
+
+def _view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:
+    """Attributes of each root/<view>."""
+    if isinstance(frames, tuple):
+        return {DEFAULT_VIEW: {"height": frames[0], "width": frames[1]}}
+    return {
+        name: {
+            "height": info.size[0],
+            "width": info.size[1],
+            "scale": (info.letterbox.scale_x, info.letterbox.scale_y),
+            "pad": (info.letterbox.pad_top, info.letterbox.pad_left),
+        }
+        for name, info in frames.items()
+    }
+
+
+def _append_row(view: h5py.Group, window: WindowTracks) -> None:
+    rows: dict[str, NDArray[Any]] = {
+        "tracks": np.asarray(window.tracks_xy_px, np.float32),
+        "vis": np.asarray(window.visibility, np.float32),
+        "start_frame": np.asarray(window.start, np.int64),
+        "start_time": np.asarray(window.time_s, np.float64),
+    }
+    for name, row in rows.items():
+        if name not in view:
+            # One window a chunk: a window is what a loader reads.
+            chunk = (1, *row.shape) if row.ndim else (1024,)
+            view.create_dataset(name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk)
+        data = view[name]
+        data.resize(data.shape[0] + 1, axis=0)
+        data[-1] = row
 
 
 class VelocityFilesWriter:
@@ -174,10 +138,10 @@ class VelocityFilesWriter:
     Args:
         path: ``<folder>/<clip>.windows.json``.
         record: what the index says of the clip.
-        velocities: turns a window's tracks into (T - 1, N, 2) W-normalised velocities.
+        velocities: turns a window's tracks, in each view, into (T - 1, N, 2) W-normalised velocities.
     """
 
-    def __init__(self, path: Path, record: ClipRecord, velocities: Callable[[WindowTracks], Tensor]) -> None:
+    def __init__(self, path: Path, record: ClipRecord, velocities: Callable[..., Tensor]) -> None:
         self.path = path
         self.record = record
         self._clip = path.name.removesuffix(INDEX_ENDING)
@@ -195,12 +159,12 @@ class VelocityFilesWriter:
     ) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def append(self, window: WindowTracks) -> None:
+    def append(self, *views: WindowTracks) -> None:
         """Writes one window's file, beside the others in a hidden folder."""
-        with atomic_path(self._folder / f"{self._clip}_start{window.start:06d}.pt") as temporary:
-            torch.save(self._velocities(window), temporary)
-        self._starts.append(window.start)
-        self._times.append(window.time_s)
+        with atomic_path(self._folder / f"{self._clip}_start{views[0].start:06d}.pt") as temporary:
+            torch.save(self._velocities(*views), temporary)
+        self._starts.append(views[0].start)
+        self._times.append(views[0].time_s)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
         """Moves the windows to their place, those of an earlier run away, and writes the index last."""
@@ -216,16 +180,16 @@ class VelocityFilesWriter:
         )
 
 
-def is_complete(path: Path, settings: dict[str, Any], source: Path) -> bool:
-    """Whether ``path`` (a track file or an index) was made with ``settings`` from ``source`` as it is."""
+def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
+    """Whether ``path`` (a track file or an index) was made with ``settings`` from ``sources`` as they are."""
     if not path.is_file():
         return False
     try:
-        record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path).attributes)
+        record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
     except (TrackFileError, UsageError):
         return False
     made_by = (record.get("format_version"), record.get("config_hash"), record.get("source_bytes"))
-    if made_by != (FORMAT_VERSION, settings_hash(settings), source.stat().st_size):
+    if made_by != (FORMAT_VERSION, settings_hash(settings), total_bytes(sources)):
         return False
     if path.suffix != ".json":
         return True
@@ -235,6 +199,10 @@ def is_complete(path: Path, settings: dict[str, Any], source: Path) -> bool:
 
 class TrackFile:
     """One clip's HDF5 track file, ours or another writer's.
+
+    Args:
+        path: the file.
+        views: groups to read, in this order; None reads all.
 
     Attributes:
         num_windows: S.
@@ -248,7 +216,7 @@ class TrackFile:
         TrackFileError: the file cannot be opened, is truncated, or has another layout.
     """
 
-    def __init__(self, path: Path, views: Sequence[str] = (DEFAULT_VIEW,)) -> None:
+    def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
         self.path = path
         with _open_hdf5(path) as file:
             groups = _view_groups(file, path, views)
@@ -314,13 +282,13 @@ def _open_hdf5(path: Path) -> h5py.File:
         ) from None
 
 
-def _view_groups(file: h5py.File, path: Path, views: Sequence[str]) -> list[h5py.Group]:
-    """The groups of ``views``; a file with one view serves the default view, whatever its name."""
+def _view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:
+    """The groups of ``views``, None being all; a file with one view serves as the default view."""
     there = [name for name in file.get("root", {}) if "tracks" in file["root"][name]]
     if not there:
         raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
-    if tuple(views) == (DEFAULT_VIEW,) and len(there) == 1:
-        return [file["root"][there[0]]]
+    if views is None or (tuple(views) == (DEFAULT_VIEW,) and len(there) == 1):
+        return [file["root"][name] for name in there]
     missing = [view for view in views if view not in there]
     if missing:
         raise TrackFileError(
@@ -376,23 +344,32 @@ def _velocity_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def find_tracks(
-    folder: Path, views: Sequence[str] = (DEFAULT_VIEW,)
+    folder: Path, views: Sequence[str] = (DEFAULT_VIEW,), dataset: str | None = None
 ) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
     """All clips below ``folder`` in one of the two layouts, by their path below it.
 
+    Args:
+        folder: searched with its subfolders.
+        views: groups of the track files to read.
+        dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all, sorted.
+
     Raises:
-        TrackFileError: the folder is missing, holds no tracks or both layouts, or a file is bad.
+        TrackFileError: the folder is missing, holds no tracks or both layouts, or a file is bad; or the
+            dataset selects none.
+        ConfigError: the dataset string is malformed.
     """
     if not folder.is_dir():
         raise TrackFileError(f"track folder {folder} does not exist; make it with preprocess_videos.py")
-    files = [
-        p for p in sorted(folder.rglob("*")) if p.suffix in TRACK_EXTENSIONS and not p.name.startswith(".")
-    ]
+    files = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in TRACK_EXTENSIONS and not path.name.startswith(".")
+    }
     folders = {
         path.parent for path in folder.rglob("*_start*.pt") if not path.parent.name.endswith(".unfinished")
     }
     velocities = {
-        (parent.relative_to(folder) / clip).as_posix(): VelocityFiles(clip, paths)
+        (parent.relative_to(folder) / clip).as_posix(): (clip, paths)
         for parent in sorted(folders)
         for clip, paths in _velocity_files(parent).items()
     }
@@ -402,6 +379,9 @@ def find_tracks(
         raise TrackFileError(
             f"{folder}: holds no track files; looked for {' '.join(TRACK_EXTENSIONS)} and <clip>_start<n>.pt"
         )
+    names = list(velocities or files)
+    # Before they are opened, as most may not be wanted.
+    names = names if dataset is None else select_demos(names, dataset)
     if velocities:
-        return velocities
-    return {path.relative_to(folder).with_suffix("").as_posix(): TrackFile(path, views) for path in files}
+        return {name: VelocityFiles(*velocities[name]) for name in names}
+    return {name: TrackFile(files[name], views) for name in names}

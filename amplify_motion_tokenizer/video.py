@@ -34,6 +34,7 @@ from amplify_motion_tokenizer.containers import (
 )
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
 
 VIDEO_EXTENSIONS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
@@ -55,6 +56,21 @@ _LOG = logging.getLogger(__name__)
 class _Decoder(NamedTuple):
     reader: str  # the backend that is really used
     frames: TimedFrames  # (timestamp in seconds, (H, W, 3) RGB) at the source size
+
+
+class SourceFrames(NamedTuple):
+    """What ``make_video`` needs of a clip, whatever it is stored in."""
+
+    path: Path
+    """File, for messages."""
+    reader: str
+    """What decodes it."""
+    fps: float
+    """Average frame rate."""
+    size: tuple[int, int]
+    """(height, width) of the frames."""
+    frames: TimedFrames
+    """(seconds since the first frame, rising; (H, W, 3) RGB at the source size)."""
 
 
 class Video:
@@ -91,12 +107,13 @@ class Video:
         self.close()
 
 
-def open_video(path: Path, config: VideoConfig) -> Video:
+def open_video(path: Path, config: VideoConfig, even: bool = False) -> Video:
     """Opens ``path``; its frames are decoded while the result is iterated.
 
     Args:
         path: video file.
         config: decoder, threads, rate and size.
+        even: as for ``make_video``.
 
     Returns:
         The clip. ``info.reader`` is the backend that is really used.
@@ -107,21 +124,36 @@ def open_video(path: Path, config: VideoConfig) -> Video:
     """
     open_decoder = READERS[_reader_name(config.reader)]
     clip = inspect_clip(path, config.threads)
-    fps = _output_fps(clip, config.target_fps)
     decoder = open_decoder(clip, config.threads)
     height, width = clip.first.shape[:2]
+    frames = _from_zero(_warn_if_short(decoder.frames, clip), 1 / clip.fps)
+    return make_video(SourceFrames(path, decoder.reader, clip.fps, (height, width), frames), config, even)
+
+
+def make_video(source: SourceFrames, config: VideoConfig, even: bool = False) -> Video:
+    """A clip at the rate and size of ``config``.
+
+    Args:
+        source: all frames at their own rate and size.
+        config: rate and size.
+        even: frames always come at the ticks k / fps, k = 0, 1 ..., also where the rate is the source's
+            own, so that the frames of two clips of one rate belong together.
+    """
+    fps = _output_fps(source, config.target_fps, even)
+    size, box = _placed(source.size, config)
     info = ClipInfo(
-        path=path,
-        reader=decoder.reader,
-        source_fps=clip.fps,
+        path=source.path,
+        reader=source.reader,
+        source_fps=source.fps,
         fps=fps,
-        source_size=(height, width),
-        size=resized_size((height, width), config.resize_shorter),
+        source_size=source.size,
+        size=size,
+        letterbox=box,
     )
-    frames: Iterable[tuple[float, RGB]] = _from_zero(_warn_if_short(decoder.frames, clip), 1 / clip.fps)
-    if fps != clip.fps:
-        frames = pick_by_time(frames, fps, 1 / clip.fps)
-    return Video(info, (Frame(_resize(rgb, info.size), time_s) for time_s, rgb in frames))
+    frames: Iterable[tuple[float, RGB]] = source.frames
+    if even or fps != source.fps:
+        frames = pick_by_time(frames, fps, 1 / source.fps)
+    return Video(info, (Frame(_fit(rgb, info), time_s) for time_s, rgb in frames))
 
 
 def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) -> Iterator[tuple[float, T]]:
@@ -164,6 +196,24 @@ def resized_size(size: tuple[int, int], shorter: int | None) -> tuple[int, int]:
     return height, width
 
 
+def _placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
+    """(height, width) of the tracked frames of a source of ``size``, and where it lies in them."""
+    if config.target_size is not None:
+        return config.target_size, letterbox(size, config.target_size)
+    resized = resized_size(size, config.resize_shorter)
+    return resized, unpadded(size, resized)
+
+
+def _fit(rgb: RGB, info: ClipInfo) -> RGB:
+    """A source frame as it is tracked: resized, and padded with black where the content ends."""
+    content = _resize(rgb, info.letterbox.content_size)
+    if info.letterbox.content_size == info.size:
+        return content
+    padded = np.zeros((*info.size, 3), np.uint8)
+    padded[info.letterbox.content] = content
+    return padded
+
+
 def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
     """``rgb`` at ``size`` (height, width), averaged when it shrinks."""
     height, width = rgb.shape[:2]
@@ -173,16 +223,19 @@ def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
     return np.asarray(cv2.resize(rgb, size[::-1], interpolation=method), np.uint8)
 
 
-def _output_fps(clip: ProbedClip, target_fps: float | None) -> float:
-    """Rate of the yielded frames; the clip's own means that every frame is kept once."""
-    if target_fps is None or abs(target_fps - clip.fps) <= _RATE_TOLERANCE * clip.fps:
-        return clip.fps
-    if target_fps > clip.fps:
+def _output_fps(source: SourceFrames, target_fps: float | None, even: bool) -> float:
+    """Rate of the yielded frames; unless ``even``, the clip's own means that every frame is kept once."""
+    if target_fps is None:
+        return source.fps
+    if abs(target_fps - source.fps) <= _RATE_TOLERANCE * source.fps:
+        return target_fps if even else source.fps
+    if target_fps > source.fps:
         warnings.warn(
-            f"{clip.path}: has {clip.fps:g} fps, below video.target_fps={target_fps:g}; every frame is kept",
+            f"{source.path}: has {source.fps:g} fps, below video.target_fps={target_fps:g}; "
+            "every frame is kept",
             stacklevel=3,
         )
-        return clip.fps
+        return source.fps
     return target_fps
 
 

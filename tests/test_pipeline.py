@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from render_clips import write_clip
 from torch import Tensor
 
 from amplify_motion_tokenizer import inference, preprocessing
+from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
 from amplify_motion_tokenizer.config_checks import validate
 from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
@@ -69,6 +70,10 @@ def with_video(config: Config, **values: Any) -> Config:
     return dataclasses.replace(config, video=dataclasses.replace(config.video, **values))
 
 
+def clip_of(path: Path) -> Clip:
+    return Clip(path.stem, {"default": ViewSource(path)})
+
+
 @dataclasses.dataclass
 class Encoded:
     """What inference made of one clip."""
@@ -89,9 +94,9 @@ def encode(clip: Path, config: Config, model: MotionTokenizer, monkeypatch: pyte
         given.append(real(*arguments).velocities)
         return real(*arguments)
 
-    with monkeypatch.context() as patch, TrackedClip(clip, config, make_tracker(config)) as tracked:
+    with monkeypatch.context() as patch, TrackedClip(clip_of(clip), config, make_tracker(config)) as tracked:
         patch.setattr(inference, "from_tracks", recording)
-        batches = list(encode_windows(tracked, tracked.info.size, model, config))
+        batches = list(encode_windows(tracked, tracked.sizes, model, config))
     return Encoded(
         torch.cat(given),
         torch.cat([batch["code_sequences"] for batch in batches]),
@@ -169,8 +174,8 @@ def test_codes_do_not_depend_on_the_batch_size(
 def test_labels_and_latents_are_those_of_the_codes(
     tiny: Config, clip: Path, tokenizer: MotionTokenizer
 ) -> None:
-    with TrackedClip(clip, tiny, make_tracker(tiny)) as tracked:
-        (batch,) = encode_windows(tracked, tracked.info.size, tokenizer, tiny, ["latents", "labels"])
+    with TrackedClip(clip_of(clip), tiny, make_tracker(tiny)) as tracked:
+        (batch,) = encode_windows(tracked, tracked.sizes, tokenizer, tiny, ["latents", "labels"])
     windows = len(range(0, 19, 2))
     assert batch["latent_tokens"].shape == (windows, 3, 16)
     assert batch["labels_per_point"].shape == (windows, 5, 9)
@@ -186,9 +191,9 @@ def test_both_readers_give_the_same_tracks(tiny: Config, clip: Path) -> None:
     found = {}
     for reader in ("decord", "opencv"):
         config = with_video(tiny, reader=reader)
-        with TrackedClip(clip, config, make_tracker(config)) as tracked:
+        with TrackedClip(clip_of(clip), config, make_tracker(config)) as tracked:
             assert tracked.info.reader == reader
-            found[reader] = list(tracked)
+            found[reader] = [window for (window,) in tracked]
     assert [w.start for w in found["decord"]] == [w.start for w in found["opencv"]] == [*range(0, 19, 2)]
     for one, other in zip(found["decord"], found["opencv"], strict=True):
         np.testing.assert_allclose(one.tracks_xy_px, other.tracks_xy_px, atol=0.02)
@@ -202,7 +207,7 @@ def test_a_clip_shorter_than_a_window_fails_and_leaves_no_file(
     (tmp_path / "videos").mkdir()
     path = write_clip(tmp_path / "videos" / "short.mp4", frames)
     with (
-        TrackedClip(path, tiny, make_tracker(tiny)) as tracked,
+        TrackedClip(clip_of(path), tiny, make_tracker(tiny)) as tracked,
         pytest.raises(VideoError, match=r"short\.mp4: has 4 frames at 10 fps, expected at least 6"),
     ):
         list(tracked)
@@ -217,8 +222,8 @@ def test_a_clip_shorter_than_a_window_fails_and_leaves_no_file(
 def test_a_clip_of_exactly_one_window_is_enough(tiny: Config, tmp_path: Path) -> None:
     frames, _ = render_clip("pan", 0, (48, 64), 11)
     path = write_clip(tmp_path / "exact.mp4", frames)
-    with TrackedClip(path, tiny, make_tracker(tiny)) as tracked:
-        assert [window.start for window in tracked] == [0]
+    with TrackedClip(clip_of(path), tiny, make_tracker(tiny)) as tracked:
+        assert [window.start for (window,) in tracked] == [0]
     assert tracked.num_frames == 6
 
 
@@ -284,16 +289,16 @@ def peak_of_live_frames(path: Path, config: Config, monkeypatch: pytest.MonkeyPa
     """The most frames in memory at once while the clip is tracked window by window."""
     handed_out: list[weakref.ref[Any]] = []
     alive: list[int] = []
-    real = TrackedClip._counted
+    real = TrackedClip._frames
 
-    def watched(self: TrackedClip, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in real(self, frames):
-            handed_out.append(weakref.ref(frame.rgb))
+    def watched(self: TrackedClip) -> Iterator[tuple[Frame, ...]]:
+        for row in real(self):
+            handed_out.append(weakref.ref(row[0].rgb))
             alive.append(sum(reference() is not None for reference in handed_out))
-            yield frame
+            yield row
 
-    with monkeypatch.context() as patch, TrackedClip(path, config, make_tracker(config)) as tracked:
-        patch.setattr(TrackedClip, "_counted", watched)
+    with monkeypatch.context() as patch, TrackedClip(clip_of(path), config, make_tracker(config)) as tracked:
+        patch.setattr(TrackedClip, "_frames", watched)
         windows = sum(1 for _ in tracked)
     assert windows == (len(alive) - config.data.sequence_length) // config.tracking.window_stride + 1
     return max(alive)
@@ -306,14 +311,14 @@ def test_windows_are_encoded_as_they_are_tracked(
     config = with_tracking(tiny, window_stride=1)
     config = dataclasses.replace(config, inference=dataclasses.replace(config.inference, batch_size=4))
     taken: list[int] = []
-    with TrackedClip(clip, config, make_tracker(config)) as tracked:
+    with TrackedClip(clip_of(clip), config, make_tracker(config)) as tracked:
 
-        def watched() -> Iterator[WindowTracks]:
-            for window in tracked:
-                taken.append(window.start)
-                yield window
+        def watched() -> Iterator[tuple[WindowTracks, ...]]:
+            for views in tracked:
+                taken.append(views[0].start)
+                yield views
 
-        batches = encode_windows(watched(), tracked.info.size, tokenizer, config)
+        batches = encode_windows(watched(), tracked.sizes, tokenizer, config)
         assert next(batches)["window_starts"].tolist() == [0, 1, 2, 3] == taken
         # The tracker reads ahead by the frames of two windows at most.
         assert tracked.num_frames <= 4 + 2 * config.data.sequence_length

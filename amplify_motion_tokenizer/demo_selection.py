@@ -1,0 +1,77 @@
+"""Dataset strings such as ``libero_10:traj0.9``, and the demos of each task that they select."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
+
+_DATASET = re.compile(r"(?P<name>[^:\s]+):(?P<modality>[a-z]+)(?P<fraction>-?(\d+(\.\d*)?|\.\d+))")
+
+
+def parse_dataset(text: str) -> tuple[str, str, float]:
+    """``name:traj0.9`` as (name, modality, fraction).
+
+    The fraction is the share of the demos of each task, in (0, 1]; a negative one counts from the end.
+
+    Raises:
+        ConfigError: the text is of another form, or the fraction is 0 or beyond 1.
+    """
+    match = _DATASET.fullmatch(text)
+    fraction = float(match["fraction"]) if match else 0.0
+    if match is None or not 0 < abs(fraction) <= 1:
+        raise ConfigError(
+            f"dataset {text!r} is malformed; expected <name>:<modality><fraction>, such as libero_10:traj0.9 "
+            "(the first 0.9 of each task's demos) or libero_10:traj-0.1 (the last 0.1)"
+        )
+    return match["name"], match["modality"], fraction
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts as people count: demo_2 before demo_10."""
+    return [(int(part or 0), "") if i % 2 else (0, part) for i, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def select_demos(names: Iterable[str], dataset: str) -> list[str]:
+    """The clips of ``dataset`` among ``names``, that share of each task's, tasks and demos in natural order.
+
+    ``traj0.9`` and ``traj-0.1`` share no demo and leave none out.
+
+    Args:
+        names: clips by their path below the track folder: ``<dataset>/.../<task>/<demo>``.
+        dataset: as ``parse_dataset`` takes it.
+
+    Raises:
+        ConfigError: as ``parse_dataset``.
+        TrackFileError: no clip lies in a folder of that name, or the share is less than half a demo.
+    """
+    wanted, _, fraction = parse_dataset(dataset)
+    tasks: dict[str, list[str]] = defaultdict(list)
+    folders = set()
+    for name in names:
+        folders.add(name.split("/")[0] if "/" in name else ".")
+        if name.startswith(f"{wanted}/"):
+            tasks[name.rpartition("/")[0]].append(name)
+    if not tasks:
+        raise TrackFileError(
+            f"data.dataset = {dataset!r}: data.tracks_dir holds no folder {wanted}; it holds "
+            f"{', '.join(sorted(folders))}"
+        )
+    chosen = [name for task in sorted(tasks, key=natural_key) for name in _share(tasks[task], fraction)]
+    if not chosen:
+        raise TrackFileError(
+            f"data.dataset = {dataset!r} selects no demo, as no task has more than "
+            f"{max(map(len, tasks.values()))}; take a larger fraction"
+        )
+    return chosen
+
+
+def _share(demos: list[str], fraction: float) -> list[str]:
+    ordered = sorted(demos, key=natural_key)
+    # A share from the end is what the complement from the start leaves, so that the two partition.
+    from_start = fraction if fraction > 0 else 1 + fraction
+    # Rounded first, as 1 - 0.9 is a little less than 0.1 and would lose a demo at a half.
+    count = int(round(from_start * len(ordered), 6) + 0.5)
+    return ordered[:count] if fraction > 0 else ordered[count:]

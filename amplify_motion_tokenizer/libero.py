@@ -1,0 +1,108 @@
+"""LIBERO's demonstrations as clips: HDF5 files of images instead of videos.
+
+``<suite>/<task>_demo.hdf5`` holds ``data/demo_<k>/obs/<view>_rgb``, (T, H, W, 3) uint8, RGB.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from amplify_motion_tokenizer.clips import Clip, ViewSource
+from amplify_motion_tokenizer.config import Config, VideoConfig
+from amplify_motion_tokenizer.containers import TimedFrames
+from amplify_motion_tokenizer.demo_selection import natural_key
+from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.video import SourceFrames, Video, make_video
+
+LIBERO_FPS = 20.0
+"""The files state no rate. Each image is one step of LIBERO's controller, which runs at robosuite's
+default ``control_freq`` of 20 Hz."""
+LIBERO_VIEWS = {"agentview": "agentview_rgb", "eye_in_hand": "eye_in_hand_rgb"}
+"""Views of every demo, and their images below ``obs``."""
+
+_FILES = "*_demo.hdf5"
+_BLOCK = 32
+"""Frames read at once, so that a compressed chunk is not unpacked for each of its frames."""
+
+
+def find_demos(source: Path, config: Config, views: Mapping[str, str]) -> list[Clip]:
+    """Every demo below ``source``, in natural order, named as AMPLIFY names its tracks.
+
+    The names are ``<suite>/uniform_<N>_reinit_<T>/<task>_demo/demo_<k>``, with the query order for
+    uniform; the suite is the folder of the file, also when that folder is the source itself. A file
+    that cannot be read, or holds no demo, is one clip, which fails when it is opened.
+
+    Args:
+        source: one file, or the folder of the suites.
+        config: decides the names.
+        views: view name to the name of its images below ``obs``.
+
+    Raises:
+        UsageError: the source is missing or holds no such file.
+    """
+    paths = [source] if source.is_file() else sorted(source.rglob(_FILES))
+    if not paths:
+        raise UsageError(f"input {source} does not exist or holds no LIBERO demos; looked for {_FILES}")
+    tracked = f"{config.tracking.query_order}_{config.num_points}_reinit_{config.tracked_length}"
+    clips = []
+    for path in paths:
+        below = path.parent.relative_to(source).as_posix() if source.is_dir() else "."
+        folder = f"{path.resolve().parent.name if below == '.' else below}/{tracked}/{path.stem}"
+        for demo in _demos(path) or ["demo_0"]:
+            found = {view: ViewSource(path, f"data/{demo}/obs/{name}") for view, name in views.items()}
+            clips.append(Clip(f"{folder}/{demo}", found))
+    return clips
+
+
+def _demos(path: Path) -> list[str]:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            names = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
+    except OSError:
+        return []  # opening the clip says what is wrong
+    return sorted(names, key=natural_key)
+
+
+def open_demo(source: ViewSource, config: VideoConfig, even: bool = False) -> Video:
+    """Opens one view of one demo, the right way up; see ``video.open_video``.
+
+    Raises:
+        VideoError: the file cannot be read, or holds no such images.
+    """
+    with _open(source) as file:
+        images = file.get(source.dataset)
+        if not isinstance(images, h5py.Dataset):
+            raise VideoError(
+                f"{source.path}: lacks {source.dataset}; expected LIBERO's data/demo_<k>/obs/<view>_rgb "
+                "(tracking.view_files names the views)"
+            )
+        shape, kind = images.shape, images.dtype
+    if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
+        raise VideoError(f"{source}: has shape {shape} of {kind}, expected (T, H, W, 3) of uint8, not empty")
+    frames = SourceFrames(source.path, "h5py", LIBERO_FPS, (shape[1], shape[2]), _frames(source))
+    return make_video(frames, config, even)
+
+
+def _frames(source: ViewSource) -> TimedFrames:
+    with _open(source) as file:
+        images = file[source.dataset]
+        for start in range(0, len(images), _BLOCK):
+            try:
+                block = images[start : start + _BLOCK]
+            except OSError as error:
+                raise VideoError(f"{source}: is damaged ({error})") from None
+            for index, rgb in enumerate(block, start):
+                # Copied, so that a frame that is held does not hold its block; stored upside down.
+                yield index / LIBERO_FPS, np.array(rgb[::-1], order="C")
+
+
+def _open(source: ViewSource) -> h5py.File:
+    try:
+        return h5py.File(source.path, "r", locking=False)
+    except OSError as error:
+        raise VideoError(f"{source.path}: cannot be opened as HDF5 ({error})") from None

@@ -1,0 +1,78 @@
+"""What is recorded of a clip beside its tracks, and what every writer of clips offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from amplify_motion_tokenizer.config import settings_hash
+from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecord:
+    """What a track file says of itself besides the tracks."""
+
+    settings: dict[str, Any]
+    """Dotted keys that decided the tracks (``config.track_settings``)."""
+    tracker: str
+    reader: str
+    fps: float
+    """Frames per second of the tracked frames."""
+    source_fps: float
+    source_height: int
+    source_width: int
+    source_name: str
+    source_bytes: int
+    config_hash: str = field(default="")
+    """Hash of the settings; set by the store."""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Derives the hash."""
+        object.__setattr__(self, "config_hash", settings_hash(self.settings))
+
+
+def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: str) -> ClipRecord:
+    """The record of an open clip, ``infos`` of its views, that ``tracker`` tracks with ``settings``.
+
+    Sizes, rates and name are the first view's; the bytes are those of all its files.
+    """
+    info = infos[0]
+    return ClipRecord(
+        settings=settings,
+        tracker=tracker,
+        reader=info.reader,
+        fps=info.fps,
+        source_fps=info.source_fps,
+        source_height=info.source_size[0],
+        source_width=info.source_size[1],
+        source_name=info.path.name,
+        source_bytes=total_bytes(info.path for info in infos),
+    )
+
+
+def total_bytes(paths: Iterable[Path]) -> int:
+    """Size of the files, each counted once; one that is missing counts 0, so its return is noticed."""
+    return sum(path.stat().st_size for path in set(paths) if path.exists())
+
+
+class ClipWriter(Protocol):
+    """Streams one clip's windows to disk; nothing is visible under the final name before the end."""
+
+    def append(self, *views: WindowTracks) -> None:
+        """Adds one window: its tracks in each view."""
+
+    def finish(self, num_frames: int, windows_dropped: int) -> None:
+        """Makes the clip complete."""
+
+    def __enter__(self) -> ClipWriter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,165 @@
+"""What an input folder holds: clips of one video, of one video per view, or LIBERO's demos."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from amplify_motion_tokenizer.clips import Clip, ViewSource
+from amplify_motion_tokenizer.config import CLIP_PLACE, Config, VideoConfig
+from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
+from amplify_motion_tokenizer.libero import LIBERO_VIEWS, find_demos, open_demo
+from amplify_motion_tokenizer.stores import DEFAULT_VIEW
+from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS, Video, open_video
+
+
+def tracked_views(config: Config) -> list[str]:
+    """Names of the views that the input's clips have."""
+    default = LIBERO_VIEWS if config.video.source == "libero" else {DEFAULT_VIEW: ""}
+    return list(config.tracking.view_files or default)
+
+
+def model_views(config: Config) -> list[str]:
+    """Those of ``tracked_views`` that ``data.views`` asks for; a lone view serves whatever its name.
+
+    Raises:
+        ConfigError: the input's clips lack one of them.
+    """
+    there, wanted = tracked_views(config), list(config.data.views)
+    if len(there) == len(wanted) == 1:
+        return there
+    missing = [view for view in wanted if view not in there]
+    if missing:
+        raise ConfigError(
+            f"data.views names {missing[0]}, but the input has the views {', '.join(there)}; "
+            "set tracking.view_files to where each view is"
+        )
+    return wanted
+
+
+def find_clips(source: Path, config: Config, views: Sequence[str]) -> list[Clip]:
+    """The clips in ``source``, a folder or a file, sorted, with those of their ``views`` in that order.
+
+    Hidden files and folders are passed over.
+
+    Raises:
+        UsageError: the source is missing, empty, or holds no clip; or two would share an output.
+    """
+    if config.video.source == "libero":
+        clips = find_demos(source, config, config.tracking.view_files or LIBERO_VIEWS)
+    elif config.tracking.view_files:
+        clips = _find_views(source, config.tracking.view_files)
+    else:
+        clips = _find_videos(source)
+    return [Clip(clip.name, {view: clip.views[view] for view in views}) for clip in clips]
+
+
+def open_views(clip: Clip, config: VideoConfig) -> list[Video]:
+    """Opens all views of ``clip`` at one rate; several views are resampled to the same ticks.
+
+    The rate is that of the slowest view where that lies below ``video.target_fps``.
+
+    Raises:
+        VideoError: a view is missing or cannot be read.
+    """
+    videos = _open_all(clip, config)
+    rates = {video.info.fps for video in videos}
+    if len(rates) > 1:
+        for video in videos:
+            video.close()
+        videos = _open_all(clip, dataclasses.replace(config, target_fps=min(rates)))
+    return videos
+
+
+def _open_all(clip: Clip, config: VideoConfig) -> list[Video]:
+    several = len(clip.views) > 1
+    with ExitStack() as opened:
+        videos = []
+        for view, source in clip.views.items():
+            if several and not source.path.exists():
+                raise VideoError(
+                    f"{source}: is missing, the view {view} of the clip {clip.name}; add it, or take the "
+                    "view out of tracking.view_files"
+                )
+            videos.append(opened.enter_context(_open_view(source, config, several)))
+        opened.pop_all()
+    return videos
+
+
+def _open_view(source: ViewSource, config: VideoConfig, even: bool) -> Video:
+    if source.dataset:
+        return open_demo(source, config, even)
+    return open_video(source.path, config, even)
+
+
+def _files(source: Path) -> list[Path]:
+    """Files below the folder ``source`` that are not hidden, sorted.
+
+    Raises:
+        UsageError: it is no folder, or empty.
+    """
+    if not source.is_dir():
+        raise UsageError(f"input {source} does not exist; expected a file or folder")
+    if not any(source.iterdir()):
+        raise UsageError(f"input folder {source} is empty; looked for {' '.join(VIDEO_EXTENSIONS)}")
+    return [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts)
+    ]
+
+
+def _find_videos(source: Path) -> list[Clip]:
+    """A clip for each video."""
+    if source.is_file():
+        return [Clip(source.stem, {DEFAULT_VIEW: ViewSource(source)})]
+    paths = [path for path in _files(source) if path.suffix.lower() in VIDEO_EXTENSIONS]
+    if not paths:
+        raise UsageError(f"input folder {source} holds no video; looked for {' '.join(VIDEO_EXTENSIONS)}")
+    clips = [
+        Clip(path.relative_to(source).with_suffix("").as_posix(), {DEFAULT_VIEW: ViewSource(path)})
+        for path in paths
+    ]
+    shared = [name for name, count in Counter(clip.name for clip in clips).items() if count > 1]
+    if shared:
+        raise UsageError(
+            f"input folder {source} has several files named {shared[0]} with different extensions, "
+            "which would share one output; rename all but one"
+        )
+    return clips
+
+
+def _find_views(source: Path, view_files: Mapping[str, str]) -> list[Clip]:
+    """A clip for each name that at least one view's pattern finds a file for."""
+    if source.is_file():
+        raise UsageError(f"input {source} is a file; tracking.view_files needs the folder of the clips")
+    found = {_clip_of(path.relative_to(source).as_posix(), view_files) for path in _files(source)}
+    names = sorted(name for name in found if name is not None)
+    if not names:
+        raise UsageError(
+            f"input folder {source} holds no file of tracking.view_files; looked for "
+            f"{', '.join(view_files.values())}"
+        )
+    return [
+        Clip(
+            name,
+            {view: ViewSource(source / form.replace(CLIP_PLACE, name)) for view, form in view_files.items()},
+        )
+        for name in names
+    ]
+
+
+def _clip_of(file: str, view_files: Mapping[str, str]) -> str | None:
+    """The clip that ``file``, a path below the input folder, is a view of; None for other files.
+
+    Where several patterns fit, such as {clip}.mp4 and {clip}_wrist.mp4, the longest is meant.
+    """
+    for form in sorted(view_files.values(), key=len, reverse=True):
+        before, after = form.split(CLIP_PLACE)
+        clip = file[len(before) : len(file) - len(after)]
+        if clip and file == f"{before}{clip}{after}":
+            return clip
+    return None
