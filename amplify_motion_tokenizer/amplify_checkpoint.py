@@ -14,21 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, LossConfig
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.amplify import AmplifySizes, AmplifyTokenizer
+from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.vision import resnet18_from_timm, resnet18_to_timm
-from amplify_motion_tokenizer.relative_ce import view_weights
-
-CODEBOOK_LEVELS: Mapping[int, tuple[int, ...]] = {
-    16: (5, 3),
-    64: (8, 8),
-    256: (8, 6, 5),
-    512: (8, 8, 8),
-    1024: (8, 5, 5, 5),
-    2048: (8, 8, 6, 5),
-    4096: (7, 5, 5, 5, 5),
-}
-"""AMPLIFY's ``codebook_size`` to its FSQ levels; the true number of codes is the levels' product."""
 
 TRAINING_KEYS: Mapping[str, Any] = {
     "optimizer": None,
@@ -81,7 +70,7 @@ class AmplifyCheckpoint:
     img_shape: tuple[int, int]
     """(height, width) in pixels that tracks are normalised by."""
     model: dict[str, Tensor]
-    """State dict of ``AmplifyTokenizer(sizes)``."""
+    """State dict of ``AmplifyNetwork(sizes)``."""
     loss_weights: dict[str, float] | None = None
     """Weights by name of the view; None is AMPLIFY's."""
     vision: dict[str, Tensor] | None = None
@@ -171,8 +160,8 @@ def _check_config(config: Mapping[str, Any], source: str) -> None:
 
 def _sizes_of(config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> AmplifySizes:
     codebook_size = config["codebook_size"]
-    if codebook_size not in CODEBOOK_LEVELS:
-        allowed = ", ".join(map(str, CODEBOOK_LEVELS))
+    if codebook_size not in AMPLIFY_LEVELS:
+        allowed = ", ".join(map(str, AMPLIFY_LEVELS))
         raise CheckpointError(f"{source}: codebook_size = {codebook_size} is unknown; allowed: {allowed}")
     num_views, per_view = len(config["cond_cameraviews"]), bool(config["per_view"])
     rows, cols = config["loss"]["rel_cls_img_size"]
@@ -188,7 +177,7 @@ def _sizes_of(config: Mapping[str, Any], state: Mapping[str, Tensor], source: st
         num_layers=config["num_layers"],
         dropout=config["attn_pdrop"],
         mlp_dim=config["decoder_mlp_hidden_dim"],
-        fsq_levels=CODEBOOK_LEVELS[codebook_size],
+        fsq_levels=AMPLIFY_LEVELS[codebook_size],
         class_grid=(rows, cols),
         per_view=per_view,
         causal=config["causal_encoder"],
@@ -208,7 +197,7 @@ def _image_sizes(state: Mapping[str, Tensor], num_views: int, per_view: bool, so
 
 def _check_state(state: Mapping[str, Tensor], sizes: AmplifySizes, source: str) -> None:
     with torch.random.fork_rng(devices=[]):  # an export must not disturb a training in progress
-        expected = AmplifyTokenizer(sizes).state_dict()
+        expected = AmplifyNetwork(sizes).state_dict()
     problems = [f"{key} is missing" for key in sorted(expected.keys() - state.keys())]
     problems += [f"{key} is unknown" for key in sorted(state.keys() - expected.keys())]
     for key in sorted(expected.keys() & state.keys()):
@@ -242,9 +231,9 @@ def _mapped_vision(state: Mapping[str, Tensor], config: Mapping[str, Any], sourc
 def _config_of(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
     """AMPLIFY's config, with every key that its model reads."""
     sizes = checkpoint.sizes
-    nominal = {levels: size for size, levels in CODEBOOK_LEVELS.items()}.get(tuple(sizes.fsq_levels))
+    nominal = {levels: size for size, levels in AMPLIFY_LEVELS.items()}.get(tuple(sizes.fsq_levels))
     if nominal is None:
-        allowed = "; ".join(str(list(levels)) for levels in CODEBOOK_LEVELS.values())
+        allowed = "; ".join(str(list(levels)) for levels in AMPLIFY_LEVELS.values())
         raise CheckpointError(
             f"export to AMPLIFY: FSQ levels {list(sizes.fsq_levels)} are none of its own: {allowed}"
         )
@@ -272,7 +261,8 @@ def _config_of(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
 
 
 def _loss_config(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
-    names = list(dict.fromkeys((*_LOSS_VIEWS, *checkpoint.views, *(checkpoint.loss_weights or {}))))
+    known = LossConfig().view_weights if checkpoint.loss_weights is None else checkpoint.loss_weights
+    names = list(dict.fromkeys((*_LOSS_VIEWS, *checkpoint.views, *known)))
     return {
         "cls_img_size": list(checkpoint.img_shape),
         "num_angle_bins": None,
@@ -280,6 +270,6 @@ def _loss_config(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
         "max_polar_mag": None,
         **checkpoint.config.get("loss", {}),
         "loss_fn": "relative_ce",
-        "loss_weights": dict(zip(names, view_weights(names, checkpoint.loss_weights), strict=True)),
+        "loss_weights": {name: float(known.get(name, 1.0)) for name in names},
         "rel_cls_img_size": list(checkpoint.sizes.class_grid),
     }

@@ -10,7 +10,7 @@ Ours is a torch file that holds one dict of tensors and plain values::
     versions                 of this package and the libraries that matter
     training                 optimiser, scheduler, scaler, position and random states
 
-The keypoint reproduction's files are bare state dicts with a ``config.yaml`` beside them.
+``interop`` reads and writes the files of AMPLIFY and of the keypoint reproduction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config_files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.interop import read_reproduction
+from amplify_motion_tokenizer.interop import read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
 FORMAT = "amplify_motion_tokenizer"
@@ -68,9 +68,9 @@ def save_checkpoint(
     config: Config,
     track_settings: dict[str, Any] | None,
     metrics: Mapping[str, float],
-    training: dict[str, Any],
+    training: dict[str, Any] | None,
 ) -> None:
-    """Writes a checkpoint atomically; see the module's docstring for what it holds."""
+    """Writes a checkpoint atomically; without ``training`` it cannot be resumed."""
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -86,7 +86,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads one of our checkpoints, or a reproduction's state dict with its ``config.yaml``.
+    """Reads one of our checkpoints, the source's, or a reproduction's state dict with its config.
 
     Raises:
         CheckpointError: the file is missing, damaged, needs code to unpickle, or is neither; names
@@ -97,11 +97,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     content = _read(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
+    if isinstance(content, dict) and {"model", "config"} <= content.keys():
+        return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
-        state, config = read_reproduction(path, content)
-        return Checkpoint(
-            path=path, model=state, config=config, track_settings=None, metrics={}, training=None
-        )
+        return _foreign(path, read_reproduction(path, content))
     raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
 
 
@@ -163,6 +162,11 @@ def _read(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: is damaged or not a torch file ({str(error).splitlines()[0]})"
         ) from None
+
+
+def _foreign(path: Path, content: tuple[dict[str, Tensor], Config]) -> Checkpoint:
+    state, config = content
+    return Checkpoint(path=path, model=state, config=config, track_settings=None, metrics={}, training=None)
 
 
 def _native(path: Path, content: dict[str, Any]) -> Checkpoint:

@@ -120,6 +120,12 @@ class DataConfig:
     reference_size: tuple[int, int] | dict[str, int] = field(default_factory=lambda: {"shorter": 480})
     """Size that all tracks are rescaled to before they are normalised: [height, width], or
     {shorter: pixels} for one scale on both axes."""
+    views: tuple[str, ...] = ("default",)
+    """Views of a clip that the model takes, in this order: the groups root/<view> of a track file."""
+    true_horizon: int | None = None
+    """Frames of a tracked window, which are interpolated to sequence_length; null tracks sequence_length."""
+    interpolation: Literal["linear", "spline"] = "linear"
+    """How true_horizon frames become sequence_length: linear, or a cubic spline (needs scipy)."""
     val_split: float = 0.1
     """Share of the clips, not windows, held out for validation; 0 trains on all."""
     static_filter: StaticFilterConfig = field(default_factory=StaticFilterConfig)
@@ -127,11 +133,25 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AmplifyConfig:
+    """What only the amplify model has."""
+
+    per_view: bool = False
+    """Whether every view has tokens of its own, instead of one token a step for all views."""
+    mask: Literal["causal", "none", "diag"] = "causal"
+    """The encoder's attention: causal, none (all see all), or diag (each token itself)."""
+    mlp_dim: int = 256
+    """Hidden width of the decoder's head."""
+    class_grid: tuple[int, int] | None = None
+    """[rows, columns] of the velocity classes in pixels, both odd; null is decoder_window_size square."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The tokenizer network."""
 
     name: str = "keypoint"
-    """Which model: keypoint."""
+    """Which model: keypoint (compact, one distribution per point) or amplify (the source's)."""
     num_layers: int = 2
     """Transformer layers of the encoder, and of the decoder."""
     num_heads: int = 8
@@ -141,20 +161,24 @@ class ModelConfig:
     dropout: float = 0.1
     """Dropout rate in [0, 1)."""
     encoder_sequence_len: int = 16
-    """d, codes per window."""
+    """d, codes per window (keypoint; amplify has one per step, and per view with per_view)."""
     fsq_levels: tuple[int, ...] = (8, 8, 8, 4)
     """FSQ levels; the codebook has as many codes as their product."""
+    nominal_codebook_size: int | None = None
+    """AMPLIFY's name of a table of FSQ levels (16, 64, 256 ... 4096), which then replaces fsq_levels."""
     decoder_window_size: int = 15
     """W, side of the square of velocity classes in pixels of the reference size; odd."""
     num_classes: int | None = None
     """Derived (decoder_window_size^2); checked when given."""
     codebook_size: int | None = None
     """Derived (product of fsq_levels); checked when given."""
+    amplify: AmplifyConfig = field(default_factory=AmplifyConfig)
+    """Settings of the amplify model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Focal loss (Lin et al. 2017) over the points that the static mask keeps."""
+    """Focal loss (Lin et al. 2017) over what counts; gamma 0 and weights of 1 are plain cross entropy."""
 
     gamma: float = 2.0
     """Focusing exponent; 0 is cross entropy."""
@@ -162,6 +186,14 @@ class LossConfig:
     """Weight of the centre class (no motion)."""
     alpha_other: float = 1.0
     """Weight of every other class."""
+    radial_strength: float = 0.0
+    """s of the factor 1 + s (r / r_max)^p on a class's weight, r its distance from no motion."""
+    radial_power: float = 1.0
+    """p of that factor."""
+    view_weights: dict[str, float] = field(default_factory=lambda: {"agentview": 0.9, "eye_in_hand": 0.1})
+    """Weight of each view's mean loss; views that are not named weigh 1."""
+    min_visibility: float = 0.0
+    """Steps count only where the point's confidence at both ends reaches this; 0 counts all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,9 +276,26 @@ class Config:
         return self.data.sequence_length - 1
 
     @property
+    def class_grid(self) -> tuple[int, int]:
+        """(rows, columns) of the velocity classes."""
+        side = self.model.decoder_window_size
+        own = self.model.amplify.class_grid if self.model.name == "amplify" else None
+        return own or (side, side)
+
+    @property
     def num_classes(self) -> int:
         """C, velocity classes."""
-        return self.model.decoder_window_size**2
+        return math.prod(self.class_grid)
+
+    @property
+    def tracked_length(self) -> int:
+        """Frames of a tracked window, before interpolation in time."""
+        return self.data.true_horizon or self.data.sequence_length
+
+    @property
+    def view_weights(self) -> tuple[float, ...]:
+        """Weight of each view's loss, in the order of ``data.views``."""
+        return tuple(float(self.loss.view_weights.get(view, 1.0)) for view in self.data.views)
 
     @property
     def codebook_size(self) -> int:
@@ -284,8 +333,19 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-LEAF_DICTS = {"data.reference_size"}
+LEAF_DICTS = {"data.reference_size", "loss.view_weights"}
 """Dotted keys whose value is itself a mapping."""
+
+AMPLIFY_LEVELS: dict[int, tuple[int, ...]] = {
+    16: (5, 3),
+    64: (8, 8),
+    256: (8, 6, 5),
+    512: (8, 8, 8),
+    1024: (8, 5, 5, 5),
+    2048: (8, 8, 6, 5),
+    4096: (7, 5, 5, 5, 5),
+}
+"""AMPLIFY's ``codebook_size`` to its FSQ levels; the true number of codes is the levels' product."""
 
 DERIVED_KEYS = ("data.num_points", "model.num_classes", "model.codebook_size")
 """Dotted keys whose numbers follow from others."""
@@ -303,9 +363,10 @@ def track_settings(config: Config) -> dict[str, Any]:
     settings of trackers that are not in use.
     """
     unused = "tracking.cotracker." if config.tracking.tracker == "flow" else "tracking.flow."
+    flat = flatten(to_dict(config)) | {"data.sequence_length": config.tracked_length}
     return {
         key: value
-        for key, value in flatten(to_dict(config)).items()
+        for key, value in flat.items()
         if key.startswith(_TRACK_KEYS) and key not in _NOT_RESULTS and not key.startswith(unused)
     }
 

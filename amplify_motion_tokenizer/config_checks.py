@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from amplify_motion_tokenizer.config import Config, flatten
+from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config, flatten
 from amplify_motion_tokenizer.errors import ConfigError
 
 
@@ -17,6 +17,10 @@ def validate(config: Config) -> Config:
     Raises:
         ConfigError: naming the first key whose value is impossible, the value and what is allowed.
     """
+    nominal = config.model.nominal_codebook_size
+    if nominal in AMPLIFY_LEVELS:
+        model = dataclasses.replace(config.model, fsq_levels=AMPLIFY_LEVELS[nominal])
+        config = dataclasses.replace(config, model=model)
     for key, value, ok, allowed in _rules(config):
         if not ok:
             raise ConfigError(f"{key} = {_show(value)} is impossible; allowed: {allowed}")
@@ -42,6 +46,7 @@ def _rules(config: Config) -> list[Rule]:
         *_tracking_rules(config),
         *_data_rules(config),
         *_model_rules(config),
+        *_amplify_rules(config),
         *_training_rules(config),
     ]
 
@@ -94,6 +99,14 @@ def _data_rules(config: Config) -> list[Rule]:
             _is_reference_size(data.reference_size),
             "[height, width] or {shorter: pixels}, whole numbers of at least 2",
         ),
+        (
+            "data.views",
+            data.views,
+            1 <= len(set(data.views)) == len(data.views)
+            and (config.model.name == "amplify" or len(data.views) == 1),
+            "one name for the keypoint model, one or more different names for amplify",
+        ),
+        _at_least(2, "data.true_horizon", data.true_horizon, optional=True),
         ("data.val_split", data.val_split, 0 <= data.val_split < 1, "0 or more and below 1"),
         ("data.static_filter.threshold", filter_.threshold, filter_.threshold >= 0, "0 or more"),
         (
@@ -138,13 +151,39 @@ def _model_rules(config: Config) -> list[Rule]:
             "model.num_classes",
             model.num_classes,
             model.num_classes in (None, classes),
-            f"{classes}, which is model.decoder_window_size^2 ({width}^2), or leave it out",
+            f"{classes}, which is {' x '.join(map(str, config.class_grid))}, or leave it out",
         ),
         (
             "model.codebook_size",
             model.codebook_size,
             model.codebook_size in (None, codes),
             f"{codes}, the product of model.fsq_levels, or leave it out",
+        ),
+    ]
+
+
+def _amplify_rules(config: Config) -> list[Rule]:
+    amplify, nominal = config.model.amplify, config.model.nominal_codebook_size
+    size_ok = config.model.name != "amplify" or not isinstance(config.data.reference_size, dict)
+    return [
+        (
+            "model.nominal_codebook_size",
+            nominal,
+            nominal is None or nominal in AMPLIFY_LEVELS,
+            f"{', '.join(map(str, AMPLIFY_LEVELS))}, or null",
+        ),
+        _at_least(1, "model.amplify.mlp_dim", amplify.mlp_dim),
+        (
+            "model.amplify.class_grid",
+            amplify.class_grid,
+            all(side >= 1 and side % 2 == 1 for side in amplify.class_grid or ()),
+            "two odd whole numbers, or null",
+        ),
+        (
+            "data.reference_size",
+            config.data.reference_size,
+            size_ok,
+            "[height, width] for the amplify model, which normalises by the frame",
         ),
     ]
 
@@ -156,6 +195,15 @@ def _training_rules(config: Config) -> list[Rule]:
         ("loss.gamma", loss.gamma, loss.gamma >= 0, "0 or more"),
         ("loss.alpha_center", loss.alpha_center, loss.alpha_center >= 0, "0 or more"),
         ("loss.alpha_other", loss.alpha_other, loss.alpha_other > 0, "above 0"),
+        ("loss.radial_strength", loss.radial_strength, loss.radial_strength >= 0, "0 or more"),
+        ("loss.radial_power", loss.radial_power, loss.radial_power > 0, "above 0"),
+        (
+            "loss.view_weights",
+            loss.view_weights,
+            all(math.isfinite(weight) and weight >= 0 for weight in loss.view_weights.values()),
+            "view names with weights of 0 or more",
+        ),
+        ("loss.min_visibility", loss.min_visibility, 0 <= loss.min_visibility <= 1, "0 to 1"),
         *[
             _at_least(1, f"training.{name}", getattr(training, name))
             for name in (

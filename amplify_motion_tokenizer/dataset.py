@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.inputs import ModelInput, from_tracks, from_velocities
+from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
 from amplify_motion_tokenizer.stores import TrackFile, VelocityFiles, find_tracks
 
 logger = logging.getLogger(__name__)
@@ -80,14 +80,18 @@ class WindowDataset(Dataset[Batch]):
             order += positions
         back = torch.argsort(torch.as_tensor(order))
         inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*parts, strict=True)))
-        real = (wanted != PADDING)[:, None]
+        real = (wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
         return Batch(inputs._replace(mask=inputs.mask & real), wanted)
 
     def _read(self, clip: TrackFile | VelocityFiles, rows: Sequence[int]) -> ModelInput:
         if isinstance(clip, VelocityFiles):
             return from_velocities(clip.read(rows), self.config)
-        tracks, visibility = clip.read(self._open_files.get(clip), rows)
-        return from_tracks(torch.from_numpy(tracks), torch.from_numpy(visibility), clip.size, self.config)
+        arrays = clip.read(self._open_files.get(clip), rows)
+        views = [
+            ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size)
+            for (tracks, visibility), size in zip(arrays, clip.sizes, strict=True)
+        ]
+        return from_tracks(views, self.config)
 
 
 class _OpenFiles:
@@ -121,14 +125,14 @@ def load_clips(folder: Path, config: Config) -> Clips:
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
             reference size or W, or files that were made with different settings.
     """
-    clips: Clips = find_tracks(folder)
+    clips: Clips = find_tracks(folder, config.data.views)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
     if not any(clip.num_windows for clip in clips.values()):
         raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
     sizeless = [
-        clip.path.name for clip in clips.values() if isinstance(clip, TrackFile) and clip.size is None
+        clip.path.name for clip in clips.values() if isinstance(clip, TrackFile) and None in clip.sizes
     ]
     if sizeless:
         logger.warning(
@@ -143,11 +147,14 @@ def load_clips(folder: Path, config: Config) -> Clips:
 
 def _check_shape(clip: TrackFile | VelocityFiles, config: Config) -> None:
     found = (clip.length, clip.num_points)
-    expected = (config.data.sequence_length, config.num_points)
+    expected = (config.tracked_length, config.num_points)
+    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
+        raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
     if found != expected:
         raise TrackFileError(
             f"{clip.path}: windows of T = {found[0]} frames and N = {found[1]} points, expected "
-            f"T = {expected[0]} (data.sequence_length) and N = {expected[1]} (data.grid_size^2)"
+            f"T = {expected[0]} (data.true_horizon or data.sequence_length) and "
+            f"N = {expected[1]} (data.grid_size^2)"
         )
 
 

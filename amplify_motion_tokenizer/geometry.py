@@ -156,19 +156,25 @@ def px_from_labels(labels: Tensor, width: int) -> Tensor:
     return cells.float() - _half(width)
 
 
-def rc_norm_from_px(positions_rc_px: Tensor, size: Sequence[int]) -> Tensor:
+def rc_norm_from_px(positions_rc_px: Tensor, size: Sequence[float]) -> Tensor:
     """AMPLIFY's normalised positions: (..., 2) (row, col) pixels of ``size`` to [-1, 1], clamped."""
     half = positions_rc_px.new_tensor(tuple(size)) / 2
     return ((positions_rc_px - half) / half).clamp(-1, 1)
 
 
-def px_from_rc_norm(positions_rc_norm: Tensor, size: Sequence[int]) -> Tensor:
+def px_from_rc_norm(positions_rc_norm: Tensor, size: Sequence[float]) -> Tensor:
     """(..., 2) (row, col) in AMPLIFY's [-1, 1] as pixels of ``size``; undoes ``rc_norm_from_px``."""
     half = positions_rc_norm.new_tensor(tuple(size)) / 2
     return positions_rc_norm * half + half
 
 
-def labels_from_rc_norm(tracks_rc_norm: Tensor, size: Sequence[int], class_grid: Sequence[int]) -> Tensor:
+def wnorm_from_rc_norm(velocity_rc_norm: Tensor, size: Sequence[float], width: int) -> Tensor:
+    """(..., 2) velocities in rc_norm of ``size`` as (..., 2) xy_wnorm of a square of side ``width``."""
+    velocity_rc_px = velocity_rc_norm * (velocity_rc_norm.new_tensor(tuple(size)) / 2)
+    return wnorm_from_px(velocity_rc_px.flip(-1), width)
+
+
+def labels_from_rc_norm(tracks_rc_norm: Tensor, size: Sequence[float], class_grid: Sequence[int]) -> Tensor:
     """AMPLIFY's classes of the steps of normalised tracks.
 
     Positions become whole pixels inside the frame (rounded half to even), and a step's class is its
@@ -207,19 +213,21 @@ def rc_px_from_labels(labels: Tensor, class_grid: Sequence[int]) -> Tensor:
     return torch.stack([rows - half_rows, labels % cols - half_cols], dim=-1).float()
 
 
-def rc_norm_from_labels(labels: Tensor, size: Sequence[int], class_grid: Sequence[int]) -> Tensor:
+def rc_norm_from_labels(labels: Tensor, size: Sequence[float] | Tensor, class_grid: Sequence[int]) -> Tensor:
     """(...) AMPLIFY classes as (..., 2) float32 velocities, rc_norm of ``size``.
 
     Args:
         labels: int64 in [0, rows * cols).
-        size: (height, width) of the frame in pixels.
+        size: (height, width) of the frame in pixels; or a tensor (..., 2), one for each set of labels
+            (..., t, N).
         class_grid: (rows, cols) of the window of classes, both odd.
 
     Raises:
         ValueError: when a side of ``class_grid`` is even.
     """
     velocity_rc_px = rc_px_from_labels(labels, class_grid)
-    return velocity_rc_px * (2 / velocity_rc_px.new_tensor(tuple(size)))
+    sizes = size[..., None, None, :] if isinstance(size, Tensor) else velocity_rc_px.new_tensor(tuple(size))
+    return velocity_rc_px * (2 / sizes)
 
 
 def integrate_velocities(first: Tensor, velocities: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from amplify_motion_tokenizer.files import (
     write_json,
     write_yaml,
 )
-from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.preprocessing import OUTPUT_CONFIG, TrackedClip
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
@@ -138,7 +138,7 @@ def encode_windows(
     while batch := list(islice(stream, config.inference.batch_size)):
         tracks = torch.from_numpy(np.stack([window.tracks_xy_px for window in batch]))
         visibility = torch.from_numpy(np.stack([window.visibility for window in batch]))
-        velocities = from_tracks(tracks, visibility, size, config).velocities.to(device)
+        velocities = from_tracks([ViewTracks(tracks, visibility, size)], config).velocities.to(device)
         with torch.no_grad():
             codes, indices = model.quantize(model.encode(velocities))
             result = {

@@ -1,70 +1,163 @@
 """Tracks to the model's input: the one path that training, inference and export share.
 
-Letters: B windows, T frames, t = T - 1 steps, N points.
+Letters: B windows, V views, T frames, t = T - 1 steps, N points. ``[V, ]`` is there for models of
+several views (amplify) and not for the keypoint model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.geometry import finite_points, labels_from_wnorm, tracks_to_velocities
+from amplify_motion_tokenizer.geometry import (
+    finite_points,
+    labels_from_rc_norm,
+    labels_from_wnorm,
+    rc_norm_from_px,
+    reference_scale,
+    remap,
+    tracks_to_velocities,
+    wnorm_from_rc_norm,
+)
+from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import static_mask
 
 
+class ViewTracks(NamedTuple):
+    """Tracked windows of one view."""
+
+    tracks_xy_px: Tensor
+    """(B, T, N, 2), (x, y) pixels of the tracked size."""
+    visibility: Tensor
+    """(B, T, N), confidence 0..1."""
+    size: tuple[int, int] | None
+    """(height, width) that was tracked; None: the pixels are taken as those of the reference size."""
+
+
 class ModelInput(NamedTuple):
-    """A batch of windows as the keypoint model takes them."""
+    """A batch of windows as the model takes them."""
 
     velocities: Tensor
-    """(B, t, N, 2) float32, (x, y), W-normalised pixels of the reference size."""
+    """(B, [V, ]t, N, 2) float32: keypoint (x, y) W-normalised, amplify (row, col) of rc_norm."""
     labels: Tensor
-    """(B, t, N) int64, velocity classes."""
+    """(B, [V, ]t, N) int64, velocity classes."""
     mask: Tensor
-    """(B, N) bool, True for points that count in the loss: finite, and not static."""
+    """(B, [V, ]t, N) bool, True where an element counts: finite, not static, visible enough."""
     visibility: Tensor
-    """(B, T, N) float32, confidence 0..1."""
+    """(B, [V, ]T, N) float32, confidence 0..1."""
     finite: Tensor
-    """(B, N) bool, False where the track holds NaN or infinity; its velocities are 0 there."""
+    """(B, [V, ]N) bool, False where the track holds NaN or infinity; its velocities are 0 there."""
+    tracks_rc_norm: Tensor
+    """(B, [V, ]T, N, 2) float32, what a reconstruction is held against; NaN where it is not known."""
+    size_px: Tensor
+    """(B, [V, ]2) float32, (height, width) in reference pixels of the frame that rc_norm refers to."""
 
 
-def from_tracks(
-    tracks_xy_px: Tensor, visibility: Tensor, size: tuple[int, int] | None, config: Config
-) -> ModelInput:
-    """Model input of tracked windows.
-
-    Args:
-        tracks_xy_px: (B, T, N, 2), (x, y) pixels of the tracked size.
-        visibility: (B, T, N), confidence 0..1.
-        size: (height, width) that was tracked; None normalises by the reference size directly.
-        config: reference size, W and the static filter.
-    """
-    velocities = tracks_to_velocities(
-        tracks_xy_px, size, config.data.reference_size, config.model.decoder_window_size
-    )
-    return _assemble(velocities, visibility, finite_points(tracks_xy_px), config)
+def from_tracks(views: Sequence[ViewTracks], config: Config) -> ModelInput:
+    """Model input of tracked windows, one entry of ``views`` for each of ``data.views``."""
+    parts = [INPUTS[config.model.name](_resampled(view, config), config) for view in views]
+    if config.model.name == "keypoint":
+        return parts[0]
+    return ModelInput(*(torch.stack(column, dim=1) for column in zip(*parts, strict=True)))
 
 
 def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
-    """Model input of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible."""
+    """Keypoint input of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible."""
     finite = finite_points(velocities)
     batch, steps, points, _ = velocities.shape
     velocities = velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
-    return _assemble(velocities, torch.ones(batch, steps + 1, points), finite, config)
+    visibility = torch.ones(batch, steps + 1, points)
+    unknown = velocities.new_full((batch, steps + 1, points, 2), torch.nan)
+    return ModelInput(
+        velocities,
+        labels_from_wnorm(velocities, config.model.decoder_window_size),
+        _mask(velocities, visibility, finite, config),
+        visibility,
+        finite,
+        unknown,
+        velocities.new_full((batch, 2), torch.nan),
+    )
 
 
-def _assemble(velocities: Tensor, visibility: Tensor, finite: Tensor, config: Config) -> ModelInput:
-    static = config.data.static_filter
-    mask = finite
+def _resampled(view: ViewTracks, config: Config) -> ViewTracks:
+    """``view`` with visibility brought to the model's T frames; positions are the model's affair."""
+    frames = config.data.sequence_length
+    if view.visibility.shape[1] == frames:
+        return view
+    visibility = interpolate_time(view.visibility[..., None].expand(-1, -1, -1, 2), frames, "linear")[..., 0]
+    return view._replace(visibility=visibility)
+
+
+def _keypoint_input(view: ViewTracks, config: Config) -> ModelInput:
+    data, width = config.data, config.model.decoder_window_size
+    tracks = interpolate_time(view.tracks_xy_px, data.sequence_length, data.interpolation)
+    velocities = tracks_to_velocities(tracks, view.size, data.reference_size, width)
+    finite = finite_points(view.tracks_xy_px)
+    tracks_rc_norm, size_px = _rc_norm(tracks, view.size, config)
+    return ModelInput(
+        velocities,
+        labels_from_wnorm(velocities, width),
+        _mask(velocities, view.visibility, finite, config),
+        view.visibility,
+        finite,
+        tracks_rc_norm,
+        size_px,
+    )
+
+
+def _amplify_input(view: ViewTracks, config: Config) -> ModelInput:
+    """AMPLIFY's way: NaN and infinities are 0, positions are clamped, then interpolated in time."""
+    data = config.data
+    finite = finite_points(view.tracks_xy_px)
+    tracks_rc_norm, size_px = _rc_norm(view.tracks_xy_px.nan_to_num(0.0, 0.0, 0.0), view.size, config)
+    tracks_rc_norm = interpolate_time(tracks_rc_norm, data.sequence_length, data.interpolation)
+    velocities = tracks_rc_norm.diff(dim=-3)
+    size = tuple(size_px[0].tolist())
+    # The static filter judges the same unit for every model.
+    velocities_wnorm = wnorm_from_rc_norm(velocities, size, config.model.decoder_window_size)
+    return ModelInput(
+        velocities,
+        labels_from_rc_norm(tracks_rc_norm, size, config.class_grid),
+        _mask(velocities_wnorm, view.visibility, finite, config),
+        view.visibility,
+        finite,
+        tracks_rc_norm,
+        size_px,
+    )
+
+
+INPUTS: dict[str, Callable[[ViewTracks, Config], ModelInput]] = {
+    "keypoint": _keypoint_input,
+    "amplify": _amplify_input,
+}
+"""Value of ``model.name`` to the input that the model takes of one view, without the axis V."""
+
+
+def _rc_norm(tracks_xy_px: Tensor, size: tuple[int, int] | None, config: Config) -> tuple[Tensor, Tensor]:
+    """Tracks as rc_norm, (B, T, N, 2), and the frame's size in reference pixels, (B, 2)."""
+    reference = config.data.reference_size
+    if size is not None:
+        scale_x, scale_y = reference_scale(size, reference)
+        size_px = (size[0] * scale_y, size[1] * scale_x)
+        tracks_xy_px = remap(tracks_xy_px, size, reference)
+    elif isinstance(reference, dict):
+        size_px = (torch.nan, torch.nan)  # nothing says how long the other side is
+    else:
+        size_px = (float(reference[0]), float(reference[1]))
+    sizes = tracks_xy_px.new_tensor(size_px).expand(len(tracks_xy_px), 2)
+    return rc_norm_from_px(tracks_xy_px.flip(-1).float(), size_px), sizes
+
+
+def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: Config) -> Tensor:
+    """(B, t, N) bool from W-normalised velocities, visibility (B, T, N) and finite points (B, N)."""
+    static, points = config.data.static_filter, finite
     if static.enable:
-        mask = mask & static_mask(
-            # A point that is lost somewhere must not be one of the min_keep.
-            torch.where(finite[:, None, :, None], velocities, 0.0),
-            static.metric,
-            static.threshold,
-            static.min_keep,
-        )
-    labels = labels_from_wnorm(velocities, config.model.decoder_window_size)
-    return ModelInput(velocities, labels, mask, visibility, finite)
+        # A point that is lost somewhere must not be one of the min_keep.
+        known = torch.where(finite[:, None, :, None], velocities_wnorm, 0.0)
+        points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
+    visible = visibility >= config.loss.min_visibility
+    return points[:, None, :] & visible[:, 1:] & visible[:, :-1]

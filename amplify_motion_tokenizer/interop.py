@@ -1,19 +1,26 @@
-"""Files of the systems that this one unites, read as ours."""
+"""Files of the systems that this one unites, read as ours and written from ours."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import Config, flatten, unflatten
+from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
+from amplify_motion_tokenizer.config import Config, flatten, to_dict, unflatten
 from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.models.amplify import amplify_sizes
 
 REPRODUCTION_CONFIG = "config.yaml"
 """Name of the config that lies beside the keypoint reproduction's weights."""
+
+AMPLIFY_PREFIX = "network."
+"""Where our amplify model holds the source's network."""
 
 _REQUIRED = (
     "model.num_layers",
@@ -75,3 +82,89 @@ def _reproduction_config(path: Path) -> Config:
     # Its static filter is off unless it says otherwise, and a small grid may not fit our default.
     ours["data.static_filter.enable"] = theirs.get("data.static_filter.enable", False)
     return config_from_dict(unflatten(ours), f"in {path}")
+
+
+def read_amplify(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tensor], Config]:
+    """A source checkpoint's dict as our state dict and config.
+
+    Raises:
+        CheckpointError: a part is missing, weights do not fit its config, its points are no square grid,
+            or it is conditioned on images.
+    """
+    source = from_amplify(content, str(path))
+    sizes = source.sizes
+    if sizes.image_tokens:
+        raise CheckpointError(
+            f"{path}: is conditioned on images, which load_tokenizer cannot give it; "
+            "amplify_checkpoint.from_amplify reads its weights"
+        )
+    grid_size = math.isqrt(sizes.num_points)
+    if grid_size**2 != sizes.num_points:
+        raise CheckpointError(
+            f"{path}: has num_tracks = {sizes.num_points}; expected the square of a grid size"
+        )
+    known = {
+        "tracking.query_order": "uniform",
+        "data.views": list(source.views),
+        "data.sequence_length": sizes.num_steps + 1,
+        "data.grid_size": grid_size,
+        "data.reference_size": list(source.img_shape),
+        "data.static_filter.enable": False,
+        "model.name": "amplify",
+        "model.num_layers": sizes.num_layers,
+        "model.num_heads": sizes.num_heads,
+        "model.hidden_dim": sizes.hidden_dim,
+        "model.dropout": sizes.dropout,
+        "model.nominal_codebook_size": source.config["codebook_size"],
+        "model.amplify.per_view": sizes.per_view,
+        "model.amplify.mask": {True: "causal", False: "none", "diag": "diag"}[sizes.causal],
+        "model.amplify.mlp_dim": sizes.mlp_dim,
+        "model.amplify.class_grid": list(sizes.class_grid),
+        "loss.gamma": 0.0,
+        "loss.alpha_center": 1.0,
+        "loss.view_weights": source.loss_weights,
+    }
+    state = {f"{AMPLIFY_PREFIX}{key}": value for key, value in source.model.items()}
+    return state, config_from_dict(unflatten(known), f"in {path}")
+
+
+def amplify_content(state: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
+    """The dict of a source checkpoint with our weights, which the source loads strictly.
+
+    Raises:
+        CheckpointError: it is another model, or has FSQ levels that are none of the source's.
+    """
+    if config.model.name != "amplify":
+        raise CheckpointError(f"a {config.model.name} tokenizer cannot become an amplify file")
+    reference = config.data.reference_size
+    if isinstance(reference, dict):
+        raise CheckpointError("data.reference_size must be [height, width] for an amplify file")
+    return to_amplify(
+        AmplifyCheckpoint(
+            sizes=amplify_sizes(config),
+            views=config.data.views,
+            img_shape=reference,
+            model={key.removeprefix(AMPLIFY_PREFIX): value for key, value in state.items()},
+            loss_weights=dict(config.loss.view_weights),
+        )
+    )
+
+
+def reproduction_content(
+    state: Mapping[str, Tensor], config: Config
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The reproduction's state dict and the config that lies beside it, with our weights.
+
+    Raises:
+        CheckpointError: it is another model.
+    """
+    if config.model.name != "keypoint":
+        raise CheckpointError(f"a {config.model.name} tokenizer cannot become a keypoint file")
+    ours = flatten(to_dict(config))
+    theirs = {key: ours[key] for key in _REQUIRED} | {key: ours[own] for key, own in _OPTIONAL.items()}
+    theirs["data.static_filter.enable"] = config.data.static_filter.enable
+    theirs["preprocess.resize_shorter"] = config.video.resize_shorter or 0
+    tokens = config.num_steps * config.num_points
+    # The reproduction stores its mask and loads strictly.
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(tokens)
+    return {**state, "causal_mask": mask}, unflatten(theirs)

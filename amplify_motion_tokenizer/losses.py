@@ -1,6 +1,6 @@
-"""Focal loss over velocity classes, and the mask that leaves still points out of it.
+"""The loss over velocity classes, and the mask that leaves still points out of it.
 
-Letters: B windows, t steps, N points, C classes.
+Letters: B windows, V views, t steps, N points, C classes.
 """
 
 from __future__ import annotations
@@ -10,38 +10,79 @@ import math
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.config import LossConfig
 
-def focal_loss(
-    logits: Tensor, labels: Tensor, mask: Tensor, gamma: float, alpha_center: float, alpha_other: float
-) -> tuple[Tensor, Tensor]:
-    """Sum of the focal loss (Lin et al. 2017) over the elements that count, and how many they are.
 
-    An element's loss is -alpha_y (1 - p_y)^gamma log p_y. The mean is left to the caller, because its
-    denominator, max(count, 1), spans all accumulated batches of all processes. Computed in float32.
+def class_weights(loss: LossConfig, class_grid: tuple[int, int]) -> Tensor:
+    """(C,) float32 weight of each velocity class: ``alpha_center`` or ``alpha_other``, times a factor.
+
+    The factor 1 + s (r / r_max)^p lets large motions count more; r is a class's distance in pixels from
+    the centre class of the (rows, columns) grid.
+    """
+    rows, cols = class_grid
+    offsets = torch.cartesian_prod(torch.arange(rows) - rows // 2, torch.arange(cols) - cols // 2)
+    radius = offsets.float().square().sum(dim=-1).sqrt()
+    share = radius / radius.max().clamp(min=1)
+    factor = 1 + loss.radial_strength * share**loss.radial_power
+    return torch.where(radius == 0, loss.alpha_center, loss.alpha_other * factor)
+
+
+def element_losses(logits: Tensor, labels: Tensor, weights: Tensor, gamma: float) -> Tensor:
+    """Focal loss (Lin et al. 2017) of every element: -w_y (1 - p_y)^gamma log p_y, in float32.
+
+    Gamma 0 is cross entropy, and with weights of 1 AMPLIFY's ``relative_ce``.
 
     Args:
-        logits: (B, t, N, C), or (B, 1, N, C) when all steps share one distribution; then nothing of
-            size t * C is made.
-        labels: (B, t, N) int64 in [0, C).
-        mask: bool, (B, N) or anything that broadcasts to (B, t, N); True where an element counts.
-        gamma: focusing exponent, at least 0; 0 is weighted cross entropy.
-        alpha_center: weight of the centre class, C // 2.
-        alpha_other: weight of every other class.
+        logits: (..., t, N, C), or (..., 1, N, C) when all steps share one distribution; then nothing
+            of size t * C is made.
+        labels: (..., t, N) int64 in [0, C).
+        weights: (C,) from ``class_weights``.
+        gamma: focusing exponent, at least 0.
 
     Returns:
-        (loss_sum float32, count int64), both scalars. An empty mask gives 0 with gradients of 0.
+        (..., t, N) float32.
 
     Raises:
         ValueError: when the shapes do not fit together.
     """
     check_logits(logits, labels)
-    counted = expand_mask(mask, labels)
     log_p = _gather_labels(logits.float().log_softmax(dim=-1), labels)
     # Kept above 0, where the power of an exponent below 1 has no finite slope.
     miss = (-log_p.expm1()).clamp(min=torch.finfo(torch.float32).tiny)
-    alpha = torch.where(labels == logits.shape[-1] // 2, alpha_center, alpha_other)
-    losses = -alpha * miss**gamma * log_p
-    return torch.where(counted, losses, 0.0).sum(), counted.sum()
+    return -weights.to(labels.device)[labels] * miss**gamma * log_p
+
+
+def masked_loss(
+    logits: Tensor, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Sum of ``element_losses`` over the elements of each view that count, and how many they are.
+
+    The loss is the sum over views of weight * sum / max(count, 1). The division is left to the caller,
+    because the mean spans all accumulated batches of all processes.
+
+    Args:
+        logits: as in ``element_losses``, (B, [V, ]t or 1, N, C).
+        labels: (B, [V, ]t, N) int64 in [0, C).
+        mask: bool, one value per point (B, [V, ]N) or per element; True where an element counts.
+        weights: as in ``element_losses``.
+        gamma: as in ``element_losses``.
+
+    Returns:
+        (sums (V,) float32, counts (V,) int64), V = 1 without the axis. A view where nothing counts has
+        sum 0 and gradients of 0.
+
+    Raises:
+        ValueError: when the shapes do not fit together.
+    """
+    losses = element_losses(logits, labels, weights, gamma)
+    counted = expand_mask(mask, labels)
+    return view_sums(torch.where(counted, losses, 0.0)), view_sums(counted)
+
+
+def view_sums(values: Tensor) -> Tensor:
+    """(V,) sums of values (B, V, t, N), or (1,) of (B, t, N)."""
+    by_view = values if values.ndim == 4 else values[:, None]
+    return by_view.sum(dim=(0, 2, 3))
 
 
 def static_mask(velocities: Tensor, metric: str, threshold: float, min_keep: int) -> Tensor:
@@ -79,26 +120,27 @@ def static_mask(velocities: Tensor, metric: str, threshold: float, min_keep: int
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raises ValueError unless logits are (B, t or 1, N, C) for labels (B, t, N)."""
-    batch, steps, points = labels.shape
-    if logits.ndim != 4 or tuple(logits.shape[:3]) not in ((batch, steps, points), (batch, 1, points)):
+    """Raises ValueError unless logits are (..., t or 1, N, C) for labels (..., t, N)."""
+    *lead, steps, points = labels.shape
+    fitting = ((*lead, steps, points), (*lead, 1, points))
+    if logits.ndim != labels.ndim + 1 or tuple(logits.shape[:-1]) not in fitting:
+        expected = ", ".join(map(str, (*lead, f"{steps} or 1", points, "C")))
         raise ValueError(
-            f"logits are {tuple(logits.shape)}; expected ({batch}, {steps} or 1, {points}, C) "
-            f"for labels {tuple(labels.shape)}"
+            f"logits are {tuple(logits.shape)}; expected ({expected}) for labels {tuple(labels.shape)}"
         )
 
 
 def expand_mask(mask: Tensor, labels: Tensor) -> Tensor:
-    """``mask``, one value per point (B, N) or per element, as a view of the labels' shape (B, t, N)."""
-    per_element = mask.unsqueeze(1) if mask.ndim == 2 else mask
+    """``mask``, one value per point (..., N) or per element, as a view of the labels' shape (..., t, N)."""
+    per_element = mask.unsqueeze(-2) if mask.ndim == labels.ndim - 1 else mask
     return per_element.expand_as(labels)
 
 
 def _gather_labels(log_p: Tensor, labels: Tensor) -> Tensor:
-    if log_p.shape[1] == labels.shape[1]:
+    if log_p.shape[-3] == labels.shape[-2]:
         return log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     # One distribution per point: its steps are several look-ups in the same row of classes.
-    return log_p[:, 0].gather(-1, labels.movedim(1, -1)).movedim(-1, 1)
+    return log_p.squeeze(-3).gather(-1, labels.movedim(-2, -1)).movedim(-1, -2)
 
 
 def _quantile_over_steps(speed: Tensor, q: float) -> Tensor:

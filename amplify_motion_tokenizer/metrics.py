@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.geometry import center_label
 from amplify_motion_tokenizer.losses import check_logits, expand_mask
 
 
@@ -19,9 +18,9 @@ def accuracy_counts(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tenso
     """Elements whose most likely class is the label, and elements that count.
 
     Args:
-        logits: (B, t, N, C), or (B, 1, N, C) when all steps share one distribution.
-        labels: (B, t, N) int64.
-        mask: bool, (B, N) or anything that broadcasts to (B, t, N).
+        logits: (..., t, N, C), or (..., 1, N, C) when all steps share one distribution.
+        labels: (..., t, N) int64.
+        mask: bool, (..., N) or (..., t, N).
 
     Returns:
         (correct, count), int64 scalars.
@@ -34,10 +33,10 @@ def accuracy_counts(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tenso
     return ((logits.argmax(dim=-1) == labels) & counted).sum(), counted.sum()
 
 
-def no_motion_counts(labels: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """``accuracy_counts`` of always answering the centre class of a square of side ``width``."""
+def no_motion_counts(labels: Tensor, mask: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """``accuracy_counts`` of always answering the centre class of a grid with odd sides."""
     counted = expand_mask(mask, labels)
-    return ((labels == center_label(width)) & counted).sum(), counted.sum()
+    return ((labels == num_classes // 2) & counted).sum(), counted.sum()
 
 
 def code_histogram(indices: Tensor, codebook_size: int) -> Tensor:

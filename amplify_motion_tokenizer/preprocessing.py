@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, Win
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.stores import (
     INDEX_ENDING,
     ClipWriter,
@@ -71,7 +71,7 @@ class TrackedClip:
         self._video.close()
 
     def __iter__(self) -> Iterator[WindowTracks]:
-        config, length = self._config, self._config.data.sequence_length
+        config, length = self._config, self._config.tracked_length
         queries = query_grid(config.tracking.query_order, config.data.grid_size, self.info.size)
         windows = iter_windows(self._counted(self._video), length, config.tracking.window_stride)
         if config.tracking.gate.enable:
@@ -80,7 +80,7 @@ class TrackedClip:
         if self.num_frames < length:
             raise VideoError(
                 f"{self.info.path}: has {self.num_frames} frames at {self.info.fps:g} fps, "
-                f"expected at least {length} (data.sequence_length)"
+                f"expected at least {length} (data.true_horizon or data.sequence_length)"
             )
 
     def _counted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -173,7 +173,7 @@ def _track_clip(
             tracks, visibility = (
                 torch.from_numpy(array)[None] for array in (window.tracks_xy_px, window.visibility)
             )
-            return from_tracks(tracks, visibility, tracked.info.size, config).velocities[0]
+            return from_tracks([ViewTracks(tracks, visibility, tracked.info.size)], config).velocities[0]
 
         writer: ClipWriter = (
             TrackFileWriter(target, record, tracked.info.size)

@@ -240,26 +240,25 @@ class TrackFile:
         num_windows: S.
         length: T.
         num_points: N.
-        size: (height, width) of the tracked frames in pixels; None in files that do not say.
+        views: names of the groups read, in the order asked for.
+        sizes: (height, width) of each view's tracked frames in pixels; None where the file does not say.
         settings: what decided the tracks; None in files of other writers.
 
     Raises:
         TrackFileError: the file cannot be opened, is truncated, or has another layout.
     """
 
-    def __init__(self, path: Path, view: str = DEFAULT_VIEW) -> None:
+    def __init__(self, path: Path, views: Sequence[str] = (DEFAULT_VIEW,)) -> None:
         self.path = path
         with _open_hdf5(path) as file:
-            group = _view_group(file, path, view)
-            self.view = group.name
-            shape = group["tracks"].shape
-            if len(shape) != 4 or shape[-1] != 2:
-                raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
-            self.num_windows, self.length, self.num_points = shape[:3]
-            if "vis" in group and group["vis"].shape != shape[:3]:
-                raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
-            sizes = group.attrs.get("height"), group.attrs.get("width")
-            self.size = None if None in sizes else (int(sizes[0]), int(sizes[1]))
+            groups = _view_groups(file, path, views)
+            self.views = [group.name for group in groups]
+            shapes = [_window_shape(group, path) for group in groups]
+            if len(set(shapes)) > 1:
+                found = ", ".join(f"{name} {shape}" for name, shape in zip(self.views, shapes, strict=True))
+                raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
+            self.num_windows, self.length, self.num_points = shapes[0]
+            self.sizes = [_tracked_size(group) for group in groups]
             self.attributes = dict(file["root"].attrs)
         settings = self.attributes.get("settings")
         self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
@@ -268,21 +267,41 @@ class TrackFile:
         """Opens the file for reading; a handle must not be shared between processes."""
         return _open_hdf5(self.path)
 
-    def read(self, file: h5py.File, rows: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Windows ``rows``: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
+    def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Windows ``rows`` of each view: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
 
         A file without ``vis`` counts as visible everywhere.
         """
-        group = file[self.view]
         order = np.unique(np.asarray(rows, np.int64))
         back = np.searchsorted(order, rows)
         try:
-            tracks = group["tracks"][order].astype(np.float32)[back]
-            if "vis" not in group:
-                return tracks, np.ones(tracks.shape[:3], np.float32)
-            return tracks, group["vis"][order].astype(np.float32)[back]
+            return [_read_view(file[view], order, back) for view in self.views]
         except OSError as error:
             raise TrackFileError(f"{self.path}: damaged ({error}); run preprocessing again") from None
+
+
+def _read_view(
+    group: h5py.Group, order: NDArray[np.int64], back: NDArray[np.intp]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    tracks = group["tracks"][order].astype(np.float32)[back]
+    if "vis" not in group:
+        return tracks, np.ones(tracks.shape[:3], np.float32)
+    return tracks, group["vis"][order].astype(np.float32)[back]
+
+
+def _window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
+    """(starts, T, N) of a view."""
+    shape = group["tracks"].shape
+    if len(shape) != 4 or shape[-1] != 2:
+        raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
+    if "vis" in group and group["vis"].shape != shape[:3]:
+        raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
+    return shape[0], shape[1], shape[2]
+
+
+def _tracked_size(group: h5py.Group) -> tuple[int, int] | None:
+    sizes = group.attrs.get("height"), group.attrs.get("width")
+    return None if None in sizes else (int(sizes[0]), int(sizes[1]))
 
 
 def _open_hdf5(path: Path) -> h5py.File:
@@ -295,13 +314,19 @@ def _open_hdf5(path: Path) -> h5py.File:
         ) from None
 
 
-def _view_group(file: h5py.File, path: Path, view: str) -> h5py.Group:
-    views = [name for name in file.get("root", {}) if "tracks" in file["root"][name]]
-    if not views:
+def _view_groups(file: h5py.File, path: Path, views: Sequence[str]) -> list[h5py.Group]:
+    """The groups of ``views``; a file with one view serves the default view, whatever its name."""
+    there = [name for name in file.get("root", {}) if "tracks" in file["root"][name]]
+    if not there:
         raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
-    if view not in views and len(views) > 1:
-        raise TrackFileError(f"{path}: holds the views {', '.join(views)}; expected one, or one named {view}")
-    return file["root"][view if view in views else views[0]]
+    if tuple(views) == (DEFAULT_VIEW,) and len(there) == 1:
+        return [file["root"][there[0]]]
+    missing = [view for view in views if view not in there]
+    if missing:
+        raise TrackFileError(
+            f"{path}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+        )
+    return [file["root"][view] for view in views]
 
 
 class VelocityFiles:
@@ -350,7 +375,9 @@ def _velocity_files(folder: Path) -> dict[str, list[Path]]:
     return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
 
 
-def find_tracks(folder: Path) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
+def find_tracks(
+    folder: Path, views: Sequence[str] = (DEFAULT_VIEW,)
+) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
     """All clips below ``folder`` in one of the two layouts, by their path below it.
 
     Raises:
@@ -377,4 +404,4 @@ def find_tracks(folder: Path) -> dict[str, TrackFile] | dict[str, VelocityFiles]
         )
     if velocities:
         return velocities
-    return {path.relative_to(folder).with_suffix("").as_posix(): TrackFile(path) for path in files}
+    return {path.relative_to(folder).with_suffix("").as_posix(): TrackFile(path, views) for path in files}

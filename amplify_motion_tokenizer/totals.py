@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.inputs import ModelInput
+from amplify_motion_tokenizer.losses import view_sums
 from amplify_motion_tokenizer.metrics import accuracy_counts, code_histogram, code_usage, no_motion_counts
+
+
+def _float(device: torch.device) -> torch.dtype:
+    """Whole numbers up to 2**53 are exact in float64, which MPS does not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
 
 MAX_BINS = 256
 """Bins of the usage histogram in TensorBoard; neighbouring codes share one in larger codebooks."""
@@ -20,9 +29,9 @@ class Totals(NamedTuple):
     """Sums on the device; add them over steps, reduce them over processes, then ask for metrics."""
 
     loss: Tensor
-    """Sum of the loss over counted elements (one point at one step)."""
+    """(V,) sum of the loss over each view's counted elements (one point at one step)."""
     counted: Tensor
-    """Elements that count: the mask is True."""
+    """(V,) elements that count: the mask is True."""
     correct: Tensor
     """Counted elements whose most likely class is right."""
     no_motion: Tensor
@@ -35,18 +44,16 @@ class Totals(NamedTuple):
     """(K,) how often each code was used; K is the true codebook size."""
 
     @staticmethod
-    def zero(codebook_size: int, device: torch.device) -> Totals:
+    def zero(config: Config, device: torch.device) -> Totals:
         """Nothing summed yet."""
-        # Whole numbers up to 2**53 are exact in float64, which MPS does not have.
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        sums = {
-            name: torch.zeros((), dtype=dtype, device=device) for name in Totals._fields if name != "codes"
-        }
-        return Totals(**sums, codes=torch.zeros(codebook_size, dtype=torch.int64, device=device))
+        views = torch.zeros(len(config.data.views), dtype=_float(device), device=device)
+        scalar = views.sum()
+        codes = torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
+        return Totals(views, views, scalar, scalar, scalar, scalar, codes)
 
     @staticmethod
     def of(
-        loss_sum: Tensor,
+        loss: Tensor,
         distinct_logits: Tensor,
         indices: Tensor,
         inputs: ModelInput,
@@ -56,24 +63,24 @@ class Totals(NamedTuple):
         """The sums of one batch.
 
         Args:
-            loss_sum: sum of the loss over the elements that count.
-            distinct_logits: (B, t or 1, N, C).
+            loss: (V,) sums over the elements that count.
+            distinct_logits: (B, [V, ]t or 1, N, C).
             indices: ids (R, d) of the real windows.
             inputs: what the model was given.
             real: (B,) bool, False for windows that only pad the batch.
             config: decides the number of codes and classes.
         """
-        mask = inputs.mask[:, None, :].expand_as(inputs.labels)
-        correct, counted = accuracy_counts(distinct_logits, inputs.labels, mask)
-        no_motion, _ = no_motion_counts(inputs.labels, mask, config.model.decoder_window_size)
-        dtype = Totals.zero(0, loss_sum.device).loss.dtype
+        dtype, labels, mask = _float(loss.device), inputs.labels, inputs.mask
+        correct, _ = accuracy_counts(distinct_logits, labels, mask)
+        no_motion, _ = no_motion_counts(labels, mask, config.num_classes)
+        lost = ~inputs.finite & real.view(-1, *[1] * (inputs.finite.ndim - 1))
         return Totals(
-            loss=loss_sum.to(dtype),
-            counted=counted.to(dtype),
+            loss=loss.to(dtype),
+            counted=view_sums(mask).to(dtype),
             correct=correct.to(dtype),
             no_motion=no_motion.to(dtype),
-            elements=(real.sum() * inputs.labels[0].numel()).to(dtype),
-            non_finite=(~inputs.finite & real[:, None]).sum().to(dtype),
+            elements=(real.sum() * labels[0].numel()).to(dtype),
+            non_finite=lost.sum().to(dtype),
             codes=code_histogram(indices, config.codebook_size),
         )
 
@@ -85,15 +92,19 @@ class Totals(NamedTuple):
         """The sums over all processes; every process must call it."""
         return Totals(*(accelerator.reduce(value, "sum") for value in self))
 
-    def metrics(self) -> dict[str, float]:
-        """Loss, accuracies, shares and code usage against the true codebook size."""
-        counted = max(1.0, float(self.counted))
+    def metrics(self, view_weights: Sequence[float]) -> dict[str, float]:
+        """Loss, accuracies, shares and code usage against the true codebook size.
+
+        The loss is the sum over views of weight * mean over the view's counted elements.
+        """
+        per_view = self.loss / self.counted.clamp(min=1)
+        counted = max(1.0, float(self.counted.sum()))
         usage = code_usage(self.codes)
         return {
-            "loss": float(self.loss) / counted,
+            "loss": float((per_view * per_view.new_tensor(tuple(view_weights))).sum()),
             "accuracy": float(self.correct) / counted,
             "accuracy_no_motion": float(self.no_motion) / counted,
-            "mask_share": float(self.counted) / max(1.0, float(self.elements)),
+            "mask_share": float(self.counted.sum()) / max(1.0, float(self.elements)),
             "non_finite_points": float(self.non_finite),
             "unique_codes": float(usage.unique),
             "entropy": usage.entropy,
@@ -131,3 +142,24 @@ class Totals(NamedTuple):
             bucket_counts=bins.tolist(),
             global_step=step,
         )
+
+
+class WindowMeans:
+    """Means over windows of numbers that come per batch, over all processes."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._windows = 0
+
+    def add(self, values: dict[str, float], windows: int) -> None:
+        """Adds a batch's means over ``windows`` windows; the names are the same in every batch."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * windows
+        self._windows += windows
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes; empty where no process saw a window. Every process must call it."""
+        parts: list[tuple[int, dict[str, float]]] = gather_object([(self._windows, self._sums)])
+        windows = sum(count for count, _ in parts)
+        names = next((sums for count, sums in parts if count), {})
+        return {name: sum(sums.get(name, 0.0) for _, sums in parts) / windows for name in names}

@@ -23,7 +23,9 @@ DELTA_THRESHOLDS_PX = (1, 2, 4, 8, 16)
 """Thresholds of TAP-Vid's delta_avg, in pixels of a 256 x 256 frame."""
 
 
-def amplify_track_metrics(predicted_rc_norm: Tensor, target_rc_norm: Tensor, height: int) -> dict[str, float]:
+def amplify_track_metrics(
+    predicted_rc_norm: Tensor, target_rc_norm: Tensor, height: float | Tensor
+) -> dict[str, float]:
     """AMPLIFY's metrics of points and of their moves, under AMPLIFY's names.
 
     ``mse``, ``l1``: over all numbers. ``cross_track_l2``: from every predicted position to the nearest
@@ -35,7 +37,7 @@ def amplify_track_metrics(predicted_rc_norm: Tensor, target_rc_norm: Tensor, hei
     Args:
         predicted_rc_norm: (B, V, T, N, 2), the first frame included.
         target_rc_norm: the same shape.
-        height: of the frame in pixels; AMPLIFY uses it for both axes.
+        height: of the frame in pixels, one number or one a window (B,); AMPLIFY uses it for both axes.
 
     Raises:
         ValueError: when the shapes differ or are not (B, V, T, N, 2).
@@ -46,7 +48,7 @@ def amplify_track_metrics(predicted_rc_norm: Tensor, target_rc_norm: Tensor, hei
     predicted, target = predicted_rc_norm.float(), target_rc_norm.float()
     difference = predicted - target
     off = difference.abs()
-    pixel = 2 / height
+    pixel = 2 / (height.view(-1, 1, 1, 1, 1) if isinstance(height, Tensor) else height)
     metrics = {
         "mse": difference.square().mean(),
         "l1": off.mean(),
@@ -84,7 +86,10 @@ def amplify_perplexity(indices: Tensor, nominal_size: int) -> dict[str, float]:
 
 
 def point_error_px(
-    predicted_rc_norm: Tensor, target_rc_norm: Tensor, size: Sequence[int], visible: Tensor | None = None
+    predicted_rc_norm: Tensor,
+    target_rc_norm: Tensor,
+    size: Sequence[float] | Tensor,
+    visible: Tensor | None = None,
 ) -> Tensor:
     """Mean distance between predicted and true points in pixels, after the first frame.
 
@@ -93,7 +98,8 @@ def point_error_px(
     Args:
         predicted_rc_norm: (..., T, N, 2), T at least 2.
         target_rc_norm: the same shape.
-        size: (height, width) of the frame in pixels; each axis counts its own.
+        size: (height, width) of the frame in pixels, or (..., 2), one for each track set; each axis
+            counts its own.
         visible: (..., T, N) bool, True where a true position counts; None counts all.
 
     Returns:
@@ -149,10 +155,11 @@ def _check_tracks(predicted: Tensor, target: Tensor) -> None:
         )
 
 
-def _off_px(predicted_rc_norm: Tensor, target_rc_norm: Tensor, size: Sequence[int]) -> Tensor:
+def _off_px(predicted_rc_norm: Tensor, target_rc_norm: Tensor, size: Sequence[float] | Tensor) -> Tensor:
     """(..., T - 1, N, 2) differences in pixels of ``size``, without the first frame."""
     difference = (predicted_rc_norm.float() - target_rc_norm.float())[..., 1:, :, :]
-    return difference * (difference.new_tensor(tuple(size)) / 2)
+    sizes = size[..., None, None, :] if isinstance(size, Tensor) else difference.new_tensor(tuple(size))
+    return difference * (sizes / 2)
 
 
 def _visible_after_first(target: Tensor, visible: Tensor | None) -> Tensor:

@@ -26,10 +26,11 @@ from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.dataset import PADDING, Batch, EpochSampler, WindowDataset, make_loader
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.inputs import ModelInput
-from amplify_motion_tokenizer.losses import focal_loss
+from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.random_state import get_random_states, seed_process, set_random_state
-from amplify_motion_tokenizer.totals import Totals
+from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
+from amplify_motion_tokenizer.totals import Totals, WindowMeans
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ class Trainer:
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
         self.schedule = LambdaLR(self.optimizer.optimizer, _schedule(training, self._total_steps()))
+        self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
+        self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
         self._epoch_totals = self._no_totals()
         self._warned_non_finite = False
         seed_process(training.seed, accelerator.process_index)
@@ -125,7 +128,7 @@ class Trainer:
         return min(steps, self.config.training.max_steps or steps)
 
     def _no_totals(self) -> Totals:
-        return Totals.zero(self.config.codebook_size, self.accelerator.device)
+        return Totals.zero(self.config, self.accelerator.device)
 
     @property
     def finished(self) -> bool:
@@ -174,16 +177,16 @@ class Trainer:
         """One optimiser step; returns this process's totals of it."""
         accelerator = self.accelerator
         micro_batches = [_to_device(batch, accelerator.device) for batch in micro_batches]
-        steps = self.config.num_steps
-        count = torch.stack([batch.inputs.mask.sum() for batch in micro_batches]).sum() * steps
-        # Processes average their gradients, so each scales its share of the sum by their number.
-        denominator = accelerator.reduce(count.float(), "sum").clamp(min=1) / accelerator.num_processes
+        counts = torch.stack([view_sums(batch.inputs.mask) for batch in micro_batches])
+        # Processes average their gradients, so each scales its share of the sums by their number.
+        counts = accelerator.reduce(counts.sum(dim=0).float(), "sum").clamp(min=1)
+        scale = self._view_weights * accelerator.num_processes / counts
         totals = self._no_totals()
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
-                loss_sum, batch_totals = self._forward(batch)
-                accelerator.backward(loss_sum / denominator)
+                _, loss, batch_totals = self._forward(batch)
+                accelerator.backward((loss * scale).sum())
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
         if clip is not None:
@@ -196,29 +199,22 @@ class Trainer:
         self.state.step_in_epoch += 1
         return totals
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Totals]:
-        inputs, loss = batch.inputs, self.config.loss
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
+        """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
+        inputs = batch.inputs
         output = self.model(inputs.velocities)
-        mask = inputs.mask[:, None, :]
-        loss_sum, _ = focal_loss(
-            output.distinct_logits, inputs.labels, mask, loss.gamma, loss.alpha_center, loss.alpha_other
-        )
+        logits = output.distinct_logits
+        gamma = self.config.loss.gamma
+        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
         real = batch.indices != PADDING
         # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
-        indices = torch.where(loss_sum.isfinite(), output.indices[real], 0)
-        totals = Totals.of(
-            loss_sum.detach(),
-            output.distinct_logits.detach(),
-            indices,
-            inputs,
-            real,
-            self.config,
-        )
-        return loss_sum, totals
+        indices = torch.where(loss.isfinite().all(), output.indices[real], 0)
+        totals = Totals.of(loss.detach(), logits.detach(), indices, inputs, real, self.config)
+        return logits, loss, totals
 
     def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
         totals = totals.reduced(self.accelerator)
-        metrics = totals.metrics()
+        metrics = totals.metrics(self.config.view_weights)
         self._check_finite(metrics["loss"])
         self._warn_non_finite(metrics)
         values = {f"train/{name}": value for name, value in metrics.items()}
@@ -254,13 +250,18 @@ class Trainer:
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         totals = self._epoch_totals.reduced(self.accelerator)
         self._epoch_totals = self._no_totals()
-        metrics = {f"train_epoch/{name}": value for name, value in totals.metrics().items()}
+        metrics = {
+            f"train_epoch/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
+        }
         self._log_histogram("train_epoch/code_usage", totals)
         loss = metrics["train_epoch/loss"]
         self._check_finite(loss)
         if self.val_data is not None:
-            totals = self.validate()
-            metrics |= {f"val/{name}": value for name, value in totals.metrics().items()}
+            totals, tracks = self.validate()
+            metrics |= {f"val/{name}": value for name, value in tracks.items()}
+            metrics |= {
+                f"val/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
+            }
             self._log_histogram("val/code_usage", totals)
             loss = metrics["val/loss"]
         self.accelerator.log(metrics, step=state.step)
@@ -273,14 +274,24 @@ class Trainer:
             self._save(name, metrics)
 
     @torch.no_grad()
-    def validate(self) -> Totals:
-        """Totals over all validation windows and all processes, without dropout."""
+    def validate(self) -> tuple[Totals, dict[str, float]]:
+        """Over all validation windows and all processes, without dropout: totals and track metrics.
+
+        Track metrics are means over the windows whose true positions are known; empty where none are.
+        """
         self.model.eval()
-        totals = self._no_totals()
+        totals, tracks = self._no_totals(), WindowMeans()
         for batch in self.val_loader:
-            totals = totals.plus(self._forward(_to_device(batch, self.accelerator.device))[1])
+            batch = _to_device(batch, self.accelerator.device)
+            logits, _, batch_totals = self._forward(batch)
+            totals = totals.plus(batch_totals)
+            known = known_windows(batch.inputs, batch.indices != PADDING)
+            inputs = ModelInput(*(column[known] for column in batch.inputs))
+            if len(inputs.labels):
+                predicted = predicted_tracks(logits[known], inputs, self.config.class_grid)
+                tracks.add(track_metrics(predicted, inputs), len(inputs.labels))
         self.model.train()
-        return totals.reduced(self.accelerator)
+        return totals.reduced(self.accelerator), tracks.means()
 
     def _report_epoch(self, metrics: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:
@@ -310,7 +321,7 @@ class Trainer:
         """Writes a checkpoint from the main process; every process must call it."""
         random_states = get_random_states(self.accelerator)
         epoch_totals = self._epoch_totals.reduced(self.accelerator)
-        self._check_finite(float(epoch_totals.loss))
+        self._check_finite(float(epoch_totals.loss.sum()))
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             save_checkpoint(

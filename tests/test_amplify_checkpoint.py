@@ -13,13 +13,13 @@ import torch
 from safetensors import safe_open
 
 from amplify_motion_tokenizer.amplify_checkpoint import (
-    CODEBOOK_LEVELS,
+    AMPLIFY_LEVELS,
     AmplifyCheckpoint,
     from_amplify,
     to_amplify,
 )
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.amplify import AmplifySizes, AmplifyTokenizer, Causal
+from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes, Causal
 from amplify_motion_tokenizer.models.vision import _resnet18_names
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,7 +97,7 @@ def checkpoint_of(sizes: AmplifySizes) -> AmplifyCheckpoint:
         sizes=sizes,
         views=("agentview", "side", "eye_in_hand"),
         img_shape=(48, 64),
-        model=AmplifyTokenizer(sizes).state_dict(),
+        model=AmplifyNetwork(sizes).state_dict(),
         vision=vision,
     )
 
@@ -119,7 +119,7 @@ def test_round_trip(causal: Causal, per_view: bool, image_tokens: int) -> None:
     content["model"] = {f"_orig_mod.{key}": value for key, value in content["model"].items()}
     back = from_amplify(content, "file.pt")
     assert (back.sizes, back.views, back.img_shape) == (checkpoint.sizes, checkpoint.views, (48, 64))
-    AmplifyTokenizer(back.sizes).load_state_dict(back.model)
+    AmplifyNetwork(back.sizes).load_state_dict(back.model)
     assert all(torch.equal(back.model[key], value) for key, value in checkpoint.model.items())
     assert (back.vision is None) == (image_tokens == 0)
     for key, value in (checkpoint.vision or {}).items():
@@ -156,7 +156,7 @@ def test_the_sources_config_and_weights_come_back_as_they_were(name: str) -> Non
 def test_codebook_sizes_are_the_specifications() -> None:
     products = {
         size: torch.tensor(levels).prod().item()  # type: ignore[misc]
-        for size, levels in CODEBOOK_LEVELS.items()
+        for size, levels in AMPLIFY_LEVELS.items()
     }
     assert products == {16: 15, 64: 64, 256: 240, 512: 512, 1024: 1000, 2048: 1920, 4096: 4375}
 

@@ -9,6 +9,7 @@ import yaml
 import amplify_motion_tokenizer.config as config_module
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import (
+    DERIVED_KEYS,
     Config,
     changes,
     flatten,
@@ -40,6 +41,8 @@ def error_of(*argv: str) -> str:
 def test_shipped_config_is_the_defaults_and_the_reproduction() -> None:
     config = parse("--config", str(ROOT / "configs/tokenizer_config.yaml"))
     assert config == validate(Config())
+    listed = flatten(load_yaml(ROOT / "configs/tokenizer_config.yaml"))
+    assert listed.keys() == flatten(to_dict(Config())).keys() - set(DERIVED_KEYS)
     assert (config.model.hidden_dim, config.model.num_heads, config.model.num_layers) == (768, 8, 2)
     assert (config.data.sequence_length, config.data.grid_size, config.num_points) == (16, 20, 400)
     assert (config.model.decoder_window_size, config.num_classes, config.codebook_size) == (15, 225, 2048)
@@ -144,7 +147,7 @@ def test_help_lists_every_key_with_its_meaning(script: str) -> None:
 def test_every_key_is_documented() -> None:
     tree = ast.parse(Path(config_module.__file__).read_text())
     sections = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    assert len(sections) == 12
+    assert len(sections) == 13
     for section in sections:
         for field, after in zip(section.body, section.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from reference_losses import focal_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
-from amplify_motion_tokenizer.losses import focal_loss
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator, train
 

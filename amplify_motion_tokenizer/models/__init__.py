@@ -6,12 +6,13 @@ import difflib
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.models.amplify import AmplifyTokenizer
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
 from amplify_motion_tokenizer.models.keypoint import KeypointTokenizer
 
 __all__ = ["MODELS", "MotionTokenizer", "TokenizerOutput", "build_model"]
 
-MODELS: dict[str, type[MotionTokenizer]] = {"keypoint": KeypointTokenizer}
+MODELS: dict[str, type[MotionTokenizer]] = {"amplify": AmplifyTokenizer, "keypoint": KeypointTokenizer}
 """Value of ``model.name`` to the class that it builds."""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models.amplify_blocks import (
     BlockSizes,
     Causal,
@@ -21,10 +22,12 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     Stack,
     encoder_mask,
 )
-from amplify_motion_tokenizer.models.base import TokenizerOutput, check_shape
+from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_shape
 from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
 
-__all__ = ["AmplifySizes", "AmplifyTokenizer", "Causal", "encoder_mask"]
+__all__ = ["AmplifyNetwork", "AmplifySizes", "AmplifyTokenizer", "Causal", "amplify_sizes", "encoder_mask"]
+
+_MASKS: dict[str, Causal] = {"causal": True, "none": False, "diag": "diag"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,62 @@ class AmplifySizes:
         return BlockSizes(self.hidden_dim, self.num_heads, self.dropout)
 
 
-class AmplifyTokenizer(nn.Module):
+def amplify_sizes(config: Config) -> AmplifySizes:
+    """The network's sizes as the config says."""
+    model, own = config.model, config.model.amplify
+    return AmplifySizes(
+        num_views=len(config.data.views),
+        num_steps=config.num_steps,
+        num_points=config.num_points,
+        hidden_dim=model.hidden_dim,
+        num_heads=model.num_heads,
+        num_layers=model.num_layers,
+        dropout=model.dropout,
+        mlp_dim=own.mlp_dim,
+        fsq_levels=model.fsq_levels,
+        class_grid=config.class_grid,
+        per_view=own.per_view,
+        causal=_MASKS[own.mask],
+    )
+
+
+class AmplifyTokenizer(MotionTokenizer):
+    """AMPLIFY's model as a ``MotionTokenizer``: velocities (B, V, t, N, 2), logits (B, V, t, N, C).
+
+    Args:
+        config: sizes of the model and of its input.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.network = AmplifyNetwork(amplify_sizes(config))
+
+    def _fsq(self) -> nn.Module:
+        return self.network.quantize
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(V, t, N, 2)."""
+        return self.network.input_shape
+
+    def encode(self, velocities: Tensor) -> Tensor:
+        """Tokens (B, L, D) of velocities (B, V, t, N, 2), rc_norm.
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+        return self.network.encode(velocities)
+
+    def decode_distinct(self, codes: Tensor) -> Tensor:
+        """Logits (B, V, t, N, C) of codes (B, L, D).
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+        return self.network.decode(codes)
+
+
+class AmplifyNetwork(nn.Module):
     """AMPLIFY's tokenizer; its state dict has exactly the keys of AMPLIFY's, buffers included.
 
     Image tokens are an input; ``models.vision`` makes them. All methods that take velocities take them

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
+from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32
 
 
 class TokenizerOutput(NamedTuple):
@@ -54,7 +54,10 @@ class MotionTokenizer(nn.Module, ABC):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.quantizer = build_fsq(config.model.fsq_levels, config.model.hidden_dim)
+
+    @abstractmethod
+    def _fsq(self) -> nn.Module:
+        """The quantiser, from ``models.quantizer.build_fsq``."""
 
     @property
     def codebook_size(self) -> int:
@@ -64,7 +67,7 @@ class MotionTokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one window's velocities, (t, N, 2)."""
+        """Shape of one window's velocities: (t, N, 2), or (V, t, N, 2)."""
 
     @abstractmethod
     def encode(self, velocities: Tensor) -> Tensor:
@@ -84,7 +87,7 @@ class MotionTokenizer(nn.Module, ABC):
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, D) float32, indices (B, d) int64) of tokens (B, d, D)."""
-        return quantize_float32(self.quantizer, latents)
+        return quantize_float32(self._fsq(), latents)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (B, t, N, C) of codes (B, d, D); a view where steps share one distribution."""
@@ -107,7 +110,7 @@ class MotionTokenizer(nn.Module, ABC):
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.codebook_size:
             found = f"{int(indices.min())} to {int(indices.max())}"
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
-        return self.decode(codes_of_indices(self.quantizer, indices))
+        return self.decode(codes_of_indices(self._fsq(), indices))
 
     def forward(self, velocities: Tensor) -> TokenizerOutput:
         """All of it, for training."""

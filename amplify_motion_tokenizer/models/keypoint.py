@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from amplify_motion_tokenizer.config import Config, ModelConfig
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_shape
 from amplify_motion_tokenizer.models.blocks import CausalEncoderLayer
+from amplify_motion_tokenizer.models.quantizer import build_fsq
 
 
 class KeypointTokenizer(MotionTokenizer):
@@ -28,6 +29,7 @@ class KeypointTokenizer(MotionTokenizer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.quantizer = build_fsq(config.model.fsq_levels, config.model.hidden_dim)
         model, dim = config.model, config.model.hidden_dim
         num_tokens = config.num_steps * config.num_points
         self.input_projection = nn.Linear(2, dim)
@@ -38,6 +40,9 @@ class KeypointTokenizer(MotionTokenizer):
         self.decoder = _Decoder(model)
         self.output_projection = nn.Linear(dim, config.num_classes)
         self.register_load_state_dict_pre_hook(_drop_causal_mask)  # type: ignore[no-untyped-call]
+
+    def _fsq(self) -> nn.Module:
+        return self.quantizer
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,0 +1,83 @@
+"""Converts tokenizer checkpoints between this project, AMPLIFY and the keypoint reproduction.
+
+    python -m amplify_motion_tokenizer.convert IN OUT --to amplify|keypoint|native
+
+IN is any file that ``load_tokenizer`` reads. The state of training is not carried over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
+from amplify_motion_tokenizer.files import atomic_path, write_yaml
+from amplify_motion_tokenizer.interop import REPRODUCTION_CONFIG, amplify_content, reproduction_content
+from amplify_motion_tokenizer.models import build_model
+
+KINDS = ("amplify", "keypoint", "native")
+
+
+def convert(source: Path, target: Path, kind: str) -> list[Path]:
+    """Writes ``source`` as a file of ``kind`` and returns what was written.
+
+    A keypoint file gets its ``config.yaml`` beside it.
+
+    Raises:
+        CheckpointError: ``source`` cannot be read, its weights do not fit, or it is of another model.
+        UsageError: ``target``, or the config beside it, is there already or cannot be written.
+    """
+    targets = [target] + [target.with_name(REPRODUCTION_CONFIG)] * (kind == "keypoint")
+    for path in targets:
+        if path.exists():
+            raise UsageError(f"{path} exists; choose another name, nothing is overwritten")
+    checkpoint = load_checkpoint(source)
+    config = checkpoint.config
+    load_weights(build_model(config), checkpoint.model, str(source))
+    if kind == "native":
+        save_checkpoint(
+            target,
+            model=checkpoint.model,
+            config=config,
+            track_settings=checkpoint.track_settings,
+            metrics=checkpoint.metrics,
+            training=None,
+        )
+    elif kind == "amplify":
+        _save(amplify_content(checkpoint.model, config), target)
+    else:
+        state, beside = reproduction_content(checkpoint.model, config)
+        _save(state, target)
+        write_yaml(targets[1], beside)
+    return targets
+
+
+def _save(content: object, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        torch.save(content, temporary)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line ``argv``; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m amplify_motion_tokenizer.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="checkpoint to read")
+    parser.add_argument("target", metavar="OUT", type=Path, help="checkpoint to write")
+    parser.add_argument("--to", choices=KINDS, required=True, help="whose file to write")
+    arguments = parser.parse_args(argv)
+    written = convert(arguments.source, arguments.target, arguments.to)
+    sys.stdout.write(f"wrote {' and '.join(map(str, written))}\n")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
