@@ -220,8 +220,9 @@ def _training_rules(config: Config) -> list[Rule]:
         ],
         *[
             _at_least(0, f"training.{name}", getattr(training, name))
-            for name in ("warmup_steps", "num_workers", "seed")
+            for name in ("warmup_steps", "num_workers")
         ],
+        ("training.seed", training.seed, 0 <= training.seed < 2**31, "a whole number from 0 to 2147483647"),
         ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),
         ("training.weight_decay", training.weight_decay, training.weight_decay >= 0, "0 or more"),
         (

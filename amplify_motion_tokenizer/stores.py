@@ -22,8 +22,8 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,7 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.files import atomic_path, read_json, write_json
+from amplify_motion_tokenizer.files import atomic_path, read_json, write_json, write_torch
 
 FORMAT_VERSION = 1
 DEFAULT_VIEW = "default"
@@ -197,8 +197,8 @@ class VelocityFilesWriter:
 
     def append(self, window: WindowTracks) -> None:
         """Writes one window's file, beside the others in a hidden folder."""
-        with atomic_path(self._folder / f"{self._clip}_start{window.start:06d}.pt") as temporary:
-            torch.save(self._velocities(window), temporary)
+        name = f"{self._clip}_start{window.start:06d}.pt"
+        write_torch(self._folder / name, self._velocities(window))
         self._starts.append(window.start)
         self._times.append(window.time_s)
 
@@ -250,7 +250,7 @@ class TrackFile:
 
     def __init__(self, path: Path, views: Sequence[str] = (DEFAULT_VIEW,)) -> None:
         self.path = path
-        with _open_hdf5(path) as file:
+        with _open_hdf5(path) as file, _damage_named(path):
             groups = _view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [_window_shape(group, path) for group in groups]
@@ -260,8 +260,8 @@ class TrackFile:
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [_tracked_size(group) for group in groups]
             self.attributes = dict(file["root"].attrs)
-        settings = self.attributes.get("settings")
-        self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+            settings = self.attributes.get("settings")
+            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
 
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""
@@ -274,10 +274,8 @@ class TrackFile:
         """
         order = np.unique(np.asarray(rows, np.int64))
         back = np.searchsorted(order, rows)
-        try:
+        with _damage_named(self.path):
             return [_read_view(file[view], order, back) for view in self.views]
-        except OSError as error:
-            raise TrackFileError(f"{self.path}: damaged ({error}); run preprocessing again") from None
 
 
 def _read_view(
@@ -301,7 +299,22 @@ def _window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
 
 def _tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     sizes = group.attrs.get("height"), group.attrs.get("width")
-    return None if None in sizes else (int(sizes[0]), int(sizes[1]))
+    if None in sizes:
+        return None
+    height, width = int(sizes[0]), int(sizes[1])
+    if min(height, width) < 1:
+        raise ValueError(f"{group.name} has height {height} and width {width}")
+    return height, width
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
 
 
 def _open_hdf5(path: Path) -> h5py.File:
@@ -316,7 +329,9 @@ def _open_hdf5(path: Path) -> h5py.File:
 
 def _view_groups(file: h5py.File, path: Path, views: Sequence[str]) -> list[h5py.Group]:
     """The groups of ``views``; a file with one view serves the default view, whatever its name."""
-    there = [name for name in file.get("root", {}) if "tracks" in file["root"][name]]
+    root = file.get("root")
+    entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
+    there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
     if not there:
         raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
     if tuple(views) == (DEFAULT_VIEW,) and len(there) == 1:

@@ -107,7 +107,7 @@ def open_video(path: Path, config: VideoConfig) -> Video:
     """
     open_decoder = READERS[_reader_name(config.reader)]
     clip = inspect_clip(path, config.threads)
-    fps = _output_fps(clip, config.target_fps)
+    fps, resample = _output_fps(clip, config.target_fps)
     decoder = open_decoder(clip, config.threads)
     height, width = clip.first.shape[:2]
     info = ClipInfo(
@@ -119,7 +119,7 @@ def open_video(path: Path, config: VideoConfig) -> Video:
         size=resized_size((height, width), config.resize_shorter),
     )
     frames: Iterable[tuple[float, RGB]] = _from_zero(_warn_if_short(decoder.frames, clip), 1 / clip.fps)
-    if fps != clip.fps:
+    if resample:
         frames = pick_by_time(frames, fps, 1 / clip.fps)
     return Video(info, (Frame(_resize(rgb, info.size), time_s) for time_s, rgb in frames))
 
@@ -173,17 +173,19 @@ def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
     return np.asarray(cv2.resize(rgb, size[::-1], interpolation=method), np.uint8)
 
 
-def _output_fps(clip: ProbedClip, target_fps: float | None) -> float:
-    """Rate of the yielded frames; the clip's own means that every frame is kept once."""
-    if target_fps is None or abs(target_fps - clip.fps) <= _RATE_TOLERANCE * clip.fps:
-        return clip.fps
+def _output_fps(clip: ProbedClip, target_fps: float | None) -> tuple[float, bool]:
+    """Rate of the yielded frames, and whether they are picked by time; if not, each is kept once."""
+    if target_fps is None:
+        return clip.fps, False
+    if abs(target_fps - clip.fps) <= _RATE_TOLERANCE * clip.fps:
+        return clip.fps, not clip.even
     if target_fps > clip.fps:
         warnings.warn(
             f"{clip.path}: has {clip.fps:g} fps, below video.target_fps={target_fps:g}; every frame is kept",
             stacklevel=3,
         )
-        return clip.fps
-    return target_fps
+        return clip.fps, False
+    return target_fps, True
 
 
 def _from_zero(frames: Iterable[tuple[float, RGB]], interval_s: float) -> TimedFrames:

@@ -146,3 +146,10 @@ def test_nothing_is_printed_about_broken_clips(clips: Path, tmp_path: Path, read
         env=environment,
     )
     assert done.stderr == "" and len(done.stdout.splitlines()) == 2
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_a_decoder_sees_it(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"clip\xff.mp4")
+    path.write_bytes(b"whatever it holds")
+    with pytest.raises(VideoError, match="not UTF-8; rename"):
+        read(path)

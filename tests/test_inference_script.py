@@ -205,7 +205,7 @@ def test_odd_inputs_go_all_the_way(run: Run, work: Work, odd: Path, tmp_path: Pa
     assert "slow.mp4: has 10 fps, below video.target_fps=20; every frame is kept" in tracked.err
     for name, (size, fps, windows) in ODD.items():
         file = TrackFile(tmp_path / "tracks" / f"{name}.hdf5")
-        assert (file.size, file.attributes["fps"], file.num_windows) == (size, fps, windows)
+        assert (file.sizes[0], file.attributes["fps"], file.num_windows) == (size, fps, windows)
     inferred = infer(run, work, tmp_path / "codes", "--video.target_fps", 20, source=odd)
     assert inferred.status == 0
     for name, (size, fps, windows) in ODD.items():

@@ -193,3 +193,11 @@ def test_bad_clips_fail_alone(run: Run, work: Work, broken: Path, tmp_path: Path
     again = preprocess(run, work, tmp_path, source=broken)
     assert again.status == 3
     assert "0 done (0 windows), 2 skipped, 5 failed" in again.out
+
+
+def test_overwrite_does_not_mix_the_two_layouts(run: Run, work: Work, tracks: Path) -> None:
+    before = files_below(tracks)
+    result = preprocess(run, work, tracks, "--format", "pt", "--overwrite")
+    assert result.status == 2
+    assert "holds tracks of the other --format" in result.err
+    assert files_below(tracks) == before

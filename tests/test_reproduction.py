@@ -176,3 +176,9 @@ def test_reproduction_weights_run_from_the_command_line(
         assert line["start_frames"] == [0, 3, 6, 9]
         assert np.array(line["codes"]).shape == (4, 4)
         assert (line["meta"]["codebook_size"], line["meta"]["window_stride"]) == (1024, 3)
+
+
+def test_reproduction_pixels_are_those_of_its_tracked_size(reproduction: Path, edit_config: Edit) -> None:
+    edit_config("preprocess.resize_shorter", 240)
+    config = load_tokenizer(reproduction).config
+    assert (config.video.resize_shorter, config.data.reference_size) == (240, {"shorter": 240})

@@ -25,7 +25,9 @@ from amplify_motion_tokenizer.training import train
 def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:
     result = work.results[TRAIN]
     assert "Traceback" not in result.err
-    assert "training on 15 windows of 3 clips, validating on 5 windows of 1 clips, from step 0" in result.err
+    assert (
+        "training on 15 windows of 3 clips, validating on 5 of 1 clips, from step 0, 1 process" in result.err
+    )
     assert "epoch 25 val: loss " in result.err
     names = {path.name for path in work.run.iterdir()}
     assert names == {"best.pth", "last.pth", "epoch_25.pth", "config.yaml", "tensorboard"}
@@ -88,7 +90,7 @@ def test_two_processes_really_run(pair: Pair) -> None:
     assert training["state"]["step"] == 4
     # Of the two, one process tells.
     for result, start in zip(pair.results[:2], (0, 4), strict=True):
-        assert result.err.count(f"from step {start}\n") == 1, result.err
+        assert result.err.count(f"from step {start}, 2 process") == 1, result.err
         assert "random states start afresh" not in result.err
 
 

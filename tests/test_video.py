@@ -271,3 +271,18 @@ def test_memory_does_not_grow_with_the_clip(long_clip: Path, reader: str) -> Non
     count, grown_kib = map(int, done.stdout.split())
     assert count == 400
     assert grown_kib < 50_000
+
+
+@READER
+def test_a_variable_rate_whose_average_is_the_target_is_picked_by_time(tmp_path: Path, reader: str) -> None:
+    # 20 frames at 40 fps, then 10 at 40/3 fps.
+    pts = [25 * i for i in range(20)] + [500 + 75 * i for i in range(10)]
+    frames = numbered_frames(30)
+    path = write_clip(tmp_path / "uneven.mkv", frames, pts=pts)
+    average = 29 / (pts[-1] / 1000)
+    info, found = read(path, reader, target_fps=average)
+    times_s = [frame.time_s for frame in found]
+    np.testing.assert_allclose(np.diff(times_s), 1 / average, atol=1e-6)
+    shown = [max(i for i, ms in enumerate(pts) if ms / 1000 <= time_s + 1e-3) for time_s in times_s]
+    assert numbers(found) == shown
+    assert info.fps == pytest.approx(average)
