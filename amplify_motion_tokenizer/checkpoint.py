@@ -26,10 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import Config, to_dict
+from amplify_motion_tokenizer import __version__
+from amplify_motion_tokenizer.config import Config, to_dict, track_settings
 from amplify_motion_tokenizer.config_files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.interop import read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
@@ -56,9 +57,9 @@ class Checkpoint:
 
 def versions() -> dict[str, str]:
     """Versions of this package and of the libraries that results depend on, where installed."""
-    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
-    known = {name: installed[name] for name in _VERSIONED if name in installed}
-    return {"amplify-motion-tokenizer": importlib.metadata.version("amplify-motion-tokenizer"), **known}
+    found = {(d.metadata["Name"] or "").lower(): d.version for d in importlib.metadata.distributions()}
+    known = {name: found[name] for name in _VERSIONED if name in found}
+    return {"amplify-motion-tokenizer": __version__, **known}
 
 
 def save_checkpoint(
@@ -81,8 +82,7 @@ def save_checkpoint(
         "versions": versions(),
         "training": training,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    write_torch(path, content)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -98,9 +98,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
-        return _foreign(path, read_amplify(path, content))
+        return _foreign(path, *read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
-        return _foreign(path, read_reproduction(path, content))
+        state, config = read_reproduction(path, content)
+        return _foreign(path, state, config, track_settings(config))
     raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
 
 
@@ -164,9 +165,12 @@ def _read(path: Path) -> Any:
         ) from None
 
 
-def _foreign(path: Path, content: tuple[dict[str, Tensor], Config]) -> Checkpoint:
-    state, config = content
-    return Checkpoint(path=path, model=state, config=config, track_settings=None, metrics={}, training=None)
+def _foreign(
+    path: Path, state: dict[str, Tensor], config: Config, settings: dict[str, Any] | None = None
+) -> Checkpoint:
+    return Checkpoint(
+        path=path, model=state, config=config, track_settings=settings, metrics={}, training=None
+    )
 
 
 def _native(path: Path, content: dict[str, Any]) -> Checkpoint:

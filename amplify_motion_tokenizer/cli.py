@@ -65,7 +65,10 @@ def _written_out(argument: str, short_for: Mapping[str, str]) -> str:
 def _config_paths(argv: Sequence[str]) -> list[Path]:
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--config", action="append", type=Path, default=[])
-    paths: list[Path] = finder.parse_known_args(list(argv))[0].config
+    try:
+        paths: list[Path] = finder.parse_known_args(list(argv))[0].config
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from None
     return paths
 
 
@@ -96,6 +99,8 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
         sys.stderr.write(f"error: {error}\n")
         status = EXIT_BAD_USAGE
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what is written so far is complete, run again to go on\n")
+        sys.stderr.write(
+            "interrupted; every file written so far is whole, run again to go on (train.py: --resume auto)\n"
+        )
         status = 130
     sys.exit(status)

@@ -120,7 +120,10 @@ def _run_clip(
     record: dict[str, Any] = {"clip": clip.name, "source": clip.source}
     if is_complete(clip):
         summary.skipped += 1
-        return {**manifest.records.get(clip.name, {}), **record, "status": "skipped"}
+        before = manifest.records.get(clip.name, {})
+        return (
+            {k: v for k, v in before.items() if k not in ("stage", "error")} | record | {"status": "skipped"}
+        )
     try:
         result = process(clip)
     except tuple(STAGES) as error:

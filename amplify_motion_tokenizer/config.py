@@ -347,9 +347,6 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 LEAF_DICTS = {"data.reference_size", "loss.view_weights", "tracking.view_files"}
 """Dotted keys whose value is itself a mapping."""
 
-CLIP_PLACE = "{clip}"
-"""Stands in ``tracking.view_files`` for the clip's name."""
-
 AMPLIFY_LEVELS: dict[int, tuple[int, ...]] = {
     16: (5, 3),
     64: (8, 8),

@@ -7,9 +7,12 @@ import json
 import math
 from typing import Any
 
-from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, CLIP_PLACE, Config, flatten
+from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config, flatten
 from amplify_motion_tokenizer.demo_selection import parse_dataset
 from amplify_motion_tokenizer.errors import ConfigError
+
+CLIP_PLACE = "{clip}"
+"""Stands in ``tracking.view_files`` for the clip's name."""
 
 
 def validate(config: Config) -> Config:
@@ -257,8 +260,9 @@ def _training_rules(config: Config) -> list[Rule]:
         ],
         *[
             _at_least(0, f"training.{name}", getattr(training, name))
-            for name in ("warmup_steps", "num_workers", "seed")
+            for name in ("warmup_steps", "num_workers")
         ],
+        ("training.seed", training.seed, 0 <= training.seed < 2**31, "a whole number from 0 to 2147483647"),
         ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),
         ("training.weight_decay", training.weight_decay, training.weight_decay >= 0, "0 or more"),
         (

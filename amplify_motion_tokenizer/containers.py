@@ -45,6 +45,8 @@ class ProbedClip:
     """Frame count in the header; in Matroska an estimate, its duration times claimed_fps."""
     claimed_fps: float
     """Nominal frame rate in the header."""
+    even: bool
+    """Whether frames follow each other at about equal distances."""
     first: RGB
     """First frame that decodes, (H, W, 3) at the source size."""
 
@@ -67,33 +69,38 @@ def inspect_clip(path: Path, threads: int) -> ProbedClip:
         claimed_frames = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:
         capture.release()
-    fps = claimed_fps
+    fps, even = claimed_fps, True
     if container != "other":
-        fps = _average_fps(path, claimed_fps, claimed_frames if container == "mp4" else 0)
+        fps, even = _average_fps(path, claimed_fps, claimed_frames if container == "mp4" else 0)
     if not 0 < fps < float("inf"):
         raise VideoError(f"{path}: states no frame rate")
-    return ProbedClip(path, container, fps, claimed_frames, claimed_fps, first[1])
+    return ProbedClip(path, container, fps, claimed_frames, claimed_fps, even, first[1])
 
 
-def _average_fps(path: Path, claimed_fps: float, min_packets: float) -> float:
-    """Packets per second, without decoding; ``claimed_fps`` where both are the same but for rounding.
+def _average_fps(path: Path, claimed_fps: float, min_packets: float) -> tuple[float, bool]:
+    """Packets per second, without decoding, and whether they are even.
+
+    The rate is ``claimed_fps`` where both are the same but for rounding.
 
     Headers of clips with a variable rate often state only a nominal one. With fewer than ``min_packets``
     the clip is trimmed or damaged; the measure is coarse then, and the header may differ by 10 percent.
     """
     packets = open_capture(path, cv2.CAP_PROP_FORMAT, -1)
-    count, span_s = 0, 0.0
+    times_s = []
     while packets.grab():
         time_s = packets.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if time_s >= 0:  # an edit list hides earlier packets
-            count, span_s = count + 1, max(span_s, time_s)
+            times_s.append(time_s)
     packets.release()
+    count, span_s = len(times_s), max(times_s, default=0.0)
     if count < 2 or span_s <= 0:
-        return claimed_fps
+        return claimed_fps, True
+    intervals_s = np.diff(np.sort(times_s))
+    even = bool(intervals_s.max() <= 1.5 * np.median(intervals_s) + 2 * TIME_TOLERANCE_S)
     slack_s = 2 * TIME_TOLERANCE_S + span_s * (0.1 if count < min_packets else 5e-4)
     if claimed_fps > 0 and abs((count - 1) / claimed_fps - span_s) <= slack_s:
-        return claimed_fps
-    return (count - 1) / span_s
+        return claimed_fps, even
+    return (count - 1) / span_s, even
 
 
 def open_capture(path: Path, option: int, value: int) -> cv2.VideoCapture:
@@ -132,12 +139,16 @@ def check_container(path: Path) -> Container:
         VideoError: the file is missing, unreadable, empty, or shorter than its container says.
     """
     try:
+        str(path).encode("utf-8")
         with path.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
             kind = _kind(file.read(12))
             expected = _EXPECTED_BYTES[kind](file, found) if kind in _EXPECTED_BYTES else found
     except OSError as error:
         raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
+    except UnicodeEncodeError:
+        # The decoders crash on such a name.
+        raise VideoError(f"{str(path)!a}: its name is not UTF-8; rename the file") from None
     if found == 0:
         raise VideoError(f"{path}: is empty (0 bytes)")
     if expected is None:

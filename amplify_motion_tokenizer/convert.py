@@ -12,12 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
-from amplify_motion_tokenizer.files import atomic_path, write_yaml
+from amplify_motion_tokenizer.files import write_torch, write_yaml
 from amplify_motion_tokenizer.interop import REPRODUCTION_CONFIG, amplify_content, reproduction_content
 from amplify_motion_tokenizer.models import build_model
 
@@ -50,17 +48,12 @@ def convert(source: Path, target: Path, kind: str) -> list[Path]:
             training=None,
         )
     elif kind == "amplify":
-        _save(amplify_content(checkpoint.model, config), target)
+        write_torch(target, amplify_content(checkpoint.model, config))
     else:
         state, beside = reproduction_content(checkpoint.model, config)
-        _save(state, target)
+        write_torch(target, state)
         write_yaml(targets[1], beside)
     return targets
-
-
-def _save(content: object, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        torch.save(content, temporary)
 
 
 def main(argv: Sequence[str]) -> int:

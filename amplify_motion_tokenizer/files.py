@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from amplify_motion_tokenizer.errors import UsageError
@@ -24,7 +25,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the folder or file cannot be written (permissions, disk full); names the path.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    # Short, because the name of the file itself may be as long as names can be.
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -46,6 +48,15 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_torch(path: Path, value: Any) -> None:
+    """Writes ``value`` with ``torch.save``, atomically."""
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(value, temporary)
+        except RuntimeError as error:  # torch's way to tell of a full disk
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ from amplify_motion_tokenizer.files import (
     make_output_folder,
     read_json,
     write_json,
+    write_torch,
     write_yaml,
 )
 from amplify_motion_tokenizer.inputs import from_tracks
@@ -41,14 +43,17 @@ from amplify_motion_tokenizer.records import total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 
+logger = logging.getLogger(__name__)
+
 CODES = "codes.jsonl"
 
 Extra = Literal["latents", "labels"]
-EXTRAS: tuple[Extra, ...] = ("latents", "labels")
-"""What can be saved besides the codes, as ``<clip>.pt``."""
+"""What can be saved besides the codes, in ``<clip>.pt``."""
 
 _MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
 """Keys that may differ from the checkpoint's, when they are given on purpose."""
+_NO_MATTER = ("training.", "loss.", "data.tracks_dir", "data.val_split", "data.static_filter.")
+"""Keys that inference does not use."""
 
 
 def check_overrides(trained: Config, given: Config) -> list[str]:
@@ -57,7 +62,11 @@ def check_overrides(trained: Config, given: Config) -> list[str]:
     Raises:
         ConfigError: a change of something that the weights fix, such as grid or model width.
     """
-    differ = changes(flatten(to_dict(trained)), flatten(to_dict(given)))
+    differ = [
+        change
+        for change in changes(flatten(to_dict(trained)), flatten(to_dict(given)))
+        if not change.startswith(_NO_MATTER)
+    ]
     fixed = [change for change in differ if not change.startswith(_MAY_DIFFER)]
     if fixed:
         raise ConfigError(
@@ -99,6 +108,11 @@ def tokenize_folder(
     device = resolve_device(config.inference.device, "inference.device")
     model = build_model(checkpoint.config)
     load_weights(model, checkpoint.model, str(checkpoint.path))
+    if checkpoint.track_settings is None:
+        logger.warning(
+            "%s does not say how its training tracks were made: video.* and tracking.* are used as given",
+            checkpoint.path,
+        )
     tracker = make_tracker(config)
     meta = _run_meta(checkpoint, config, tracker)
     write_yaml(output / OUTPUT_CONFIG, to_dict(config))
@@ -109,7 +123,8 @@ def tokenize_folder(
 
     manifest = KeyedLines(output / MANIFEST)
     summary = run_clips(clips, manifest, complete, process)
-    _collect(output, manifest.records, meta["config_hash"])
+    done = [name for name, record in manifest.records.items() if record["status"] != "failed"]
+    _collect(output, done, meta["config_hash"])
     return summary
 
 
@@ -176,15 +191,26 @@ def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> 
 
 def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
     path = output / f"{clip.name}.json"
-    if not path.is_file() or (save and not path.with_suffix(".pt").is_file()):
+    if not path.is_file() or (save and not _arrays_of(path).is_file()):
         return False
-    try:
-        meta_found = read_json(path).get("meta", {})
-    except UsageError:
-        return False  # cut or not ours; it is made again
+    meta_found = _meta_of(path)
     wanted = {"source_bytes": total_bytes(clip.paths), "config_hash": meta["config_hash"]}
     same = all(meta_found.get(key) == value for key, value in wanted.items())
     return same and set(save) <= set(meta_found["saved"])
+
+
+def _arrays_of(path: Path) -> Path:
+    """Where the arrays of ``<clip>.json`` lie; a clip's name may hold dots."""
+    return path.with_name(f"{path.name.removesuffix('.json')}.pt")
+
+
+def _meta_of(path: Path) -> dict[str, Any]:
+    """``meta`` of a code file; empty for a file that is cut or not ours, which is made again."""
+    try:
+        meta = read_json(path).get("meta")
+    except UsageError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def _tokenize_clip(
@@ -200,9 +226,11 @@ def _tokenize_clip(
     with TrackedClip(clip, config, tracker) as tracked:
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
     arrays = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
-    if save and arrays:
-        with atomic_path(output / f"{clip.name}.pt") as temporary:
-            torch.save(arrays, temporary)
+    beside = _arrays_of(output / f"{clip.name}.json")
+    if save:
+        write_torch(beside, arrays)
+    else:
+        beside.unlink(missing_ok=True)  # of another run; its codes would differ
     columns = ("code_sequences", "window_starts", "start_seconds")
     codes, starts, seconds = (arrays[name].tolist() if arrays else [] for name in columns)
     write_json(
@@ -250,5 +278,5 @@ def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
-            if path.is_file() and read_json(path)["meta"]["config_hash"] == config_hash:
+            if path.is_file() and _meta_of(path).get("config_hash") == config_hash:
                 lines.write(path.read_text(encoding="utf-8").strip() + "\n")

@@ -77,8 +77,11 @@ def _reproduction_config(path: Path) -> Config:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}, which the weights beside it need")
     ours: dict[str, Any] = {key: theirs[key] for key in _REQUIRED}
     ours |= {our_key: theirs[key] for key, our_key in _OPTIONAL.items() if key in theirs}
-    if ours.get("video.resize_shorter") == 0:
+    shorter = ours.get("video.resize_shorter")
+    if shorter == 0:
         ours["video.resize_shorter"] = None  # 0 is the reproduction's way to keep the size
+    elif shorter is not None:
+        ours["data.reference_size"] = {"shorter": shorter}  # its pixels are those of the tracked size
     # Its static filter is off unless it says otherwise, and a small grid may not fit our default.
     ours["data.static_filter.enable"] = theirs.get("data.static_filter.enable", False)
     return config_from_dict(unflatten(ours), f"in {path}")

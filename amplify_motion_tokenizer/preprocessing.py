@@ -123,9 +123,10 @@ class TrackedClip:
     def _check_length(self, shortest: ClipInfo) -> None:
         length = self._config.tracked_length
         if self.num_frames < length:
+            key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
             raise VideoError(
                 f"{shortest.path}: has {self.num_frames} frames at {shortest.fps:g} fps, "
-                f"expected at least {length} (data.true_horizon or data.sequence_length)"
+                f"expected at least {length} ({key})"
             )
 
     def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
@@ -203,9 +204,10 @@ def preprocess_folder(
     clips = find_clips(source, config, views)
     make_output_folder(output)
     settings = _recorded_settings(config, output_format)
+    tracker = make_tracker(config)
+    _check_layout(output, output_format)
     if not overwrite:
         _check_same_settings(output, config, output_format)
-    tracker = make_tracker(config)
     write_yaml(output / OUTPUT_CONFIG, to_dict(config))
 
     def complete(clip: Clip) -> bool:
@@ -230,11 +232,15 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
     return settings
 
 
-def _check_same_settings(output: Path, config: Config, output_format: Format) -> None:
-    """Refuses to mix tracks of different settings or layouts in one folder."""
+def _check_layout(output: Path, output_format: Format) -> None:
+    """Refuses to mix the two layouts in one folder."""
     other = f"*{INDEX_ENDING}" if output_format == "hdf5" else "*.hdf5"
     if next(output.rglob(other), None) is not None:
         raise UsageError(f"{output} holds tracks of the other --format; choose another --output")
+
+
+def _check_same_settings(output: Path, config: Config, output_format: Format) -> None:
+    """Refuses to mix tracks of different settings in one folder."""
     path = output / OUTPUT_CONFIG
     if not path.exists():
         return

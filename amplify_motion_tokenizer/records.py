@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
 
 FORMAT_VERSION = 1
+DEFAULT_VIEW = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,21 @@ def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: st
 def total_bytes(paths: Iterable[Path]) -> int:
     """Size of the files, each counted once; one that is missing counts 0, so its return is noticed."""
     return sum(path.stat().st_size for path in set(paths) if path.exists())
+
+
+def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:
+    """Attributes of each root/<view>; see ``TrackFileWriter`` for ``frames``."""
+    if isinstance(frames, tuple):
+        return {DEFAULT_VIEW: {"height": frames[0], "width": frames[1]}}
+    return {
+        name: {
+            "height": info.size[0],
+            "width": info.size[1],
+            "scale": (info.letterbox.scale_x, info.letterbox.scale_y),
+            "pad": (info.letterbox.pad_top, info.letterbox.pad_left),
+        }
+        for name, info in frames.items()
+    }
 
 
 class ClipWriter(Protocol):

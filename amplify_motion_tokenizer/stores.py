@@ -23,8 +23,8 @@ import json
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -40,10 +40,15 @@ from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
 from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.files import atomic_path, read_json, write_json
-from amplify_motion_tokenizer.records import FORMAT_VERSION, ClipRecord, total_bytes
+from amplify_motion_tokenizer.files import atomic_path, read_json, write_json, write_torch
+from amplify_motion_tokenizer.records import (
+    DEFAULT_VIEW,
+    FORMAT_VERSION,
+    ClipRecord,
+    total_bytes,
+    view_attributes,
+)
 
-DEFAULT_VIEW = "default"
 TRACK_EXTENSIONS = (".hdf5", ".h5")
 INDEX_ENDING = ".windows.json"
 _VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
@@ -64,7 +69,7 @@ class TrackFileWriter:
     ) -> None:
         self.path = path
         self.record = record
-        self._views = _view_attributes(frames)
+        self._views = view_attributes(frames)
         self._stack = ExitStack()
 
     def __enter__(self) -> TrackFileWriter:
@@ -98,21 +103,6 @@ class TrackFileWriter:
             view.create_dataset("vis", (0, length, points), np.float32)
             view.create_dataset("start_frame", (0,), np.int64)
             view.create_dataset("start_time", (0,), np.float64)
-
-
-def _view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:
-    """Attributes of each root/<view>."""
-    if isinstance(frames, tuple):
-        return {DEFAULT_VIEW: {"height": frames[0], "width": frames[1]}}
-    return {
-        name: {
-            "height": info.size[0],
-            "width": info.size[1],
-            "scale": (info.letterbox.scale_x, info.letterbox.scale_y),
-            "pad": (info.letterbox.pad_top, info.letterbox.pad_left),
-        }
-        for name, info in frames.items()
-    }
 
 
 def _append_row(view: h5py.Group, window: WindowTracks) -> None:
@@ -161,8 +151,8 @@ class VelocityFilesWriter:
 
     def append(self, *views: WindowTracks) -> None:
         """Writes one window's file, beside the others in a hidden folder."""
-        with atomic_path(self._folder / f"{self._clip}_start{views[0].start:06d}.pt") as temporary:
-            torch.save(self._velocities(*views), temporary)
+        name = f"{self._clip}_start{views[0].start:06d}.pt"
+        write_torch(self._folder / name, self._velocities(*views))
         self._starts.append(views[0].start)
         self._times.append(views[0].time_s)
 
@@ -218,7 +208,7 @@ class TrackFile:
 
     def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
         self.path = path
-        with _open_hdf5(path) as file:
+        with _open_hdf5(path) as file, _damage_named(path):
             groups = _view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [_window_shape(group, path) for group in groups]
@@ -228,8 +218,8 @@ class TrackFile:
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [_tracked_size(group) for group in groups]
             self.attributes = dict(file["root"].attrs)
-        settings = self.attributes.get("settings")
-        self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+            settings = self.attributes.get("settings")
+            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
 
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""
@@ -242,10 +232,8 @@ class TrackFile:
         """
         order = np.unique(np.asarray(rows, np.int64))
         back = np.searchsorted(order, rows)
-        try:
+        with _damage_named(self.path):
             return [_read_view(file[view], order, back) for view in self.views]
-        except OSError as error:
-            raise TrackFileError(f"{self.path}: damaged ({error}); run preprocessing again") from None
 
 
 def _read_view(
@@ -269,7 +257,22 @@ def _window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
 
 def _tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     sizes = group.attrs.get("height"), group.attrs.get("width")
-    return None if None in sizes else (int(sizes[0]), int(sizes[1]))
+    if None in sizes:
+        return None
+    height, width = int(sizes[0]), int(sizes[1])
+    if min(height, width) < 1:
+        raise ValueError(f"{group.name} has height {height} and width {width}")
+    return height, width
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
 
 
 def _open_hdf5(path: Path) -> h5py.File:
@@ -284,7 +287,9 @@ def _open_hdf5(path: Path) -> h5py.File:
 
 def _view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:
     """The groups of ``views``, None being all; a file with one view serves as the default view."""
-    there = [name for name in file.get("root", {}) if "tracks" in file["root"][name]]
+    root = file.get("root")
+    entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
+    there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
     if not there:
         raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
     if views is None or (tuple(views) == (DEFAULT_VIEW,) and len(there) == 1):

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +22,33 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights, save_checkpoint
-from amplify_motion_tokenizer.config import Config, TrainingConfig
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import PADDING, Batch, EpochSampler, WindowDataset, make_loader
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.random_state import get_random_states, seed_process, set_random_state
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
+from amplify_motion_tokenizer.schedules import rate_factor
 from amplify_motion_tokenizer.totals import Totals, WindowMeans
+from amplify_motion_tokenizer.train_state import (
+    TrainState,
+    get_random_states,
+    seed_process,
+    set_random_state,
+)
 
 logger = logging.getLogger(__name__)
 
 LAST, BEST = "last.pth", "best.pth"
 
+COLLAPSED = 2.0
+"""Perplexity below which a window's codes are all but the same for all windows."""
+
 
 def epoch_name(epoch: int) -> str:
     """File name of the checkpoint kept at the end of ``epoch``, counted from 1."""
     return f"epoch_{epoch}.pth"
-
-
-@dataclass
-class TrainState:
-    """Where training stands."""
-
-    step: int = 0
-    """Optimiser steps done."""
-    epoch: int = 0
-    """Epochs done."""
-    step_in_epoch: int = 0
-    """Steps done of the epoch under way."""
-    best_loss: float = math.inf
-    """Lowest validation loss of a finished epoch (training loss where nothing is held out)."""
 
 
 class Trainer:
@@ -100,14 +95,17 @@ class Trainer:
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
-        self.schedule = LambdaLR(self.optimizer.optimizer, _schedule(training, self._total_steps()))
+        self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, self._total_steps()))
         self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
         self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
         self._epoch_totals = self._no_totals()
         self._warned_non_finite = False
+        self._perplexity: float | None = None  # of the last whole epoch
         seed_process(training.seed, accelerator.process_index)
         if resume is not None:
             self._restore(resume)
+        self.state.windows = len(train_data)
+        self.state.windows_per_step = self.train_sampler.windows_per_step
 
     def _loader(self, data: WindowDataset, shuffle: bool) -> tuple[EpochSampler, Any]:
         training = self.config.training
@@ -133,7 +131,14 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all epochs, or ``max_steps``, are done."""
-        return self.state.step >= self._total_steps()
+        training, state = self.config.training, self.state
+        reached = training.max_steps is not None and state.step >= training.max_steps
+        return reached or state.epoch >= training.epochs
+
+    def _steps_left(self) -> int:
+        training, state = self.config.training, self.state
+        left = (training.epochs - state.epoch) * self.train_sampler.steps - state.step_in_epoch
+        return left if training.max_steps is None else min(left, training.max_steps - state.step)
 
     def train(self) -> TrainState:
         """Trains to the end, from wherever the state is; returns the final state.
@@ -142,14 +147,24 @@ class Trainer:
             TrainingError: the loss is not a finite number.
         """
         with tqdm(
-            total=self._total_steps(),
+            total=self.state.step + max(0, self._steps_left()),
             initial=self.state.step,
             unit="step",
             disable=not self.accelerator.is_main_process,
         ) as progress:
             while not self.finished:
                 self._train_epoch(progress)
+        self._warn_collapse()
         return self.state
+
+    def _warn_collapse(self) -> None:
+        if self._perplexity is not None and self._perplexity < COLLAPSED and self.accelerator.is_main_process:
+            logger.warning(
+                "the codebook has collapsed: perplexity %.1f of %d codes in the last epoch, so codes say "
+                "little; train longer or on more varied clips, or lower training.learning_rate",
+                self._perplexity,
+                self.config.codebook_size,
+            )
 
     def _train_epoch(self, progress: tqdm[Any]) -> None:
         state, training = self.state, self.config.training
@@ -168,7 +183,7 @@ class Trainer:
                 logged_at, windows_since_log = time.perf_counter(), 0
             if training.save_every_steps and state.step % training.save_every_steps == 0:
                 self._save(LAST, {})
-        if state.step_in_epoch == self.train_sampler.steps:
+        if state.step_in_epoch >= self.train_sampler.steps:
             self._end_epoch()
         else:
             self._save(LAST, {})
@@ -256,6 +271,12 @@ class Trainer:
         self._log_histogram("train_epoch/code_usage", totals)
         loss = metrics["train_epoch/loss"]
         self._check_finite(loss)
+        self._perplexity = metrics["train_epoch/perplexity"]
+        if not metrics["train_epoch/mask_share"]:
+            raise TrainingError(
+                "no point counted in the whole epoch: the tracks hold NaN, or nothing in them is visible or "
+                "moves; look at them, and at data.static_filter and loss.min_visibility"
+            )
         if self.val_data is not None:
             totals, tracks = self.validate()
             metrics |= {f"val/{name}": value for name, value in tracks.items()}
@@ -268,8 +289,9 @@ class Trainer:
         self._report_epoch(metrics)
         improved = loss < state.best_loss
         state.best_loss = min(loss, state.best_loss)
-        names = [LAST] + [BEST] * improved
-        names += [epoch_name(state.epoch)] * (state.epoch % self.config.training.save_every_epochs == 0)
+        names = [epoch_name(state.epoch)] * (state.epoch % self.config.training.save_every_epochs == 0)
+        # Last, because its best_loss speaks of a best.pth that must be there.
+        names += [BEST] * improved + [LAST]
         for name in names:
             self._save(name, metrics)
 
@@ -346,6 +368,14 @@ class Trainer:
         if saved is None:
             raise TrainingError(f"{checkpoint.path}: holds weights only, no training state to resume")
         self.state = TrainState(**saved["state"])
+        before = self.state.windows, self.state.windows_per_step
+        now = self.train_sampler.num_windows, self.train_sampler.windows_per_step
+        if self.state.step_in_epoch and before != now:
+            raise TrainingError(
+                f"{checkpoint.path}: was stopped within an epoch of {before[0]} windows, {before[1]} a step; "
+                f"now there are {now[0]}, {now[1]} a step; resume with the same tracks, batch and processes, "
+                "or from the end of an epoch (epoch_N.pth)"
+            )
         self.optimizer.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         if self.accelerator.scaler is not None and saved["scaler"] is not None:
@@ -367,17 +397,3 @@ class Trainer:
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     inputs = ModelInput(*(tensor.to(device, non_blocking=True) for tensor in batch.inputs))
     return Batch(inputs, batch.indices.to(device, non_blocking=True))
-
-
-def _schedule(training: TrainingConfig, total_steps: int) -> Any:
-    """Factor on the learning rate by step: linear warm-up, then constant or half a cosine to 0."""
-
-    def factor(step: int) -> float:
-        if step < training.warmup_steps:
-            return (step + 1) / training.warmup_steps
-        if training.schedule == "constant":
-            return 1.0
-        done = (step - training.warmup_steps) / max(1, total_steps - training.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return factor

@@ -92,12 +92,13 @@ def train(config: Config, resume: str | None = None) -> None:
     if accelerator.is_main_process:
         write_yaml(output / OUTPUT_CONFIG, to_dict(config))
         logger.info(
-            "training on %d windows of %d clips, validating on %d windows of %d clips, from step %d",
+            "training on %d windows of %d clips, validating on %d of %d clips, from step %d, %d process(es)",
             len(train_data),
             len(train_clips),
             len(val_data),
             len(val_clips),
             trainer.state.step,
+            accelerator.num_processes,
         )
     # What a killed run logged after its last checkpoint is dropped, so that steps do not overlap.
     accelerator.init_trackers(
@@ -118,10 +119,12 @@ def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str
             "the tracks do not say how they were made: inference will need the video and tracking settings"
         )
         return config, None
-    differ = changes({key: track_settings(config).get(key) for key in settings}, settings)
+    known = track_settings(config)
+    differ = changes(known, {key: settings.get(key, value) for key, value in known.items()})
     if differ:
         logger.info("the tracks were made with their own settings, which are used: %s", "; ".join(differ))
-    merged = flatten(to_dict(config)) | settings
+    # T and N were checked against the files already; what is left concerns video and tracking alone.
+    merged = flatten(to_dict(config)) | {k: v for k, v in settings.items() if not k.startswith("data.")}
     return config_from_dict(unflatten(merged), "from the track files"), settings
 
 
@@ -139,10 +142,12 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
 
 
 def _check_resumable(checkpoint: Checkpoint, config: Config) -> None:
+    # With a cosine the length of the run decides every step's rate.
+    fixed = ("training.epochs", "training.max_steps") if config.training.schedule == "cosine" else ()
     differ = [
         change
         for change in changes(flatten(to_dict(checkpoint.config)), flatten(to_dict(config)))
-        if not change.startswith(_FREE_ON_RESUME)
+        if change.startswith(fixed) or not change.startswith(_FREE_ON_RESUME)
     ]
     if differ:
         raise CheckpointError(

@@ -127,7 +127,10 @@ def open_video(path: Path, config: VideoConfig, even: bool = False) -> Video:
     decoder = open_decoder(clip, config.threads)
     height, width = clip.first.shape[:2]
     frames = _from_zero(_warn_if_short(decoder.frames, clip), 1 / clip.fps)
-    return make_video(SourceFrames(path, decoder.reader, clip.fps, (height, width), frames), config, even)
+    source = SourceFrames(path, decoder.reader, clip.fps, (height, width), frames)
+    # At the wanted rate on average is not at its ticks, where frames come unevenly.
+    uneven = not clip.even and _same_rate(config.target_fps, clip.fps)
+    return make_video(source, config, even or uneven)
 
 
 def make_video(source: SourceFrames, config: VideoConfig, even: bool = False) -> Video:
@@ -223,11 +226,15 @@ def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
     return np.asarray(cv2.resize(rgb, size[::-1], interpolation=method), np.uint8)
 
 
+def _same_rate(target_fps: float | None, fps: float) -> bool:
+    return target_fps is not None and abs(target_fps - fps) <= _RATE_TOLERANCE * fps
+
+
 def _output_fps(source: SourceFrames, target_fps: float | None, even: bool) -> float:
     """Rate of the yielded frames; unless ``even``, the clip's own means that every frame is kept once."""
     if target_fps is None:
         return source.fps
-    if abs(target_fps - source.fps) <= _RATE_TOLERANCE * source.fps:
+    if _same_rate(target_fps, source.fps):
         return target_fps if even else source.fps
     if target_fps > source.fps:
         warnings.warn(

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 _BITS = 10
 
+VFR_MS = [0, 20, 40, 60, 80, 280, 480, 680, 700, 720, 740, 790, 840, 890, 940, 990, 1000, 1010, 1020, 1030]
+VFR_MS += [1030 + 10 * step for step in range(1, 21)]
+"""Times of 40 frames at rates that change, in milliseconds."""
+
 
 def numbered_frames(
     count: int, height: int = 48, width: int = 80, texture_seed: int | None = None
@@ -114,6 +118,16 @@ def rotate_mp4(source: Path, target: Path, degrees: int) -> Path:
     matrix_at = start + (52 if data[start] == 1 else 40)
     matrix = [cosine, sine, 0, -sine, cosine, 0, 0, 0]
     data[matrix_at : matrix_at + 36] = struct.pack(">8ii", *(value << 16 for value in matrix), 1 << 30)
+    target.write_bytes(data)
+    return target
+
+
+def trim_by_edit_list(source: Path, target: Path, skip_frames: int) -> Path:
+    """Shows a 25 fps MP4 only from ``skip_frames`` on, as phones do: the packets stay in the file."""
+    data = bytearray(source.read_bytes())
+    media_time_at = data.index(b"elst") + 16
+    start = int.from_bytes(data[media_time_at : media_time_at + 4], "big")
+    data[media_time_at : media_time_at + 4] = (start + skip_frames * 512).to_bytes(4, "big")
     target.write_bytes(data)
     return target
 

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from run_scripts import TINY
 from test_trainer import first_step_gradient, scalars, weights, with_training
 
 from amplify_motion_tokenizer.config import Config

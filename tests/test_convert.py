@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import TINY
+from run_scripts import TINY
 from safetensors import safe_open
 
 from amplify_motion_tokenizer import load_tokenizer

@@ -86,13 +86,29 @@ def test_complete_means_same_settings_and_same_source(tmp_path: Path, tiny: Conf
     assert not is_complete(path, record.settings, source)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "no tracks", "wrong shape", "vis shape"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "text", "no tracks", "wrong shape", "vis shape", "settings", "height", "root", "flipped"],
+)
 def test_bad_track_files_are_named(tmp_path: Path, tiny: Config, write_tracks: Write, damage: str) -> None:
     path = write_tracks(tmp_path / "bad.hdf5", 20)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif damage == "text":
         path.write_text("not HDF5")
+    elif damage == "flipped":
+        content = bytearray(path.read_bytes())
+        content[512:4608] = bytes(byte ^ 0xFF for byte in content[512:4608])
+        path.write_bytes(content)
+    elif damage in ("settings", "height", "root"):
+        with h5py.File(path, "a") as file:
+            if damage == "settings":
+                file["root"].attrs["settings"] = "{not json"
+            elif damage == "height":
+                file["root/default"].attrs["height"] = 0
+            else:
+                del file["root"]
+                file["root"] = np.zeros(3)
     else:
         with h5py.File(path, "a") as file:
             name = "vis" if damage == "vis shape" else "tracks"

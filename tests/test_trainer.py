@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 from reference_losses import focal_loss
@@ -288,3 +289,38 @@ def test_loaded_tokenizer_gives_the_trained_models_codes(run_config: Config) -> 
     assert torch.equal(same, indices)
     assert tokenizer.decode(codes).shape == (5, 5, 9, 49)
     assert tokenizer.config.model == run_config.model
+
+
+def test_resume_within_an_epoch_needs_the_same_windows(run_config: Config, write_tracks: Write) -> None:
+    train(with_training(run_config, max_steps=2))
+    write_tracks(Path(run_config.data.tracks_dir) / "more.hdf5", 7, seed=9)
+    with pytest.raises(TrainingError, match=r"within an epoch of 21 windows, 4 a step; now there are \d+"):
+        train(run_config, resume="auto")
+
+
+def test_resume_at_the_end_of_an_epoch_honours_the_epochs_whatever_their_steps(
+    run_config: Config, write_tracks: Write
+) -> None:
+    train(with_training(run_config, epochs=1))
+    write_tracks(Path(run_config.data.tracks_dir) / "more.hdf5", 20, seed=9)
+    train(with_training(run_config, epochs=3), resume="auto")
+    state = load_checkpoint(Path(run_config.training.output_dir) / "last.pth").training
+    assert state is not None
+    assert (state["state"]["epoch"], state["state"]["step_in_epoch"]) == (3, 0)
+
+
+def test_a_cosine_cannot_be_lengthened(run_config: Config) -> None:
+    config = with_training(run_config, schedule="cosine", epochs=1)
+    train(config)
+    with pytest.raises(CheckpointError, match=r"training\.epochs 1 -> 2"):
+        train(with_training(config, epochs=2), resume="auto")
+
+
+def test_an_epoch_in_which_nothing_counts_is_an_error(run_config: Config) -> None:
+    loss = dataclasses.replace(run_config.loss, min_visibility=1.0)
+    for path in Path(run_config.data.tracks_dir).glob("*.hdf5"):
+        with h5py.File(path, "a") as file:
+            file["root/default/vis"][...] = 0.5
+    with pytest.raises(TrainingError, match="no point counted in the whole epoch"):
+        train(dataclasses.replace(run_config, loss=loss))
+    assert not list(Path(run_config.training.output_dir).glob("*.pth"))

@@ -1,11 +1,32 @@
-"""Random states of every process, as plain tensors that a checkpoint can hold."""
+"""Where training stands, and the random states of every process, as a checkpoint can hold them."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+
+
+@dataclass
+class TrainState:
+    """Where training stands."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    epoch: int = 0
+    """Epochs done."""
+    step_in_epoch: int = 0
+    """Steps done of the epoch under way."""
+    best_loss: float = math.inf
+    """Lowest validation loss of a finished epoch (training loss where nothing is held out)."""
+    windows: int = 0
+    """Training windows."""
+    windows_per_step: int = 0
+    """Windows of a full step over all processes; with ``windows``, what steps of an epoch refer to."""
 
 
 def seed_process(seed: int, rank: int) -> None:
