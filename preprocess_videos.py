@@ -8,7 +8,7 @@ from pathlib import Path
 from amplify_motion_tokenizer import cli
 
 FLAGS: cli.Flags = {
-    "--input": {"type": str, "required": True, "help": "video file, or folder of videos (subfolders too)"},
+    "--input": {"type": str, "required": True, "help": "video file, or folder of clips (subfolders too)"},
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {
         "choices": ["hdf5", "pt"],

@@ -1,6 +1,7 @@
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ def run_config(tmp_path: Path, tiny: Config, write_tracks: Write) -> Config:
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path).model
+
+
+def next_second() -> None:
+    """TensorBoard tells the files of two runs of one process apart by the second in their names."""
+    time.sleep(1.0 - time.time() % 1.0 + 0.01)
 
 
 def scalars(run: Path, tag: str) -> list[tuple[int, float]]:
@@ -129,6 +135,7 @@ def test_resuming_equals_never_stopping(run_config: Config, tmp_path: Path, stop
     stopped = with_training(config, output_dir=str(tmp_path / "parts"), save_every_steps=1)
     with pytest.raises(StopError), stop_after(stop_at):
         train(stopped)
+    next_second()
     train(stopped, resume="auto")
     expected, found = weights(tmp_path / "whole/last.pth"), weights(tmp_path / "parts/last.pth")
     assert all(torch.equal(expected[key], found[key]) for key in expected)
@@ -228,6 +235,7 @@ def test_resume_with_another_config_names_the_keys(run_config: Config) -> None:
 
 def test_resume_auto_without_a_run_starts_one_and_more_epochs_go_on(run_config: Config) -> None:
     train(with_training(run_config, epochs=1), resume="auto")
+    next_second()
     train(with_training(run_config, epochs=3), resume="auto")
     run = Path(run_config.training.output_dir)
     assert [step for step, _ in scalars(run, "val/loss")] == [6, 12, 18]
