@@ -21,6 +21,9 @@ from amplify_motion_tokenizer.config import LEAF_DICTS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config_checks import validate
 from amplify_motion_tokenizer.errors import ConfigError
 
+OUTPUT_CONFIG = "config.yaml"
+"""Name of the resolved config in every output folder."""
+
 Flags = Mapping[str, Mapping[str, Any]]
 """A script's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
 

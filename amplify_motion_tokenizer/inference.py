@@ -24,6 +24,7 @@ from amplify_motion_tokenizer.config import (
     to_dict,
     track_settings,
 )
+from amplify_motion_tokenizer.config_files import OUTPUT_CONFIG
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
@@ -38,7 +39,7 @@ from amplify_motion_tokenizer.files import (
 )
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.preprocessing import OUTPUT_CONFIG, TrackedClip, stack_views
+from amplify_motion_tokenizer.preprocessing import TrackedClip, stack_views
 from amplify_motion_tokenizer.records import total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker

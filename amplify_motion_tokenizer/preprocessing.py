@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
-from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config_files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml
@@ -33,8 +33,6 @@ from amplify_motion_tokenizer.stores import (
 )
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
-
-OUTPUT_CONFIG = "config.yaml"
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")
