@@ -28,7 +28,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer import __version__
 from amplify_motion_tokenizer.config import Config, to_dict, track_settings
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.interop import read_amplify, read_reproduction

@@ -24,7 +24,7 @@ from amplify_motion_tokenizer.config import (
     to_dict,
     track_settings,
 )
-from amplify_motion_tokenizer.config_files import OUTPUT_CONFIG
+from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError

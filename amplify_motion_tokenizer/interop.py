@@ -12,7 +12,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
 from amplify_motion_tokenizer.config import Config, flatten, to_dict, unflatten
-from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import amplify_sizes
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
-from amplify_motion_tokenizer.config_files import OUTPUT_CONFIG, config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml

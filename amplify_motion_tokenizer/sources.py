@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config, VideoConfig
-from amplify_motion_tokenizer.config_checks import CLIP_PLACE
+from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.libero import LIBERO_VIEWS, find_demos, open_demo
 from amplify_motion_tokenizer.records import DEFAULT_VIEW

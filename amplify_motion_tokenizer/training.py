@@ -13,7 +13,7 @@ from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
-from amplify_motion_tokenizer.config_files import OUTPUT_CONFIG, config_from_dict
+from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset, load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.files import make_output_folder, write_yaml

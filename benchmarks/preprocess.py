@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config_checks import validate
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.checks import validate
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.scenes import write_clips
 from amplify_motion_tokenizer.trackers import make_tracker

@@ -13,7 +13,7 @@ from render_clips import VFR_MS, audio_only, cut_file, numbered_frames, rotate_m
 from render_clips import write_clip as encode_clip
 
 from amplify_motion_tokenizer.config import Config, track_settings
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.stores import ClipRecord, TrackFileWriter

@@ -11,7 +11,7 @@ from run_scripts import TINY
 from test_trainer import first_step_gradient, scalars, weights, with_training
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid

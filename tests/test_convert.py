@@ -13,7 +13,7 @@ from amplify_motion_tokenizer import load_tokenizer
 from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.models import build_model

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from render_clips import write_clip
 
 from amplify_motion_tokenizer.config import Config, changes, track_settings
-from amplify_motion_tokenizer.config_checks import validate
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.checks import validate
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import (
     content_grid,

@@ -17,8 +17,8 @@ from torch import Tensor
 from amplify_motion_tokenizer import inference, preprocessing
 from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
-from amplify_motion_tokenizer.config_checks import validate
-from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.checks import validate
+from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.datatypes import Frame, WindowTracks
 from amplify_motion_tokenizer.errors import TrackerError, VideoError

@@ -32,7 +32,7 @@ from run_scripts import (
 
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
-from amplify_motion_tokenizer.config_files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.stores import TrackFile, find_tracks
 
 

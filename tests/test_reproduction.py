@@ -15,7 +15,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config_files import load_yaml
+from amplify_motion_tokenizer.config.files import load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
 
 GOLDEN = REPO / "tests" / "golden" / "keypoint_small.safetensors"

@@ -18,7 +18,7 @@ from render_clips import numbered_frames, read_number, write_clip
 from amplify_motion_tokenizer.checkpoint import Checkpoint
 from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config_files import config_from_dict
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.datatypes import Frame
 from amplify_motion_tokenizer.errors import ConfigError, UsageError

@@ -1,7 +1,7 @@
 """Plain mappings (YAML files, checkpoints) to a checked ``Config``, with errors of one line.
 
 jsonargparse parses, types and documents; this module adds the closest valid key and the checks of
-``config_checks``.
+``checks``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jsonargparse
 import yaml
 
 from amplify_motion_tokenizer.config import LEAF_DICTS, Config, flatten, to_dict
-from amplify_motion_tokenizer.config_checks import validate
+from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.errors import ConfigError
 
 OUTPUT_CONFIG = "config.yaml"

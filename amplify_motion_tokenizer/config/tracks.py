@@ -1,0 +1,91 @@
+"""Settings of the stages from a video to its tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """How a video becomes frames."""
+
+    source: Literal["files", "libero"] = "files"
+    """What the input holds: video files, or LIBERO's demos (<suite>/<task>_demo.hdf5)."""
+    reader: Literal["auto", "decord", "opencv"] = "auto"
+    """Decoder. auto is decord where it is installed, else OpenCV; both return the same frames."""
+    threads: int = 2
+    """Decoder and optical-flow threads of one process, at least 1."""
+    target_fps: float | None = 20.0
+    """Frames per second after resampling by time; null keeps every frame."""
+    resize_shorter: int | None = 480
+    """Shorter side of the tracked frames in pixels, aspect kept; null keeps the source size."""
+    fit: Literal["shorter", "letterbox"] = "shorter"
+    """shorter resizes by resize_shorter, letterbox fits the frame into target_size and pads it black."""
+    target_size: tuple[int, int] | None = None
+    """[height, width] of the tracked frames in pixels with fit: letterbox; null for shorter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """Drops windows in which nothing moves, before they are tracked."""
+
+    enable: bool = False
+    """Whether still windows are dropped (and counted)."""
+    resize_shorter: int = 128
+    """Shorter side in pixels of the grey copy that is compared."""
+    pixel_threshold: float = 0.02
+    """A pixel is active when it changes by more than this between two frames, of a 0..1 range."""
+    min_mean_difference: float = 0.005
+    """A window is kept when its mean absolute difference, of a 0..1 range, reaches this ..."""
+    min_active_share: float = 0.05
+    """... or when its share of active pixels reaches this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """The embedded tracker: dense optical flow, chained over each window."""
+
+    preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
+    """OpenCV DIS preset."""
+    scale: float = 0.5
+    """Size of the frames that flow is computed on, relative to the tracked size, in (0, 1]."""
+    finest_scale: int = 1
+    """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoTrackerConfig:
+    """Where CoTracker comes from. Its code and weights are non-commercial and are not shipped."""
+
+    hub_repo: str = "facebookresearch/co-tracker"
+    """torch.hub repository, owner/name or owner/name:ref; used when checkout is null."""
+    checkout: str | None = None
+    """Folder of a local clone; no network is needed for the code then."""
+    weights: str | None = None
+    """Local weights file (a state dict); null lets torch.hub download them."""
+    window_batch_size: int = 1
+    """Windows in one forward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """How frames become point tracks."""
+
+    tracker: str = "flow"
+    """flow (embedded, no weights) or cotracker3_offline (torch.hub)."""
+    device: str = "auto"
+    """Where a neural tracker runs: auto, cpu, cuda, cuda:0 ..."""
+    window_stride: int = 1
+    """Frames between the starts of two windows."""
+    query_order: Literal["row_major", "uniform"] = "row_major"
+    """Order of the query grid: row by row, or AMPLIFY's uniform order, a column at a time."""
+    view_files: dict[str, str] = field(default_factory=dict)
+    """Files of a clip's views below the input folder, such as {agentview: "{clip}/agentview.mp4"}; {}: each
+    file is a clip with the view default. For LIBERO the images below obs; {}: agentview and eye_in_hand."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """Motion gate."""
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    """Embedded tracker."""
+    cotracker: CoTrackerConfig = field(default_factory=CoTrackerConfig)
+    """CoTracker."""

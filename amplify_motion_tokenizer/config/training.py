@@ -1,0 +1,76 @@
+"""Settings of the loss, of training and of inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Focal loss (Lin et al. 2017) over what counts; gamma 0 and weights of 1 are plain cross entropy."""
+
+    gamma: float = 2.0
+    """Focusing exponent; 0 is cross entropy."""
+    alpha_center: float = 0.25
+    """Weight of the centre class (no motion)."""
+    alpha_other: float = 1.0
+    """Weight of every other class."""
+    radial_strength: float = 0.0
+    """s of the factor 1 + s (r / r_max)^p on a class's weight, r its distance from no motion."""
+    radial_power: float = 1.0
+    """p of that factor."""
+    view_weights: dict[str, float] = field(default_factory=lambda: {"agentview": 0.9, "eye_in_hand": 0.1})
+    """Weight of each view's mean loss; views that are not named weigh 1."""
+    min_visibility: float = 0.0
+    """Steps count only where the point's confidence at both ends reaches this; 0 counts all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Optimisation, logging and checkpoints. Steps are optimiser steps."""
+
+    output_dir: str = "runs/tokenizer"
+    """Folder of checkpoints, logs and the resolved config."""
+    batch_size: int = 256
+    """Windows per process in one forward pass."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimiser step."""
+    learning_rate: float = 1e-4
+    """AdamW learning rate."""
+    weight_decay: float = 0.01
+    """AdamW weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW moment decay rates."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning-rate schedule after the warm-up."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    clip_grad_norm: float | None = None
+    """Largest gradient norm; null does not clip."""
+    epochs: int = 100
+    """Passes over the training windows."""
+    max_steps: int | None = None
+    """Stop after this many steps, even within an epoch; null trains all epochs."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
+    """Autocast type; quantising always stays float32. fp16 needs CUDA."""
+    num_workers: int = 2
+    """Loader processes per training process."""
+    log_every_steps: int = 10
+    """Steps between two log entries."""
+    save_every_epochs: int = 10
+    """Epochs between two epoch_N.pth; best.pth and last.pth are written every epoch."""
+    save_every_steps: int | None = None
+    """Also write last.pth every so many steps; null only at the end of an epoch."""
+    seed: int = 0
+    """Seed of initialisation, data order and split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """How clips are turned into codes."""
+
+    batch_size: int = 32
+    """Windows in one forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0, mps ..."""
