@@ -69,6 +69,11 @@ class TrackCounts:
         }
 
 
+_ZEROS = np.zeros(len(THRESHOLDS_PX), np.int64)
+NO_COUNTS = TrackCounts(0, 0, 0, _ZEROS, _ZEROS, _ZEROS, 0.0)
+"""Those of no window at all."""
+
+
 def count_tracks(
     predicted_xy_px: Positions,
     predicted_visible: Bools,
