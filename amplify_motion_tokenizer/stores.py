@@ -227,10 +227,10 @@ class TrackFile:
         """Opens the file for reading; a handle must not be shared between processes."""
         return _open_hdf5(self.path)
 
-    def starts(self, file: h5py.File) -> NDArray[np.int64] | None:
-        """Index of each window's first frame, (S,); None where the file does not say."""
-        view = file[self.views[0]]
-        return view["start_frame"][:] if "start_frame" in view else None
+    def starts(self, file: h5py.File) -> NDArray[np.int64]:
+        """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
+        with _damage_named(self.path):
+            return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
 
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Windows ``rows`` of each view: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.

@@ -201,7 +201,8 @@ def _common_windows(predicted: TrackFile, true: TrackFile) -> tuple[NDArray[np.i
     Raises:
         TrackFileError: they have windows, and none in common.
     """
-    starts, true_starts = (_starts(file) for file in (predicted, true))
+    with predicted.open() as file, true.open() as true_file:
+        starts, true_starts = predicted.starts(file), true.starts(true_file)
     common, rows, true_rows = np.intersect1d(starts, true_starts, return_indices=True)
     if not len(common) and len(starts):
         raise TrackFileError(
@@ -209,14 +210,6 @@ def _common_windows(predicted: TrackFile, true: TrackFile) -> tuple[NDArray[np.i
             f"{true.path} do, {_listed(true_starts)}; set tracking.window_stride alike"
         )
     return rows, true_rows
-
-
-def _starts(file: TrackFile) -> NDArray[np.int64]:
-    with file.open() as opened:
-        starts = file.starts(opened)
-    if starts is None:
-        raise TrackFileError(f"{file.path}: lacks start_frame, so its windows cannot be matched; remake it")
-    return starts
 
 
 def _listed(starts: NDArray[np.int64]) -> str:
