@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import clip_record_of
-from run_scripts import run_process
+from run_scripts import Run, run_process
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
@@ -249,3 +249,21 @@ def test_bad_input_is_told(truth: Path, tmp_path: Path, tiny: Config) -> None:
         del file["root/default"].attrs["height"]
     with pytest.raises(TrackFileError, match=r"pan\.hdf5: does not say the size that was tracked"):
         evaluate_tracks(truth, truth)
+
+
+def test_the_benchmark_of_trackers(run: Run, tmp_path: Path) -> None:
+    line = ["--kinds", "pan", "--seeds", 0, "--steps", 2, "--frames", 8, "--length", 6, "--stride", 2]
+    line += ["--size", "96x128", "--grid", 5, "--json", tmp_path / "table.json"]
+    result = run("benchmarks/tracking.py", *line)
+    assert result.status == 0, result.err
+    rows = {
+        row["tracker"]: row
+        for row in json.loads((tmp_path / "table.json").read_text())
+        if row["kind"] == "pan"
+    }
+    assert len(rows) >= 3 and len(result.out.splitlines()) == 2 + 2 * len(rows)
+    still = rows.pop("no motion")
+    assert "windows_per_cpu_s" not in still
+    for row in rows.values():
+        assert row["delta_avg"] > still["delta_avg"] + 0.1
+        assert row["frames_per_cpu_s"] == pytest.approx(4 * row["windows_per_cpu_s"])
