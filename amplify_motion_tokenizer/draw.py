@@ -148,6 +148,7 @@ def _draw_clip(clip: Clip, file: TrackFile, output: Path, style: Style) -> dict[
             f"{file.path}: was tracked from {file.attributes['source_bytes']} bytes, but {clip.source} has "
             f"{found}; give the video that was tracked, or track this one"
         )
+    file = TrackFile(file.path, list(clip.views))  # its views in the order of the clip's
     videos = open_views(clip, _settings(file).video)
     try:
         with file.open() as opened:
