@@ -73,7 +73,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         UsageError: nothing belongs together, or a drawing would be written over a video or its tracks.
         TrackFileError: a track file is damaged or not of this project.
     """
-    files = find_tracks(tracks, None) if tracks.is_dir() else {tracks.stem: TrackFile(tracks, None)}
+    files = {tracks.stem: TrackFile(tracks, None)} if tracks.is_file() else find_tracks(tracks, None)
     track_files = {name: file for name, file in files.items() if isinstance(file, TrackFile)}
     if not track_files:
         raise UsageError(f"{tracks}: holds velocities of windows; expected track files (--format hdf5)")
@@ -149,12 +149,14 @@ def _draw_clip(clip: Clip, file: TrackFile, output: Path, style: Style) -> dict[
             f"{found}; give the video that was tracked, or track this one"
         )
     file = TrackFile(file.path, list(clip.views))  # its views in the order of the clip's
-    videos = open_views(clip, _settings(file).video)
+    config = _settings(file)
+    videos = open_views(clip, config.video)
     try:
         with file.open() as opened:
             windows = _chosen(file, opened, style)
             for place, (video, target) in enumerate(zip(videos, _targets(output, clip), strict=True)):
-                _draw_view(_View(file, opened, place, video), windows, target, style)
+                view = _View(file, opened, place, video, config.tracking.window_stride)
+                _draw_view(view, windows, target, style)
     finally:
         for video in videos:
             video.close()
@@ -207,7 +209,7 @@ class _View:
         TrackFileError: the video's frames are not of the size that was tracked.
     """
 
-    def __init__(self, file: TrackFile, opened: h5py.File, place: int, video: Video) -> None:
+    def __init__(self, file: TrackFile, opened: h5py.File, place: int, video: Video, stride: int) -> None:
         if file.sizes[place] != video.info.size:
             raise TrackFileError(
                 f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
@@ -215,7 +217,8 @@ class _View:
             )
         self.video = video
         self.num_frames = int(file.attributes["num_frames"])
-        self.fates = _fates(file, opened, self.num_frames)
+        starts = range(0, self.num_frames - file.length + 1, stride)
+        self.fates = _fates(starts, set(file.starts(opened).tolist()), self.num_frames)
         self._file, self._opened, self._place = file, opened, place
 
     def window(self, start: int, row: int, style: Style) -> _Window:
@@ -241,13 +244,11 @@ def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style)
                 write_png(target.with_suffix(".png"), _with_bar(image, view, index))
 
 
-def _fates(file: TrackFile, opened: h5py.File, num_frames: int) -> RGB:
+def _fates(starts: range, kept: set[int], num_frames: int) -> RGB:
     """(num_frames, 3): for each frame the colour of the window that starts there, or last started."""
-    settings = file.settings or {}
-    stride, kept = settings["tracking.window_stride"], set(file.starts(opened).tolist())
     fates = np.full((num_frames, 3), NONE, np.uint8)
-    for start in range(0, num_frames - file.length + 1, stride):
-        fates[start : start + stride] = KEPT if start in kept else DROPPED
+    for start in starts:
+        fates[start : start + starts.step] = KEPT if start in kept else DROPPED
     return fates
 
 
@@ -286,8 +287,10 @@ def main(argv: Sequence[str]) -> int:
         "--visibility", type=float, default=0.5, help="confidence from which a point is visible (default 0.5)"
     )
     arguments = parser.parse_args(argv)
-    if arguments.every < 1 or arguments.trail < 0:
-        raise UsageError("--every must be at least 1 and --trail at least 0")
+    if arguments.every < 1 or arguments.trail < 0 or not 0 < arguments.visibility <= 1:
+        raise UsageError(
+            "--every must be at least 1, --trail at least 0, and --visibility above 0 and at most 1"
+        )
     style = Style(tuple(arguments.starts), arguments.every, arguments.trail, arguments.visibility)
     summary = draw_tracked(arguments.tracks, arguments.input, arguments.output, style)
     sys.stdout.write(f"drawings in {arguments.output}: {summary}\n")
