@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.tapvid import NO_COUNTS, TrackCounts, count_tracks
 
 KIND_ATTRIBUTES = ("scene_kind", "motion_class")
 """Root attributes of a truth file that say what kind of clip it is; the first that is there counts."""
-RATE_TOLERANCE = 1e-4
+_RATE_TOLERANCE = 1e-4
 """Relative difference of two frame rates that are the same."""
 
 _QUERY_TOLERANCE = 1e-3
@@ -188,7 +188,7 @@ def _check_alike(predicted: TrackFile, true: TrackFile) -> None:
                 f"set {key} alike"
             )
     fps, true_fps = (float(file.attributes.get("fps", math.nan)) for file in (predicted, true))
-    if abs(fps - true_fps) > RATE_TOLERANCE * true_fps:  # not so where a file does not say
+    if abs(fps - true_fps) > _RATE_TOLERANCE * true_fps:  # not so where a file does not say
         raise TrackFileError(
             f"{predicted.path}: was tracked at {fps:g} frames per second, expected {true_fps:g} as in "
             f"{true.path}; set video.target_fps alike"
