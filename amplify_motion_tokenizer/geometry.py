@@ -319,6 +319,16 @@ def content_grid(order: str, grid_size: int, box: Letterbox) -> NDArray[np.float
     return query_grid(order, grid_size, box.content_size) + offset
 
 
+def content_norm_from_px(box_xy_px: NDArray[Any], box: Letterbox) -> NDArray[np.float64]:
+    """(..., 2) positions, (x, y) pixels of the padded frame, as shares of the content: 0 to 1 inside.
+
+    A plain scale, as ``remap`` is: the points of ``content_grid`` come out alike at every size.
+    """
+    height, width = box.content_size
+    pad = np.array([box.pad_left, box.pad_top])
+    return np.asarray((np.asarray(box_xy_px, np.float64) - pad) / np.array([width, height]))
+
+
 def _scale_and_pad(box: Letterbox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.array([box.scale_x, box.scale_y]), np.array([box.pad_left, box.pad_top], np.float64)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
+from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
 
 FORMAT_VERSION = 1
 DEFAULT_VIEW = "default"
@@ -76,6 +77,24 @@ def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[st
         }
         for name, info in frames.items()
     }
+
+
+def view_letterbox(attributes: Mapping[str, Any], source_size: tuple[int, int]) -> Letterbox:
+    """Where the source frame lies in a view's tracked frames, from what ``view_attributes`` wrote.
+
+    Raises:
+        ValueError: the view is padded in a way that does not fit a source of ``source_size``.
+    """
+    size = int(attributes["height"]), int(attributes["width"])
+    scale, pad = tuple(attributes.get("scale", ())), tuple(attributes.get("pad", ()))
+    box = letterbox(source_size, size)
+    if (scale, pad) == ((box.scale_x, box.scale_y), (box.pad_top, box.pad_left)):
+        return box
+    if any(pad):
+        raise ValueError(
+            f"scale {scale} and pad {pad} do not fit a source of {source_size[0]}x{source_size[1]}"
+        )
+    return unpadded(source_size, size)
 
 
 class ClipWriter(Protocol):

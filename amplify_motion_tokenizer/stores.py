@@ -200,6 +200,7 @@ class TrackFile:
         num_points: N.
         views: names of the groups read, in the order asked for.
         sizes: (height, width) of each view's tracked frames in pixels; None where the file does not say.
+        view_attributes, attributes: of each view, and of the root.
         settings: what decided the tracks; None in files of other writers.
 
     Raises:
@@ -217,6 +218,7 @@ class TrackFile:
                 raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [_tracked_size(group) for group in groups]
+            self.view_attributes = [dict(group.attrs) for group in groups]
             self.attributes = dict(file["root"].attrs)
             settings = self.attributes.get("settings")
             self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
@@ -224,6 +226,11 @@ class TrackFile:
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""
         return _open_hdf5(self.path)
+
+    def starts(self, file: h5py.File) -> NDArray[np.int64]:
+        """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
+        with _damage_named(self.path):
+            return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
 
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Windows ``rows`` of each view: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
@@ -349,13 +356,13 @@ def _velocity_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def find_tracks(
-    folder: Path, views: Sequence[str] = (DEFAULT_VIEW,), dataset: str | None = None
+    folder: Path, views: Sequence[str] | None = (DEFAULT_VIEW,), dataset: str | None = None
 ) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
     """All clips below ``folder`` in one of the two layouts, by their path below it.
 
     Args:
         folder: searched with its subfolders.
-        views: groups of the track files to read.
+        views: groups of the track files to read; None reads all.
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all, sorted.
 
     Raises:

@@ -16,11 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.tapvid import SIDE_PX, THRESHOLDS_PX
+
 PIXEL_THRESHOLDS = range(1, 11)
 """k of AMPLIFY's ``pixel_accuracy_k``, in pixels."""
-
-DELTA_THRESHOLDS_PX = (1, 2, 4, 8, 16)
-"""Thresholds of TAP-Vid's delta_avg, in pixels of a 256 x 256 frame."""
 
 
 def amplify_track_metrics(
@@ -135,9 +134,9 @@ def delta_avg(predicted_rc_norm: Tensor, target_rc_norm: Tensor, visible: Tensor
         ValueError: when shapes do not fit together.
     """
     _check_tracks(predicted_rc_norm, target_rc_norm)
-    squared = _off_px(predicted_rc_norm, target_rc_norm, (256, 256)).square().sum(dim=-1)
+    squared = _off_px(predicted_rc_norm, target_rc_norm, (SIDE_PX, SIDE_PX)).square().sum(dim=-1)
     counted = _visible_after_first(target_rc_norm, visible)
-    within = [((squared < px**2) & counted).sum(dim=(-2, -1)) for px in DELTA_THRESHOLDS_PX]
+    within = [((squared < px**2) & counted).sum(dim=(-2, -1)) for px in THRESHOLDS_PX]
     return torch.stack(within).float().mean(dim=0) / counted.sum(dim=(-2, -1))
 
 

@@ -78,6 +78,23 @@ def config_from_dict(tree: dict[str, Any], source: str) -> Config:
         raise ConfigError(f"{error} ({source})") from None
 
 
+def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:
+    """A checked ``Config`` that tracks as ``settings`` say, the dotted keys of ``track_settings``.
+
+    Raises:
+        ConfigError: as ``parse``; ``source`` is for it.
+    """
+    # The filter is no part of tracking, and its default may not suit the grid.
+    tree: dict[str, Any] = {"data": {"static_filter": {"enable": False}}}
+    for key, value in settings.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return config_from_dict(tree, source)
+
+
 def _known_keys() -> list[str]:
     return list(flatten(to_dict(Config())))
 

@@ -1,0 +1,301 @@
+"""Draws tracks over the videos that they were made from.
+
+    python -m amplify_motion_tokenizer.draw --tracks DIR_OR_FILE --input VIDEOS --output DIR
+
+Per clip, or view of a clip: an mp4 with the points and their trails, and a PNG with the whole tracks of
+its first window. A point has the colour of the row that it started in; one that is hidden is a dim ring.
+The bar below the frames tells the fate of the windows that start there: green kept, red dropped by
+the motion gate, grey none; white is the present frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.files import config_from_settings
+from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.files import KeyedLines, make_output_folder
+from amplify_motion_tokenizer.geometry import content_norm_from_px
+from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
+from amplify_motion_tokenizer.records import total_bytes
+from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
+from amplify_motion_tokenizer.stores import TrackFile, find_tracks
+from amplify_motion_tokenizer.video import Video
+from amplify_motion_tokenizer.video_writing import mp4_writer, write_png
+
+KEPT, DROPPED, NONE, NOW = (70, 180, 70), (210, 60, 60), (80, 80, 80), (255, 255, 255)
+"""Colours of the bar."""
+BAR_PX = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is drawn of a clip."""
+
+    starts: tuple[int, ...] = ()
+    """Start frames of the windows to draw, a later one over an earlier; () chains windows end to end."""
+    every: int = 1
+    """Each how many-th row and column of the grid is drawn."""
+    trail: int = 8
+    """Steps of the trail behind a point."""
+    min_visibility: float = 0.5
+    """Confidence from which a point counts as visible."""
+
+
+def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summary:
+    """Draws every clip that has both a track file below ``tracks`` and its video in ``source``.
+
+    Clips drawn before are drawn again. One that fails is recorded in ``manifest.jsonl``.
+
+    Args:
+        tracks: folder of track files, or one of them.
+        source: what was preprocessed: a video, or the folder of the clips.
+        output: gets ``<clip>.mp4`` and ``<clip>.png``; of several views ``<clip>/<view>.mp4`` each.
+        style: what is drawn.
+
+    Raises:
+        UsageError: nothing belongs together, or a drawing would be written over a video or its tracks.
+        TrackFileError: a track file is damaged or not of this project.
+    """
+    files = {tracks.stem: TrackFile(tracks, None)} if tracks.is_file() else find_tracks(tracks, None)
+    track_files = {name: file for name, file in files.items() if isinstance(file, TrackFile)}
+    if not track_files:
+        raise UsageError(f"{tracks}: holds velocities of windows; expected track files (--format hdf5)")
+    config = _settings(next(iter(track_files.values())))
+    clips = find_clips(source, config, tracked_views(config))
+    pairs = _paired(clips, track_files, alone=tracks.is_file())
+    if not pairs:
+        raise UsageError(
+            f"{source}: none of its clips has tracks in {tracks} (clips: {_listed(clips)}; tracks: "
+            f"{', '.join(list(track_files)[:3])}); give the input that was preprocessed"
+        )
+    if len(pairs) < len(track_files):
+        log.warning("%s: %d clips are not in %s; left out", tracks, len(track_files) - len(pairs), source)
+    _check_output(output, tracks, pairs)
+
+    def process(clip: Clip) -> dict[str, Any]:
+        return _draw_clip(clip, pairs[clip.name][1], output, style)
+
+    make_output_folder(output)
+    drawn = [clip for clip, _ in pairs.values()]
+    return run_clips(drawn, KeyedLines(output / MANIFEST), lambda clip: False, process)
+
+
+def _paired(
+    clips: Sequence[Clip], files: dict[str, TrackFile], alone: bool
+) -> dict[str, tuple[Clip, TrackFile]]:
+    """Clips and their track files by clip name; ``alone``: one file, whose folder is not known."""
+    if not alone:
+        return {clip.name: (clip, files[clip.name]) for clip in clips if clip.name in files}
+    ((stem, file),) = files.items()
+    found = [clip for clip in clips if PurePosixPath(clip.name).name == stem]
+    if len(found) > 1:
+        raise UsageError(
+            f"{file.path}: the input has several clips of that name ({_listed(found)}); give the folder of "
+            "the tracks, or the one video"
+        )
+    return {clip.name: (clip, file) for clip in found}
+
+
+def _listed(clips: Sequence[Clip]) -> str:
+    return ", ".join(clip.name for clip in clips[:3])
+
+
+def _check_output(output: Path, tracks: Path, pairs: dict[str, tuple[Clip, TrackFile]]) -> None:
+    """Raises UsageError when a drawing would take the place of a video, or of the tracks' manifest."""
+    videos = {path.resolve() for clip, _ in pairs.values() for path in clip.paths}
+    targets = {target for clip, _ in pairs.values() for target in _targets(output, clip)}
+    over = sorted(str(target) for target in targets if target.resolve() in videos)
+    if over or output.resolve() == (tracks if tracks.is_dir() else tracks.parent).resolve():
+        raise UsageError(f"{over[0] if over else output} would be written over; choose another --output")
+
+
+def _targets(output: Path, clip: Clip) -> list[Path]:
+    """The mp4 file of each view."""
+    names = [clip.name] if len(clip.views) == 1 else [f"{clip.name}/{view}" for view in clip.views]
+    return [output / f"{name}.mp4" for name in names]
+
+
+def _settings(file: TrackFile) -> Config:
+    """The config that the frames were read with."""
+    if file.settings is None:
+        raise TrackFileError(
+            f"{file.path}: does not say how its frames were read; draw files of preprocess_videos.py"
+        )
+    return config_from_settings(file.settings, f"in the settings of {file.path}")
+
+
+def _draw_clip(clip: Clip, file: TrackFile, output: Path, style: Style) -> dict[str, Any]:
+    found = total_bytes(clip.paths)
+    if found != file.attributes["source_bytes"]:
+        raise TrackFileError(
+            f"{file.path}: was tracked from {file.attributes['source_bytes']} bytes, but {clip.source} has "
+            f"{found}; give the video that was tracked, or track this one"
+        )
+    file = TrackFile(file.path, list(clip.views))  # its views in the order of the clip's
+    config = _settings(file)
+    videos = open_views(clip, config.video)
+    try:
+        with file.open() as opened:
+            windows = _chosen(file, opened, style)
+            for place, (video, target) in enumerate(zip(videos, _targets(output, clip), strict=True)):
+                view = _View(file, opened, place, video, config.tracking.window_stride)
+                _draw_view(view, windows, target, style)
+    finally:
+        for video in videos:
+            video.close()
+    return {"output": clip.name, "windows": len(windows)}
+
+
+def _chosen(file: TrackFile, opened: h5py.File, style: Style) -> dict[int, int]:
+    """Row of each window to draw, by its start frame, in order."""
+    rows = {int(start): row for row, start in enumerate(file.starts(opened))}
+    missing = [start for start in style.starts if start not in rows]
+    if missing:
+        raise TrackFileError(f"{file.path}: no window starts at frame {missing[0]}; see its start_frame")
+    if style.starts:
+        return {start: rows[start] for start in sorted(style.starts)}
+    chain: dict[int, int] = {}
+    free = 0
+    for start in sorted(rows):
+        if start >= free:
+            chain[start] = rows[start]
+            free = start + file.length
+    return chain
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One window's tracks in one view, thinned."""
+
+    start: int
+    tracks_xy_px: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    colours: RGB
+
+    def over(self, image: RGB, index: int, trail: int) -> RGB:
+        """``image``, frame ``index`` of the clip, with the points as they are there and their trails."""
+        last = index - self.start
+        if last >= len(self.tracks_xy_px):
+            return image
+        shown = slice(max(0, last - trail), last + 1)
+        return draw_tracks(image, self.tracks_xy_px[shown], self.visible[shown], self.colours)
+
+    def whole(self, image: RGB) -> RGB:
+        """``image``, the window's first frame, with the points there and all their way from there."""
+        return draw_tracks(image, self.tracks_xy_px[::-1], self.visible[::-1], self.colours)
+
+
+class _View:
+    """One view of an open track file, and the video that it was tracked in.
+
+    Raises:
+        TrackFileError: the video's frames are not of the size that was tracked.
+    """
+
+    def __init__(self, file: TrackFile, opened: h5py.File, place: int, video: Video, stride: int) -> None:
+        if file.sizes[place] != video.info.size:
+            raise TrackFileError(
+                f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
+                f"{video.info.path} gives {video.info.size} (height, width); track it again"
+            )
+        self.video = video
+        self.num_frames = int(file.attributes["num_frames"])
+        starts = range(0, self.num_frames - file.length + 1, stride)
+        self.fates = _fates(starts, set(file.starts(opened).tolist()), self.num_frames)
+        self._file, self._opened, self._place = file, opened, place
+
+    def window(self, start: int, row: int, style: Style) -> _Window:
+        """The window of that row, which starts at frame ``start``."""
+        tracks, visibility = (array[0] for array in self._file.read(self._opened, [row])[self._place])
+        side = round(self._file.num_points**0.5)
+        points = np.arange(side**2).reshape(side, side)[:: style.every, :: style.every].ravel()
+        tracks = tracks[:, points]
+        colours = colours_by_position(content_norm_from_px(tracks[0], self.video.info.letterbox))
+        return _Window(start, tracks, visibility[:, points] >= style.min_visibility, colours)
+
+
+def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style) -> None:
+    pictured = min(windows, default=0)
+    window: _Window | None = None
+    with mp4_writer(target, view.video.info.fps) as write:
+        for index, frame in enumerate(itertools.islice(view.video, view.num_frames)):
+            if index in windows:
+                window = view.window(index, windows[index], style)
+            write(_with_bar(window.over(frame.rgb, index, style.trail) if window else frame.rgb, view, index))
+            if index == pictured:
+                image = window.whole(frame.rgb) if window else frame.rgb
+                write_png(target.with_suffix(".png"), _with_bar(image, view, index))
+
+
+def _fates(starts: range, kept: set[int], num_frames: int) -> RGB:
+    """(num_frames, 3): for each frame the colour of the window that starts there, or last started."""
+    fates = np.full((num_frames, 3), NONE, np.uint8)
+    for start in starts:
+        fates[start : start + starts.step] = KEPT if start in kept else DROPPED
+    return fates
+
+
+def _with_bar(image: RGB, view: _View, index: int) -> RGB:
+    """``image`` on a canvas with even sides, the bar below it."""
+    height, width = image.shape[:2]
+    canvas = np.zeros((height + BAR_PX + height % 2, width + width % 2, 3), np.uint8)
+    canvas[:height, :width] = image
+    columns = np.arange(width) * view.num_frames // width
+    bar = view.fates[columns]
+    bar[(columns == index) | (np.arange(width) == index * width // view.num_frames)] = NOW
+    canvas[-BAR_PX:, :width] = bar
+    return canvas
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line ``argv``; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m amplify_motion_tokenizer.draw",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--tracks", type=Path, required=True, help="folder of track files, or one of them")
+    parser.add_argument("--input", type=Path, required=True, help="the video or folder that was preprocessed")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the drawings")
+    parser.add_argument(
+        "--starts",
+        type=int,
+        nargs="+",
+        default=(),
+        help="start frames of the windows to draw (default: a chain)",
+    )
+    parser.add_argument("--every", type=int, default=1, help="each how many-th row and column of the grid")
+    parser.add_argument("--trail", type=int, default=8, help="steps of the trail behind a point (default 8)")
+    parser.add_argument(
+        "--visibility", type=float, default=0.5, help="confidence from which a point is visible (default 0.5)"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.every < 1 or arguments.trail < 0 or not 0 < arguments.visibility <= 1:
+        raise UsageError(
+            "--every must be at least 1, --trail at least 0, and --visibility above 0 and at most 1"
+        )
+    style = Style(tuple(arguments.starts), arguments.every, arguments.trail, arguments.visibility)
+    summary = draw_tracked(arguments.tracks, arguments.input, arguments.output, style)
+    sys.stdout.write(f"drawings in {arguments.output}: {summary}\n")
+    return summary.exit_status
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,59 @@
+"""Frames to mp4 and PNG files that appear under their name only when they are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.files import atomic_path
+
+RGB = NDArray[np.uint8]
+
+
+@contextmanager
+def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
+    """Yields what writes one frame (H, W, 3), RGB, after the other; frames are not held.
+
+    Both sides must be even, and one for all frames.
+
+    Raises:
+        VideoError: OpenCV cannot write mp4 files.
+        UsageError: ``path`` cannot be written, or no frame was.
+    """
+    opened: list[cv2.VideoWriter] = []
+    with atomic_path(path) as temporary:
+
+        def write(rgb: RGB) -> None:
+            if not opened:
+                opened.append(_open(path, temporary, fps, rgb.shape[1::-1]))
+            opened[0].write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+        try:
+            yield write
+        finally:
+            for writer in opened:
+                writer.release()
+
+
+def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2.VideoWriter:
+    width, height = size
+    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        raise VideoError(f"{path}: OpenCV cannot write an mp4 file here")
+    return writer
+
+
+def write_png(path: Path, rgb: RGB) -> None:
+    """Writes one image (H, W, 3), RGB.
+
+    Raises:
+        UsageError: ``path`` cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
