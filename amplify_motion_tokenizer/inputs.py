@@ -65,6 +65,10 @@ class ModelInput(NamedTuple):
         """What ``encode`` takes: first frames as float32 in [0, 1]; None for models without conditioning."""
         return self.first_frames.float() / 255 if self.first_frames.numel() else None
 
+    def to(self, device: torch.device) -> ModelInput:
+        """The same on ``device``."""
+        return ModelInput(*(tensor.to(device, non_blocking=True) for tensor in self))
+
 
 def from_tracks(views: Sequence[ViewTracks], config: Config) -> ModelInput:
     """Model input of tracked windows, one entry of ``views`` for each of ``data.views``.
