@@ -134,7 +134,10 @@ def read_amplify(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tens
 
 
 def _vision_keys(source: AmplifyCheckpoint, path: Path) -> dict[str, Any]:
-    """Our keys of a conditioned source file."""
+    """Our keys of a conditioned source file.
+
+    Its ``lr_multiplier`` is left out: it scales the weights that training begins with, not the rate.
+    """
     theirs = source.config["vision_encoder"]
     pooling = theirs.get("patch_pooling")
     tokens = image_shape("resnet18", pooling == "avg")[0]
@@ -148,7 +151,6 @@ def _vision_keys(source: AmplifyCheckpoint, path: Path) -> dict[str, Any]:
         "model.amplify.vision.encoder": "resnet18",
         "model.amplify.vision.frozen": bool(theirs.get("frozen", True)),
         "model.amplify.vision.pooled": pooling == "avg",
-        "model.amplify.vision.lr_multiplier": float(theirs.get("lr_multiplier", 1.0)),
     }
 
 
@@ -165,7 +167,7 @@ def amplify_content(state: Mapping[str, Tensor], config: Config) -> dict[str, An
     if isinstance(reference, dict):
         raise CheckpointError("data.reference_size must be [height, width] for an amplify file")
     vision = config.model.amplify.vision
-    known = {"model_name": vision.encoder, "frozen": vision.frozen, "lr_multiplier": vision.lr_multiplier}
+    known = {"model_name": vision.encoder, "frozen": vision.frozen}
     return to_amplify(
         AmplifyCheckpoint(
             sizes=amplify_sizes(config),

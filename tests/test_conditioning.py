@@ -255,11 +255,11 @@ def test_a_conditioned_model_takes_images_and_others_do_not() -> None:
 @pytest.mark.parametrize(("pooled", "views"), [(False, ("front", "wrist")), (True, ("front",))])
 def test_amplifys_conditioned_files_are_read_and_written(pooled: bool, views: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    config = config_of(224, views, pooled=pooled, frozen=False, lr_multiplier=0.1)
+    config = config_of(224, views, pooled=pooled, frozen=False)
     model = build_model(config).eval()
     content = amplify_content(model.state_dict(), config)
     assert content["config"]["cond_on_img"] is True
-    expected = {"model_name": "resnet18", "frozen": False, "lr_multiplier": 0.1}
+    expected = {"model_name": "resnet18", "frozen": False, "lr_multiplier": 1.0}
     assert expected.items() <= content["config"]["vision_encoder"].items()
     state, back_config = read_amplify(Path("source.pt"), content)
     back = build_model(back_config).eval()
