@@ -239,8 +239,12 @@ def _config_of(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
         )
     return {
         "compile": False,
-        "vision_encoder": {**_RESNET18, "patch_pooling": "avg" if sizes.image_tokens == 1 else None},
         **checkpoint.config,
+        "vision_encoder": {
+            **_RESNET18,
+            "patch_pooling": "avg" if sizes.image_tokens == 1 else None,
+            **checkpoint.config.get("vision_encoder", {}),
+        },
         "type": "transformer",
         "cond_cameraviews": list(checkpoint.views),
         "img_shape": list(checkpoint.img_shape),

@@ -15,12 +15,16 @@ from amplify_motion_tokenizer.config import Config, flatten, to_dict, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import amplify_sizes
+from amplify_motion_tokenizer.models.vision import IMAGE_SIDE, image_shape
 
 REPRODUCTION_CONFIG = "config.yaml"
 """Name of the config that lies beside the keypoint reproduction's weights."""
 
 AMPLIFY_PREFIX = "network."
 """Where our amplify model holds the source's network."""
+
+VISION_PREFIX = "vision."
+"""Where it holds the vision encoder."""
 
 _REQUIRED = (
     "model.num_layers",
@@ -92,15 +96,10 @@ def read_amplify(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tens
 
     Raises:
         CheckpointError: a part is missing, weights do not fit its config, its points are no square grid,
-            or it is conditioned on images.
+            or it makes image tokens in a way that ours does not know.
     """
     source = from_amplify(content, str(path))
     sizes = source.sizes
-    if sizes.image_tokens:
-        raise CheckpointError(
-            f"{path}: is conditioned on images, which load_tokenizer cannot give it; "
-            "amplify_checkpoint.from_amplify reads its weights"
-        )
     grid_size = math.isqrt(sizes.num_points)
     if grid_size**2 != sizes.num_points:
         raise CheckpointError(
@@ -128,29 +127,62 @@ def read_amplify(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tens
         "loss.view_weights": source.loss_weights,
     }
     state = {f"{AMPLIFY_PREFIX}{key}": value for key, value in source.model.items()}
+    if source.vision is not None:
+        known |= _vision_keys(source, path)
+        state |= {f"{VISION_PREFIX}{key}": value for key, value in source.vision.items()}
     return state, config_from_dict(unflatten(known), f"in {path}")
+
+
+def _vision_keys(source: AmplifyCheckpoint, path: Path) -> dict[str, Any]:
+    """Our keys of a conditioned source file.
+
+    Its ``lr_multiplier`` is left out: it scales the weights that training begins with, not the rate.
+    """
+    theirs = source.config["vision_encoder"]
+    pooling = theirs.get("patch_pooling")
+    tokens = image_shape("resnet18", pooling == "avg")[0]
+    if source.sizes.image_tokens != tokens:
+        raise CheckpointError(
+            f"{path}: has {source.sizes.image_tokens} tokens an image, expected {tokens} of a ResNet-18 with "
+            f"patch_pooling = {pooling!r}; only 'avg' and None are known"
+        )
+    return {
+        "tracking.first_frames": IMAGE_SIDE,
+        "model.amplify.vision.encoder": "resnet18",
+        "model.amplify.vision.frozen": bool(theirs.get("frozen", True)),
+        "model.amplify.vision.pooled": pooling == "avg",
+    }
 
 
 def amplify_content(state: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
     """The dict of a source checkpoint with our weights, which the source loads strictly.
 
     Raises:
-        CheckpointError: it is another model, or has FSQ levels that are none of the source's.
+        CheckpointError: it is another model, has FSQ levels that are none of the source's, or is
+            conditioned by an encoder other than a ResNet-18.
     """
     if config.model.name != "amplify":
         raise CheckpointError(f"a {config.model.name} tokenizer cannot become an amplify file")
     reference = config.data.reference_size
     if isinstance(reference, dict):
         raise CheckpointError("data.reference_size must be [height, width] for an amplify file")
+    vision = config.model.amplify.vision
+    known = {"model_name": vision.encoder, "frozen": vision.frozen}
     return to_amplify(
         AmplifyCheckpoint(
             sizes=amplify_sizes(config),
             views=config.data.views,
             img_shape=reference,
-            model={key.removeprefix(AMPLIFY_PREFIX): value for key, value in state.items()},
+            model=_below(AMPLIFY_PREFIX, state),
             loss_weights=dict(config.loss.view_weights),
+            vision=_below(VISION_PREFIX, state) if config.conditioned else None,
+            config={"vision_encoder": known} if config.conditioned else {},
         )
     )
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def reproduction_content(

@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.pictures import Pictures
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.schedules import rate_factor
 from amplify_motion_tokenizer.totals import Totals, WindowMeans
@@ -81,11 +82,11 @@ class Trainer:
         self.state = TrainState()
         training = config.training
         torch.manual_seed(training.seed)
-        model = build_model(config)
+        model = build_model(config, pretrained=resume is None)
         if resume is not None:
             load_weights(model, resume.model, str(resume.path))
         optimizer = AdamW(
-            model.parameters(),
+            model.parameter_groups(training.learning_rate),
             lr=training.learning_rate,
             betas=training.betas,
             weight_decay=training.weight_decay,
@@ -95,6 +96,7 @@ class Trainer:
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
+        self.pictures = Pictures(self.val_data, accelerator)
         self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, self._total_steps()))
         self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
         self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
@@ -217,10 +219,9 @@ class Trainer:
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
         """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
         inputs = batch.inputs
-        output = self.model(inputs.velocities)
+        output = self.model(inputs.velocities, inputs.images)
         logits = output.distinct_logits
-        gamma = self.config.loss.gamma
-        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
+        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, self.config.loss.gamma)
         real = batch.indices != PADDING
         # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
         indices = torch.where(loss.isfinite().all(), output.indices[real], 0)
@@ -284,6 +285,7 @@ class Trainer:
                 f"val/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
             }
             self._log_histogram("val/code_usage", totals)
+            self.pictures.log(self.model, state.step)
             loss = metrics["val/loss"]
         self.accelerator.log(metrics, step=state.step)
         self._report_epoch(metrics)
@@ -395,5 +397,4 @@ class Trainer:
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    inputs = ModelInput(*(tensor.to(device, non_blocking=True) for tensor in batch.inputs))
-    return Batch(inputs, batch.indices.to(device, non_blocking=True))
+    return Batch(batch.inputs.to(device), batch.indices.to(device, non_blocking=True))

@@ -32,6 +32,8 @@ _FREE_ON_RESUME = (
     "training.num_workers",
     "training.log_every_steps",
     "training.save_every_",
+    "training.pictures",
+    "model.amplify.vision.weights",
 )
 """Keys that may change when a run goes on: they do not change what a step computes."""
 

@@ -101,6 +101,9 @@ def test_two_processes_log_what_one_does(pair: Pair) -> None:
         expected = [(event.step, pytest.approx(event.value, abs=1e-5)) for event in one.Scalars(name)]
         assert [(event.step, event.value) for event in two.Scalars(name)] == expected, name
     assert [event.step for event in two.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    (picture,) = one.Tags()["images"]
+    for events in (two, one):
+        assert [event.step for event in events.Images(picture)] == [2, 4, 6]
 
 
 def test_codes_are_counted_over_the_whole_batch_without_padding(pair: Pair) -> None:
