@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
-from amplify_motion_tokenizer.stores import TrackFile, VelocityFiles, find_tracks
+from amplify_motion_tokenizer.stores import TrackFile, find_tracks
+from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class WindowDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return int(self._offsets[-1])
 
+    def first_windows(self, clips: int) -> list[int]:
+        """Index of the first window of each of the first ``clips`` clips that have one."""
+        starts, ends = self._offsets[:-1], self._offsets[1:]
+        return [int(start) for start in starts[starts < ends][:clips]]
+
     def locate(self, index: int) -> tuple[str, int]:
         """The clip's name and the row in its file of window ``index``."""
         clip = int(np.searchsorted(self._offsets, index, side="right")) - 1
@@ -86,10 +92,14 @@ class WindowDataset(Dataset[Batch]):
     def _read(self, clip: TrackFile | VelocityFiles, rows: Sequence[int]) -> ModelInput:
         if isinstance(clip, VelocityFiles):
             return from_velocities(clip.read(rows), self.config)
-        arrays = clip.read(self._open_files.get(clip), rows)
+        file = self._open_files.get(clip)
+        arrays = clip.read(file, rows)
+        frames: list[Tensor | None] = [None] * len(arrays)
+        if self.config.conditioned:
+            frames = [torch.from_numpy(view) for view in clip.read_first_frames(file, rows)]
         views = [
-            ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size)
-            for (tracks, visibility), size in zip(arrays, clip.sizes, strict=True)
+            ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size, first_frames)
+            for (tracks, visibility), size, first_frames in zip(arrays, clip.sizes, frames, strict=True)
         ]
         return from_tracks(views, self.config)
 
@@ -123,12 +133,15 @@ def load_clips(folder: Path, config: Config) -> Clips:
 
     Raises:
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
-            reference size or W, or files that were made with different settings.
+            reference size or W, files that were made with different settings, or no first frames for a
+            model that is conditioned on them.
     """
     clips: Clips = find_tracks(folder, config.data.views, config.data.dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
+    if config.conditioned:
+        _check_first_frames(clips)
     if not any(clip.num_windows for clip in clips.values()):
         raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
     sizeless = [
@@ -156,6 +169,17 @@ def _check_shape(clip: TrackFile | VelocityFiles, config: Config) -> None:
             f"T = {expected[0]} (data.true_horizon or data.sequence_length) and "
             f"N = {expected[1]} (data.grid_size^2)"
         )
+
+
+def _check_first_frames(clips: Clips) -> None:
+    """All files must have them, of one size."""
+    files = [clip for clip in clips.values() if isinstance(clip, TrackFile)]
+    for clip in files:
+        if clip.check_first_frames() != files[0].frame_size:
+            raise TrackFileError(
+                f"{clip.path}: its first frames are {clip.frame_size}, those of {files[0].path} "
+                f"{files[0].frame_size}; preprocess all clips with one tracking.first_frames"
+            )
 
 
 def _check_settings(clips: Clips, config: Config) -> None:

@@ -69,6 +69,8 @@ class WindowTracks:
     """(T, N, 2), (x, y) pixels of the frames given; the first row is the queries."""
     visibility: NDArray[np.float32]
     """(T, N), confidence in [0, 1] that the point is seen where the track says."""
+    first_frame: NDArray[np.uint8] | None = None
+    """(h, w, 3), RGB, the window's first frame from ``windows.small_frame``; None when none are kept."""
 
     def __post_init__(self) -> None:
         """Raises ValueError when shapes or types do not fit together."""

@@ -152,9 +152,9 @@ def encode_windows(
     device = next(model.parameters()).device
     stream = iter(windows)
     while batch := list(islice(stream, config.inference.batch_size)):
-        velocities = from_tracks(stack_views(batch, sizes), config).velocities.to(device)
+        inputs = from_tracks(stack_views(batch, sizes), config).to(device)
         with torch.no_grad():
-            codes, indices = model.quantize(model.encode(velocities))
+            codes, indices = model.quantize(model.encode(inputs.velocities, inputs.images))
             result = {
                 "window_starts": torch.tensor([views[0].start for views in batch]),
                 "start_seconds": torch.tensor([views[0].time_s for views in batch], dtype=torch.float64),

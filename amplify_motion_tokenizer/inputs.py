@@ -36,6 +36,8 @@ class ViewTracks(NamedTuple):
     """(B, T, N), confidence 0..1."""
     size: tuple[int, int] | None
     """(height, width) that was tracked; None: the pixels are taken as those of the reference size."""
+    first_frames: Tensor | None = None
+    """(B, h, w, 3) uint8, RGB, each window's first frame; None where it is not kept or not needed."""
 
 
 class ModelInput(NamedTuple):
@@ -55,10 +57,25 @@ class ModelInput(NamedTuple):
     """(B, [V, ]T, N, 2) float32, what a reconstruction is held against; NaN where it is not known."""
     size_px: Tensor
     """(B, [V, ]2) float32, (height, width) in reference pixels of the frame that rc_norm refers to."""
+    first_frames: Tensor
+    """(B, [V, ]h, w, 3) uint8, RGB; (B, [V, ]0, 0, 3) for models that are not conditioned on images."""
+
+    @property
+    def images(self) -> Tensor | None:
+        """What ``encode`` takes: first frames as float32 in [0, 1]; None for models without conditioning."""
+        return self.first_frames.float() / 255 if self.first_frames.numel() else None
+
+    def to(self, device: torch.device) -> ModelInput:
+        """The same on ``device``."""
+        return ModelInput(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 def from_tracks(views: Sequence[ViewTracks], config: Config) -> ModelInput:
-    """Model input of tracked windows, one entry of ``views`` for each of ``data.views``."""
+    """Model input of tracked windows, one entry of ``views`` for each of ``data.views``.
+
+    Raises:
+        ValueError: the model is conditioned on images, and a view comes without first frames.
+    """
     parts = [INPUTS[config.model.name](_resampled(view, config), config) for view in views]
     if config.model.name == "keypoint":
         return parts[0]
@@ -80,6 +97,7 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
         finite,
         unknown,
         velocities.new_full((batch, 2), torch.nan),
+        _no_frames(batch),
     )
 
 
@@ -106,6 +124,7 @@ def _keypoint_input(view: ViewTracks, config: Config) -> ModelInput:
         finite,
         tracks_rc_norm,
         size_px,
+        _no_frames(len(velocities)),
     )
 
 
@@ -127,6 +146,7 @@ def _amplify_input(view: ViewTracks, config: Config) -> ModelInput:
         finite,
         tracks_rc_norm,
         size_px,
+        _first_frames(view, config),
     )
 
 
@@ -135,6 +155,18 @@ INPUTS: dict[str, Callable[[ViewTracks, Config], ModelInput]] = {
     "amplify": _amplify_input,
 }
 """Value of ``model.name`` to the input that the model takes of one view, without the axis V."""
+
+
+def _first_frames(view: ViewTracks, config: Config) -> Tensor:
+    if not config.conditioned:
+        return _no_frames(len(view.tracks_xy_px))
+    if view.first_frames is None:
+        raise ValueError("the model is conditioned on images, but its windows come without first frames")
+    return view.first_frames
+
+
+def _no_frames(batch: int) -> Tensor:
+    return torch.empty(batch, 0, 0, 3, dtype=torch.uint8)
 
 
 def _rc_norm(tracks_xy_px: Tensor, size: tuple[int, int] | None, config: Config) -> tuple[Tensor, Tensor]:

@@ -25,14 +25,10 @@ from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
-from amplify_motion_tokenizer.stores import (
-    INDEX_ENDING,
-    TrackFileWriter,
-    VelocityFilesWriter,
-    is_complete,
-)
+from amplify_motion_tokenizer.stores import TrackFileWriter, is_complete
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
-from amplify_motion_tokenizer.windows import MotionGate, iter_windows
+from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
+from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")
@@ -93,10 +89,28 @@ class TrackedClip:
         if config.tracking.gate.enable:
             windows = self._moving(windows)
         tracks = (
-            self._tracker.track(column, self._queries(info))
+            self._tracked(column, info)
             for column, info in zip(_columns(windows, views), self.infos.values(), strict=True)
         )
         yield from zip(*tracks, strict=True)
+
+    def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
+        """One view's tracks, with first frames when ``tracking.first_frames`` asks for them."""
+        queries, side = self._queries(info), self._config.tracking.first_frames
+        if side is None:
+            return self._tracker.track(windows, queries)
+        # A tracker reads ahead by some windows, and yields in their order.
+        waiting: deque[NDArray[np.uint8]] = deque()
+
+        def watched() -> Iterator[FrameWindow]:
+            for window in windows:
+                waiting.append(small_frame(window.frames[0], side))
+                yield window
+
+        return (
+            dataclasses.replace(tracks, first_frame=waiting.popleft())
+            for tracks in self._tracker.track(watched(), queries)
+        )
 
     def _queries(self, info: ClipInfo) -> NDArray[np.float32]:
         return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)
@@ -178,9 +192,16 @@ def stack_views(
             torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
             torch.from_numpy(np.stack([window.visibility for window in column])),
             size,
+            _stack_frames(column),
         )
         for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
     ]
+
+
+def _stack_frames(windows: Sequence[WindowTracks]) -> Tensor | None:
+    """(B, h, w, 3) uint8; None where no first frames are kept."""
+    frames = [window.first_frame for window in windows if window.first_frame is not None]
+    return torch.from_numpy(np.stack(frames)) if frames else None
 
 
 def preprocess_folder(
@@ -195,7 +216,8 @@ def preprocess_folder(
 
     Raises:
         UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings.
-        ConfigError: velocity files are asked for, and not for one view of a keypoint model.
+        ConfigError: velocity files are asked for, and not for one view of a keypoint model; or with first
+            frames, which they do not hold.
         TrackerError: the tracker cannot start.
     """
     views = tracked_views(config) if output_format == "hdf5" else _velocity_view(config)
@@ -218,6 +240,8 @@ def preprocess_folder(
 def _velocity_view(config: Config) -> list[str]:
     if config.model.name != "keypoint":
         raise ConfigError(f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5")
+    if config.tracking.first_frames is not None:
+        raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
     return model_views(config)
 
 

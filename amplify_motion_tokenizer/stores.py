@@ -1,29 +1,26 @@
-"""The two layouts of tracks on disk, each written and read here alone.
+"""Track files, HDF5: the layout of tracks on disk, written and read here alone.
 
-HDF5, one file per clip (AMPLIFY's layout, S window starts, T frames, N points)::
+One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
-    root                    attributes: format_version, settings (JSON), config_hash, tracker,
-                            reader, fps, source_fps, source_height, source_width, source_name,
-                            source_bytes, num_frames, windows_dropped
-    root/<view>             attributes: height, width of the frames that were tracked, padding included;
-                            scale (x, y), pad (top, left) of the source frame in them
-    root/<view>/tracks      float32 (S, T, N, 2), (x, y) pixels of the tracked frames
-    root/<view>/vis         float32 (S, T, N), confidence 0..1
-    root/<view>/start_frame int64 (S,), index among the tracked frames
-    root/<view>/start_time  float64 (S,), seconds since the clip's first frame
+    root                     attributes: format_version, settings (JSON), config_hash, tracker,
+                             reader, fps, source_fps, source_height, source_width, source_name,
+                             source_bytes, num_frames, windows_dropped
+    root/<view>              attributes: height, width of the frames that were tracked, padding included;
+                             scale (x, y), pad (top, left) of the source frame in them
+    root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
+    root/<view>/vis          float32 (S, T, N), confidence 0..1
+    root/<view>/start_frame  int64 (S,), index among the tracked frames
+    root/<view>/start_time   float64 (S,), seconds since the clip's first frame
+    root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
+                             (``windows.small_frame``); only with tracking.first_frames
 
-Velocity files, one per window (the keypoint reproduction's layout): ``<clip>_start000123.pt``, a
-float32 tensor (T - 1, N, 2), (x, y), W-normalised; ``<clip>.windows.json`` beside them is written
-last and holds the same facts as the attributes above.
+``velocity_files`` has the other layout, a file per window.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,15 +29,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
 from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.files import atomic_path, read_json, write_json, write_torch
+from amplify_motion_tokenizer.files import atomic_path, read_json
 from amplify_motion_tokenizer.records import (
     DEFAULT_VIEW,
     FORMAT_VERSION,
@@ -48,10 +43,9 @@ from amplify_motion_tokenizer.records import (
     total_bytes,
     view_attributes,
 )
+from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFiles, velocity_files
 
 TRACK_EXTENSIONS = (".hdf5", ".h5")
-INDEX_ENDING = ".windows.json"
-_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
 class TrackFileWriter:
@@ -71,6 +65,8 @@ class TrackFileWriter:
         self.record = record
         self._views = view_attributes(frames)
         self._stack = ExitStack()
+        side = record.settings.get("tracking.first_frames")
+        self._frame_shape = None if side is None else (side, side, 3)
 
     def __enter__(self) -> TrackFileWriter:
         self._file = h5py.File(self._stack.enter_context(atomic_path(self.path)), "w")
@@ -88,8 +84,15 @@ class TrackFileWriter:
         self._stack.__exit__(kind, error, trace)
 
     def append(self, *views: WindowTracks) -> None:
-        """Adds one window, its tracks in each view, to the end of every data set."""
+        """Adds one window, its tracks in each view, to the end of every data set.
+
+        Raises:
+            ValueError: a first frame is missing, or is of another side than the settings say.
+        """
         for name, window in zip(self._views, views, strict=True):
+            found = None if window.first_frame is None else window.first_frame.shape
+            if found != self._frame_shape:
+                raise ValueError(f"first frame: expected {self._frame_shape}, found {found}")
             _append_row(self._file["root"][name], window)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
@@ -103,6 +106,8 @@ class TrackFileWriter:
             view.create_dataset("vis", (0, length, points), np.float32)
             view.create_dataset("start_frame", (0,), np.int64)
             view.create_dataset("start_time", (0,), np.float64)
+            if self._frame_shape is not None:
+                view.create_dataset("first_frames", (0, *self._frame_shape), np.uint8)
 
 
 def _append_row(view: h5py.Group, window: WindowTracks) -> None:
@@ -112,62 +117,20 @@ def _append_row(view: h5py.Group, window: WindowTracks) -> None:
         "start_frame": np.asarray(window.start, np.int64),
         "start_time": np.asarray(window.time_s, np.float64),
     }
+    if window.first_frame is not None:
+        rows["first_frames"] = window.first_frame
     for name, row in rows.items():
         if name not in view:
             # One window a chunk: a window is what a loader reads.
             chunk = (1, *row.shape) if row.ndim else (1024,)
-            view.create_dataset(name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk)
+            # Tracks are noise in their last bits; frames shrink to three quarters and less.
+            packing = {"compression": "gzip", "compression_opts": 1} if name == "first_frames" else {}
+            view.create_dataset(
+                name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk, **packing
+            )
         data = view[name]
         data.resize(data.shape[0] + 1, axis=0)
         data[-1] = row
-
-
-class VelocityFilesWriter:
-    """Writes one clip as a ``.pt`` file per window, and its ``.windows.json`` last.
-
-    Args:
-        path: ``<folder>/<clip>.windows.json``.
-        record: what the index says of the clip.
-        velocities: turns a window's tracks, in each view, into (T - 1, N, 2) W-normalised velocities.
-    """
-
-    def __init__(self, path: Path, record: ClipRecord, velocities: Callable[..., Tensor]) -> None:
-        self.path = path
-        self.record = record
-        self._clip = path.name.removesuffix(INDEX_ENDING)
-        self._velocities = velocities
-        self._starts: list[int] = []
-        self._times: list[float] = []
-
-    def __enter__(self) -> VelocityFilesWriter:
-        self._folder = self.path.with_name(f".{self._clip}.unfinished")
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def append(self, *views: WindowTracks) -> None:
-        """Writes one window's file, beside the others in a hidden folder."""
-        name = f"{self._clip}_start{views[0].start:06d}.pt"
-        write_torch(self._folder / name, self._velocities(*views))
-        self._starts.append(views[0].start)
-        self._times.append(views[0].time_s)
-
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Moves the windows to their place, those of an earlier run away, and writes the index last."""
-        self.path.unlink(missing_ok=True)
-        for stale in _velocity_files(self.path.parent).get(self._clip, []):
-            stale.unlink()
-        for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
-            window.replace(self.path.with_name(window.name))
-        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
-        write_json(
-            self.path,
-            asdict(self.record) | counts | {"start_frame": self._starts, "start_time": self._times},
-        )
 
 
 def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
@@ -200,6 +163,7 @@ class TrackFile:
         num_points: N.
         views: names of the groups read, in the order asked for.
         sizes: (height, width) of each view's tracked frames in pixels; None where the file does not say.
+        frame_size: (height, width) of the first frames in pixels; None where a view has none.
         settings: what decided the tracks; None in files of other writers.
 
     Raises:
@@ -217,6 +181,7 @@ class TrackFile:
                 raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [_tracked_size(group) for group in groups]
+            self.frame_size = _frame_size(groups, path)
             self.attributes = dict(file["root"].attrs)
             settings = self.attributes.get("settings")
             self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
@@ -234,6 +199,31 @@ class TrackFile:
         back = np.searchsorted(order, rows)
         with _damage_named(self.path):
             return [_read_view(file[view], order, back) for view in self.views]
+
+    def check_first_frames(self) -> tuple[int, int]:
+        """(height, width) of the first frames in pixels, which every view must have.
+
+        Raises:
+            TrackFileError: a view has none; says how to get them.
+        """
+        if self.frame_size is None:
+            raise TrackFileError(
+                f"{self.path}: holds no first frames of its windows; preprocess again with "
+                "tracking.first_frames (and --overwrite, or into another folder)"
+            )
+        return self.frame_size
+
+    def read_first_frames(self, file: h5py.File, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """First frames of windows ``rows`` in each view: (R, h, w, 3), RGB.
+
+        Raises:
+            TrackFileError: as ``check_first_frames``.
+        """
+        self.check_first_frames()
+        order = np.unique(np.asarray(rows, np.int64))
+        back = np.searchsorted(order, rows)
+        with _damage_named(self.path):
+            return [file[view]["first_frames"][order][back] for view in self.views]
 
 
 def _read_view(
@@ -263,6 +253,20 @@ def _tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     if min(height, width) < 1:
         raise ValueError(f"{group.name} has height {height} and width {width}")
     return height, width
+
+
+def _frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int] | None:
+    """(h, w) of the first frames of all views; None where a view has none."""
+    if not all("first_frames" in group for group in groups):
+        return None
+    frames = [group["first_frames"] for group in groups]
+    expected = (len(groups[0]["tracks"]), *frames[0].shape[1:3], 3)
+    for data in frames:
+        if data.shape != expected or data.dtype != np.uint8:
+            raise TrackFileError(
+                f"{path}: first_frames are {data.dtype} {data.shape}, expected uint8 {expected} in every view"
+            )
+    return expected[1], expected[2]
 
 
 @contextmanager
@@ -302,52 +306,6 @@ def _view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> li
     return [file["root"][view] for view in views]
 
 
-class VelocityFiles:
-    """The ``.pt`` windows of one clip, in the order of their start frames."""
-
-    def __init__(self, clip: str, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
-        self.path = self.paths[0]
-        self.num_windows = len(self.paths)
-        first = _load_velocity(self.path)
-        self.length, self.num_points = first.shape[0] + 1, first.shape[1]
-        index = self.path.with_name(f"{clip}{INDEX_ENDING}")
-        self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
-
-    def read(self, rows: Sequence[int]) -> Tensor:
-        """Windows ``rows``: float32 (R, T - 1, N, 2), (x, y), W-normalised."""
-        windows = [_load_velocity(self.paths[row]) for row in rows]
-        for row, window in zip(rows, windows, strict=True):
-            if window.shape != (self.length - 1, self.num_points, 2):
-                raise TrackFileError(
-                    f"{self.paths[row]}: shape {tuple(window.shape)}, expected "
-                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}"
-                )
-        return torch.stack(windows)
-
-
-def _load_velocity(path: Path) -> Tensor:
-    try:
-        window = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0]
-        raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
-    if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
-        found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
-        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
-    return window.float()
-
-
-def _velocity_files(folder: Path) -> dict[str, list[Path]]:
-    """The window files directly in ``folder``, by clip, each in the order of start frames."""
-    clips: dict[str, list[tuple[int, Path]]] = {}
-    for path in folder.glob("*.pt"):
-        match = _VELOCITY_NAME.fullmatch(path.name)
-        if match:
-            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
-    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
-
-
 def find_tracks(
     folder: Path, views: Sequence[str] = (DEFAULT_VIEW,), dataset: str | None = None
 ) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
@@ -376,7 +334,7 @@ def find_tracks(
     velocities = {
         (parent.relative_to(folder) / clip).as_posix(): (clip, paths)
         for parent in sorted(folders)
-        for clip, paths in _velocity_files(parent).items()
+        for clip, paths in velocity_files(parent).items()
     }
     if files and velocities:
         raise TrackFileError(f"{folder}: holds both track files and .pt velocity files; separate them")

@@ -81,11 +81,11 @@ class Trainer:
         self.state = TrainState()
         training = config.training
         torch.manual_seed(training.seed)
-        model = build_model(config)
+        model = build_model(config, pretrained=resume is None)
         if resume is not None:
             load_weights(model, resume.model, str(resume.path))
         optimizer = AdamW(
-            model.parameters(),
+            model.parameter_groups(training.learning_rate),
             lr=training.learning_rate,
             betas=training.betas,
             weight_decay=training.weight_decay,
@@ -217,7 +217,7 @@ class Trainer:
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
         """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
         inputs = batch.inputs
-        output = self.model(inputs.velocities)
+        output = self.model(inputs.velocities, inputs.images)
         logits = output.distinct_logits
         gamma = self.config.loss.gamma
         loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
@@ -395,5 +395,4 @@ class Trainer:
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    inputs = ModelInput(*(tensor.to(device, non_blocking=True) for tensor in batch.inputs))
-    return Batch(inputs, batch.indices.to(device, non_blocking=True))
+    return Batch(batch.inputs.to(device), batch.indices.to(device, non_blocking=True))

@@ -1,4 +1,4 @@
-"""Frames to windows of T frames, and the gate that drops windows in which nothing moves."""
+"""Frames to windows of T frames, their first frames, and the gate that drops those that are still."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[
         start = index - length + 1
         if start >= 0 and start % stride == 0:
             yield FrameWindow(start, held[0].time_s, [held_frame.rgb for held_frame in held])
+
+
+def small_frame(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A frame (H, W, 3), RGB, stretched to (side, side, 3): what vision encoders are conditioned on.
+
+    Bilinear without antialiasing, as AMPLIFY stretches frames to 224 x 224. With a side of 224 the model
+    sees that stretch of the tracked frame, rounded to whole levels (less than one level apart). With the
+    side of a square frame nothing changes, and the stretch is the model's. Any other side means that frames
+    are resampled twice. The tracked frame itself was resized from the source's, and may be padded.
+    """
+    if rgb.shape[:2] == (side, side):
+        return rgb
+    return np.asarray(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 class MotionGate:

@@ -26,10 +26,10 @@ from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.stores import (
     TrackFile,
     TrackFileWriter,
-    VelocityFilesWriter,
     find_tracks,
     is_complete,
 )
+from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
 
 Write = Callable[..., Path]
 SIZE = (48, 64)

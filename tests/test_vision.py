@@ -15,6 +15,8 @@ from amplify_motion_tokenizer.models.vision import (
     VISION_ENCODERS,
     VisionEncoder,
     build_vision_encoder,
+    image_shape,
+    load_pretrained,
     resnet18_from_timm,
     resnet18_to_timm,
 )
@@ -143,28 +145,42 @@ def test_dinov2_gives_patch_tokens() -> None:
 def test_weights_from_a_folder(tmp_path: Path) -> None:
     encoder = build_vision_encoder("dinov2-small", overrides=TINY_DINOV2)
     encoder.model.save_pretrained(tmp_path)
-    loaded = build_vision_encoder("dinov2-base", weights=str(tmp_path))
+    other = build_vision_encoder("dinov2-base", overrides=TINY_DINOV2)
     images = torch.rand(1, 1, 20, 20, 3)
-    assert loaded.dim == 24
-    assert torch.equal(loaded(images), encoder(images))
+    assert not torch.equal(other(images), encoder(images))
+    load_pretrained(other, str(tmp_path))
+    assert torch.equal(other(images), encoder(images))
     with pytest.raises(CheckpointError, match="holds a dinov2 model; expected resnet"):
-        build_vision_encoder("resnet18", weights=str(tmp_path))
+        load_pretrained(resnet(), str(tmp_path))
+    wider = build_vision_encoder("dinov2-small", overrides={**TINY_DINOV2, "hidden_size": 32})
+    with pytest.raises(
+        CheckpointError, match=r"another architecture .* has shape \(1, 1, 24\), expected \(1, 1, 32"
+    ):
+        load_pretrained(wider, str(tmp_path))
 
 
 def test_weights_that_lack_keys_or_are_not_there(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
-    build_vision_encoder("dinov2-small", overrides=TINY_DINOV2).model.save_pretrained(tmp_path)
+    encoder = build_vision_encoder("dinov2-small", overrides=TINY_DINOV2)
+    encoder.model.save_pretrained(tmp_path)
     state = safetensors.load_file(tmp_path / "model.safetensors")
     state.pop("layernorm.bias")
     safetensors.save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lacks weights such as layernorm\.bias"):
-        build_vision_encoder("dinov2-small", weights=str(tmp_path))
+        load_pretrained(encoder, str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="vision weights cannot be read"):
-        build_vision_encoder("dinov2-small", weights=str(tmp_path))
+        load_pretrained(encoder, str(tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="empty: vision weights cannot be read"):
-        build_vision_encoder("resnet18", weights=str(tmp_path / "empty"))
+        load_pretrained(encoder, str(tmp_path / "empty"))
+
+
+def test_shapes_are_known_before_the_network_is() -> None:
+    for pooled in (False, True):
+        encoder = resnet(pooled=pooled)
+        assert image_shape("resnet18", pooled) == (encoder.num_tokens, encoder.dim)
+    assert [image_shape(name) for name in VISION_ENCODERS[1:]] == [(256, 384), (256, 768), (256, 1024)]
 
 
 def test_names() -> None:

@@ -15,7 +15,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from amplify_motion_tokenizer.config.model import AmplifyConfig, DataConfig, ModelConfig, StaticFilterConfig
+from amplify_motion_tokenizer.config.model import (
+    AmplifyConfig,
+    DataConfig,
+    ModelConfig,
+    StaticFilterConfig,
+    VisionConfig,
+)
 from amplify_motion_tokenizer.config.tracks import (
     CoTrackerConfig,
     FlowConfig,
@@ -43,6 +49,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "VideoConfig",
+    "VisionConfig",
     "changes",
     "flatten",
     "settings_hash",
@@ -92,6 +99,11 @@ class Config:
     def num_classes(self) -> int:
         """C, velocity classes."""
         return math.prod(self.class_grid)
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the model takes each view's first frame besides velocities."""
+        return self.model.amplify.vision.encoder is not None
 
     @property
     def tracked_length(self) -> int:

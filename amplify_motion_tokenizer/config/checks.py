@@ -51,6 +51,7 @@ def _rules(config: Config) -> list[Rule]:
         *_data_rules(config),
         *_model_rules(config),
         *_amplify_rules(config),
+        *_vision_rules(config),
         *_training_rules(config),
     ]
 
@@ -76,6 +77,7 @@ def _tracking_rules(config: Config) -> list[Rule]:
         _target_size_rule(config),
         _at_least(1, "tracking.window_stride", tracking.window_stride),
         _view_files_rule(config),
+        _at_least(16, "tracking.first_frames", tracking.first_frames, optional=True),
         _at_least(8, "tracking.gate.resize_shorter", gate.resize_shorter),
         *[
             (f"tracking.gate.{name}", getattr(gate, name), 0 <= getattr(gate, name) <= 1, "0 to 1")
@@ -228,6 +230,36 @@ def _amplify_rules(config: Config) -> list[Rule]:
     ]
 
 
+def _vision_rules(config: Config) -> list[Rule]:
+    vision, side = config.model.amplify.vision, config.tracking.first_frames
+    return [
+        (
+            "model.amplify.vision.encoder",
+            vision.encoder,
+            vision.encoder is None or config.model.name == "amplify",
+            "null, or model.name: amplify, the only model that is conditioned on images",
+        ),
+        (
+            "model.amplify.vision.weights",
+            vision.weights,
+            vision.weights is None or vision.encoder is not None,
+            "null without model.amplify.vision.encoder",
+        ),
+        (
+            "model.amplify.vision.lr_multiplier",
+            vision.lr_multiplier,
+            vision.lr_multiplier > 0,
+            "above 0; model.amplify.vision.frozen keeps the weights as they are",
+        ),
+        (
+            "tracking.first_frames",
+            side,
+            side is not None or not config.conditioned,
+            "a side in pixels such as 224, which model.amplify.vision.encoder needs",
+        ),
+    ]
+
+
 def _training_rules(config: Config) -> list[Rule]:
     loss, training = config.loss, config.training
     clip_ok = training.clip_grad_norm is None or training.clip_grad_norm > 0
@@ -260,7 +292,7 @@ def _training_rules(config: Config) -> list[Rule]:
         ],
         *[
             _at_least(0, f"training.{name}", getattr(training, name))
-            for name in ("warmup_steps", "num_workers")
+            for name in ("warmup_steps", "num_workers", "pictures")
         ],
         ("training.seed", training.seed, 0 <= training.seed < 2**31, "a whole number from 0 to 2147483647"),
         ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),

@@ -50,6 +50,23 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Conditions the amplify model's encoder on each view's first frame."""
+
+    encoder: Literal["resnet18", "dinov2-small", "dinov2-base", "dinov2-large"] | None = None
+    """Network that makes tokens of the frames (needs transformers and tracking.first_frames); null: none."""
+    weights: str | None = None
+    """Weights to begin training with: a folder that transformers saved, or an id on the Hugging Face hub;
+    null is random. Checkpoints hold the weights themselves."""
+    frozen: bool = True
+    """Whether its weights stay as they are."""
+    pooled: bool = False
+    """Whether an image's tokens are averaged into one."""
+    lr_multiplier: float = 1.0
+    """Its learning rate relative to training.learning_rate, when it is not frozen."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AmplifyConfig:
     """What only the amplify model has."""
 
@@ -61,6 +78,8 @@ class AmplifyConfig:
     """Hidden width of the decoder's head."""
     class_grid: tuple[int, int] | None = None
     """[rows, columns] of the velocity classes in pixels, both odd; null is decoder_window_size square."""
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    """Conditioning on images."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,9 @@ class TrackingConfig:
     view_files: dict[str, str] = field(default_factory=dict)
     """Files of a clip's views below the input folder, such as {agentview: "{clip}/agentview.mp4"}; {}: each
     file is a clip with the view default. For LIBERO the images below obs; {}: agentview and eye_in_hand."""
+    first_frames: int | None = None
+    """Side in pixels of each window's first frame, kept in track files as a square: 224 is what vision
+    encoders take, the frames' own side keeps square ones as they are; null keeps none."""
     gate: GateConfig = field(default_factory=GateConfig)
     """Motion gate."""
     flow: FlowConfig = field(default_factory=FlowConfig)

@@ -62,6 +62,8 @@ class TrainingConfig:
     """Epochs between two epoch_N.pth; best.pth and last.pth are written every epoch."""
     save_every_steps: int | None = None
     """Also write last.pth every so many steps; null only at the end of an epoch."""
+    pictures: int = 4
+    """Validation clips whose first window TensorBoard shows, true tracks beside predicted; 0 for none."""
     seed: int = 0
     """Seed of initialisation, data order and split."""
 

@@ -16,15 +16,25 @@ MODELS: dict[str, type[MotionTokenizer]] = {"amplify": AmplifyTokenizer, "keypoi
 """Value of ``model.name`` to the class that it builds."""
 
 
-def build_model(config: Config) -> MotionTokenizer:
+def build_model(config: Config, pretrained: bool = False) -> MotionTokenizer:
     """A new model with random weights, as ``config.model`` says.
 
+    Args:
+        config: the whole config.
+        pretrained: whether a vision encoder begins with ``model.amplify.vision.weights``, which may need
+            files or a network; a model that is loaded from a checkpoint does not need them.
+
     Raises:
-        ConfigError: when ``model.name`` is unknown, naming the closest name and all that exist.
+        ConfigError: when ``model.name`` is unknown, naming the closest name and all that exist; or a
+            vision encoder needs transformers.
+        CheckpointError: the pretrained weights cannot be used.
     """
     name = config.model.name
     if name not in MODELS:
         allowed = ", ".join(sorted(MODELS))
         closest = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.0)[0]
         raise ConfigError(f"model.name = {name!r} is unknown; did you mean {closest!r}? Allowed: {allowed}")
-    return MODELS[name](config)
+    model = MODELS[name](config)
+    if pretrained:
+        model.load_pretrained()
+    return model

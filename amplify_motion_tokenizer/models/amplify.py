@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +25,10 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     Stack,
     encoder_mask,
 )
-from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_shape
+from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_images, check_shape
 from amplify_motion_tokenizer.models.heads import FactorisedHead
 from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
+from amplify_motion_tokenizer.models.vision import build_vision_encoder, image_shape, load_pretrained
 
 __all__ = ["AmplifyNetwork", "AmplifySizes", "AmplifyTokenizer", "Causal", "amplify_sizes", "encoder_mask"]
 
@@ -91,6 +92,9 @@ class AmplifySizes:
 def amplify_sizes(config: Config) -> AmplifySizes:
     """The network's sizes as the config says."""
     model, own = config.model, config.model.amplify
+    vision, image = own.vision, (0, AmplifySizes.image_dim)
+    if vision.encoder is not None:
+        image = image_shape(vision.encoder, vision.pooled)
     return AmplifySizes(
         num_views=len(config.data.views),
         num_steps=config.num_steps,
@@ -104,19 +108,52 @@ def amplify_sizes(config: Config) -> AmplifySizes:
         class_grid=config.class_grid,
         per_view=own.per_view,
         causal=_MASKS[own.mask],
+        image_tokens=image[0],
+        image_dim=image[1],
     )
 
 
 class AmplifyTokenizer(MotionTokenizer):
     """AMPLIFY's model as a ``MotionTokenizer``: velocities (B, V, t, N, 2), logits (B, V, t, N, C).
 
+    A model that is conditioned on images holds its vision encoder, so its state dict is complete.
+
     Args:
         config: sizes of the model and of its input.
+
+    Raises:
+        ConfigError: it is conditioned on images, and transformers is not installed.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.network = AmplifyNetwork(amplify_sizes(config))
+        vision = config.model.amplify.vision
+        self.vision = (
+            None
+            if vision.encoder is None
+            else build_vision_encoder(vision.encoder, frozen=vision.frozen, pooled=vision.pooled)
+        )
+
+    def load_pretrained(self) -> None:
+        """Gives the vision encoder the weights that ``model.amplify.vision.weights`` names, if any.
+
+        Raises:
+            CheckpointError: they cannot be read, or are of another architecture.
+        """
+        weights = self.config.model.amplify.vision.weights
+        if self.vision is not None and weights is not None:
+            load_pretrained(self.vision, weights)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """What an optimiser is given; a vision encoder that trains has a learning rate of its own."""
+        own = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": own, "lr": learning_rate}]
+        vision = self.config.model.amplify.vision
+        if self.vision is not None and not vision.frozen:
+            theirs = [parameter for parameter in self.vision.parameters() if parameter.requires_grad]
+            groups.append({"params": theirs, "lr": learning_rate * vision.lr_multiplier})
+        return groups
 
     def _fsq(self) -> nn.Module:
         return self.network.quantize
@@ -126,13 +163,21 @@ class AmplifyTokenizer(MotionTokenizer):
         """(V, t, N, 2)."""
         return self.network.input_shape
 
-    def encode(self, velocities: Tensor) -> Tensor:
+    def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, L, D) of velocities (B, V, t, N, 2), rc_norm.
 
+        Args:
+            velocities: as above.
+            images: (B, V, H, W, 3) float in [0, 1], RGB, the first frames, if the model is conditioned on
+                them; stretched to 224 x 224.
+
         Raises:
-            ValueError: naming the expected and the found shape.
+            ValueError: naming the expected and the found shape; or images are missing, or not taken.
         """
-        return self.network.encode(velocities)
+        check_images(images, velocities, conditioned=self.vision is not None)
+        if self.vision is None:
+            return self.network.encode(velocities)
+        return self.network.encode(velocities, self.vision(images))
 
     def decode_distinct(self, codes: Tensor) -> Tensor:
         """Logits (B, V, t, N, C) of codes (B, L, D).

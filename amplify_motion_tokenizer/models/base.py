@@ -2,12 +2,15 @@
 
 Letters: B windows, t velocity steps, N points, d codes of a window, D their width, C velocity classes.
 A model of several views has one more axis, V, after B in velocities and logits.
+
+``images`` are for models that are conditioned on them (``config.conditioned``), and only for those: each
+view's first frame, (B, V, H, W, 3) float in [0, 1], RGB, of any size.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +72,19 @@ class MotionTokenizer(nn.Module, ABC):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one window's velocities: (t, N, 2), or (V, t, N, 2)."""
 
+    def load_pretrained(self) -> None:
+        """Gives parts that the config names pretrained weights for those weights; here there are none."""
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """What an optimiser is given: the parameters that train, with their learning rates."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": learning_rate}]
+
     @abstractmethod
-    def encode(self, velocities: Tensor) -> Tensor:
+    def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
 
         Raises:
-            ValueError: naming the expected and the found shape.
+            ValueError: naming the expected and the found shape; or images are missing, or not taken.
         """
 
     @abstractmethod
@@ -94,12 +104,12 @@ class MotionTokenizer(nn.Module, ABC):
         return expand_steps(self.decode_distinct(codes), self.config.num_steps)
 
     @torch.no_grad()
-    def tokenize(self, velocities: Tensor) -> Tensor:
+    def tokenize(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Code ids (B, d) int64 of velocities, without decoding and without gradients.
 
         Dropout acts as the module's mode says: call ``eval()`` first.
         """
-        return self.quantize(self.encode(velocities))[1]
+        return self.quantize(self.encode(velocities, images))[1]
 
     def decode_indices(self, indices: Tensor) -> Tensor:
         """Logits (B, t, N, C) of code ids (B, d).
@@ -112,11 +122,27 @@ class MotionTokenizer(nn.Module, ABC):
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
         return self.decode(codes_of_indices(self._fsq(), indices))
 
-    def forward(self, velocities: Tensor) -> TokenizerOutput:
+    def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
         """All of it, for training."""
-        latents = self.encode(velocities)
+        latents = self.encode(velocities, images)
         codes, indices = self.quantize(latents)
         return TokenizerOutput(self.decode_distinct(codes), indices, latents, codes, self.config.num_steps)
+
+
+def check_images(images: Tensor | None, velocities: Tensor, conditioned: bool) -> None:
+    """Raises ValueError unless images are given exactly to a conditioned model, one for each view."""
+    if conditioned and images is None:
+        raise ValueError(
+            "images: the model is conditioned on each view's first frame; expected float (B, V, H, W, 3) "
+            "in [0, 1], found None"
+        )
+    if not conditioned and images is not None:
+        raise ValueError(
+            f"images: the model is not conditioned on images; expected None, found {tuple(images.shape)}"
+        )
+    if images is not None and images.shape[:2] != velocities.shape[:2]:
+        expected = ", ".join(map(str, velocities.shape[:2]))
+        raise ValueError(f"images: expected ({expected}, H, W, 3), found {tuple(images.shape)}")
 
 
 def check_shape(name: str, found: Tensor, axes: str, expected: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
-from amplify_motion_tokenizer.models.base import MotionTokenizer, check_shape
+from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
 from amplify_motion_tokenizer.models.blocks import CausalEncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
@@ -49,12 +49,13 @@ class KeypointTokenizer(MotionTokenizer):
         """(t, N, 2)."""
         return self.config.num_steps, self.config.num_points, 2
 
-    def encode(self, velocities: Tensor) -> Tensor:
+    def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
 
         Raises:
-            ValueError: naming the expected and the found shape.
+            ValueError: naming the expected and the found shape; or images are given.
         """
+        check_images(images, velocities, conditioned=False)
         check_shape("velocities", velocities, "(B, t, N, 2)", self.input_shape)
         tokens = self.encoder(self.input_projection(velocities.flatten(1, 2)) + self.pos_embed)
         latents: Tensor = self.encoder_output_projection(tokens.transpose(1, 2)).transpose(1, 2)

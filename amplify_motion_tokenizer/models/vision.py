@@ -34,7 +34,8 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},
     ),
     **{
-        name: ("Dinov2", {"patch_size": 14, "image_size": IMAGE_SIDE, **sizes})
+        # Position embeddings for the images of its training, interpolated for smaller ones.
+        name: ("Dinov2", {"patch_size": 14, "image_size": 518, **sizes})
         for name, sizes in _DINOV2_SIZES.items()
     },
 }
@@ -42,6 +43,20 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 VISION_ENCODERS = tuple(_ARCHITECTURES)
 """Names that ``build_vision_encoder`` knows; they are AMPLIFY's."""
+
+
+def image_shape(name: str, pooled: bool = False) -> tuple[int, int]:
+    """(P, E) of the encoder ``name``, without building it."""
+    _, settings = _ARCHITECTURES[name]
+    return _token_shape(settings, pooled)
+
+
+def _token_shape(settings: Mapping[str, Any], pooled: bool) -> tuple[int, int]:
+    if "hidden_sizes" in settings:  # a ResNet
+        side, dim = IMAGE_SIDE // 32, settings["hidden_sizes"][-1]
+    else:
+        side, dim = IMAGE_SIDE // settings["patch_size"], settings["hidden_size"]
+    return 1 if pooled else side**2, dim
 
 
 class VisionEncoder(nn.Module):
@@ -64,17 +79,16 @@ class VisionEncoder(nn.Module):
         self.pooled = pooled
         settings: Any = model.config
         self._is_resnet = settings.model_type == "resnet"
-        if self._is_resnet:
-            self._shape = (IMAGE_SIDE // 32) ** 2, int(settings.hidden_sizes[-1])
-        else:
-            self._shape = (IMAGE_SIDE // int(settings.patch_size)) ** 2, int(settings.hidden_size)
-        model.requires_grad_(not frozen)
+        self._shape = _token_shape(settings.to_dict(), pooled)
+        for name, parameter in model.named_parameters():
+            # DINOv2's mask token serves its own training alone: it never gets a gradient.
+            parameter.requires_grad_(not frozen and not name.endswith("mask_token"))
         self.train()
 
     @property
     def num_tokens(self) -> int:
         """P."""
-        return 1 if self.pooled else self._shape[0]
+        return self._shape[0]
 
     @property
     def dim(self) -> int:
@@ -117,25 +131,20 @@ class VisionEncoder(nn.Module):
 def build_vision_encoder(
     name: str = "resnet18",
     *,
-    weights: str | None = None,
     frozen: bool = True,
     pooled: bool = False,
     overrides: Mapping[str, Any] | None = None,
 ) -> VisionEncoder:
-    """A vision encoder by name.
+    """A vision encoder by name, with random weights, without files and without network.
 
     Args:
         name: one of ``VISION_ENCODERS``.
-        weights: folder with a model that transformers saved (then no network is used), or its id on the
-            Hugging Face hub; None is random weights, without files and without network. The weights'
-            own settings decide the sizes, so a name only has to be of their family.
         frozen: whether the weights stay as they are.
         pooled: whether an image's tokens are averaged into one (AMPLIFY's ``patch_pooling: avg``).
-        overrides: settings of transformers' config that differ, for random weights.
+        overrides: settings of transformers' config that differ.
 
     Raises:
         ConfigError: the name is unknown, or transformers is not installed; says how to install it.
-        CheckpointError: the weights cannot be read, lack keys, or are of another family.
     """
     if name not in _ARCHITECTURES:
         allowed = ", ".join(VISION_ENCODERS)
@@ -143,10 +152,30 @@ def build_vision_encoder(
     transformers = _transformers(name)
     family, settings = _ARCHITECTURES[name]
     model_type = getattr(transformers, f"{family}Model")
-    if weights is None:
-        config = getattr(transformers, f"{family}Config")(**{**settings, **(overrides or {})})
-        return VisionEncoder(model_type(config), frozen=frozen, pooled=pooled)
-    return VisionEncoder(_pretrained(transformers, model_type, weights), frozen=frozen, pooled=pooled)
+    config = getattr(transformers, f"{family}Config")(**{**settings, **(overrides or {})})
+    return VisionEncoder(model_type(config), frozen=frozen, pooled=pooled)
+
+
+def load_pretrained(encoder: VisionEncoder, weights: str) -> None:
+    """Gives ``encoder`` pretrained weights of its own architecture.
+
+    Args:
+        encoder: from ``build_vision_encoder``.
+        weights: folder with a model that transformers saved (then no network is used), or its id on the
+            Hugging Face hub.
+
+    Raises:
+        CheckpointError: the weights cannot be read, lack keys, or are of another architecture.
+    """
+    own, state = encoder.model.state_dict(), _pretrained(type(encoder.model), weights)
+    for key in sorted(own.keys() | state.keys()):
+        expected, found = (tuple(part[key].shape) if key in part else None for part in (own, state))
+        if expected != found:
+            raise CheckpointError(
+                f"{weights}: is of another architecture than model.amplify.vision.encoder: {key} has shape "
+                f"{found}, expected {expected}"
+            )
+    encoder.model.load_state_dict(state)
 
 
 def _transformers(name: str) -> Any:
@@ -158,8 +187,10 @@ def _transformers(name: str) -> Any:
         ) from None
 
 
-def _pretrained(transformers: Any, model_type: Any, weights: str) -> nn.Module:
+def _pretrained(model_type: Any, weights: str) -> dict[str, Tensor]:
+    """State dict of the model of ``model_type`` in ``weights``."""
     local = Path(weights).is_dir()
+    transformers = importlib.import_module("transformers")
     damaged: type[Exception] = importlib.import_module("safetensors").SafetensorError
     try:
         config = transformers.AutoConfig.from_pretrained(weights, local_files_only=local)
@@ -177,7 +208,7 @@ def _pretrained(transformers: Any, model_type: Any, weights: str) -> nn.Module:
         ) from None
     if report["missing_keys"]:
         raise CheckpointError(f"{weights}: lacks weights such as {sorted(report['missing_keys'])[0]}")
-    return model
+    return model.state_dict()
 
 
 def _resnet18_names() -> dict[str, str]:

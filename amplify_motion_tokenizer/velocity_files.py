@@ -1,0 +1,121 @@
+"""Velocity files, one per window: the keypoint reproduction's layout, written and read here alone.
+
+``<clip>_start000123.pt`` is a float32 tensor (T - 1, N, 2), (x, y), W-normalised; ``<clip>.windows.json``
+beside them is written last and holds what a track file (``stores``) has as attributes.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.files import read_json, write_json, write_torch
+from amplify_motion_tokenizer.records import ClipRecord
+
+INDEX_ENDING = ".windows.json"
+_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
+
+
+class VelocityFilesWriter:
+    """Writes one clip as a ``.pt`` file per window, and its ``.windows.json`` last.
+
+    Args:
+        path: ``<folder>/<clip>.windows.json``.
+        record: what the index says of the clip.
+        velocities: turns a window's tracks, in each view, into (T - 1, N, 2) W-normalised velocities.
+    """
+
+    def __init__(self, path: Path, record: ClipRecord, velocities: Callable[..., Tensor]) -> None:
+        self.path = path
+        self.record = record
+        self._clip = path.name.removesuffix(INDEX_ENDING)
+        self._velocities = velocities
+        self._starts: list[int] = []
+        self._times: list[float] = []
+
+    def __enter__(self) -> VelocityFilesWriter:
+        self._folder = self.path.with_name(f".{self._clip}.unfinished")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def append(self, *views: WindowTracks) -> None:
+        """Writes one window's file, beside the others in a hidden folder."""
+        name = f"{self._clip}_start{views[0].start:06d}.pt"
+        write_torch(self._folder / name, self._velocities(*views))
+        self._starts.append(views[0].start)
+        self._times.append(views[0].time_s)
+
+    def finish(self, num_frames: int, windows_dropped: int) -> None:
+        """Moves the windows to their place, those of an earlier run away, and writes the index last."""
+        self.path.unlink(missing_ok=True)
+        for stale in velocity_files(self.path.parent).get(self._clip, []):
+            stale.unlink()
+        for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
+            window.replace(self.path.with_name(window.name))
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
+        write_json(
+            self.path,
+            asdict(self.record) | counts | {"start_frame": self._starts, "start_time": self._times},
+        )
+
+
+class VelocityFiles:
+    """The ``.pt`` windows of one clip, in the order of their start frames."""
+
+    def __init__(self, clip: str, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.path = self.paths[0]
+        self.num_windows = len(self.paths)
+        first = _load_velocity(self.path)
+        self.length, self.num_points = first.shape[0] + 1, first.shape[1]
+        index = self.path.with_name(f"{clip}{INDEX_ENDING}")
+        self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
+
+    def read(self, rows: Sequence[int]) -> Tensor:
+        """Windows ``rows``: float32 (R, T - 1, N, 2), (x, y), W-normalised."""
+        windows = [_load_velocity(self.paths[row]) for row in rows]
+        for row, window in zip(rows, windows, strict=True):
+            if window.shape != (self.length - 1, self.num_points, 2):
+                raise TrackFileError(
+                    f"{self.paths[row]}: shape {tuple(window.shape)}, expected "
+                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}"
+                )
+        return torch.stack(windows)
+
+
+def _load_velocity(path: Path) -> Tensor:
+    try:
+        window = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0]
+        raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
+    if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
+        found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
+        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
+    return window.float()
+
+
+def velocity_files(folder: Path) -> dict[str, list[Path]]:
+    """The window files directly in ``folder``, by clip, each in the order of start frames."""
+    clips: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob("*.pt"):
+        match = _VELOCITY_NAME.fullmatch(path.name)
+        if match:
+            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
+    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
