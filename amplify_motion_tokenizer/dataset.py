@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -77,31 +78,54 @@ class WindowDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """One batch of the windows ``indices``, in that order; PADDING reads as a masked window."""
-        wanted = torch.as_tensor(list(indices), dtype=torch.int64)
-        places = [self.locate(max(index, 0)) for index in wanted.tolist()]
-        parts, order = [], []
-        for name in dict.fromkeys(name for name, _ in places):
-            positions = [i for i, (place_name, _) in enumerate(places) if place_name == name]
-            parts.append(self._read(self.clips[name], [places[i][1] for i in positions]))
-            order += positions
-        back = torch.argsort(torch.as_tensor(order))
-        inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*parts, strict=True)))
-        real = (wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
-        return Batch(inputs._replace(mask=inputs.mask & real), wanted)
+        wanted = np.asarray(indices, np.int64)
+        windows = np.maximum(wanted, 0)
+        clip_of = np.searchsorted(self._offsets, windows, side="right") - 1
+        rows = windows - self._offsets[clip_of]
+        # Windows that were tracked at one size become model input together.
+        groups: dict[object, tuple[list[NDArray[np.intp]], list[Any]]] = {}
+        for number in np.unique(clip_of):
+            clip, positions = self.clips[self._names[number]], np.flatnonzero(clip_of == number)
+            places, parts = groups.setdefault(tuple(clip.sizes), ([], []))
+            places.append(positions)
+            parts.append(self._read(clip, rows[positions]))
+        back = np.argsort(np.concatenate([np.concatenate(places) for places, _ in groups.values()]))
+        made = [self._inputs(parts) for _, parts in groups.values()]
+        inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*made, strict=True)))
+        real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
+        return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
 
-    def _read(self, clip: TrackFile | VelocityFiles, rows: Sequence[int]) -> ModelInput:
+    def _read(self, clip: TrackFile | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
+        """Windows of one clip as they are stored: of each view, or velocities."""
         if isinstance(clip, VelocityFiles):
-            return from_velocities(clip.read(rows), self.config)
+            return clip.read(rows)
         file = self._open_files.get(clip)
         arrays = clip.read(file, rows)
         frames: list[Tensor | None] = [None] * len(arrays)
         if self.config.conditioned:
             frames = [torch.from_numpy(view) for view in clip.read_first_frames(file, rows)]
-        views = [
+        return [
             ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size, first_frames)
             for (tracks, visibility), size, first_frames in zip(arrays, clip.sizes, frames, strict=True)
         ]
-        return from_tracks(views, self.config)
+
+    def _inputs(self, parts: Sequence[Any]) -> ModelInput:
+        """Model input of what ``_read`` gave for several clips of one size."""
+        if isinstance(parts[0], Tensor):
+            return from_velocities(torch.cat(list(parts)), self.config)
+        return from_tracks([_joined(column) for column in zip(*parts, strict=True)], self.config)
+
+
+def _joined(windows: Sequence[ViewTracks]) -> ViewTracks:
+    """Windows of one view and size from several clips, as one batch."""
+    first = windows[0]
+    frames = [part.first_frames for part in windows if part.first_frames is not None]
+    return ViewTracks(
+        torch.cat([part.tracks_xy_px for part in windows]),
+        torch.cat([part.visibility for part in windows]),
+        first.size,
+        torch.cat(frames) if frames else None,
+    )
 
 
 class _OpenFiles:

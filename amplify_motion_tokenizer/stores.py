@@ -202,10 +202,8 @@ class TrackFile:
 
         A file without ``vis`` counts as visible everywhere.
         """
-        order = np.unique(np.asarray(rows, np.int64))
-        back = np.searchsorted(order, rows)
         with _damage_named(self.path):
-            return [_read_view(file[view], order, back) for view in self.views]
+            return [_read_view(file[view], rows) for view in self.views]
 
     def check_first_frames(self) -> tuple[int, int]:
         """(height, width) of the first frames in pixels, which every view must have.
@@ -227,19 +225,28 @@ class TrackFile:
             TrackFileError: as ``check_first_frames``.
         """
         self.check_first_frames()
-        order = np.unique(np.asarray(rows, np.int64))
-        back = np.searchsorted(order, rows)
         with _damage_named(self.path):
-            return [file[view]["first_frames"][order][back] for view in self.views]
+            return [_gather(file[view]["first_frames"], rows) for view in self.views]
 
 
-def _read_view(
-    group: h5py.Group, order: NDArray[np.int64], back: NDArray[np.intp]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    tracks = group["tracks"][order].astype(np.float32)[back]
+def _read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    tracks = _gather(group["tracks"], rows).astype(np.float32, copy=False)
     if "vis" not in group:
         return tracks, np.ones(tracks.shape[:3], np.float32)
-    return tracks, group["vis"][order].astype(np.float32)[back]
+    return tracks, _gather(group["vis"], rows).astype(np.float32, copy=False)
+
+
+def _gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
+    """``rows`` of a data set, in any order; one read each, for HDF5's own selection is 50 times slower."""
+    found = np.empty((len(rows), *data.shape[1:]), data.dtype)
+    place, shape = data.id.get_space(), (1, *data.shape[1:])
+    into, rest = h5py.h5s.create_simple(shape), (0,) * (data.ndim - 1)
+    for number, row in enumerate(rows):
+        if not 0 <= row < data.shape[0]:
+            raise IndexError(f"row {row} of {data.name}, which has {data.shape[0]}")
+        place.select_hyperslab((int(row), *rest), shape)
+        data.id.read(into, place, found[number : number + 1])
+    return found
 
 
 def _window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:

@@ -81,6 +81,7 @@ class VelocityFiles:
     def __init__(self, clip: str, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
         self.path = self.paths[0]
+        self.sizes: list[tuple[int, int] | None] = []  # velocities are in units of W already
         self.num_windows = len(self.paths)
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]

@@ -8,10 +8,12 @@ The encoder may be conditioned on the first frame of each view: P tokens an imag
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
@@ -24,6 +26,7 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     encoder_mask,
 )
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_images, check_shape
+from amplify_motion_tokenizer.models.heads import FactorisedHead
 from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
 from amplify_motion_tokenizer.models.vision import build_vision_encoder, image_shape, load_pretrained
 
@@ -246,9 +249,17 @@ class AmplifyNetwork(nn.Module):
         Raises:
             ValueError: naming the expected and the found shape.
         """
+        return self.head(codes).logits()
+
+    def head(self, codes: Tensor) -> FactorisedHead:
+        """What ``decode`` computes before it makes the logits.
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
         check_shape("codes", codes, "(B, L, D)", (self.sizes.num_tokens, self.sizes.hidden_dim))
-        logits: Tensor = self.decoder(codes)
-        return logits
+        head: FactorisedHead = self.decoder(codes)
+        return head
 
     @torch.no_grad()
     def tokenize(self, velocities: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -312,18 +323,26 @@ class _Decoder(nn.Module):
         self.decoder_proj = nn.Linear(dim, sizes.num_classes)
         self.fixed_positional_emb = _UnusedSinusoid(dim)
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Tensor) -> FactorisedHead:
+        """The head of codes (B, L, D); ``decoder_mlp`` and ``decoder_proj`` act through it alone."""
         sizes = self.sizes
-        tokens = self.decoder["transformer"](torch.zeros_like(codes), codes)
-        # (B, V or 1, t, D), then broadcast to every view, step and point.
-        steps = tokens.reshape(len(codes), -1, sizes.num_steps, sizes.hidden_dim)
-        shape = (len(codes), sizes.num_views, sizes.num_steps, sizes.num_points, sizes.hidden_dim)
-        hidden = steps[:, :, :, None].expand(shape)
-        points = self.track_pos_emb.weight.expand(shape)
-        views = self.view_emb.weight[:, None, None].expand(shape)
-        extra = self.decoder_mlp(torch.cat([hidden, points, views], dim=-1))
-        logits: Tensor = self.decoder_proj(hidden + extra)
-        return logits
+        # The queries are zero, so without dropout they are the same for all windows until they see codes.
+        dropping = self.training and sizes.dropout > 0
+        queries = codes.new_zeros(len(codes) if dropping else 1, *codes.shape[1:])
+        tokens = self.decoder["transformer"](queries, codes).expand(len(codes), -1, -1)
+        # (B, V or 1, t, D)
+        hidden = tokens.reshape(len(codes), -1, sizes.num_steps, sizes.hidden_dim)
+        first, _, second = cast(Iterable[nn.Linear], self.decoder_mlp)
+        of_token, of_point, of_view = first.weight.chunk(3, dim=1)
+        views = F.linear(self.view_emb.weight, of_view, first.bias)[:, None]
+        base = F.linear(second.bias, self.decoder_proj.weight, self.decoder_proj.bias)
+        base = F.linear(hidden, self.decoder_proj.weight) + base
+        return FactorisedHead(
+            steps=F.linear(hidden, of_token) + views,
+            points=F.linear(self.track_pos_emb.weight, of_point)[None],
+            weight=self.decoder_proj.weight @ second.weight,
+            base=base.expand(-1, sizes.num_views, -1, -1),
+        )
 
 
 class _UnusedSinusoid(nn.Module):

@@ -126,9 +126,10 @@ class DecoderBlock(nn.Module):
         self.mlp_2 = _Mlp(sizes)
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """(B, L, D) and memory (B, S, D) to (B, L, D)."""
+        """(B or 1, L, D), 1 for the same tokens in all windows, and memory (B, S, D) to (B, L, D)."""
         tokens = tokens + self.self_attn(self.ln_1(tokens))
         tokens = tokens + self.mlp(self.ln_2(tokens))
+        tokens = tokens.expand(len(memory), -1, -1)
         tokens = tokens + self.cross_attn(self.ln_3(tokens), memory)
         output: Tensor = tokens + self.mlp_2(self.ln_4(tokens))
         return output
@@ -145,6 +146,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.num_heads, self.rate = sizes.num_heads, sizes.dropout
         self.masked = not bool(mask.all())
+        self.is_causal = self.masked and torch.equal(mask, torch.ones_like(mask).tril())
         self.c_proj = nn.Linear(sizes.dim, sizes.dim, bias=False)
         self.dropout = nn.Dropout(sizes.dropout)
         self.register_buffer("attn_mask", mask[None, None])
@@ -154,8 +156,10 @@ class _Attention(nn.Module):
             x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2) for x in (query, key, value)
         )
         rate = self.rate if self.training else 0.0
-        mask = self.attn_mask if self.masked else None
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=rate)
+        mask = self.attn_mask if self.masked and not self.is_causal else None
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, mask, dropout_p=rate, is_causal=self.is_causal
+        )
         output: Tensor = self.dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))
         return output
 

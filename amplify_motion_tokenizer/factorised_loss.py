@@ -1,0 +1,188 @@
+"""The loss of a ``FactorisedHead`` without its logits, which at AMPLIFY's sizes are most of a step's memory.
+
+Logits are made for a few windows of one view at a time, turned into losses, answers and gradients, and
+forgotten: forward and backward are one pass with three matrix products, and nothing of the size
+B * V * t * N * C is ever held. The gradient of a view's sum is linear in what arrives from above, so the
+gradients of the parts can be made before that is known.
+
+Letters: B windows, V views, t steps, N points, M hidden width of the head, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.losses import expand_mask
+from amplify_motion_tokenizer.models.heads import FactorisedHead
+
+CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
+"""Logits held at a time, by device type: what fits a CPU's caches, and what keeps a GPU busy."""
+
+
+class HeadLoss(NamedTuple):
+    """What one pass over a head's logits gives."""
+
+    sums: Tensor
+    """(V,) float32, sum of ``losses.element_losses`` over the elements of each view that count."""
+    answers: Tensor
+    """(B, V, t, N) int64, the most likely class of every element, counted or not."""
+
+
+def factorised_loss(
+    head: FactorisedHead, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float
+) -> HeadLoss:
+    """``losses.masked_loss`` and ``argmax`` of ``head.logits()``, without holding the logits.
+
+    Args:
+        head: the head.
+        labels: (B, V, t, N) int64 in [0, C).
+        mask: bool (B, V, N) or (B, V, t, N), True where an element counts.
+        weights: (C,) from ``losses.class_weights``.
+        gamma: focusing exponent, at least 0.
+
+    Raises:
+        ValueError: when the shapes do not fit together.
+    """
+    batch, views, steps, _ = head.steps.shape
+    if labels.shape != (batch, views, steps, head.points.shape[1]):
+        raise ValueError(
+            f"labels are {tuple(labels.shape)}; expected (B, V, t, N) = "
+            f"{(batch, views, steps, head.points.shape[1])} for this head"
+        )
+    kind = head.weight.device.type
+    if torch.is_autocast_enabled(kind):
+        head = FactorisedHead(*(part.to(torch.get_autocast_dtype(kind)) for part in head))
+    counted = expand_mask(mask, labels)
+    sums, answers = _FactorisedLoss.apply(*head, labels, counted, weights.to(labels.device), gamma)  # type: ignore[no-untyped-call]
+    return HeadLoss(sums, answers)
+
+
+class _FactorisedLoss(torch.autograd.Function):
+    """See the module's docstring. Gradients are made in ``forward``, and weighed in ``backward``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        steps: Tensor,
+        points: Tensor,
+        weight: Tensor,
+        base: Tensor,
+        labels: Tensor,
+        counted: Tensor,
+        class_weights: Tensor,
+        gamma: float,
+    ) -> tuple[Tensor, Tensor]:
+        head, needed = FactorisedHead(steps, points, weight, base), any(ctx.needs_input_grad)
+        sums = torch.zeros(steps.shape[1], device=steps.device)
+        answers = torch.empty_like(labels)
+        grads = _Gradients.zero(head) if needed else None
+        with torch.autocast(steps.device.type, enabled=False):
+            for view, windows in _chunks(labels.shape, weight):
+                part = _part(head, view, windows)
+                hidden = (part.steps[:, :, None] + part.points[:, None]).relu_()
+                logits = torch.matmul(hidden, weight.mT).float() + part.base[:, :, None]
+                where = windows, view
+                losses, answers[where], slopes = _focal(
+                    logits, labels[where], counted[where], class_weights, gamma
+                )
+                sums[view] += losses.sum()
+                if grads is not None:
+                    slopes = slopes.to(weight.dtype)
+                    grads.add(view, windows, hidden, slopes, weight)
+        if grads is not None:
+            ctx.save_for_backward(*grads)
+        ctx.mark_non_differentiable(answers)
+        return sums, answers
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        grads = _Gradients(*ctx.saved_tensors)
+        return *grads.weighed(upstream[0]), None, None, None, None
+
+
+def _chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[int, slice]]:
+    """(view, windows) in turn, so many windows that their float32 logits fit ``CHUNK_BYTES``."""
+    batch, views, steps, points = shape
+    room = CHUNK_BYTES.get(weight.device.type, CHUNK_BYTES["cuda"])
+    size = max(1, room // (4 * steps * points * len(weight)))
+    for view in range(views):
+        for first in range(0, batch, size):
+            yield view, slice(first, min(first + size, batch))
+
+
+def _part(head: FactorisedHead, view: int, windows: slice) -> FactorisedHead:
+    """The head of some windows of one view: steps (k, t, M), points (k or 1, N, M), base (k, t, C)."""
+    points = head.points if len(head.points) == 1 else head.points[windows]
+    return FactorisedHead(head.steps[windows, view], points, head.weight, head.base[windows, view])
+
+
+def _focal(
+    logits: Tensor, labels: Tensor, counted: Tensor, class_weights: Tensor, gamma: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses and answers (k, t, N) of float32 logits (k, t, N, C), which become the losses' slopes.
+
+    With y the label, l = -w (1 - p_y)^gamma log p_y and dl/dz_j = g ([j = y] - p_j), where
+    g = dl/d(log p_y) = -w ((1 - p_y)^gamma - gamma (1 - p_y)^(gamma - 1) p_y log p_y).
+    """
+    index = labels.unsqueeze(-1)
+    of_label = logits.gather(-1, index)
+    highest, answers = logits.max(dim=-1, keepdim=True)
+    probabilities = logits.sub_(highest).exp_()
+    total = probabilities.sum(dim=-1, keepdim=True)
+    log_p = of_label - highest - total.log()
+    # Kept above 0, where the power of an exponent below 1 has no finite slope.
+    miss = (-log_p.expm1()).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = torch.where(counted.unsqueeze(-1), class_weights[index], 0.0)
+    losses = -scale * miss**gamma * log_p
+    slope = -scale * (miss**gamma - gamma * miss ** (gamma - 1) * log_p.exp() * log_p)
+    slopes = probabilities.mul_(-slope / total).scatter_add_(-1, index, slope)
+    return losses.squeeze(-1), answers.squeeze(-1), slopes
+
+
+class _Gradients(NamedTuple):
+    """Gradients of the views' sums, in float32; those that views share are kept apart by view."""
+
+    steps: Tensor
+    """(B, V, t, M)."""
+    points: Tensor
+    """(V, B or 1, N, M)."""
+    weight: Tensor
+    """(V, C, M)."""
+    base: Tensor
+    """(B, V, t, C)."""
+
+    @staticmethod
+    def zero(head: FactorisedHead) -> _Gradients:
+        views = head.steps.shape[1]
+        return _Gradients(
+            head.steps.new_empty(head.steps.shape, dtype=torch.float32),
+            head.points.new_zeros((views, *head.points.shape), dtype=torch.float32),
+            head.weight.new_zeros((views, *head.weight.shape), dtype=torch.float32),
+            head.base.new_empty(head.base.shape, dtype=torch.float32),
+        )
+
+    def add(self, view: int, windows: slice, hidden: Tensor, slopes: Tensor, weight: Tensor) -> None:
+        """Adds some windows of one view, from hidden (k, t, N, M) and slopes of the logits (k, t, N, C)."""
+        self.base[windows, view] = slopes.sum(dim=-2, dtype=torch.float32)
+        self.weight[view] += slopes.flatten(0, -2).mT @ hidden.flatten(0, -2)
+        of_hidden = torch.matmul(slopes, weight).mul_(hidden.sign_())  # relu: hidden is 0 or above
+        self.steps[windows, view] = of_hidden.sum(dim=-2, dtype=torch.float32)
+        of_points = of_hidden.sum(dim=1, dtype=torch.float32)
+        if self.points.shape[1] == 1:
+            self.points[view, 0] += of_points.sum(dim=0)
+        else:
+            self.points[view, windows] += of_points
+
+    def weighed(self, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The gradients of the head's parts, for the gradient (V,) of the sums."""
+        by_view = upstream.view(-1, 1, 1)
+        return (
+            self.steps * by_view,
+            torch.tensordot(upstream, self.points, dims=1),
+            torch.tensordot(upstream, self.weight, dims=1),
+            self.base * by_view,
+        )

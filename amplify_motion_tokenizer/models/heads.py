@@ -1,0 +1,38 @@
+"""The head of a decoder whose logits depend on (window, view, step) and on the point, but on no more.
+
+AMPLIFY's head is a two-layer perceptron over the concatenation [h_t, p_n, q_v] of a token, a point
+embedding and a view embedding, added to h_t and projected to classes. Its first layer W1 = [A | P | Q]
+splits over the three inputs, and its second layer merges with the projection:
+
+    r = relu(A h_t + P p_n + Q q_v + b1)
+    logits = proj(h_t + W2 r + b2) = (proj W2) r + proj h_t + proj b2 + c
+
+so that per (view, step, point) one M -> classes product remains. It is the same function of the same
+parameters.
+
+Letters: B windows, V views, t steps, N points, M hidden width of the head, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class FactorisedHead(NamedTuple):
+    """Logits of all (window, view, step, point), in parts that are small; ``logits`` makes them."""
+
+    steps: Tensor
+    """(B, V, t, M), what the hidden layer gets from the window, the view and the step."""
+    points: Tensor
+    """(B or 1, N, M), what it gets from the point; 1 when it is the same for all windows."""
+    weight: Tensor
+    """(C, M), hidden layer to classes."""
+    base: Tensor
+    """(B, V, t, C), logits before what the hidden layer adds."""
+
+    def logits(self) -> Tensor:
+        """(B, V, t, N, C)."""
+        hidden = (self.steps[..., None, :] + self.points[:, None, None]).relu()
+        return hidden @ self.weight.mT + self.base[..., None, :]
