@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,12 +18,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
-from amplify_motion_tokenizer.stores import TrackFile, find_tracks
+from amplify_motion_tokenizer.packed import PackedClip, is_pack, read_pack
+from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
 logger = logging.getLogger(__name__)
 
-Clips = Mapping[str, TrackFile | VelocityFiles]
+StoredTracks = TrackFile | PackedClip
+"""Tracks of a clip as pixels."""
+
+Clips = Mapping[str, StoredTracks | VelocityFiles]
 
 MAX_OPEN_FILES = 64
 """Track files that one process keeps open, below the usual limit of 1,024 descriptors."""
@@ -73,6 +77,14 @@ class WindowDataset(Dataset[Batch]):
         clip = int(np.searchsorted(self._offsets, index, side="right")) - 1
         return self._names[clip], int(index - self._offsets[clip])
 
+    def first_frames(self, index: int) -> list[NDArray[np.uint8]] | None:
+        """(h, w, 3) RGB of each view, window ``index``'s first frame; None where its clip holds none."""
+        name, row = self.locate(index)
+        clip = self.clips[name]
+        if isinstance(clip, VelocityFiles) or clip.frame_size is None:
+            return None
+        return [frames[0] for frames in clip.read_first_frames(self._open_files.get(clip), [row])]
+
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
 
@@ -95,7 +107,7 @@ class WindowDataset(Dataset[Batch]):
         real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
         return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
 
-    def _read(self, clip: TrackFile | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
+    def _read(self, clip: StoredTracks | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
         """Windows of one clip as they are stored: of each view, or velocities."""
         if isinstance(clip, VelocityFiles):
             return clip.read(rows)
@@ -133,9 +145,9 @@ class _OpenFiles:
 
     def __init__(self) -> None:
         self._process: int | None = None
-        self._files: OrderedDict[Path, h5py.File] = OrderedDict()
+        self._files: OrderedDict[Path, Any] = OrderedDict()
 
-    def get(self, clip: TrackFile) -> h5py.File:
+    def get(self, clip: StoredTracks) -> Any:
         if self._process != os.getpid():
             # A forked worker must not use the HDF5 handles of its parent.
             self._process, self._files = os.getpid(), OrderedDict()
@@ -160,7 +172,10 @@ def load_clips(folder: Path, config: Config) -> Clips:
             reference size or W, files that were made with different settings, or no first frames for a
             model that is conditioned on them.
     """
-    clips: Clips = find_tracks(folder, config.data.views, config.data.dataset)
+    views, dataset = config.data.views, config.data.dataset
+    clips: Clips = (
+        read_pack(folder, views, dataset) if is_pack(folder) else find_tracks(folder, views, dataset)
+    )
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
@@ -169,7 +184,9 @@ def load_clips(folder: Path, config: Config) -> Clips:
     if not any(clip.num_windows for clip in clips.values()):
         raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
     sizeless = [
-        clip.path.name for clip in clips.values() if isinstance(clip, TrackFile) and None in clip.sizes
+        clip.path.name
+        for clip in clips.values()
+        if not isinstance(clip, VelocityFiles) and None in clip.sizes
     ]
     if sizeless:
         logger.warning(
@@ -182,7 +199,7 @@ def load_clips(folder: Path, config: Config) -> Clips:
     return clips
 
 
-def _check_shape(clip: TrackFile | VelocityFiles, config: Config) -> None:
+def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
     if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
@@ -197,7 +214,7 @@ def _check_shape(clip: TrackFile | VelocityFiles, config: Config) -> None:
 
 def _check_first_frames(clips: Clips) -> None:
     """All files must have them, of one size."""
-    files = [clip for clip in clips.values() if isinstance(clip, TrackFile)]
+    files = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
     for clip in files:
         if clip.check_first_frames() != files[0].frame_size:
             raise TrackFileError(

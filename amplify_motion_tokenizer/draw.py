@@ -33,7 +33,8 @@ from amplify_motion_tokenizer.geometry import content_norm_from_px
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.records import total_bytes
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
-from amplify_motion_tokenizer.stores import TrackFile, find_tracks
+from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.video import Video
 from amplify_motion_tokenizer.video_writing import mp4_writer, write_png
 

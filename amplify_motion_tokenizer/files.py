@@ -30,9 +30,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror or error}); what was there is kept"
@@ -42,7 +42,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Has the system write a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -144,7 +145,7 @@ class KeyedLines:
             file.flush()
             os.fsync(file.fileno())
         if new:
-            _sync(self.path.parent)
+            sync(self.path.parent)
         self.records[record["clip"]] = record
 
     def compact(self) -> None:

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.files import read_json, sync_folder, write_json
+from amplify_motion_tokenizer.files import read_json, sync, write_json
 from amplify_motion_tokenizer.track_files import TrackFile
 
 INDEX = "pack.json"
@@ -125,11 +126,23 @@ class PackedClip:
         return [] if frames is None else [frames[at, view] for view in self._view_rows]
 
 
-def read_pack(folder: Path, views: Sequence[str]) -> dict[str, PackedClip]:
+def is_pack(folder: Path) -> bool:
+    """Whether ``folder`` holds a pack."""
+    return (folder / INDEX).is_file()
+
+
+def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) -> dict[str, PackedClip]:
     """The clips of a pack by name, in its order.
 
+    Args:
+        folder: the pack.
+        views: those to read, in this order.
+        dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all.
+
     Raises:
-        TrackFileError: its index is damaged or of another version, or it lacks a view.
+        TrackFileError: its index is damaged or of another version, it lacks a view, or the dataset
+            selects none.
+        ConfigError: the dataset string is malformed.
     """
     try:
         index = read_json(folder / INDEX)
@@ -150,7 +163,9 @@ def read_pack(folder: Path, views: Sequence[str]) -> dict[str, PackedClip]:
         clips = [PackedClip(folder, index, i, int(rows[i]), views) for i in range(len(index["clips"]))]
     except (UsageError, KeyError, TypeError, IndexError) as error:
         raise TrackFileError(f"{folder / INDEX}: is damaged ({error}); pack the track files again") from None
-    return {clip.name: clip for clip in clips}
+    by_name = {clip.name: clip for clip in clips}
+    names = list(by_name) if dataset is None else select_demos(list(by_name), dataset)
+    return {name: by_name[name] for name in names}
 
 
 def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
@@ -168,9 +183,11 @@ def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
     try:
         unfinished.mkdir(parents=True)
         _write_arrays(clips, unfinished, index)
+        for array in unfinished.glob("*.npy"):
+            sync(array)
         write_json(unfinished / INDEX, index)
-        sync_folder(unfinished)
         unfinished.rename(output)
+        sync(output.parent)
     except OSError as error:
         raise UsageError(f"{output}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -191,7 +208,7 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "settings": first.settings,
-        "views": first.views,
+        "views": [view.rsplit("/", 1)[-1] for view in first.views],
         "length": first.length,
         "num_points": first.num_points,
         "frame_size": first.frame_size,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +19,8 @@ from torch import Tensor
 from amplify_motion_tokenizer.dataset import WindowDataset
 from amplify_motion_tokenizer.geometry import px_from_rc_norm
 from amplify_motion_tokenizer.inputs import ModelInput
+from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks
-from amplify_motion_tokenizer.stores import TrackFile
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +32,6 @@ HEADER = 20
 """Rows of text above each panel, in pixels."""
 MAX_SIDE = 10
 """Points drawn of each row and column of the query grid, at most."""
-
-_SHIFT = 4
-"""Bits of OpenCV's fractions of a pixel."""
 
 
 class Pictures:
@@ -63,7 +59,7 @@ class Pictures:
         self._inputs = ModelInput(*(column[known] for column in inputs))
         shown = [index for index, is_known in zip(indices, known.tolist(), strict=True) if is_known]
         self._names = [data.locate(index)[0] for index in shown]
-        self._frames = [_first_frames(data, index) for index in shown]
+        self._frames = [data.first_frames(index) for index in shown]
         if len(shown) < len(indices):
             logger.warning(
                 "TensorBoard shows %d pictures of tracks instead of %d: the other windows hold no positions",
@@ -94,16 +90,6 @@ class Pictures:
             )
             for writer in writers:
                 writer.add_image(f"val_tracks/{name}", image, step, dataformats="HWC")
-
-
-def _first_frames(data: WindowDataset, index: int) -> list[Image] | None:
-    """(h, w, 3) of each view; None where the file holds none."""
-    name, row = data.locate(index)
-    clip = data.clips[name]
-    if not isinstance(clip, TrackFile) or clip.frame_size is None:
-        return None
-    with clip.open() as file:
-        return [frames[0] for frames in clip.read_first_frames(file, [row])]
 
 
 def draw_window(target: Tensor, predicted: Tensor, size_px: Tensor, frames: list[Image] | None) -> Image:
@@ -152,22 +138,11 @@ def _header(text: str, width: int) -> Image:
 
 
 def _draw_tracks(background: Image, tracks_rc_norm: Tensor) -> Image:
-    """``background`` with the trails of (T, N, 2), each brighter towards its end, which is a dot."""
-    image: Image = background.copy()
+    """``background`` with the trails of (T, N, 2), which lead away from the first frame's positions."""
     points = _thinned(tracks_rc_norm)
-    colours = _colours(points[0])
-    xy_px = px_from_rc_norm(points, image.shape[:2]).flip(-1)
-    # Far outside the picture nothing is seen, and OpenCV's whole numbers would overflow.
-    fixed = (xy_px.clamp(-4096, 4096) * 2**_SHIFT).round().int().tolist()
-    steps = len(fixed) - 1
-    for step in range(steps):
-        fade = 0.3 + 0.7 * (step + 1) / steps
-        for start, end, colour in zip(fixed[step], fixed[step + 1], colours, strict=True):
-            faded = [channel * fade for channel in colour]
-            cv2.line(image, start, end, faded, 1, cv2.LINE_AA, _SHIFT)
-    for end, colour in zip(fixed[-1], colours, strict=True):
-        cv2.circle(image, end, 2 << _SHIFT, colour, -1, cv2.LINE_AA, _SHIFT)
-    return image
+    xy_px = px_from_rc_norm(points, background.shape[:2]).flip(-1).numpy()
+    colours = colours_by_position(((points[0].flip(-1) + 1) / 2).numpy())
+    return draw_tracks(background, xy_px, np.ones(xy_px.shape[:2], bool), colours)
 
 
 def _thinned(tracks: Tensor) -> Tensor:
@@ -177,10 +152,3 @@ def _thinned(tracks: Tensor) -> Tensor:
     every = -(-side // MAX_SIDE)
     grid = tracks.reshape(steps, side, side, 2)[:, every // 2 :: every, every // 2 :: every]
     return grid.flatten(1, 2)
-
-
-def _colours(positions_rc_norm: Tensor) -> list[Any]:
-    """RGB by where a point starts: redder to the right and bluer to the left, greener downwards."""
-    down, right = ((positions_rc_norm.clamp(-1, 1) + 1) / 2).unbind(dim=-1)
-    channels = torch.stack([right, down, 1 - right], dim=-1)
-    return (55 + 200 * channels).round().tolist()

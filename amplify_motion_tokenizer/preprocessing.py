@@ -25,7 +25,8 @@ from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
-from amplify_motion_tokenizer.stores import TrackFileWriter, is_complete
+from amplify_motion_tokenizer.stores import is_complete
+from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame

@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.evaluate import main, report, table
 from amplify_motion_tokenizer.geometry import content_grid, letterbox, query_grid, unpadded
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import make_scene, render_clip, write_clip
-from amplify_motion_tokenizer.stores import TrackFileWriter
+from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.tracking_evaluation import VideoScore, evaluate_tracks
 
 SIZE = (96, 128)

@@ -21,7 +21,8 @@ from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.preprocessing import TrackedClip, preprocess_folder
 from amplify_motion_tokenizer.sources import find_clips
-from amplify_motion_tokenizer.stores import TrackFile, TrackFileWriter, find_tracks
+from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.windows import small_frame
 

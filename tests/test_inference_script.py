@@ -28,7 +28,7 @@ from run_scripts import (
 from amplify_motion_tokenizer.checkpoint import load_tokenizer, versions
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.stores import TrackFile
+from amplify_motion_tokenizer.track_files import TrackFile
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageEr
 from amplify_motion_tokenizer.preprocessing import TrackedClip, preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.sources import find_clips, tracked_views
-from amplify_motion_tokenizer.stores import TrackFile, find_tracks
+from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.trackers import make_tracker
 
 ROOT = Path(__file__).parents[1]

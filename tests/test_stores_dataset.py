@@ -23,12 +23,8 @@ from amplify_motion_tokenizer.dataset import (
 )
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
-from amplify_motion_tokenizer.stores import (
-    TrackFile,
-    TrackFileWriter,
-    find_tracks,
-    is_complete,
-)
+from amplify_motion_tokenizer.stores import find_tracks, is_complete
+from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
 
 Write = Callable[..., Path]

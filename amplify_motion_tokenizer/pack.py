@@ -1,0 +1,44 @@
+"""Packs a folder of track files into a few arrays that training reads much faster.
+
+``train.py --input PACK`` takes the result as it takes the folder: the same clips, windows and order.
+Positions are rounded to a fraction of a pixel, which is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
+from amplify_motion_tokenizer.packed import write_pack
+from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.track_files import TrackFile
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line ``argv``; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m amplify_motion_tokenizer.pack", description=__doc__)
+    parser.add_argument("--input", type=Path, required=True, help="folder of track files, searched through")
+    parser.add_argument("--output", type=Path, required=True, help="new folder for the pack")
+    arguments = parser.parse_args(argv)
+    clips = {
+        name: clip
+        for name, clip in find_tracks(arguments.input, views=None).items()
+        if isinstance(clip, TrackFile)
+    }
+    if not clips:
+        raise TrackFileError(f"{arguments.input}: holds velocity files; only track files can be packed")
+    index = write_pack(clips, arguments.output)
+    windows = sum(clip["windows"] for clip in index["clips"])
+    sys.stdout.write(
+        f"packed {windows} windows of {len(clips)} clips into {arguments.output}; "
+        f"positions are off by at most {index['max_error_px']:g} px\n"
+    )
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

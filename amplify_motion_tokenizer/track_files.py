@@ -1,0 +1,296 @@
+"""Track files, HDF5: the layout of tracks on disk, written and read here alone.
+
+One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
+
+    root                     attributes: format_version, settings (JSON), config_hash, tracker,
+                             reader, fps, source_fps, source_height, source_width, source_name,
+                             source_bytes, num_frames, windows_dropped
+    root/<view>              attributes: height, width of the frames that were tracked, padding included;
+                             scale (x, y), pad (top, left) of the source frame in them
+    root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
+    root/<view>/vis          float32 (S, T, N), confidence 0..1
+    root/<view>/start_frame  int64 (S,), index among the tracked frames
+    root/<view>/start_time   float64 (S,), seconds since the clip's first frame
+    root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
+                             (``windows.small_frame``); only with tracking.first_frames
+
+``velocity_files`` has the other layout, a file per window.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
+from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.records import (
+    DEFAULT_VIEW,
+    ClipRecord,
+    view_attributes,
+)
+
+
+class TrackFileWriter:
+    """Writes one clip's HDF5 file; see the module's docstring for the layout.
+
+    Args:
+        path: the final file, replaced only when the ``with`` block ends without an error.
+        record: what the file says of itself.
+        frames: what is known of each view's frames; or, for a file with the one view ``default``, just
+            the (height, width) that was tracked, in pixels.
+    """
+
+    def __init__(
+        self, path: Path, record: ClipRecord, frames: tuple[int, int] | Mapping[str, ClipInfo]
+    ) -> None:
+        self.path = path
+        self.record = record
+        self._views = view_attributes(frames)
+        self._stack = ExitStack()
+        side = record.settings.get("tracking.first_frames")
+        self._frame_shape = None if side is None else (side, side, 3)
+
+    def __enter__(self) -> TrackFileWriter:
+        self._file = h5py.File(self._stack.enter_context(atomic_path(self.path)), "w")
+        self._stack.enter_context(self._file)
+        root = self._file.create_group("root")
+        attributes = asdict(self.record)
+        root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
+        for name, facts in self._views.items():
+            root.create_group(name).attrs.update(facts)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def append(self, *views: WindowTracks) -> None:
+        """Adds one window, its tracks in each view, to the end of every data set.
+
+        Raises:
+            ValueError: a first frame is missing, or is of another side than the settings say.
+        """
+        for name, window in zip(self._views, views, strict=True):
+            found = None if window.first_frame is None else window.first_frame.shape
+            if found != self._frame_shape:
+                raise ValueError(f"first frame: expected {self._frame_shape}, found {found}")
+            _append_row(self._file["root"][name], window)
+
+    def finish(self, num_frames: int, windows_dropped: int) -> None:
+        """Records the counts that are known only at the end."""
+        root = self._file["root"]
+        root.attrs.update({"num_frames": num_frames, "windows_dropped": windows_dropped})
+        length = self.record.settings["data.sequence_length"]
+        points = self.record.settings["data.grid_size"] ** 2
+        for view in (root[name] for name in self._views if "tracks" not in root[name]):
+            view.create_dataset("tracks", (0, length, points, 2), np.float32)
+            view.create_dataset("vis", (0, length, points), np.float32)
+            view.create_dataset("start_frame", (0,), np.int64)
+            view.create_dataset("start_time", (0,), np.float64)
+            if self._frame_shape is not None:
+                view.create_dataset("first_frames", (0, *self._frame_shape), np.uint8)
+
+
+def _append_row(view: h5py.Group, window: WindowTracks) -> None:
+    rows: dict[str, NDArray[Any]] = {
+        "tracks": np.asarray(window.tracks_xy_px, np.float32),
+        "vis": np.asarray(window.visibility, np.float32),
+        "start_frame": np.asarray(window.start, np.int64),
+        "start_time": np.asarray(window.time_s, np.float64),
+    }
+    if window.first_frame is not None:
+        rows["first_frames"] = window.first_frame
+    for name, row in rows.items():
+        if name not in view:
+            # One window a chunk: a window is what a loader reads.
+            chunk = (1, *row.shape) if row.ndim else (1024,)
+            # Tracks are noise in their last bits; frames shrink to three quarters and less.
+            packing = {"compression": "gzip", "compression_opts": 1} if name == "first_frames" else {}
+            view.create_dataset(
+                name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk, **packing
+            )
+        data = view[name]
+        data.resize(data.shape[0] + 1, axis=0)
+        data[-1] = row
+
+
+class TrackFile:
+    """One clip's HDF5 track file, ours or another writer's.
+
+    Args:
+        path: the file.
+        views: groups to read, in this order; None reads all.
+
+    Attributes:
+        num_windows: S.
+        length: T.
+        num_points: N.
+        views: names of the groups read, in the order asked for.
+        sizes: (height, width) of each view's tracked frames in pixels; None where the file does not say.
+        view_attributes, attributes: of each view, and of the root.
+        frame_size: (height, width) of the first frames in pixels; None where a view has none.
+        settings: what decided the tracks; None in files of other writers.
+
+    Raises:
+        TrackFileError: the file cannot be opened, is truncated, or has another layout.
+    """
+
+    def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
+        self.path = path
+        with _open_hdf5(path) as file, _damage_named(path):
+            groups = _view_groups(file, path, views)
+            self.views = [group.name for group in groups]
+            shapes = [_window_shape(group, path) for group in groups]
+            if len(set(shapes)) > 1:
+                found = ", ".join(f"{name} {shape}" for name, shape in zip(self.views, shapes, strict=True))
+                raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
+            self.num_windows, self.length, self.num_points = shapes[0]
+            self.sizes = [_tracked_size(group) for group in groups]
+            self.view_attributes = [dict(group.attrs) for group in groups]
+            self.frame_size = _frame_size(groups, path)
+            self.attributes = dict(file["root"].attrs)
+            settings = self.attributes.get("settings")
+            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+
+    def open(self) -> h5py.File:
+        """Opens the file for reading; a handle must not be shared between processes."""
+        return _open_hdf5(self.path)
+
+    def starts(self, file: h5py.File) -> NDArray[np.int64]:
+        """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
+        with _damage_named(self.path):
+            return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
+
+    def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Windows ``rows`` of each view: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
+
+        A file without ``vis`` counts as visible everywhere.
+        """
+        with _damage_named(self.path):
+            return [_read_view(file[view], rows) for view in self.views]
+
+    def check_first_frames(self) -> tuple[int, int]:
+        """(height, width) of the first frames in pixels, which every view must have.
+
+        Raises:
+            TrackFileError: a view has none; says how to get them.
+        """
+        if self.frame_size is None:
+            raise TrackFileError(
+                f"{self.path}: holds no first frames of its windows; preprocess again with "
+                "tracking.first_frames (and --overwrite, or into another folder)"
+            )
+        return self.frame_size
+
+    def read_first_frames(self, file: h5py.File, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """First frames of windows ``rows`` in each view: (R, h, w, 3), RGB.
+
+        Raises:
+            TrackFileError: as ``check_first_frames``.
+        """
+        self.check_first_frames()
+        with _damage_named(self.path):
+            return [_gather(file[view]["first_frames"], rows) for view in self.views]
+
+
+def _read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    tracks = _gather(group["tracks"], rows).astype(np.float32, copy=False)
+    if "vis" not in group:
+        return tracks, np.ones(tracks.shape[:3], np.float32)
+    return tracks, _gather(group["vis"], rows).astype(np.float32, copy=False)
+
+
+def _gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
+    """``rows`` of a data set, in any order; one read each, for HDF5's own selection is 50 times slower."""
+    found = np.empty((len(rows), *data.shape[1:]), data.dtype)
+    place, shape = data.id.get_space(), (1, *data.shape[1:])
+    into, rest = h5py.h5s.create_simple(shape), (0,) * (data.ndim - 1)
+    for number, row in enumerate(rows):
+        if not 0 <= row < data.shape[0]:
+            raise IndexError(f"row {row} of {data.name}, which has {data.shape[0]}")
+        place.select_hyperslab((int(row), *rest), shape)
+        data.id.read(into, place, found[number : number + 1])
+    return found
+
+
+def _window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
+    """(starts, T, N) of a view."""
+    shape = group["tracks"].shape
+    if len(shape) != 4 or shape[-1] != 2:
+        raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
+    if "vis" in group and group["vis"].shape != shape[:3]:
+        raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
+    return shape[0], shape[1], shape[2]
+
+
+def _tracked_size(group: h5py.Group) -> tuple[int, int] | None:
+    sizes = group.attrs.get("height"), group.attrs.get("width")
+    if None in sizes:
+        return None
+    height, width = int(sizes[0]), int(sizes[1])
+    if min(height, width) < 1:
+        raise ValueError(f"{group.name} has height {height} and width {width}")
+    return height, width
+
+
+def _frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int] | None:
+    """(h, w) of the first frames of all views; None where a view has none."""
+    if not all("first_frames" in group for group in groups):
+        return None
+    frames = [group["first_frames"] for group in groups]
+    expected = (len(groups[0]["tracks"]), *frames[0].shape[1:3], 3)
+    for data in frames:
+        if data.shape != expected or data.dtype != np.uint8:
+            raise TrackFileError(
+                f"{path}: first_frames are {data.dtype} {data.shape}, expected uint8 {expected} in every view"
+            )
+    return expected[1], expected[2]
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    try:
+        # Files appear under their name only when they are complete, so a lock would guard nothing.
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise TrackFileError(
+            f"{path}: cannot be opened as HDF5 ({error}); remove it and run preprocessing again"
+        ) from None
+
+
+def _view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:
+    """The groups of ``views``, None being all; a file with one view serves as the default view."""
+    root = file.get("root")
+    entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
+    there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
+    if not there:
+        raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
+    if views is None or (tuple(views) == (DEFAULT_VIEW,) and len(there) == 1):
+        return [file["root"][name] for name in there]
+    missing = [view for view in views if view not in there]
+    if missing:
+        raise TrackFileError(
+            f"{path}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+        )
+    return [file["root"][view] for view in views]
