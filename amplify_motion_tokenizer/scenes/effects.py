@@ -88,9 +88,8 @@ def _through_jpeg(image: Image, quality: int) -> Image:
     read = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
     if read is None:
         raise VideoError("OpenCV cannot compress frames as JPEG here")
-    result: Image = read[..., ::-1].astype(np.uint8)
-    return result
+    return np.asarray(read[..., ::-1], np.uint8)
 
 
 def _round(levels: NDArray[np.floating]) -> Image:
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)

@@ -103,8 +103,8 @@ KINDS: dict[str, Kind] = {
     "lighting": Kind(
         "movers", partial(_view, camera=motions.fixed, movers=3), Effects(light=1.0, shadow=0.45)
     ),
-    "blur": Kind("pan", partial(_view, camera=motions.pan_at(8, 21)), Effects(defocus=0.8), exposures=9),
-    "noise": Kind("handheld", partial(_view, camera=motions.handheld, movers=1), Effects(noise=9.0, jpeg=40)),
+    "blur": Kind("pan", partial(_view, camera=motions.pan_at(8, 21)), Effects(defocus=1.5), exposures=9),
+    "noise": Kind("handheld", partial(_view, camera=motions.handheld), Effects(noise=9.0, jpeg=40)),
     "compressed": Kind("mixed", _everything, Effects(jpeg=15)),
     "still": Kind("still", partial(_view, camera=motions.fixed)),
     "still_noisy": Kind(

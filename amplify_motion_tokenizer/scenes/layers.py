@@ -109,22 +109,23 @@ class Scene:
         end = len(self) if length is None else start + length
         exposures = [frame * self.exposures + self.exposures // 2 for frame in range(start, end)]
         queries = queries_xy_px.astype(np.float64)
-        owner = self._top_layer(queries, exposures[0])
+        owner = self.top_layer(queries, exposures[0])
         to_frame = np.stack([layer.to_frame[exposures] for layer in self.layers])
         on_texture = apply(np.linalg.inv(to_frame[owner, 0]), queries)
         tracks = np.stack([apply(to_frame[owner, step], on_texture) for step in range(len(exposures))])
-        seen = [self._top_layer(xy, at) == owner for xy, at in zip(tracks, exposures, strict=True)]
+        seen = [self.top_layer(xy, at) == owner for xy, at in zip(tracks, exposures, strict=True)]
         return tracks, np.stack(seen) & inside(tracks, self.size)
+
+    def top_layer(self, xy_px: Floats, exposure: int) -> NDArray[np.intp]:
+        """Which layer is seen at each point (N, 2) of the frame, at ``exposure``: its index (N,)."""
+        covers = np.stack([layer.covers(xy_px, exposure) for layer in self.layers])
+        return np.asarray(len(covers) - 1 - np.argmax(covers[::-1], axis=0))
 
     def _expose(self, exposure: int) -> Image:
         canvas = np.zeros((*self.size, 3), np.uint8)
         for layer in self.layers:
             layer.paint(canvas, exposure)
         return canvas
-
-    def _top_layer(self, xy_px: Floats, exposure: int) -> NDArray[np.intp]:
-        covers = np.stack([layer.covers(xy_px, exposure) for layer in self.layers])
-        return np.asarray(len(covers) - 1 - np.argmax(covers[::-1], axis=0))
 
 
 def apply(matrices: Floats, xy: Floats) -> Floats:

@@ -32,8 +32,8 @@ def cut_out(rng: np.random.Generator, alpha: Mask, origin: tuple[float, float], 
 
 
 def _thing(rng: np.random.Generator, size: Size, poses: Floats) -> Layer:
-    """A rounded object of 40 to 90 pixels' radius (at 480 x 640) about the poses' (0, 0)."""
-    alpha = blob(rng, unit(size) * rng.uniform(40, 90))
+    """A rounded object of 55 to 110 pixels' radius (at 480 x 640) about the poses' (0, 0)."""
+    alpha = blob(rng, unit(size) * rng.uniform(55, 110))
     centre = (alpha.shape[0] - 1) / 2
     return cut_out(rng, alpha, (centre, centre), poses)
 

@@ -27,20 +27,12 @@ def leaves(rng: np.random.Generator, size: Size) -> Image:
     The dead leaves model of photographs: shapes of all sizes hide each other, their areas follow a
     power law, and so edges appear at every scale and the spectrum falls as in nature.
     """
-    colours = _palette(rng, int(rng.integers(5, 10)))
     radii = _power_law(rng, size, least=5.0, most=max(16.0, min(size) / 2.5))
-    centres = rng.uniform(0, 1, (len(radii), 2)) * size[::-1]
-    # Neighbours resemble each other: what is bright or dark comes in regions.
-    regions = _clouds(rng, (16, 16), 0.07).mean(axis=2)[
-        tuple((centres * 16 / size[::-1]).astype(int).T[::-1])
-    ]
-    shares = np.clip(0.5 + regions + rng.normal(0, 0.2, len(radii)), 0, 0.999)
-    fills = np.empty((len(radii), 4))
-    fills[:, :3] = colours[(shares * len(colours)).astype(int)] + rng.normal(0, 10, (len(radii), 1))
-    fills[:, 3] = rng.uniform(0.3, 1.5, len(radii))
-    image = np.full((*size, 4), (*colours[0], 1.0), np.float32)  # colour, and how strong the grain is
-    for radius, centre, fill in zip(radii, centres, fills.tolist(), strict=True):
-        cv2.fillConvexPoly(image, _whole(centre + radius * _outline(rng)), fill)
+    places = rng.uniform(0, 1, (len(radii), 2))
+    fills = np.concatenate([_leaf_colours(rng, places), rng.uniform(0.3, 1.5, (len(radii), 1))], axis=1)
+    image = np.full((*size, 4), fills[0], np.float32)  # colour, and how strong the grain is
+    for outline, fill in zip(_outlines(rng, places * size[::-1], radii), fills.tolist(), strict=True):
+        cv2.fillConvexPoly(image, outline, fill)
     return _through_lens(image[..., :3] + image[..., 3:] * _clouds(rng, size, rng.uniform(5, 11)))
 
 
@@ -53,9 +45,12 @@ def wall(rng: np.random.Generator, size: Size) -> Image:
     across = np.cos(heading) * right + np.sin(heading) * down
     image = (colour + change * across[..., None]).astype(np.float32)
     shapes = np.zeros_like(image)
-    for _ in range(int(rng.integers(6, 12))):
-        outline = rng.uniform(0, 1, 2) * size[::-1] + rng.uniform(0.05, 0.4) * min(size) * _outline(rng)
-        cv2.fillConvexPoly(shapes, _whole(outline), (rng.uniform(-14, 14) + rng.uniform(-3, 3, 3)).tolist())
+    count = int(rng.integers(6, 12))
+    radii = rng.uniform(0.05, 0.4, count) * min(size)
+    centres = rng.uniform(0, 1, (count, 2)) * size[::-1]
+    fills = rng.uniform(-14, 14, (count, 1)) + rng.uniform(-3, 3, (count, 3))
+    for outline, fill in zip(_outlines(rng, centres, radii), fills.tolist(), strict=True):
+        cv2.fillConvexPoly(shapes, outline, fill)
     image += np.asarray(cv2.GaussianBlur(shapes, (0, 0), 2.0))
     return _through_lens(image + _clouds(rng, size, 0.6))
 
@@ -93,6 +88,19 @@ def _filled(size: Size, outline: Floats) -> Mask:
     return np.asarray(cv2.GaussianBlur(mask, (0, 0), _LENS), np.float32)
 
 
+def _leaf_colours(rng: np.random.Generator, places: Floats) -> Floats:
+    """(N, 3) colours of leaves at ``places`` (N, 2), (x, y) from 0 to 1.
+
+    Neighbours resemble each other: what is bright or dark comes in regions.
+    """
+    colours, side = _palette(rng, int(rng.integers(5, 10))), 16
+    column, row = (places * side).astype(int).T
+    regions = _clouds(rng, (side, side), 0.2).mean(axis=2)[row, column]
+    shares = np.clip(0.5 + regions + rng.normal(0, 0.2, len(places)), 0, 0.999)
+    chosen = colours[(shares * len(colours)).astype(int)]
+    return np.asarray(chosen + rng.normal(0, 10, (len(places), 1)))
+
+
 def _palette(rng: np.random.Generator, count: int) -> Floats:
     """(count, 3) colours from dark to bright, close to grey as most of the world is, around one tint."""
     brightness = (np.arange(count) + rng.uniform(0, 1, count)) / count
@@ -107,18 +115,18 @@ def _power_law(rng: np.random.Generator, size: Size, least: float, most: float) 
     return np.asarray((least**-2 + shares * (most**-2 - least**-2)) ** -0.5)
 
 
-def _whole(points: Floats) -> NDArray[np.int32]:
-    return np.rint(points).astype(np.int32)
+def _outlines(rng: np.random.Generator, centres: Floats, radii: Floats) -> NDArray[np.int32]:
+    """(N, 12, 2): ellipses, triangles, rectangles and pentagons, flattened and turned at random.
 
-
-def _outline(rng: np.random.Generator) -> Floats:
-    """(corners, 2): an ellipse, rectangle, triangle or other polygon of radius 1 in a random pose."""
-    corners = (3, 4, 5, 14)[rng.integers(4)]
-    angle = rng.uniform(0, 2 * np.pi)
-    around = np.arange(corners) * 2 * np.pi / corners + np.pi / 4
-    x, y = np.cos(around), np.sin(around) * rng.uniform(0.3, 1)
+    Those with fewer than 12 corners have corners that coincide.
+    """
+    corners = rng.choice([3, 4, 5, 12], (len(radii), 1))
+    around = np.floor(np.arange(12) * corners / 12) * 2 * np.pi / corners + np.pi / 4
+    x, y = np.cos(around), np.sin(around) * rng.uniform(0.3, 1, (len(radii), 1))
+    angle = rng.uniform(0, 2 * np.pi, (len(radii), 1))
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=1)
+    turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+    return np.asarray(np.rint(centres[:, None] + radii[:, None, None] * turned), np.int32)
 
 
 def _clouds(rng: np.random.Generator, size: Size, contrast: float) -> NDArray[np.float32]:

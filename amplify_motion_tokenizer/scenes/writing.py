@@ -64,15 +64,7 @@ def write_clip(path: Path, video: Image, fps: float) -> None:
 
 
 def write_truth(path: Path, scene: Scene, record: TruthRecord, windows: TruthWindows) -> None:
-    """Writes the true tracks of every window as a track file, in the layout of ``stores``.
-
-    Raises:
-        UsageError: the clip is shorter than a window.
-    """
-    if len(scene) < windows.length:
-        raise UsageError(
-            f"{path}: the clip has {len(scene)} frames, expected at least the window's {windows.length}"
-        )
+    """Writes the true tracks of every window as a track file, in the layout of ``stores``."""
     with TrackFileWriter(path, record, scene.size) as writer:
         for window in true_windows(scene, windows, record.fps):
             writer.append(window)
@@ -104,10 +96,7 @@ def write_clips(
         UsageError: ``size`` is odd or under 32 pixels, a number is not positive, a kind does not exist,
             or clips are shorter than the truth's windows.
     """
-    if min(size) < 32 or any(side % 2 for side in size):
-        raise UsageError(f"size {size[0]}x{size[1]} cannot be written; sides must be even, 32 or more")
-    if min(clips, frames, fps) <= 0:
-        raise UsageError(f"clips, frames and fps must be above 0, not {clips}, {frames} and {fps}")
+    _check(clips, size, frames, fps, kinds, truth)
     output.mkdir(parents=True, exist_ok=True)
     for index, kind in zip(tqdm(range(clips), unit="clip"), itertools.cycle(kinds)):
         name = f"{index:03d}_{kind}"
@@ -117,6 +106,25 @@ def write_clips(
         if truth is not None:
             record = _record(path, kind, (seed, index), size, fps, truth)
             write_truth(output / TRUTH_FOLDER / f"{name}.hdf5", scene, record, truth)
+
+
+def _check(
+    clips: int, size: Size, frames: int, fps: float, kinds: Sequence[str], truth: TruthWindows | None
+) -> None:
+    """Refuses what cannot be written, before anything is."""
+    if min(size) < 32 or any(side % 2 for side in size):
+        raise UsageError(f"size {size[0]}x{size[1]} cannot be written; sides must be even, 32 or more")
+    if min(clips, frames, fps) <= 0:
+        raise UsageError(f"clips, frames and fps must be above 0, not {clips}, {frames} and {fps}")
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"there is no kind of scene {unknown[0]!r}; allowed: {', '.join(KINDS)}")
+    if truth is None:
+        return
+    if min(truth.length - 1, truth.stride, truth.grid_size) < 1:
+        raise UsageError(f"windows of {truth} are impossible; length must be above 1, the others above 0")
+    if frames < truth.length:
+        raise UsageError(f"clips of {frames} frames have no window of {truth.length}; give more frames")
 
 
 def _record(
