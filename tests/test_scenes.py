@@ -162,10 +162,10 @@ def test_the_clip_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize("kind", scenes.KINDS)
 def test_the_label_tells_what_moves(kind):
-    corners = np.array([[0, 0], [319, 0], [319, 239], [0, 239]], float)
+    corners = np.array([[0, 0], [159, 0], [159, 119], [0, 119]], float)
     camera, objects = [], []
     for seed in range(3):
-        scene = scenes.make_scene(kind, seed, SIZE, 6)
+        scene = scenes.make_scene(kind, seed, (120, 160), 6)
         at = [middle_exposure(scene, frame) for frame in (0, 5)]
         moves = [layer.to_frame[at[1]] @ np.linalg.inv(layer.to_frame[at[0]]) for layer in scene.layers]
         shifts = [apply(move, corners) - corners for move in moves]
