@@ -111,7 +111,8 @@ KINDS: dict[str, Kind] = {
         "still", partial(_view, camera=motions.fixed), Effects(light=0.3, noise=5.0, jpeg=50)
     ),
 }
-"""All kinds by name. The first six and ``still`` have perfect frames, so that errors are the motion's."""
+"""All kinds by name. Those without effects and with one exposure have perfect frames, so that a tracker's
+errors on them are the motion's. Kinds that differ in effects alone show the same scene for the same seed."""
 
 
 def make_scene(kind: str, seed: Seed, size: Size, frames: int) -> Scene:

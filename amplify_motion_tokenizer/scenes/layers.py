@@ -113,6 +113,7 @@ class Scene:
         to_frame = np.stack([layer.to_frame[exposures] for layer in self.layers])
         on_texture = apply(np.linalg.inv(to_frame[owner, 0]), queries)
         tracks = np.stack([apply(to_frame[owner, step], on_texture) for step in range(len(exposures))])
+        tracks[0] = queries  # to the last bit, so that a query on an edge is on the same side of it
         seen = [self.top_layer(xy, at) == owner for xy, at in zip(tracks, exposures, strict=True)]
         return tracks, np.stack(seen) & inside(tracks, self.size)
 
