@@ -43,7 +43,7 @@ def test_flow_follows_the_true_tracks(kind, bound):
     (window,) = run(video, grid(SIZE))
     truth, visible = scene.truth(grid(SIZE), 0)
     errors = np.linalg.norm(window.tracks_xy_px - truth, axis=-1)[1:][visible[1:]]
-    assert errors.mean() < bound and np.median(errors) < 0.7
+    assert errors.mean() < bound and np.median(errors) < 1.0
     assert window.tracks_xy_px.dtype == window.visibility.dtype == np.float32
     assert (window.tracks_xy_px[0] == grid(SIZE)).all() and (window.visibility[0] == 1).all()
     assert (window.visibility >= 0).all() and (window.visibility <= 1).all()
@@ -69,7 +69,7 @@ def test_axes_and_pixel_centres(size, speed):
     (window,) = run(sideways(size, speed, 8).render(), queries, steps=8)
     central = (np.abs(queries - np.array(size[::-1]) / 2) < np.array(size[::-1]) / 4).all(-1)
     moved = (window.tracks_xy_px[-1] - queries)[central]
-    assert np.abs(moved - 7 * np.array(speed)).mean() < 0.4
+    assert np.abs(moved - 7 * np.array(speed)).mean() < 0.5
 
 
 def test_sampling_hits_pixel_centres_at_every_scale():
@@ -109,7 +109,7 @@ def test_occluded_points_get_low_confidence():
         low += list(window.visibility[~visible & inside(truth, SIZE)])
         high += list(window.visibility[visible])
     assert len(low) > 50
-    assert np.mean(high) > 0.9 and np.mean(low) < 0.5
+    assert np.mean(high) > 0.85 and np.mean(low) < 0.6
 
 
 def test_a_still_clip_does_not_move():

@@ -1,0 +1,155 @@
+"""Clips to mp4 files, and their truth to track files beside them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.geometry import query_grid
+from amplify_motion_tokenizer.records import ClipRecord, total_bytes
+from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
+from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
+from amplify_motion_tokenizer.stores import TrackFileWriter
+
+TRUTH_FOLDER = "truth"
+_QUERY_ORDER = "row_major"
+
+
+@dataclass(frozen=True)
+class TruthWindows:
+    """Which windows of a clip the truth is written for."""
+
+    length: int = 16
+    """T, frames of a window."""
+    stride: int = 1
+    """Frames between the starts of two windows."""
+    grid_size: int = 20
+    """Queries on a side of the grid in a window's first frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthRecord(ClipRecord):
+    """What a truth file says of itself: three root attributes more than tracked files have."""
+
+    scene_kind: str
+    """Key of ``KINDS``."""
+    motion_class: str
+    """One of ``MOTION_CLASSES``."""
+    scene_seed: tuple[int, int]
+    """The command's seed and the clip's number."""
+
+
+def write_clip(path: Path, video: Image, fps: float) -> None:
+    """Writes ``video`` (F, H, W, 3) RGB to an mp4 file that appears only when it is complete."""
+    height, width = video.shape[1:3]
+    part = path.with_name(f".{path.stem}.part.mp4")
+    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        raise VideoError(f"{path}: OpenCV cannot write an mp4 file here")
+    try:
+        for frame in video:
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.release()
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_truth(path: Path, scene: Scene, record: TruthRecord, windows: TruthWindows) -> None:
+    """Writes the true tracks of every window as a track file, in the layout of ``stores``."""
+    with TrackFileWriter(path, record, scene.size) as writer:
+        for window in true_windows(scene, windows, record.fps):
+            writer.append(window)
+        writer.finish(len(scene), windows_dropped=0)
+
+
+def true_windows(scene: Scene, windows: TruthWindows, fps: float) -> Iterator[WindowTracks]:
+    """The true tracks of every window of ``scene``, with visibility 0 or 1."""
+    queries = query_grid(_QUERY_ORDER, windows.grid_size, scene.size)
+    for start in range(0, len(scene) - windows.length + 1, windows.stride):
+        tracks, visible = scene.truth(queries, start, windows.length)
+        yield WindowTracks(start, start / fps, tracks.astype(np.float32), visible.astype(np.float32))
+
+
+def write_clips(
+    output: Path,
+    clips: int,
+    seed: int,
+    size: Size,
+    frames: int,
+    fps: float,
+    kinds: Sequence[str] = tuple(KINDS),
+    truth: TruthWindows | None = None,
+) -> None:
+    """Writes ``clips`` clips, cycling through ``kinds``, and their truth below ``output/truth`` if wanted.
+
+    Raises:
+        VideoError: OpenCV cannot write there.
+        UsageError: ``size`` is odd or under 32 pixels, a number is not positive, a kind does not exist,
+            or clips are shorter than the truth's windows.
+    """
+    _check(clips, size, frames, fps, kinds, truth)
+    output.mkdir(parents=True, exist_ok=True)
+    for index, kind in zip(tqdm(range(clips), unit="clip"), itertools.cycle(kinds)):
+        name = f"{index:03d}_{kind}"
+        video, scene = render_clip(kind, (seed, index), size, frames)
+        path = output / f"{name}.mp4"
+        write_clip(path, video, fps)
+        if truth is not None:
+            record = _record(path, kind, (seed, index), size, fps, truth)
+            write_truth(output / TRUTH_FOLDER / f"{name}.hdf5", scene, record, truth)
+
+
+def _check(
+    clips: int, size: Size, frames: int, fps: float, kinds: Sequence[str], truth: TruthWindows | None
+) -> None:
+    """Refuses what cannot be written, before anything is."""
+    if min(size) < 32 or any(side % 2 for side in size):
+        raise UsageError(f"size {size[0]}x{size[1]} cannot be written; sides must be even, 32 or more")
+    if min(clips, frames, fps) <= 0:
+        raise UsageError(f"clips, frames and fps must be above 0, not {clips}, {frames} and {fps}")
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise UsageError(f"there is no kind of scene {unknown[0]!r}; allowed: {', '.join(KINDS)}")
+    if truth is None:
+        return
+    if min(truth.length - 1, truth.stride, truth.grid_size) < 1:
+        raise UsageError(f"windows of {truth} are impossible; length must be above 1, the others above 0")
+    if frames < truth.length:
+        raise UsageError(f"clips of {frames} frames have no window of {truth.length}; give more frames")
+
+
+def _record(
+    path: Path, kind: str, seed: tuple[int, int], size: Size, fps: float, windows: TruthWindows
+) -> TruthRecord:
+    settings = {
+        "video.target_fps": fps,
+        "video.resize_shorter": None,
+        "tracking.window_stride": windows.stride,
+        "tracking.query_order": _QUERY_ORDER,
+        "tracking.gate.enable": False,
+        "data.sequence_length": windows.length,
+        "data.grid_size": windows.grid_size,
+    }
+    return TruthRecord(
+        settings=settings,
+        tracker="truth",
+        reader="rendered",
+        fps=fps,
+        source_fps=fps,
+        source_height=size[0],
+        source_width=size[1],
+        source_name=path.name,
+        source_bytes=total_bytes([path]),
+        scene_kind=kind,
+        motion_class=KINDS[kind].label,
+        scene_seed=seed,
+    )
