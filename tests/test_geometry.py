@@ -168,7 +168,8 @@ def test_wrong_track_shapes(shape: tuple[int, ...]) -> None:
 def test_labels_at_the_corners_of_the_square() -> None:
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [9.0, -9.0]])
     assert labels_from_wnorm(corners, 15).tolist() == [0, 14, 210, 224, 112, 14]
-    assert center_label(15) == 112
+    assert center_label((15, 15)) == 112
+    assert center_label((3, 5)) == 7
     assert px_from_labels(torch.tensor([0, 14, 210, 112, 113]), 15).tolist() == [
         [-7, -7],
         [7, -7],
@@ -204,7 +205,7 @@ def test_px_to_wnorm_to_labels_and_back(width: int, seed: int) -> None:
 def test_every_label_is_its_own_centres_label(width: int) -> None:
     labels = torch.arange(width * width)
     assert torch.equal(labels_from_wnorm(wnorm_from_px(px_from_labels(labels, width), width), width), labels)
-    assert px_from_labels(torch.tensor(center_label(width)), width).tolist() == [0, 0]
+    assert px_from_labels(torch.tensor(center_label((width, width))), width).tolist() == [0, 0]
 
 
 def test_rc_norm_is_amplifys(golden: dict[str, Tensor]) -> None:
