@@ -82,11 +82,14 @@ def remap(xy_px: Tensor, size: Sequence[int], reference_size: ReferenceSize) -> 
     """Rescales (..., 2) positions or velocities, (x, y) pixels of ``size``, to the reference size.
 
     This is the remap of AMPLIFY's training on tracks of several sizes: a plain scale about the origin.
+    The result is float32, or float64 where the positions are.
 
     Raises:
         ValueError: as ``reference_scale``.
     """
-    return xy_px * xy_px.new_tensor(reference_scale(size, reference_size))
+    # Of a float type: in one of whole pixels the scales themselves would be cut to whole numbers.
+    dtype = torch.promote_types(xy_px.dtype, torch.float32)
+    return xy_px * xy_px.new_tensor(reference_scale(size, reference_size), dtype=dtype)
 
 
 def wnorm_from_px(velocity_xy_px: Tensor, width: int) -> Tensor:
