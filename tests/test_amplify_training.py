@@ -161,6 +161,8 @@ def test_a_view_that_is_not_there_is_named(config: Config) -> None:
 def test_amplify_needs_a_reference_of_two_sides() -> None:
     with pytest.raises(ConfigError, match=r"data\.reference_size .* \[height, width\]"):
         config_from_dict({"model": {"name": "amplify"}}, "in the tests")
+    with pytest.raises(ConfigError, match=r"data\.reference_size = null .* \[height, width\]"):
+        config_from_dict({"model": {"name": "amplify"}, "data": {"reference_size": None}}, "in the tests")
     with pytest.raises(ConfigError, match=r"data\.views"):
         config_from_dict({"data": {"views": ["a", "b"]}}, "in the tests")
     with pytest.raises(ConfigError, match=r"model\.nominal_codebook_size = 1000 .*16, 64, 256"):
