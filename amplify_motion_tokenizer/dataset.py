@@ -188,7 +188,7 @@ def load_clips(folder: Path, config: Config) -> Clips:
         for clip in clips.values()
         if not isinstance(clip, VelocityFiles) and None in clip.sizes
     ]
-    if sizeless:
+    if sizeless and config.data.reference_size is not None:
         logger.warning(
             "%d of %d track files have no height and width (the first is %s): their pixels are taken "
             "as pixels of data.reference_size; preprocess them again if they were tracked at another size",

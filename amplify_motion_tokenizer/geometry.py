@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-ReferenceSize = Sequence[int] | Mapping[str, int]
-"""(height, width) in pixels, or {"shorter": pixels} for one scale on both axes."""
+ReferenceSize = Sequence[int] | Mapping[str, int] | None
+"""(height, width) in pixels, {"shorter": pixels} for one scale on both axes, or None for no rescaling."""
 
 
 def query_grid(order: str, grid_size: int, size: Sequence[int]) -> NDArray[np.float32]:
@@ -59,10 +59,12 @@ def reference_scale(size: Sequence[int], reference_size: ReferenceSize) -> tuple
         reference_size: as in ``ReferenceSize``.
 
     Raises:
-        ValueError: when a side is not positive or the reference is neither form.
+        ValueError: when a side is not positive or the reference has none of the forms.
     """
     height, width = size
-    if isinstance(reference_size, Mapping):
+    if reference_size is None:
+        sides, scale_x, scale_y = [height, width], 1.0, 1.0
+    elif isinstance(reference_size, Mapping):
         if list(reference_size) != ["shorter"]:
             raise ValueError(f"reference_size is {dict(reference_size)}; expected {{'shorter': pixels}}")
         sides = [height, width, reference_size["shorter"]]
@@ -80,11 +82,14 @@ def remap(xy_px: Tensor, size: Sequence[int], reference_size: ReferenceSize) -> 
     """Rescales (..., 2) positions or velocities, (x, y) pixels of ``size``, to the reference size.
 
     This is the remap of AMPLIFY's training on tracks of several sizes: a plain scale about the origin.
+    The result is float32, or float64 where the positions are.
 
     Raises:
         ValueError: as ``reference_scale``.
     """
-    return xy_px * xy_px.new_tensor(reference_scale(size, reference_size))
+    # Of a float type: in one of whole pixels the scales themselves would be cut to whole numbers.
+    dtype = torch.promote_types(xy_px.dtype, torch.float32)
+    return xy_px * xy_px.new_tensor(reference_scale(size, reference_size), dtype=dtype)
 
 
 def wnorm_from_px(velocity_xy_px: Tensor, width: int) -> Tensor:
@@ -146,9 +151,10 @@ def labels_from_wnorm(velocity_xy_wnorm: Tensor, width: int) -> Tensor:
     return cells[..., 1] * width + cells[..., 0]
 
 
-def center_label(width: int) -> int:
-    """The class of no motion."""
-    return (width * width) // 2
+def center_label(class_grid: Sequence[int]) -> int:
+    """The class of no motion in a grid of (rows, cols), both odd."""
+    half_rows, half_cols = _half_grid(class_grid)
+    return half_rows * class_grid[1] + half_cols
 
 
 def px_from_labels(labels: Tensor, width: int) -> Tensor:

@@ -176,8 +176,8 @@ def _rc_norm(tracks_xy_px: Tensor, size: tuple[int, int] | None, config: Config)
         scale_x, scale_y = reference_scale(size, reference)
         size_px = (size[0] * scale_y, size[1] * scale_x)
         tracks_xy_px = remap(tracks_xy_px, size, reference)
-    elif isinstance(reference, dict):
-        size_px = (torch.nan, torch.nan)  # nothing says how long the other side is
+    elif reference is None or isinstance(reference, dict):
+        size_px = (torch.nan, torch.nan)  # nothing says how long both sides are
     else:
         size_px = (float(reference[0]), float(reference[1]))
     sizes = tracks_xy_px.new_tensor(size_px).expand(len(tracks_xy_px), 2)

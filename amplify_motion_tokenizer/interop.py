@@ -83,7 +83,8 @@ def _reproduction_config(path: Path) -> Config:
     ours |= {our_key: theirs[key] for key, our_key in _OPTIONAL.items() if key in theirs}
     shorter = ours.get("video.resize_shorter")
     if shorter == 0:
-        ours["video.resize_shorter"] = None  # 0 is the reproduction's way to keep the size
+        # 0 is the reproduction's way to keep the size; its pixels are then those of each source.
+        ours |= {"video.resize_shorter": None, "data.reference_size": None}
     elif shorter is not None:
         ours["data.reference_size"] = {"shorter": shorter}  # its pixels are those of the tracked size
     # Its static filter is off unless it says otherwise, and a small grid may not fit our default.
@@ -164,7 +165,7 @@ def amplify_content(state: Mapping[str, Tensor], config: Config) -> dict[str, An
     if config.model.name != "amplify":
         raise CheckpointError(f"a {config.model.name} tokenizer cannot become an amplify file")
     reference = config.data.reference_size
-    if isinstance(reference, dict):
+    if not isinstance(reference, tuple):
         raise CheckpointError("data.reference_size must be [height, width] for an amplify file")
     vision = config.model.amplify.vision
     known = {"model_name": vision.encoder, "frozen": vision.frozen}

@@ -6,11 +6,13 @@ Letters: B windows, t steps, N points, C classes, K codes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.geometry import center_label
 from amplify_motion_tokenizer.losses import check_logits, expand_mask
 
 
@@ -33,10 +35,10 @@ def accuracy_counts(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tenso
     return ((logits.argmax(dim=-1) == labels) & counted).sum(), counted.sum()
 
 
-def no_motion_counts(labels: Tensor, mask: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """``accuracy_counts`` of always answering the centre class of a grid with odd sides."""
+def no_motion_counts(labels: Tensor, mask: Tensor, class_grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """``accuracy_counts`` of always answering the centre class of the (rows, cols) grid, both odd."""
     counted = expand_mask(mask, labels)
-    return ((labels == num_classes // 2) & counted).sum(), counted.sum()
+    return ((labels == center_label(class_grid)) & counted).sum(), counted.sum()
 
 
 def code_histogram(indices: Tensor, codebook_size: int) -> Tensor:
@@ -79,3 +81,25 @@ def code_usage(histogram: Tensor) -> CodeUsage:
     perplexity = 2.0**entropy
     normalized = entropy / math.log2(size) if size > 1 else 0.0
     return CodeUsage(len(shares), entropy, normalized, perplexity, perplexity / size)
+
+
+def amplify_code_usage(histogram: Tensor, nominal_size: int) -> dict[str, float]:
+    """AMPLIFY's ``perplexity`` and ``normalized_perplexity``, which it logs for each batch.
+
+    The perplexity is 2^H, H = -sum p log2(p + 1e-10), in float32. It is divided by the smaller of the
+    *nominal* codebook size and the number of ids, so it is no share of the codebook; ``code_usage`` is.
+
+    Args:
+        histogram: (K,) how often each code occurs among the ids of the batch.
+        nominal_size: AMPLIFY's ``codebook_size``, such as 2048 for the levels 8, 8, 6, 5.
+
+    Returns:
+        ``amplify_perplexity`` and ``amplify_normalized_perplexity``; both are 0 when there are no codes.
+    """
+    count = int(histogram.sum())
+    shares = histogram.cpu().float() / max(1, count)
+    perplexity = torch.exp2(-(shares * torch.log2(shares + 1e-10)).sum()).item() if count else 0.0
+    return {
+        "amplify_perplexity": perplexity,
+        "amplify_normalized_perplexity": perplexity / max(1, min(nominal_size, count)),
+    }

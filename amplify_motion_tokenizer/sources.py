@@ -80,10 +80,10 @@ def _open_all(clip: Clip, config: VideoConfig) -> list[Video]:
     with ExitStack() as opened:
         videos = []
         for view, source in clip.views.items():
-            if several and not source.path.exists():
+            if not source.path.exists():
                 raise VideoError(
-                    f"{source}: is missing, the view {view} of the clip {clip.name}; add it, or take the "
-                    "view out of tracking.view_files"
+                    f"{source}: is missing, the view {view} of the clip {clip.name}; add it, leave the clip "
+                    "out, or take the view out of tracking.view_files"
                 )
             videos.append(opened.enter_context(_open_view(source, config, several)))
         opened.pop_all()
@@ -136,13 +136,16 @@ def _find_videos(source: Path) -> list[Clip]:
 def _find_views(source: Path, view_files: Mapping[str, str]) -> list[Clip]:
     """A clip for each name that at least one view's pattern finds a file for."""
     if source.is_file():
-        raise UsageError(f"input {source} is a file; tracking.view_files needs the folder of the clips")
+        raise UsageError(
+            f"input {source} is a file; tracking.view_files needs the folder of the clips; "
+            "for videos of one view set it to {}"
+        )
     found = {_clip_of(path.relative_to(source).as_posix(), view_files) for path in _files(source)}
     names = sorted(name for name in found if name is not None)
     if not names:
         raise UsageError(
             f"input folder {source} holds no file of tracking.view_files; looked for "
-            f"{', '.join(view_files.values())}"
+            f"{', '.join(view_files.values())}; for videos of one view set it to {{}}"
         )
     return [
         Clip(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,13 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.losses import view_sums
-from amplify_motion_tokenizer.metrics import accuracy_counts, code_histogram, code_usage, no_motion_counts
+from amplify_motion_tokenizer.metrics import (
+    accuracy_counts,
+    amplify_code_usage,
+    code_histogram,
+    code_usage,
+    no_motion_counts,
+)
 
 
 def _float(device: torch.device) -> torch.dtype:
@@ -72,7 +77,7 @@ class Totals(NamedTuple):
         """
         dtype, labels, mask = _float(loss.device), inputs.labels, inputs.mask
         correct, _ = accuracy_counts(distinct_logits, labels, mask)
-        no_motion, _ = no_motion_counts(labels, mask, config.num_classes)
+        no_motion, _ = no_motion_counts(labels, mask, config.class_grid)
         lost = ~inputs.finite & real.view(-1, *[1] * (inputs.finite.ndim - 1))
         return Totals(
             loss=loss.to(dtype),
@@ -92,16 +97,18 @@ class Totals(NamedTuple):
         """The sums over all processes; every process must call it."""
         return Totals(*(accelerator.reduce(value, "sum") for value in self))
 
-    def metrics(self, view_weights: Sequence[float]) -> dict[str, float]:
+    def metrics(self, config: Config) -> dict[str, float]:
         """Loss, accuracies, shares and code usage against the true codebook size.
 
-        The loss is the sum over views of weight * mean over the view's counted elements.
+        The loss is the sum over views of weight * mean over the view's counted elements. With
+        ``model.nominal_codebook_size`` AMPLIFY's own figures of the same codes stand beside ours.
         """
         per_view = self.loss / self.counted.clamp(min=1)
         counted = max(1.0, float(self.counted.sum()))
         usage = code_usage(self.codes)
+        nominal = config.model.nominal_codebook_size
         return {
-            "loss": float((per_view * per_view.new_tensor(tuple(view_weights))).sum()),
+            "loss": float((per_view * per_view.new_tensor(config.view_weights)).sum()),
             "accuracy": float(self.correct) / counted,
             "accuracy_no_motion": float(self.no_motion) / counted,
             "mask_share": float(self.counted.sum()) / max(1.0, float(self.elements)),
@@ -111,6 +118,7 @@ class Totals(NamedTuple):
             "normalized_entropy": usage.normalized_entropy,
             "perplexity": usage.perplexity,
             "normalized_perplexity": usage.normalized_perplexity,
+            **(amplify_code_usage(self.codes, nominal) if nominal else {}),
         }
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -61,29 +61,6 @@ def amplify_track_metrics(
     return {name: value.item() for name, value in metrics.items()}
 
 
-def amplify_perplexity(indices: Tensor, nominal_size: int) -> dict[str, float]:
-    """AMPLIFY's code usage in a batch: ``perplexity`` and ``normalized_perplexity``.
-
-    The perplexity is 2^H, H = -sum p log2(p + 1e-10). It is divided by the smaller of the *nominal*
-    codebook size and the number of ids, so it is no share of the codebook; ``metrics.code_usage`` is.
-
-    Args:
-        indices: int64 code ids of any shape, at least one.
-        nominal_size: AMPLIFY's ``codebook_size``, such as 2048 for the levels 8, 8, 6, 5.
-
-    Raises:
-        ValueError: when there are no ids.
-    """
-    if not indices.numel():
-        raise ValueError("no code ids; expected at least one")
-    shares = torch.bincount(indices.flatten()).float() / indices.numel()
-    perplexity = torch.exp2(-(shares * torch.log2(shares + 1e-10)).sum()).item()
-    return {
-        "perplexity": perplexity,
-        "normalized_perplexity": perplexity / min(nominal_size, indices.numel()),
-    }
-
-
 def point_error_px(
     predicted_rc_norm: Tensor,
     target_rc_norm: Tensor,

@@ -230,7 +230,7 @@ class Trainer:
 
     def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
         totals = totals.reduced(self.accelerator)
-        metrics = totals.metrics(self.config.view_weights)
+        metrics = totals.metrics(self.config)
         self._check_finite(metrics["loss"])
         self._warn_non_finite(metrics)
         values = {f"train/{name}": value for name, value in metrics.items()}
@@ -266,9 +266,7 @@ class Trainer:
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         totals = self._epoch_totals.reduced(self.accelerator)
         self._epoch_totals = self._no_totals()
-        metrics = {
-            f"train_epoch/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
-        }
+        metrics = {f"train_epoch/{name}": value for name, value in totals.metrics(self.config).items()}
         self._log_histogram("train_epoch/code_usage", totals)
         loss = metrics["train_epoch/loss"]
         self._check_finite(loss)
@@ -281,9 +279,7 @@ class Trainer:
         if self.val_data is not None:
             totals, tracks = self.validate()
             metrics |= {f"val/{name}": value for name, value in tracks.items()}
-            metrics |= {
-                f"val/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
-            }
+            metrics |= {f"val/{name}": value for name, value in totals.metrics(self.config).items()}
             self._log_histogram("val/code_usage", totals)
             self.pictures.log(self.model, state.step)
             loss = metrics["val/loss"]

@@ -4,49 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
+from golden_models import (
+    AMPLIFY,
+    CONDITIONED,
+    amplify_network,
+    conditioned_network,
+    read_golden,
+    state_of,
+)
 from reference_losses import relative_cross_entropy
-from safetensors import safe_open
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes, Causal, encoder_mask
 
-GOLDEN = Path(__file__).parent / "golden"
-NAMES = ["amplify_two_views_joint", "amplify_two_views_per_view", "amplify_nonsquare_three_views_full"]
-LEVELS = {256: (8, 6, 5), 1024: (8, 5, 5, 5), 2048: (8, 8, 6, 5)}
-
 Case = tuple[AmplifyNetwork, dict[str, Tensor], list[str]]
-CONDITIONED = ["amplify_encoder_conditioned", "amplify_encoder_conditioned_per_view"]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=AMPLIFY)
 def case(request: pytest.FixtureRequest) -> Case:
-    with safe_open(GOLDEN / f"{request.param}.safetensors", "pt") as file:
-        config = json.loads(file.metadata()["config"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    sizes = AmplifySizes(
-        num_views=len(config["cond_cameraviews"]),
-        num_steps=config["track_pred_horizon"] - 1,
-        num_points=config["num_tracks"],
-        hidden_dim=config["hidden_dim"],
-        num_heads=config["num_heads"],
-        num_layers=config["num_layers"],
-        dropout=config["attn_pdrop"],
-        mlp_dim=config["decoder_mlp_hidden_dim"],
-        fsq_levels=LEVELS[config["codebook_size"]],
-        class_grid=tuple(config["loss"]["rel_cls_img_size"]),
-        per_view=config["per_view"],
-        causal=config["causal_encoder"],
-    )
-    return AmplifyNetwork(sizes), tensors, config["cond_cameraviews"]
-
-
-def state_of(golden: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix("state."): value for key, value in golden.items() if key.startswith("state.")}
+    golden = read_golden(request.param)
+    views = json.loads(golden.metadata["config"])["cond_cameraviews"]
+    return amplify_network(golden), golden.tensors, views
 
 
 def test_fresh_model_has_the_files_keys_and_buffers(case: Case) -> None:
@@ -91,24 +73,8 @@ def test_golden_loss_and_gradients(case: Case) -> None:
 
 @pytest.fixture(params=CONDITIONED)
 def conditioned(request: pytest.FixtureRequest) -> tuple[AmplifyNetwork, dict[str, Tensor]]:
-    with safe_open(GOLDEN / f"{request.param}.safetensors", "pt") as file:
-        info = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    _, num_views, num_steps, num_points, _ = tensors["in.velocities"].shape
-    sizes = AmplifySizes(
-        num_views=num_views,
-        num_steps=num_steps,
-        num_points=num_points,
-        hidden_dim=tensors["out.z"].shape[-1],
-        num_heads=int(info["heads"]),
-        num_layers=int(info["layers"]),
-        mlp_dim=8,
-        per_view=info["per_view"] == "True",
-        causal=info["causal"],
-        image_tokens=int(info["cond_tokens_per_view"]),
-        image_dim=int(info["cond_dim"]),
-    )
-    return AmplifyNetwork(sizes), tensors
+    golden = read_golden(request.param)
+    return conditioned_network(golden), golden.tensors
 
 
 def test_conditioned_encoder_has_the_files_keys_and_masks(

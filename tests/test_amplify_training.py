@@ -54,7 +54,13 @@ def config(tmp_path: Path) -> Config:
             "reference_size": list(REFERENCE),
             "static_filter": {"enable": False},
         },
-        "model": {**TINY["model"], "name": "amplify", "num_layers": 2, "amplify": {"mlp_dim": 12}},
+        "model": {
+            **TINY["model"],
+            "name": "amplify",
+            "num_layers": 2,
+            "nominal_codebook_size": 16,
+            "amplify": {"mlp_dim": 12},
+        },
         "loss": {"gamma": 0.0, "alpha_center": 1.0},
         "training": {**TINY["training"], "output_dir": str(tmp_path / "run")},
     }
@@ -85,12 +91,17 @@ def test_training_lowers_the_loss_and_reports_track_metrics(config: Config) -> N
     run = Path(config.training.output_dir)
     losses = [value for _, value in scalars(run, "train_epoch/loss")]
     assert losses[-1] < 0.9 * losses[0]
-    last = {
-        name: scalars(run, f"val/{name}")[-1][1]
-        for name in ("delta_auc", "delta_auc_no_motion", "delta_avg", "delta_avg_no_motion", "l2_px", "mse")
-    }
+    tracks = ("delta_auc", "delta_auc_no_motion", "delta_avg", "delta_avg_no_motion", "l2_px", "mse")
+    usage = [
+        f"{whose}{name}" for whose in ("", "amplify_") for name in ("perplexity", "normalized_perplexity")
+    ]
+    last = {name: scalars(run, f"val/{name}")[-1][1] for name in (*tracks, *usage)}
     assert 0 < last["delta_auc"] <= 1
     assert last["l2_px"] > 0
+    # Of the same codes: 16 in name, 15 in truth.
+    assert last["amplify_perplexity"] == pytest.approx(last["perplexity"], rel=1e-5)
+    assert last["normalized_perplexity"] == pytest.approx(last["perplexity"] / 15)
+    assert last["amplify_normalized_perplexity"] == pytest.approx(last["perplexity"] / 16)
     first, final = weights(run / "epoch_1.pth"), weights(run / "last.pth")
     still = [key for key in first if first[key].is_floating_point() and torch.equal(first[key], final[key])]
     assert still == ["network.decoder.fixed_positional_emb.inv_freq"]
@@ -150,6 +161,8 @@ def test_a_view_that_is_not_there_is_named(config: Config) -> None:
 def test_amplify_needs_a_reference_of_two_sides() -> None:
     with pytest.raises(ConfigError, match=r"data\.reference_size .* \[height, width\]"):
         config_from_dict({"model": {"name": "amplify"}}, "in the tests")
+    with pytest.raises(ConfigError, match=r"data\.reference_size = null .* \[height, width\]"):
+        config_from_dict({"model": {"name": "amplify"}, "data": {"reference_size": None}}, "in the tests")
     with pytest.raises(ConfigError, match=r"data\.views"):
         config_from_dict({"data": {"views": ["a", "b"]}}, "in the tests")
     with pytest.raises(ConfigError, match=r"model\.nominal_codebook_size = 1000 .*16, 64, 256"):

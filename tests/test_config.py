@@ -112,8 +112,10 @@ def test_bad_config_files_are_one_line(tmp_path: Path, text: str, parts: list[st
         assert part in message
 
 
-def test_resolved_config_round_trips_through_yaml() -> None:
-    config = parse("--data.reference_size", "[240, 320]", "--training.learning_rate", "1e-5")
+@pytest.mark.parametrize(("text", "size"), [("[240, 320]", (240, 320)), ("null", None)])
+def test_resolved_config_round_trips_through_yaml(text: str, size: object) -> None:
+    config = parse("--data.reference_size", text, "--training.learning_rate", "1e-5")
+    assert config.data.reference_size == size
     text = yaml.safe_dump(to_dict(config))
     assert config_from_dict(yaml.safe_load(text), "test") == config
     assert unflatten(flatten(to_dict(config))) == to_dict(config)

@@ -40,7 +40,7 @@ def boxed(config: Config, target: tuple[int, int]) -> Config:
 def test_positions_come_back_exactly(size: tuple[int, int], target: tuple[int, int], xy: np.ndarray) -> None:
     box = letterbox(size, target)
     back = source_from_letterbox_px(letterbox_from_source_px(xy, box), box)
-    np.testing.assert_allclose(back, xy, atol=1e-3)
+    np.testing.assert_allclose(back, xy, atol=1e-6)
 
 
 @given(size=sizes, target=sizes, xy=positions)

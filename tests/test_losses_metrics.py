@@ -12,7 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from amplify_motion_tokenizer.losses import static_mask
-from amplify_motion_tokenizer.metrics import accuracy_counts, code_histogram, code_usage, no_motion_counts
+from amplify_motion_tokenizer.metrics import (
+    accuracy_counts,
+    amplify_code_usage,
+    code_histogram,
+    code_usage,
+    no_motion_counts,
+)
 
 MASKS = load_file(Path(__file__).parent / "golden" / "keypoint_masks.safetensors")
 ALL = torch.tensor(True)
@@ -176,8 +182,8 @@ def test_accuracy_by_hand() -> None:
     labels = torch.tensor([[[2, 4], [2, 0]]])
     assert [n.item() for n in accuracy_counts(logits, labels, ALL)] == [3, 4]
     assert [n.item() for n in accuracy_counts(logits, labels, torch.tensor([[False, True]]))] == [1, 2]
-    assert [n.item() for n in no_motion_counts(labels, ALL, 9)] == [1, 4]
-    assert [n.item() for n in no_motion_counts(labels, torch.tensor([[True, False]]), 9)] == [0, 2]
+    assert [n.item() for n in no_motion_counts(labels, ALL, (3, 3))] == [1, 4]
+    assert [n.item() for n in no_motion_counts(labels, torch.tensor([[True, False]]), (3, 3))] == [0, 2]
 
 
 def test_histogram_by_hand_and_sums() -> None:
@@ -212,3 +218,13 @@ def test_normalising_uses_the_true_codebook_size() -> None:
     usage = code_usage(code_histogram(torch.arange(1920), 1920))
     assert usage.normalized_entropy == pytest.approx(1.0)
     assert usage.normalized_perplexity == pytest.approx(1.0)
+
+
+def test_amplifys_perplexity_by_hand() -> None:
+    # Shares 1/2, 1/4, 1/4 of four ids, which are fewer than the codes.
+    histogram = torch.tensor([0, 2, 0, 1, 1, 0, 0, 0])
+    usage = amplify_code_usage(histogram, 2048)
+    assert usage["amplify_perplexity"] == pytest.approx(2**1.5, rel=1e-5)
+    assert usage["amplify_normalized_perplexity"] == pytest.approx(2**1.5 / 4, rel=1e-5)
+    assert amplify_code_usage(histogram, 2)["amplify_normalized_perplexity"] == pytest.approx(2**0.5)
+    assert set(amplify_code_usage(torch.zeros(8), 2048).values()) == {0.0}

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
+from golden_models import KEYPOINT, keypoint_config, read_golden, state_of
 from reference_losses import focal_loss
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig, ModelConfig, StaticFilterConfig
+from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import labels_from_wnorm, wnorm_from_px
 from amplify_motion_tokenizer.losses import static_mask
@@ -21,26 +19,15 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.blocks import CausalEncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32
 
-GOLDEN = Path(__file__).parent / "golden" / "keypoint_small.safetensors"
-
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
-    with safe_open(GOLDEN, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return read_golden(KEYPOINT).tensors
 
 
 @pytest.fixture(scope="module")
 def golden_config() -> Config:
-    with safe_open(GOLDEN, "pt") as file:
-        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
-    sizes = metadata["config"]
-    sizes["model"]["fsq_levels"] = tuple(sizes["model"]["fsq_levels"])
-    return Config(
-        model=ModelConfig(**sizes["model"]),
-        data=DataConfig(**sizes["data"], static_filter=StaticFilterConfig(**metadata["static_filter"])),
-        loss=LossConfig(**metadata["focal"]),
-    )
+    return keypoint_config(read_golden(KEYPOINT))
 
 
 @pytest.fixture
@@ -48,10 +35,6 @@ def loaded(golden: dict[str, Tensor], golden_config: Config) -> MotionTokenizer:
     model = build_model(golden_config)
     model.load_state_dict(state_of(golden))
     return model.eval()
-
-
-def state_of(golden: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix("state."): value for key, value in golden.items() if key.startswith("state.")}
 
 
 def small_config(**model: object) -> Config:
@@ -204,16 +187,6 @@ def test_quantising_is_float32_under_autocast(dtype: torch.dtype) -> None:
     half_codes, half_indices = quantize_float32(fsq, latents.to(dtype))
     assert half_codes.dtype == torch.float32
     assert torch.equal(half_indices, quantize_float32(fsq, latents.to(dtype).float())[1])
-
-
-def test_whole_model_under_autocast(loaded: MotionTokenizer, golden: dict[str, Tensor]) -> None:
-    with torch.autocast("cpu", torch.bfloat16):
-        output = loaded(golden["out.velocities"])
-    assert output.latents.dtype == output.distinct_logits.dtype == torch.bfloat16
-    assert torch.equal(output.indices, quantize_float32(loaded.quantizer, output.latents)[1])
-    torch.testing.assert_close(
-        output.distinct_logits[:, 0].float(), golden["out.logits_per_point"], atol=0.5, rtol=0.1
-    )
 
 
 def test_fsq_without_projections() -> None:

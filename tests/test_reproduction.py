@@ -178,7 +178,13 @@ def test_reproduction_weights_run_from_the_command_line(
         assert (line["meta"]["codebook_size"], line["meta"]["window_stride"]) == (1024, 3)
 
 
-def test_reproduction_pixels_are_those_of_its_tracked_size(reproduction: Path, edit_config: Edit) -> None:
-    edit_config("preprocess.resize_shorter", 240)
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [(240, (240, {"shorter": 240})), (0, (None, None))],  # 0 keeps each source's size
+)
+def test_reproduction_pixels_are_those_of_its_tracked_size(
+    reproduction: Path, edit_config: Edit, theirs: int, ours: tuple[object, object]
+) -> None:
+    edit_config("preprocess.resize_shorter", theirs)
     config = load_tokenizer(reproduction).config
-    assert (config.video.resize_shorter, config.data.reference_size) == (240, {"shorter": 240})
+    assert (config.video.resize_shorter, config.data.reference_size) == ours

@@ -1,5 +1,4 @@
 import dataclasses
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,21 +153,6 @@ def test_sizes_are_remapped_so_that_equal_motion_gives_equal_labels(
     assert (small.inputs.velocities.abs() > 0.2).any()
 
 
-def test_files_without_size_are_taken_as_reference_pixels_and_warned_about_once(
-    tmp_path: Path, tiny: Config, write_tracks: Write, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("a", "b"):
-        path = write_tracks(tmp_path / f"{name}.hdf5", 2, size=(96, 128))
-        with h5py.File(path, "a") as file:
-            del file["root/default"].attrs["height"]
-    with caplog.at_level(logging.WARNING):
-        data = WindowDataset(load_clips(tmp_path, tiny), tiny)
-    assert [r.getMessage()[:7] for r in caplog.records] == ["2 of 2 "]
-    tracks = random_windows(tiny, 2, 0, (96, 128))[0].tracks_xy_px
-    expected = np.clip((tracks[1] - tracks[0]) / 3, -1, 1)
-    np.testing.assert_allclose(data[0].inputs.velocities[0, 0], expected, atol=1e-5)
-
-
 def test_batches_keep_the_order_asked_for_across_clips(
     tmp_path: Path, tiny: Config, write_tracks: Write
 ) -> None:
@@ -246,17 +230,6 @@ def test_velocity_files_of_another_reference_or_window_are_refused(tmp_path: Pat
         load_clips(tmp_path, other)
 
 
-def test_velocity_files_of_other_writers_are_read(tmp_path: Path, tiny: Config) -> None:
-    for start in (10, 2):
-        torch.save(torch.full((5, 9, 2), start / 100), tmp_path / f"my_clip_start{start:06d}.pt")
-    clips = load_clips(tmp_path, tiny)
-    batch = WindowDataset(clips, tiny).__getitems__([0, 1])
-    assert batch.inputs.velocities[:, 0, 0, 0].tolist() == pytest.approx([0.02, 0.1])
-    torch.save({"not": "a tensor"}, tmp_path / "other_start000000.pt")
-    with pytest.raises(TrackFileError, match=r"other_start000000\.pt"):
-        load_clips(tmp_path, tiny)
-
-
 def test_a_changed_run_leaves_no_windows_of_the_old_one(tmp_path: Path, tiny: Config) -> None:
     write_velocities(tmp_path / "clip.windows.json", tiny, 5)
     write_velocities(tmp_path / "clip.windows.json", tiny, 2)
@@ -268,24 +241,6 @@ def test_both_layouts_in_one_folder_are_refused(tmp_path: Path, tiny: Config, wr
     write_velocities(tmp_path / "clip.windows.json", tiny, 1)
     with pytest.raises(TrackFileError, match="both"):
         find_tracks(tmp_path)
-
-
-def test_other_writers_files_with_bool_visibility_or_none_are_read(
-    tmp_path: Path, tiny: Config, write_tracks: Write
-) -> None:
-    for name in ("a", "b"):
-        path = write_tracks(tmp_path / f"{name}.hdf5", 2)
-        with h5py.File(path, "a") as file:
-            for key in list(file["root"].attrs):
-                del file["root"].attrs[key]
-            view = file["root/default"]
-            for key in ("vis", "start_frame", "start_time"):
-                del view[key]
-            if name == "a":
-                view["vis"] = np.zeros((2, 6, 9), bool)
-    batch = WindowDataset(load_clips(tmp_path, tiny), tiny).__getitems__([0, 2])
-    assert batch.inputs.visibility[0].max() == 0
-    assert batch.inputs.visibility[1].min() == 1
 
 
 def test_split_is_by_clip_fixed_by_the_seed_and_never_empty(

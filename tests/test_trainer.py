@@ -81,6 +81,7 @@ def test_a_run_leaves_checkpoints_config_and_logs(
         "val/unique_codes",
     ):
         assert name in tags
+    assert "train/amplify_perplexity" not in tags, "figures of a nominal size without one"
     assert set(events.Tags()["histograms"]) == {
         "train/code_usage",
         "train_epoch/code_usage",

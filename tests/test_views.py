@@ -342,6 +342,29 @@ def test_inputs_that_cannot_be_meant(videos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_of_one_of_the_tracked_views_needs_that_view_alone(
+    broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amplify_motion_tokenizer.inference.file_hash", lambda path: "hash")
+    config = config_of(data={"views": ["eye_in_hand"]})
+    for view in ("one", "two"):
+        next(broken.rglob(f"{view}/agentview.mp4")).unlink()
+    summary = tokenize_folder(broken, tmp_path / "codes", checkpoint_of(config), config)
+    assert (summary.done, summary.failed) == (2, 1)
+    error = manifest_of(tmp_path / "codes")["three"]["error"]
+    assert error.startswith(f"{broken / 'three/eye.mp4'}: is missing, the view eye_in_hand of the clip three")
+    # Plain videos are clips of that one view, once the config says so.
+    plain = broken / "two/eye.mp4"
+    with pytest.raises(UsageError, match=r"is a file; .* for videos of one view set it to \{\}"):
+        tokenize_folder(plain, tmp_path / "plain", checkpoint_of(config), config)
+    alone = config_of({}, data={"views": ["eye_in_hand"]})
+    tokenize_folder(plain, tmp_path / "plain", checkpoint_of(config), alone)
+    codes = [
+        json.loads((tmp_path / name).read_text())["codes"] for name in ("plain/eye.json", "codes/two.json")
+    ]
+    assert codes[0] == codes[1]
+
+
 def test_a_lone_view_serves_a_model_of_one_view_whatever_its_name(videos: Path, tmp_path: Path) -> None:
     config = config_of({"camera": VIEWS["agentview"]})
     preprocess_folder(videos, tmp_path, config)

@@ -139,7 +139,7 @@ def _data_rules(config: Config) -> list[Rule]:
             "data.reference_size",
             data.reference_size,
             _is_reference_size(data.reference_size),
-            "[height, width] or {shorter: pixels}, whole numbers of at least 2",
+            "[height, width] or {shorter: pixels}, whole numbers of at least 2, or null",
         ),
         (
             "data.views",
@@ -160,7 +160,9 @@ def _data_rules(config: Config) -> list[Rule]:
     ]
 
 
-def _is_reference_size(size: tuple[int, int] | dict[str, int]) -> bool:
+def _is_reference_size(size: tuple[int, int] | dict[str, int] | None) -> bool:
+    if size is None:
+        return True
     values = list(size.values()) if isinstance(size, dict) else list(size)
     shape_ok = list(size) == ["shorter"] if isinstance(size, dict) else len(values) == 2
     return shape_ok and all(value >= 2 for value in values)
@@ -206,7 +208,7 @@ def _model_rules(config: Config) -> list[Rule]:
 
 def _amplify_rules(config: Config) -> list[Rule]:
     amplify, nominal = config.model.amplify, config.model.nominal_codebook_size
-    size_ok = config.model.name != "amplify" or not isinstance(config.data.reference_size, dict)
+    size_ok = config.model.name != "amplify" or isinstance(config.data.reference_size, tuple)
     return [
         (
             "model.nominal_codebook_size",

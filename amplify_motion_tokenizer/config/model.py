@@ -34,9 +34,9 @@ class DataConfig:
     """Side of the query grid; a window has grid_size^2 points."""
     num_points: int | None = None
     """Derived (grid_size^2); checked when given."""
-    reference_size: tuple[int, int] | dict[str, int] = field(default_factory=lambda: {"shorter": 480})
+    reference_size: tuple[int, int] | dict[str, int] | None = field(default_factory=lambda: {"shorter": 480})
     """Size that all tracks are rescaled to before they are normalised: [height, width], or
-    {shorter: pixels} for one scale on both axes."""
+    {shorter: pixels} for one scale on both axes; null takes each clip's own pixels (keypoint, one size)."""
     views: tuple[str, ...] = ("default",)
     """Views of a clip that the model takes, in this order: the groups root/<view> of a track file."""
     true_horizon: int | None = None
