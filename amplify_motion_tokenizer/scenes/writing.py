@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
-from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.records import ClipRecord, total_bytes
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
-from amplify_motion_tokenizer.stores import TrackFileWriter
+from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.video_writing import mp4_writer
 
 TRUTH_FOLDER = "truth"
 _QUERY_ORDER = "row_major"
@@ -49,22 +49,13 @@ class TruthRecord(ClipRecord):
 
 def write_clip(path: Path, video: Image, fps: float) -> None:
     """Writes ``video`` (F, H, W, 3) RGB to an mp4 file that appears only when it is complete."""
-    height, width = video.shape[1:3]
-    part = path.with_name(f".{path.stem}.part.mp4")
-    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        raise VideoError(f"{path}: OpenCV cannot write an mp4 file here")
-    try:
+    with mp4_writer(path, fps) as write:
         for frame in video:
-            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        writer.release()
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+            write(frame)
 
 
 def write_truth(path: Path, scene: Scene, record: TruthRecord, windows: TruthWindows) -> None:
-    """Writes the true tracks of every window as a track file, in the layout of ``stores``."""
+    """Writes the true tracks of every window as a track file, in the layout of ``track_files``."""
     with TrackFileWriter(path, record, scene.size) as writer:
         for window in true_windows(scene, windows, record.fps):
             writer.append(window)
