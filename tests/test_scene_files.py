@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from run_scripts import ENVIRONMENT, REPO
 
-from amplify_motion_tokenizer import cli, scenes
+from amplify_motion_tokenizer import cli, scenes, video_writing
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
@@ -19,7 +19,6 @@ from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inference import tokenize_folder
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import __main__ as command
-from amplify_motion_tokenizer.scenes import writing
 from amplify_motion_tokenizer.stores import find_tracks, is_complete
 from amplify_motion_tokenizer.training import train
 
@@ -154,7 +153,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
         def isOpened(self):  # noqa: N802
             return False
 
-    monkeypatch.setattr(writing.cv2, "VideoWriter", Closed)
+    monkeypatch.setattr(video_writing.cv2, "VideoWriter", Closed)
     with pytest.raises(VideoError, match="x.mp4"):
         scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, 32, 32, 3), np.uint8), 20)
     assert not list(tmp_path.iterdir())
