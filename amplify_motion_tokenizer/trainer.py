@@ -1,7 +1,7 @@
 """The training loop on Accelerate: any number of processes, accumulation, mixed precision.
 
-A step is one optimiser step. Its loss is the mean over all points that count in the whole
-accumulated batch of all processes, whatever each micro-batch holds.
+A step is one optimiser step; ``learner`` takes it, ``validation`` judges, ``run_log`` tells. Here is
+when each happens, and what is written.
 """
 
 from __future__ import annotations
@@ -9,41 +9,33 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights, save_checkpoint
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import PADDING, Batch, EpochSampler, WindowDataset, make_loader
+from amplify_motion_tokenizer.dataset import Batch, EpochSampler, WindowDataset, make_loader
 from amplify_motion_tokenizer.errors import TrainingError
-from amplify_motion_tokenizer.inputs import ModelInput
-from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
+from amplify_motion_tokenizer.learner import Learner
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
-from amplify_motion_tokenizer.schedules import rate_factor
-from amplify_motion_tokenizer.totals import Totals, WindowMeans
+from amplify_motion_tokenizer.run_log import RunLog
+from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.train_state import (
     TrainState,
     get_random_states,
     seed_process,
     set_random_state,
 )
+from amplify_motion_tokenizer.validation import validate
 
 logger = logging.getLogger(__name__)
 
 LAST, BEST = "last.pth", "best.pth"
-
-COLLAPSED = 2.0
-"""Perplexity below which a window's codes are all but the same for all windows."""
 
 
 def epoch_name(epoch: int) -> str:
@@ -84,23 +76,13 @@ class Trainer:
         model = build_model(config)
         if resume is not None:
             load_weights(model, resume.model, str(resume.path))
-        optimizer = AdamW(
-            model.parameters(),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-        )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.train_sampler, self.train_loader = self._loader(train_data, shuffle=True)
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
-        self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, self._total_steps()))
-        self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
-        self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
+        self.learner = Learner(config, accelerator, model, self._total_steps())
+        self.log = RunLog(config, accelerator)
         self._epoch_totals = self._no_totals()
-        self._warned_non_finite = False
-        self._perplexity: float | None = None  # of the last whole epoch
         seed_process(training.seed, accelerator.process_index)
         if resume is not None:
             self._restore(resume)
@@ -154,21 +136,12 @@ class Trainer:
         ) as progress:
             while not self.finished:
                 self._train_epoch(progress)
-        self._warn_collapse()
+        self.log.warn_collapse()
         return self.state
-
-    def _warn_collapse(self) -> None:
-        if self._perplexity is not None and self._perplexity < COLLAPSED and self.accelerator.is_main_process:
-            logger.warning(
-                "the codebook has collapsed: perplexity %.1f of %d codes in the last epoch, so codes say "
-                "little; train longer or on more varied clips, or lower training.learning_rate",
-                self._perplexity,
-                self.config.codebook_size,
-            )
 
     def _train_epoch(self, progress: tqdm[Any]) -> None:
         state, training = self.state, self.config.training
-        self.model.train()
+        self.learner.model.train()
         self.train_sampler.set_position(state.epoch, state.step_in_epoch)
         batches = iter(self.train_loader)
         logged_at, windows_since_log = time.perf_counter(), 0
@@ -189,75 +162,24 @@ class Trainer:
             self._save(LAST, {})
 
     def _step(self, micro_batches: list[Batch]) -> Totals:
-        """One optimiser step; returns this process's totals of it."""
-        accelerator = self.accelerator
-        micro_batches = [_to_device(batch, accelerator.device) for batch in micro_batches]
-        counts = torch.stack([view_sums(batch.inputs.mask) for batch in micro_batches])
-        # Processes average their gradients, so each scales its share of the sums by their number.
-        counts = accelerator.reduce(counts.sum(dim=0).float(), "sum").clamp(min=1)
-        scale = self._view_weights * accelerator.num_processes / counts
-        totals = self._no_totals()
-        for number, batch in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                _, loss, batch_totals = self._forward(batch)
-                accelerator.backward((loss * scale).sum())
-            totals = totals.plus(batch_totals)
-        clip = self.config.training.clip_grad_norm
-        if clip is not None:
-            accelerator.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
+        totals = self.learner.step(micro_batches)
         self._epoch_totals = self._epoch_totals.plus(totals)
         self.state.step += 1
         self.state.step_in_epoch += 1
         return totals
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
-        """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
-        inputs = batch.inputs
-        output = self.model(inputs.velocities)
-        logits = output.distinct_logits
-        gamma = self.config.loss.gamma
-        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
-        real = batch.indices != PADDING
-        # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
-        indices = torch.where(loss.isfinite().all(), output.indices[real], 0)
-        totals = Totals.of(loss.detach(), logits.detach(), indices, inputs, real, self.config)
-        return logits, loss, totals
-
     def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
         totals = totals.reduced(self.accelerator)
-        metrics = totals.metrics(self.config.view_weights)
-        self._check_finite(metrics["loss"])
-        self._warn_non_finite(metrics)
-        values = {f"train/{name}": value for name, value in metrics.items()}
-        values["train/learning_rate"] = float(self.schedule.get_last_lr()[0])
-        values["train/windows_per_second"] = windows_per_second
-        self.accelerator.log(values, step=self.state.step)
-        self._log_histogram("train/code_usage", totals)
-        progress.set_postfix(
-            loss=f"{metrics['loss']:.4f}",
-            acc=f"{metrics['accuracy']:.3f}",
-            no_motion=f"{metrics['accuracy_no_motion']:.3f}",
-            codes=int(metrics["unique_codes"]),
-        )
+        self._check_finite(totals)
+        self.log.step(totals, self.state.step, self.learner.learning_rate, windows_per_second, progress)
 
-    def _check_finite(self, loss: float) -> None:
+    def _check_finite(self, totals: Totals) -> None:
         """Stops before anything is written with weights that are no use."""
+        loss = float(totals.loss.sum())
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {self.state.step}; the checkpoints in {self.output} are from "
                 "before that; try a lower training.learning_rate, or training.clip_grad_norm"
-            )
-
-    def _warn_non_finite(self, metrics: dict[str, float]) -> None:
-        if metrics["non_finite_points"] and not self._warned_non_finite:
-            self._warned_non_finite = True
-            logger.warning(
-                "some tracks hold NaN or infinity: those points are left out of the loss "
-                "(train/non_finite_points counts them)"
             )
 
     def _end_epoch(self) -> None:
@@ -265,28 +187,20 @@ class Trainer:
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         totals = self._epoch_totals.reduced(self.accelerator)
         self._epoch_totals = self._no_totals()
-        metrics = {
-            f"train_epoch/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
-        }
-        self._log_histogram("train_epoch/code_usage", totals)
+        self._check_finite(totals)
+        metrics = self.log.totals("train_epoch", totals, state.step)
         loss = metrics["train_epoch/loss"]
-        self._check_finite(loss)
-        self._perplexity = metrics["train_epoch/perplexity"]
         if not metrics["train_epoch/mask_share"]:
             raise TrainingError(
                 "no point counted in the whole epoch: the tracks hold NaN, or nothing in them is visible or "
                 "moves; look at them, and at data.static_filter and loss.min_visibility"
             )
         if self.val_data is not None:
-            totals, tracks = self.validate()
+            totals, tracks = validate(self.learner, self.val_loader)
             metrics |= {f"val/{name}": value for name, value in tracks.items()}
-            metrics |= {
-                f"val/{name}": value for name, value in totals.metrics(self.config.view_weights).items()
-            }
-            self._log_histogram("val/code_usage", totals)
+            metrics |= self.log.totals("val", totals, state.step)
             loss = metrics["val/loss"]
-        self.accelerator.log(metrics, step=state.step)
-        self._report_epoch(metrics)
+        self.log.epoch(metrics, state.epoch, state.step)
         improved = loss < state.best_loss
         state.best_loss = min(loss, state.best_loss)
         names = [epoch_name(state.epoch)] * (state.epoch % self.config.training.save_every_epochs == 0)
@@ -295,68 +209,21 @@ class Trainer:
         for name in names:
             self._save(name, metrics)
 
-    @torch.no_grad()
-    def validate(self) -> tuple[Totals, dict[str, float]]:
-        """Over all validation windows and all processes, without dropout: totals and track metrics.
-
-        Track metrics are means over the windows whose true positions are known; empty where none are.
-        """
-        self.model.eval()
-        totals, tracks = self._no_totals(), WindowMeans()
-        for batch in self.val_loader:
-            batch = _to_device(batch, self.accelerator.device)
-            logits, _, batch_totals = self._forward(batch)
-            totals = totals.plus(batch_totals)
-            known = known_windows(batch.inputs, batch.indices != PADDING)
-            inputs = ModelInput(*(column[known] for column in batch.inputs))
-            if len(inputs.labels):
-                predicted = predicted_tracks(logits[known], inputs, self.config.class_grid)
-                tracks.add(track_metrics(predicted, inputs), len(inputs.labels))
-        self.model.train()
-        return totals.reduced(self.accelerator), tracks.means()
-
-    def _report_epoch(self, metrics: dict[str, float]) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        for split in ("train_epoch", "val"):
-            if f"{split}/loss" in metrics:
-                shown = ("loss", "accuracy", "accuracy_no_motion")
-                value = [metrics[f"{split}/{name}"] for name in shown]
-                logger.info(
-                    "epoch %d %s: loss %.4f, accuracy %.3f (no motion %.3f), codes %d of %d, perplexity %.1f",
-                    self.state.epoch,
-                    split.removesuffix("_epoch"),
-                    *value,
-                    metrics[f"{split}/unique_codes"],
-                    self.config.codebook_size,
-                    metrics[f"{split}/perplexity"],
-                )
-
-    def _log_histogram(self, name: str, totals: Totals) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        for tracker in self.accelerator.trackers:
-            if tracker.name == "tensorboard":
-                totals.add_histogram(tracker.tracker, name, self.state.step)
-
     def _save(self, name: str, metrics: dict[str, float]) -> None:
         """Writes a checkpoint from the main process; every process must call it."""
         random_states = get_random_states(self.accelerator)
         epoch_totals = self._epoch_totals.reduced(self.accelerator)
-        self._check_finite(float(epoch_totals.loss.sum()))
+        self._check_finite(epoch_totals)
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
             save_checkpoint(
                 self.output / name,
-                model=self.accelerator.unwrap_model(self.model).state_dict(),
+                model=self.learner.weights(),
                 config=self.config,
                 track_settings=self.track_settings,
                 metrics=metrics,
                 training={
                     "state": asdict(self.state),
-                    "optimizer": self.optimizer.optimizer.state_dict(),
-                    "schedule": self.schedule.state_dict(),
-                    "scaler": None if scaler is None else scaler.state_dict(),
+                    **self.learner.state_dict(),
                     "epoch_totals": epoch_totals.state_dict(),
                     "random_states": random_states,
                 },
@@ -376,10 +243,7 @@ class Trainer:
                 f"now there are {now[0]}, {now[1]} a step; resume with the same tracks, batch and processes, "
                 "or from the end of an epoch (epoch_N.pth)"
             )
-        self.optimizer.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule.load_state_dict(saved["schedule"])
-        if self.accelerator.scaler is not None and saved["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.learner.load_state_dict(saved)
         if self.accelerator.is_main_process:
             # Totals are summed over processes when they are used, so one process holds them all.
             self._epoch_totals = Totals.from_state(saved["epoch_totals"], self.accelerator.device)
@@ -392,8 +256,3 @@ class Trainer:
                 len(saved["random_states"]),
                 self.accelerator.num_processes,
             )
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    inputs = ModelInput(*(tensor.to(device, non_blocking=True) for tensor in batch.inputs))
-    return Batch(inputs, batch.indices.to(device, non_blocking=True))

@@ -192,11 +192,11 @@ def first_step_gradient(trainer: Trainer) -> dict[str, torch.Tensor]:
     kept: dict[str, torch.Tensor] = {}
 
     def keep(*_: object, **__: object) -> None:
-        for name, parameter in trainer.model.named_parameters():
+        for name, parameter in trainer.learner.model.named_parameters():
             assert parameter.grad is not None
             kept[name] = parameter.grad.clone()
 
-    trainer.optimizer.step = keep
+    trainer.learner.optimizer.step = keep
     batches = iter(trainer.train_loader)
     trainer._step([next(batches) for _ in range(trainer.config.training.gradient_accumulation_steps)])
     return kept
@@ -206,7 +206,7 @@ def test_step_gradient_is_that_of_the_masked_mean(run_config: Config, tmp_path: 
     trainer = make_trainer(run_config, tmp_path)
     batch = next(iter(trainer.train_loader))
     found = first_step_gradient(trainer)
-    model, loss = trainer.model, run_config.loss
+    model, loss = trainer.learner.model, run_config.loss
     model.zero_grad()
     output = model(batch.inputs.velocities)
     total, count = focal_loss(

@@ -153,7 +153,7 @@ def test_the_model_is_freed_before_the_processes_part(
 
     def made(trainer: Trainer, *arguments: Any) -> None:
         make(trainer, *arguments)
-        models.append(weakref.ref(trainer.model))
+        models.append(weakref.ref(trainer.learner.model))
 
     def ended(accelerator: Accelerator) -> None:
         at_the_end.append(models[0]() is None)
