@@ -146,6 +146,26 @@ def labels_from_wnorm(velocity_xy_wnorm: Tensor, width: int) -> Tensor:
     return cells[..., 1] * width + cells[..., 0]
 
 
+def beyond_wnorm(velocity_xy_wnorm: Tensor) -> Tensor:
+    """(...) bool from (..., 2): True where W-normalising has clamped, at moves of (W-1)/2 px on an axis."""
+    return (velocity_xy_wnorm.abs() >= 1).any(dim=-1)
+
+
+def beyond_rc_norm(velocity_rc_norm: Tensor, size_px: Tensor, class_grid: Sequence[int]) -> Tensor:
+    """The same for AMPLIFY's velocities: moves of half the window of classes or more on an axis.
+
+    Args:
+        velocity_rc_norm: (..., t, N, 2).
+        size_px: (..., 2), (height, width) of the frame in pixels.
+        class_grid: (rows, cols) of the window of classes, both odd.
+
+    Returns:
+        (..., t, N) bool.
+    """
+    half = velocity_rc_norm.new_tensor(_half_grid(class_grid))
+    return (velocity_rc_norm.abs() * (size_px[..., None, None, :] / 2) >= half).any(dim=-1)
+
+
 def center_label(width: int) -> int:
     """The class of no motion."""
     return (width * width) // 2

@@ -23,7 +23,12 @@ from amplify_motion_tokenizer.config.tracks import (
     TrackingConfig,
     VideoConfig,
 )
-from amplify_motion_tokenizer.config.training import InferenceConfig, LossConfig, TrainingConfig
+from amplify_motion_tokenizer.config.training import (
+    CollapseConfig,
+    InferenceConfig,
+    LossConfig,
+    TrainingConfig,
+)
 
 __all__ = [
     "AMPLIFY_LEVELS",
@@ -32,6 +37,7 @@ __all__ = [
     "VELOCITY_KEYS",
     "AmplifyConfig",
     "CoTrackerConfig",
+    "CollapseConfig",
     "Config",
     "DataConfig",
     "FlowConfig",
