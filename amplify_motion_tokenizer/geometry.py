@@ -117,12 +117,22 @@ def tracks_to_velocities(
     """
     if tracks_xy_px.ndim < 3 or tracks_xy_px.shape[-1] != 2 or tracks_xy_px.shape[-3] < 2:
         raise ValueError(f"tracks are {tuple(tracks_xy_px.shape)}; expected (..., T, N, 2) with T >= 2")
+    velocity_xy_px = reference_velocities(tracks_xy_px, size, reference_size)
+    usable = velocity_xy_px.isfinite().all(dim=-1, keepdim=True)
+    return torch.where(usable, wnorm_from_px(velocity_xy_px, width), 0.0)
+
+
+def reference_velocities(
+    tracks_xy_px: Tensor, size: Sequence[int] | None, reference_size: ReferenceSize
+) -> Tensor:
+    """(..., T - 1, N, 2) float32 moves per step, (x, y) in pixels of the reference size, not clamped.
+
+    Args as in ``tracks_to_velocities``; positions that are not finite give moves that are not.
+    """
     positions = tracks_xy_px.float()
     if size is not None:
         positions = remap(positions, size, reference_size)
-    velocity_xy_px = positions.diff(dim=-3)
-    usable = velocity_xy_px.isfinite().all(dim=-1, keepdim=True)
-    return torch.where(usable, wnorm_from_px(velocity_xy_px, width), 0.0)
+    return positions.diff(dim=-3)
 
 
 def finite_points(tracks_xy_px: Tensor) -> Tensor:
