@@ -4,22 +4,25 @@
 from collections.abc import Sequence
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.errors import EXIT_OK, EXIT_TERMINATED
 
 FLAGS: cli.Flags = {
     "--input": {"type": str, "help": "folder of track files; short for --data.tracks_dir"},
     "--output": {"type": str, "help": "folder of the run; short for --training.output_dir"},
-    "--resume": {"type": str, "help": "checkpoint to go on from, or auto for last.pth of the output folder"},
+    "--resume": {
+        "type": str,
+        "help": "checkpoint to go on from, or auto for the newest whole one in the output folder",
+    },
 }
 SHORT_FOR = {"--input": "--data.tracks_dir", "--output": "--training.output_dir"}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command line ``argv``; returns the exit status."""
+    """Runs the command line ``argv``; returns the exit status, 143 when SIGTERM ended the run."""
     config, flags = cli.parse(argv, __doc__, FLAGS, short_for=SHORT_FOR)
     from amplify_motion_tokenizer.training import train
 
-    train(config, flags.resume)
-    return 0
+    return EXIT_OK if train(config, flags.resume) else EXIT_TERMINATED
 
 
 if __name__ == "__main__":

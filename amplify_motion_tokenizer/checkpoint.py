@@ -8,7 +8,8 @@ Ours is a torch file that holds one dict of tensors and plain values::
     track_settings           dotted keys that decided the training tracks; None when unknown
     metrics                  of the epoch that it ends
     versions                 of this package and the libraries that matter
-    training                 optimiser, scheduler, scaler, position and random states
+    training                 optimiser, scheduler, scaler, position, random states, and the weights of
+                             the last step where ``model`` holds their running mean
 
 ``interop`` reads and writes the files of AMPLIFY and of the keypoint reproduction.
 """
@@ -18,8 +19,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import pickle
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 FORMAT = "amplify_motion_tokenizer"
 FORMAT_VERSION = 1
 
+_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+"""What torch and zipfile raise for damaged files."""
+
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
 
@@ -53,6 +58,8 @@ class Checkpoint:
     metrics: dict[str, float]
     training: dict[str, Any] | None
     """Training state; None in files that only hold weights."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of this package and its libraries when it was written; empty when unknown."""
 
 
 def versions() -> dict[str, str]:
@@ -94,7 +101,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ConfigError: the config that belongs to it is impossible.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_torch(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
@@ -149,20 +156,44 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
+    """What a torch file holds, on the CPU; every byte is checked against the file's own checksums.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
+    """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist or is not a file")
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), "not a torch file")
         raise CheckpointError(
             f"{path}: is refused, because it needs more than tensors and plain values ({reason.strip()})"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"{path}: is damaged or not a torch file ({str(error).splitlines()[0]})"
         ) from None
+
+
+def _check_sums(path: Path) -> None:
+    """Torch itself reads changed bytes without a word; its older files have no checksums."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+        if changed is not None:
+            raise ValueError(f"the checksum of {changed} is wrong")
+
+
+def peek_step(path: Path) -> int | None:
+    """The step of one of our checkpoints without reading its tensors; None where it cannot be told."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(content["training"]["state"]["step"])
+    except (*_DAMAGE, pickle.UnpicklingError, TypeError):
+        return None
 
 
 def _foreign(
@@ -186,6 +217,7 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         track_settings=content["track_settings"],
         metrics=content["metrics"],
         training=content.get("training"),
+        versions=content.get("versions", {}),
     )
 
 

@@ -312,10 +312,18 @@ class EpochSampler(Sampler[list[int]]):
         """The next iteration yields ``epoch`` from its step ``first_step`` on."""
         self.epoch, self.first_step = epoch, first_step
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """(num_windows,) the windows of an epoch in the order of its steps."""
+        if not self.shuffle:
+            return np.arange(self.num_windows)
+        return np.random.default_rng((self.seed, epoch)).permutation(self.num_windows)
+
+    def step_windows(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """The windows that all processes together take in ``step`` of ``epoch``, both from 0."""
+        return self.order(epoch)[step * self.windows_per_step : (step + 1) * self.windows_per_step]
+
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.arange(self.num_windows)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_windows)
+        order = self.order(self.epoch)
         for step in range(self.first_step, self.steps):
             windows = order[step * self.windows_per_step : (step + 1) * self.windows_per_step]
             shares = np.array_split(windows, self.accumulation * self.processes)
@@ -337,10 +345,17 @@ def make_loader(
         collate_fn=_as_is,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_group,
         pin_memory=pin_memory,
         # Its own generator, so that making an iterator leaves the training's random state alone.
         generator=torch.Generator().manual_seed(sampler.seed),
     )
+
+
+def _leave_group(_worker: int) -> None:
+    """Launchers send SIGTERM to whole process groups; it is for the training process to stop its workers."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 def _as_is(batch: Any) -> Any:

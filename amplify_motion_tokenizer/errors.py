@@ -36,4 +36,5 @@ class UsageError(TokenizerError):
 EXIT_OK = 0
 EXIT_BAD_USAGE = 2
 EXIT_SOME_FAILED = 3
-"""Exit status of the scripts: all done; nothing could start; some clips failed."""
+EXIT_TERMINATED = 143
+"""Exit status of the scripts: all done; nothing could start; some clips failed; stopped by SIGTERM."""

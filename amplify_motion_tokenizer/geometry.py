@@ -122,12 +122,22 @@ def tracks_to_velocities(
     """
     if tracks_xy_px.ndim < 3 or tracks_xy_px.shape[-1] != 2 or tracks_xy_px.shape[-3] < 2:
         raise ValueError(f"tracks are {tuple(tracks_xy_px.shape)}; expected (..., T, N, 2) with T >= 2")
+    velocity_xy_px = reference_velocities(tracks_xy_px, size, reference_size)
+    usable = velocity_xy_px.isfinite().all(dim=-1, keepdim=True)
+    return torch.where(usable, wnorm_from_px(velocity_xy_px, width), 0.0)
+
+
+def reference_velocities(
+    tracks_xy_px: Tensor, size: Sequence[int] | None, reference_size: ReferenceSize
+) -> Tensor:
+    """(..., T - 1, N, 2) float32 moves per step, (x, y) in pixels of the reference size, not clamped.
+
+    Args as in ``tracks_to_velocities``; positions that are not finite give moves that are not.
+    """
     positions = tracks_xy_px.float()
     if size is not None:
         positions = remap(positions, size, reference_size)
-    velocity_xy_px = positions.diff(dim=-3)
-    usable = velocity_xy_px.isfinite().all(dim=-1, keepdim=True)
-    return torch.where(usable, wnorm_from_px(velocity_xy_px, width), 0.0)
+    return positions.diff(dim=-3)
 
 
 def finite_points(tracks_xy_px: Tensor) -> Tensor:
@@ -149,6 +159,26 @@ def labels_from_wnorm(velocity_xy_wnorm: Tensor, width: int) -> Tensor:
     # In float32: half precision cannot hold a cell and its fraction, so ties would appear and vanish.
     cells = (velocity_xy_wnorm.float() * _half(width) + _half(width)).round().clamp(0, width - 1).long()
     return cells[..., 1] * width + cells[..., 0]
+
+
+def beyond_wnorm(velocity_xy_wnorm: Tensor) -> Tensor:
+    """(...) bool from (..., 2): True where W-normalising has clamped, at moves of (W-1)/2 px on an axis."""
+    return (velocity_xy_wnorm.abs() >= 1).any(dim=-1)
+
+
+def beyond_rc_norm(velocity_rc_norm: Tensor, size_px: Tensor, class_grid: Sequence[int]) -> Tensor:
+    """The same for AMPLIFY's velocities: moves of half the window of classes or more on an axis.
+
+    Args:
+        velocity_rc_norm: (..., t, N, 2).
+        size_px: (..., 2), (height, width) of the frame in pixels.
+        class_grid: (rows, cols) of the window of classes, both odd.
+
+    Returns:
+        (..., t, N) bool.
+    """
+    half = velocity_rc_norm.new_tensor(_half_grid(class_grid))
+    return (velocity_rc_norm.abs() * (size_px[..., None, None, :] / 2) >= half).any(dim=-1)
 
 
 def center_label(class_grid: Sequence[int]) -> int:

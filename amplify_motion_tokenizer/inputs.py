@@ -14,6 +14,8 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.geometry import (
+    beyond_rc_norm,
+    beyond_wnorm,
     finite_points,
     labels_from_rc_norm,
     labels_from_wnorm,
@@ -148,6 +150,13 @@ def _amplify_input(view: ViewTracks, config: Config) -> ModelInput:
         size_px,
         _first_frames(view, config),
     )
+
+
+def beyond_window(inputs: ModelInput, config: Config) -> Tensor:
+    """(B, [V, ]t, N) bool: moves as large as the window of classes or larger, whose labels are clamped."""
+    if config.model.name == "keypoint":
+        return beyond_wnorm(inputs.velocities)
+    return beyond_rc_norm(inputs.velocities, inputs.size_px, config.class_grid)
 
 
 INPUTS: dict[str, Callable[[ViewTracks, Config], ModelInput]] = {

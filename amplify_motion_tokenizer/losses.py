@@ -103,20 +103,24 @@ def static_mask(velocities: Tensor, metric: str, threshold: float, min_keep: int
     Raises:
         ValueError: when the metric is unknown.
     """
-    speed = torch.linalg.vector_norm(velocities.float(), dim=-1)
-    if metric == "max":
-        score = speed.amax(dim=1)
-    elif metric == "mean":
-        score = speed.mean(dim=1)
-    elif metric == "p95":
-        score = _quantile_over_steps(speed, 0.95)
-    else:
-        raise ValueError(f"metric is {metric!r}; expected 'max', 'mean' or 'p95'")
+    score = motion_score(velocities, metric)
     keep = score >= threshold
     order = score.argsort(dim=1, descending=True, stable=True)
     highest = torch.zeros_like(keep).scatter(1, order[:, :min_keep], True)
     too_few = keep.sum(dim=1, keepdim=True) < min_keep
     return torch.where(too_few, highest, keep)
+
+
+def motion_score(velocities: Tensor, metric: str) -> Tensor:
+    """(B, N) statistic over time of the speed of velocities (B, t, N, 2), as in ``static_mask``."""
+    speed: Tensor = torch.linalg.vector_norm(velocities.float(), dim=-1)
+    if metric == "max":
+        return speed.amax(dim=1)
+    if metric == "mean":
+        return speed.mean(dim=1)
+    if metric == "p95":
+        return _quantile_over_steps(speed, 0.95)
+    raise ValueError(f"metric is {metric!r}; expected 'max', 'mean' or 'p95'")
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:

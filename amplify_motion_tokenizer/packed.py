@@ -54,6 +54,12 @@ class PackArrays(NamedTuple):
     def close(self) -> None:
         """Nothing to do: the mappings go with the arrays."""
 
+    def __enter__(self) -> PackArrays:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class PackedClip:
     """One clip of a pack, read as a ``TrackFile`` is.

@@ -10,15 +10,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.inputs import ModelInput
+from amplify_motion_tokenizer.inputs import ModelInput, beyond_window
 from amplify_motion_tokenizer.losses import view_sums
-from amplify_motion_tokenizer.metrics import (
-    accuracy_counts,
-    amplify_code_usage,
-    code_histogram,
-    code_usage,
-    no_motion_counts,
-)
+from amplify_motion_tokenizer.metrics import accuracy_counts, amplify_code_usage, code_usage, no_motion_counts
 
 
 def _float(device: torch.device) -> torch.dtype:
@@ -45,6 +39,12 @@ class Totals(NamedTuple):
     """All elements of real windows."""
     non_finite: Tensor
     """Points whose track holds NaN or infinity."""
+    known: Tensor
+    """Elements of points whose track is finite, static ones included."""
+    clamped: Tensor
+    """Those whose motion is as large as the window of classes or larger."""
+    center: Tensor
+    """Those whose class is the centre."""
     codes: Tensor
     """(K,) how often each code was used; K is the true codebook size."""
 
@@ -54,7 +54,7 @@ class Totals(NamedTuple):
         views = torch.zeros(len(config.data.views), dtype=_float(device), device=device)
         scalar = views.sum()
         codes = torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
-        return Totals(views, views, scalar, scalar, scalar, scalar, codes)
+        return Totals(views, views, *(scalar,) * 7, codes)
 
     @staticmethod
     def of(
@@ -70,7 +70,7 @@ class Totals(NamedTuple):
         Args:
             loss: (V,) sums over the elements that count.
             distinct_logits: (B, [V, ]t or 1, N, C).
-            indices: ids (R, d) of the real windows.
+            indices: ids (B, d); those outside of the codebook, which NaN latents give, do not count.
             inputs: what the model was given.
             real: (B,) bool, False for windows that only pad the batch.
             config: decides the number of codes and classes.
@@ -78,16 +78,25 @@ class Totals(NamedTuple):
         dtype, labels, mask = _float(loss.device), inputs.labels, inputs.mask
         correct, _ = accuracy_counts(distinct_logits, labels, mask)
         no_motion, _ = no_motion_counts(labels, mask, config.class_grid)
-        lost = ~inputs.finite & real.view(-1, *[1] * (inputs.finite.ndim - 1))
+        finite = inputs.finite
+        real_points = real.view(-1, *[1] * (finite.ndim - 1))
+        known = (finite & real_points).unsqueeze(-2).expand_as(labels)
         return Totals(
             loss=loss.to(dtype),
             counted=view_sums(mask).to(dtype),
             correct=correct.to(dtype),
             no_motion=no_motion.to(dtype),
             elements=(real.sum() * labels[0].numel()).to(dtype),
-            non_finite=lost.sum().to(dtype),
-            codes=code_histogram(indices, config.codebook_size),
+            non_finite=(~finite & real_points).sum().to(dtype),
+            known=known.sum().to(dtype),
+            clamped=(beyond_window(inputs, config) & known).sum().to(dtype),
+            center=((labels == config.num_classes // 2) & known).sum().to(dtype),
+            codes=_count_codes(indices, real, config.codebook_size),
         )
+
+    def where(self, keep: Tensor) -> Totals:
+        """The sums, or nothing where the bool scalar ``keep`` on the device is False."""
+        return Totals(*(torch.where(keep, value, torch.zeros_like(value)) for value in self))
 
     def plus(self, other: Totals) -> Totals:
         """The sums of both."""
@@ -113,6 +122,8 @@ class Totals(NamedTuple):
             "accuracy_no_motion": float(self.no_motion) / counted,
             "mask_share": float(self.counted.sum()) / max(1.0, float(self.elements)),
             "non_finite_points": float(self.non_finite),
+            "clamped_share": float(self.clamped) / max(1.0, float(self.known)),
+            "center_share": float(self.center) / max(1.0, float(self.known)),
             "unique_codes": float(usage.unique),
             "entropy": usage.entropy,
             "normalized_entropy": usage.normalized_entropy,
@@ -126,9 +137,10 @@ class Totals(NamedTuple):
         return {name: value.cpu() for name, value in self._asdict().items()}
 
     @staticmethod
-    def from_state(state: dict[str, Tensor], device: torch.device) -> Totals:
-        """The inverse of ``state_dict``."""
-        return Totals(**{name: value.to(device) for name, value in state.items()})
+    def from_state(state: dict[str, Tensor], config: Config, device: torch.device) -> Totals:
+        """The inverse of ``state_dict``; sums that an older file lacks begin at 0."""
+        known = {name: value.to(device) for name, value in state.items()}
+        return Totals.zero(config, device)._replace(**known)
 
     def add_histogram(self, writer: Any, name: str, step: int) -> None:
         """Writes the code usage as a histogram over code ids to a TensorBoard ``SummaryWriter``."""
@@ -150,6 +162,14 @@ class Totals(NamedTuple):
             bucket_counts=bins.tolist(),
             global_step=step,
         )
+
+
+def _count_codes(indices: Tensor, real: Tensor, codebook_size: int) -> Tensor:
+    """``metrics.code_histogram`` of the real windows' ids, but the host need not wait for the device."""
+    counted = real[:, None] & (indices >= 0) & (indices < codebook_size)
+    ids = torch.where(counted, indices, 0).flatten()
+    histogram = torch.zeros(codebook_size, dtype=torch.int64, device=indices.device)
+    return histogram.scatter_add_(0, ids, counted.flatten().long())
 
 
 class WindowMeans:

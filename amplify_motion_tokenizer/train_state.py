@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+import secrets
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 
 
 @dataclass
@@ -22,32 +25,55 @@ class TrainState:
     step_in_epoch: int = 0
     """Steps done of the epoch under way."""
     best_loss: float = math.inf
-    """Lowest validation loss of a finished epoch (training loss where nothing is held out)."""
+    """Lowest validation loss so far (training loss of an epoch where nothing is held out)."""
+    stale_validations: int = 0
+    """Validations since the one of ``best_loss``."""
+    skipped_steps: int = 0
+    """Steps that were not applied because their loss or gradients were not finite."""
+    run_id: str = ""
+    """Name of the run for trackers that go on with it; empty until a run starts."""
     windows: int = 0
     """Training windows."""
     windows_per_step: int = 0
     """Windows of a full step over all processes; with ``windows``, what steps of an epoch refer to."""
 
 
+def new_run_id() -> str:
+    """A name that no other run has."""
+    return secrets.token_hex(4)
+
+
 def seed_process(seed: int, rank: int) -> None:
     """Gives each process its own stream of random numbers (dropout), decided by seed and rank."""
-    torch.manual_seed(seed * 1_000_003 + rank)
+    own = seed * 1_000_003 + rank
+    torch.manual_seed(own)
+    random.seed(own)
+    np.random.seed(own % 2**32)
 
 
-def get_random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
+def get_random_states(accelerator: Accelerator) -> list[dict[str, Any]]:
     """The states of all processes, in the order of their ranks; every process must call it."""
-    state = {"cpu": torch.get_rng_state()}
+    legacy: Any = np.random.get_state()
+    name, keys, *rest = legacy
+    state: dict[str, Any] = {
+        "cpu": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *rest],
+    }
     if accelerator.device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(accelerator.device)
     elif accelerator.device.type == "mps":
         state["mps"] = torch.mps.get_rng_state()
-    states: list[dict[str, Tensor]] = gather_object([state])
+    states: list[dict[str, Any]] = gather_object([state])
     return states
 
 
-def set_random_state(state: dict[str, Tensor]) -> None:
-    """Sets this process's state, as far as its devices are here."""
+def set_random_state(state: dict[str, Any]) -> None:
+    """Sets this process's state, as far as its devices are here and the file knows it."""
     torch.set_rng_state(state["cpu"])
+    if "python" in state:
+        random.setstate(state["python"])
+        np.random.set_state(tuple(state["numpy"]))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
     if "mps" in state and torch.backends.mps.is_available():

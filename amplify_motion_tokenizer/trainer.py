@@ -1,55 +1,44 @@
 """The training loop on Accelerate: any number of processes, accumulation, mixed precision.
 
-A step is one optimiser step. Its loss is the mean over all points that count in the whole
-accumulated batch of all processes, whatever each micro-batch holds.
+A step is one optimiser step; ``learner`` takes it, ``validation`` judges, ``run_log`` tells,
+``run_files`` writes. Here is when each happens. What is logged with a step's number is logged before the
+checkpoint of that step is written, so that a run which goes on from it has a whole log.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights, save_checkpoint
+from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import PADDING, Batch, EpochSampler, WindowDataset, make_loader
+from amplify_motion_tokenizer.dataset import Batch, EpochSampler, WindowDataset, make_loader
 from amplify_motion_tokenizer.errors import TrainingError
-from amplify_motion_tokenizer.inputs import ModelInput
-from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
+from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names
+from amplify_motion_tokenizer.interruption import Interruption
+from amplify_motion_tokenizer.learner import Learner, StepResult
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.pictures import Pictures
-from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
-from amplify_motion_tokenizer.schedules import rate_factor
-from amplify_motion_tokenizer.totals import Totals, WindowMeans
+from amplify_motion_tokenizer.run_files import BEST, LAST, RunFiles, epoch_name
+from amplify_motion_tokenizer.run_log import RunLog
+from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.train_state import (
     TrainState,
     get_random_states,
+    new_run_id,
     seed_process,
     set_random_state,
 )
+from amplify_motion_tokenizer.validation import validate
 
 logger = logging.getLogger(__name__)
-
-LAST, BEST = "last.pth", "best.pth"
-
-COLLAPSED = 2.0
-"""Perplexity below which a window's codes are all but the same for all windows."""
-
-
-def epoch_name(epoch: int) -> str:
-    """File name of the checkpoint kept at the end of ``epoch``, counted from 1."""
-    return f"epoch_{epoch}.pth"
 
 
 class Trainer:
@@ -62,7 +51,7 @@ class Trainer:
         val_data: held-out windows; None or empty for no validation.
         output: folder of checkpoints and logs.
         track_settings: what decided the tracks, kept in the checkpoints for inference.
-        resume: checkpoint to go on from.
+        resume: checkpoint to go on from, with the optimiser's state.
     """
 
     def __init__(
@@ -77,32 +66,28 @@ class Trainer:
     ) -> None:
         self.config = config
         self.accelerator = accelerator
-        self.output = output
         self.track_settings = track_settings
-        self.state = TrainState()
+        self.state = TrainState(run_id=new_run_id())
         training = config.training
         torch.manual_seed(training.seed)
         model = build_model(config, pretrained=resume is None)
         if resume is not None:
             load_weights(model, resume.model, str(resume.path))
-        optimizer = AdamW(
-            model.parameter_groups(training.learning_rate),
-            lr=training.learning_rate,
-            betas=training.betas,
-            weight_decay=training.weight_decay,
-        )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.train_data = train_data
         self.train_sampler, self.train_loader = self._loader(train_data, shuffle=True)
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
         self.pictures = Pictures(self.val_data, accelerator)
-        self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, self._total_steps()))
-        self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
-        self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
+        self.learner = Learner(config, accelerator, model, self._total_steps())
+        self.log = RunLog(config, accelerator)
+        self.files = RunFiles(output, training)
+        self.interruption = Interruption(training.save_every_minutes if accelerator.is_main_process else None)
+        self.terminated = False
+        self._save_due = False
+        self._last_good = "none, for nothing was saved yet"
+        self._skipped = SkippedSteps()
         self._epoch_totals = self._no_totals()
-        self._warned_non_finite = False
-        self._perplexity: float | None = None  # of the last whole epoch
         seed_process(training.seed, accelerator.process_index)
         if resume is not None:
             self._restore(resume)
@@ -132,240 +117,206 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs, or ``max_steps``, are done."""
+        """Whether all epochs, or ``max_steps``, are done, or early stopping has ended the run."""
         training, state = self.config.training, self.state
         reached = training.max_steps is not None and state.step >= training.max_steps
-        return reached or state.epoch >= training.epochs
+        return reached or state.epoch >= training.epochs or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether there was no new best for as many validations as ``early_stopping`` allows."""
+        patience = self.config.training.early_stopping
+        return patience is not None and self.state.stale_validations >= patience
 
     def _steps_left(self) -> int:
         training, state = self.config.training, self.state
         left = (training.epochs - state.epoch) * self.train_sampler.steps - state.step_in_epoch
         return left if training.max_steps is None else min(left, training.max_steps - state.step)
 
-    def train(self) -> TrainState:
-        """Trains to the end, from wherever the state is; returns the final state.
+    def train(self) -> bool:
+        """Trains to the end, from wherever the state is.
+
+        Returns:
+            False when SIGTERM ended it before; ``last.pth`` is written then, as it is at the end.
 
         Raises:
-            TrainingError: the loss is not a finite number.
+            TrainingError: more steps than ``max_skipped_steps`` were not finite, or nothing counts.
         """
-        with tqdm(
+        progress = tqdm(
             total=self.state.step + max(0, self._steps_left()),
             initial=self.state.step,
             unit="step",
             disable=not self.accelerator.is_main_process,
-        ) as progress:
-            while not self.finished:
+        )
+        with progress, self.interruption.listening():
+            while not (self.finished or self.terminated):
                 self._train_epoch(progress)
-        self._warn_collapse()
-        return self.state
-
-    def _warn_collapse(self) -> None:
-        if self._perplexity is not None and self._perplexity < COLLAPSED and self.accelerator.is_main_process:
+        if self.terminated and not self.finished:
             logger.warning(
-                "the codebook has collapsed: perplexity %.1f of %d codes in the last epoch, so codes say "
-                "little; train longer or on more varied clips, or lower training.learning_rate",
-                self._perplexity,
-                self.config.codebook_size,
+                "stopped by SIGTERM after step %d; --resume auto goes on from there", self.state.step
             )
+            return False
+        if self.stopped_early:
+            logger.info(
+                "stopped early at step %d: %d validations without a loss below %.4f",
+                self.state.step,
+                self.state.stale_validations,
+                self.state.best_loss,
+            )
+        self.log.warn_collapse()
+        return True
 
     def _train_epoch(self, progress: tqdm[Any]) -> None:
+        """The steps of an epoch that are left, and its end; less where the run ends within it."""
         state, training = self.state, self.config.training
-        self.model.train()
+        self.learner.model.train()
         self.train_sampler.set_position(state.epoch, state.step_in_epoch)
         batches = iter(self.train_loader)
         logged_at, windows_since_log = time.perf_counter(), 0
-        while state.step_in_epoch < self.train_sampler.steps and not self.finished:
+        while state.step_in_epoch < self.train_sampler.steps:
             micro_batches = [next(batches) for _ in range(training.gradient_accumulation_steps)]
-            totals = self._step(micro_batches)
+            result = self._step(micro_batches)
             windows_since_log += self.train_sampler.windows_per_step
             progress.update()
             if state.step % training.log_every_steps == 0 or state.step == 1:
                 elapsed = time.perf_counter() - logged_at
-                self._log_step(totals, windows_since_log / elapsed, progress)
+                self._log_step(result, windows_since_log / elapsed, progress)
                 logged_at, windows_since_log = time.perf_counter(), 0
-            if training.save_every_steps and state.step % training.save_every_steps == 0:
+            if self.terminated and not self.finished:
                 self._save(LAST, {})
-        if state.step_in_epoch >= self.train_sampler.steps:
-            self._end_epoch()
-        else:
+                return
+            if state.step_in_epoch < self.train_sampler.steps:
+                self._within_epoch()
+                if self.finished:
+                    return
+        self._end_epoch()
+
+    def _step(self, micro_batches: list[Batch]) -> StepResult:
+        state = self.state
+        result = self.learner.step(micro_batches, self.interruption.wishes())
+        self._skipped.add(Position(state.step + 1, state.epoch, state.step_in_epoch), result.skipped)
+        self._epoch_totals = self._epoch_totals.plus(result.totals.where(~result.skipped))
+        state.step += 1
+        state.step_in_epoch += 1
+        self.terminated, self._save_due = (wish > 0 for wish in result.wishes.numbers())
+        return result
+
+    def _log_step(self, result: StepResult, windows_per_second: float, progress: tqdm[Any]) -> None:
+        self._check_skipped()
+        values = {
+            "learning_rate": self.learner.learning_rate,
+            "windows_per_second": windows_per_second,
+            "grad_norm": float(result.grad_norm),
+            "skipped_steps": float(self.state.skipped_steps),
+        }
+        self.log.step(result.totals.reduced(self.accelerator), self.state.step, values, progress)
+
+    def _check_skipped(self) -> None:
+        """Counts the steps that were not applied since the last call, and ends the run at one too many."""
+        allowed = self.config.training.max_skipped_steps
+        for position in self._skipped.take():
+            self.state.skipped_steps += 1
+            windows = self.train_sampler.step_windows(position.epoch, position.step_in_epoch)
+            names = some_names([self.train_data.locate(int(window))[0] for window in windows])
+            found = (
+                f"the loss or its gradients are not finite at step {position.step}, "
+                f"whose windows are of {names}; its update was left out"
+            )
+            if self.state.skipped_steps > allowed:
+                raise TrainingError(
+                    f"{found}. Last good checkpoint: {self._last_good}. Look at the tracks of these "
+                    "clips, try a lower training.learning_rate or training.clip_grad_norm, or let some "
+                    f"such steps pass with training.max_skipped_steps (now {allowed})"
+                )
+            logger.warning("%s (%d of %d that may be)", found, self.state.skipped_steps, allowed)
+
+    def _within_epoch(self) -> None:
+        """After a step that is not the epoch's last: validation and checkpoints that are due."""
+        step, training = self.state.step, self.config.training
+        if training.max_steps is not None and step >= training.max_steps:
+            self._judge(self._epoch_metrics(), self.validate(), [])
+        elif training.validate_every_steps and step % training.validate_every_steps == 0:
+            self._judge({}, self.validate(), [])
+        elif self._save_due or (training.save_every_steps and step % training.save_every_steps == 0):
             self._save(LAST, {})
-
-    def _step(self, micro_batches: list[Batch]) -> Totals:
-        """One optimiser step; returns this process's totals of it."""
-        accelerator = self.accelerator
-        micro_batches = [_to_device(batch, accelerator.device) for batch in micro_batches]
-        counts = torch.stack([view_sums(batch.inputs.mask) for batch in micro_batches])
-        # Processes average their gradients, so each scales its share of the sums by their number.
-        counts = accelerator.reduce(counts.sum(dim=0).float(), "sum").clamp(min=1)
-        scale = self._view_weights * accelerator.num_processes / counts
-        totals = self._no_totals()
-        for number, batch in enumerate(micro_batches, start=1):
-            last = number == len(micro_batches)
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                _, loss, batch_totals = self._forward(batch)
-                accelerator.backward((loss * scale).sum())
-            totals = totals.plus(batch_totals)
-        clip = self.config.training.clip_grad_norm
-        if clip is not None:
-            accelerator.clip_grad_norm_(self.model.parameters(), clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        self._epoch_totals = self._epoch_totals.plus(totals)
-        self.state.step += 1
-        self.state.step_in_epoch += 1
-        return totals
-
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
-        """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
-        inputs = batch.inputs
-        output = self.model(inputs.velocities, inputs.images)
-        logits = output.distinct_logits
-        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, self.config.loss.gamma)
-        real = batch.indices != PADDING
-        # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
-        indices = torch.where(loss.isfinite().all(), output.indices[real], 0)
-        totals = Totals.of(loss.detach(), logits.detach(), indices, inputs, real, self.config)
-        return logits, loss, totals
-
-    def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
-        totals = totals.reduced(self.accelerator)
-        metrics = totals.metrics(self.config)
-        self._check_finite(metrics["loss"])
-        self._warn_non_finite(metrics)
-        values = {f"train/{name}": value for name, value in metrics.items()}
-        values["train/learning_rate"] = float(self.schedule.get_last_lr()[0])
-        values["train/windows_per_second"] = windows_per_second
-        self.accelerator.log(values, step=self.state.step)
-        self._log_histogram("train/code_usage", totals)
-        progress.set_postfix(
-            loss=f"{metrics['loss']:.4f}",
-            acc=f"{metrics['accuracy']:.3f}",
-            no_motion=f"{metrics['accuracy_no_motion']:.3f}",
-            codes=int(metrics["unique_codes"]),
-        )
-
-    def _check_finite(self, loss: float) -> None:
-        """Stops before anything is written with weights that are no use."""
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {self.state.step}; the checkpoints in {self.output} are from "
-                "before that; try a lower training.learning_rate, or training.clip_grad_norm"
-            )
-
-    def _warn_non_finite(self, metrics: dict[str, float]) -> None:
-        if metrics["non_finite_points"] and not self._warned_non_finite:
-            self._warned_non_finite = True
-            logger.warning(
-                "some tracks hold NaN or infinity: those points are left out of the loss "
-                "(train/non_finite_points counts them)"
-            )
 
     def _end_epoch(self) -> None:
         state = self.state
-        state.epoch, state.step_in_epoch = state.epoch + 1, 0
-        totals = self._epoch_totals.reduced(self.accelerator)
-        self._epoch_totals = self._no_totals()
-        metrics = {f"train_epoch/{name}": value for name, value in totals.metrics(self.config).items()}
-        self._log_histogram("train_epoch/code_usage", totals)
-        loss = metrics["train_epoch/loss"]
-        self._check_finite(loss)
-        self._perplexity = metrics["train_epoch/perplexity"]
+        metrics = self._epoch_metrics()
         if not metrics["train_epoch/mask_share"]:
             raise TrainingError(
                 "no point counted in the whole epoch: the tracks hold NaN, or nothing in them is visible or "
                 "moves; look at them, and at data.static_filter and loss.min_visibility"
             )
-        if self.val_data is not None:
-            totals, tracks = self.validate()
-            metrics |= {f"val/{name}": value for name, value in tracks.items()}
-            metrics |= {f"val/{name}": value for name, value in totals.metrics(self.config).items()}
-            self._log_histogram("val/code_usage", totals)
-            self.pictures.log(self.model, state.step)
-            loss = metrics["val/loss"]
-        self.accelerator.log(metrics, step=state.step)
-        self._report_epoch(metrics)
-        improved = loss < state.best_loss
-        state.best_loss = min(loss, state.best_loss)
-        names = [epoch_name(state.epoch)] * (state.epoch % self.config.training.save_every_epochs == 0)
+        state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        self._epoch_totals = self._no_totals()
+        kept = state.epoch % self.config.training.save_every_epochs == 0
+        self._judge(metrics, self.validate(), [epoch_name(state.epoch)] * kept)
+
+    def _epoch_metrics(self) -> dict[str, float]:
+        """Of the epoch under way."""
+        self._check_skipped()
+        return self.log.totals("train_epoch", self._epoch_totals.reduced(self.accelerator), self.state.step)
+
+    def validate(self) -> dict[str, float]:
+        """Metrics of the held-out windows; empty where there are none."""
+        self._check_skipped()
+        if self.val_data is None:
+            return {}
+        totals, tracks = validate(self.learner, self.val_loader)
+        with self.learner.averaged():
+            self.pictures.log(self.learner.model, self.state.step)
+        metrics = {f"val/{name}": value for name, value in tracks.items()}
+        return metrics | self.log.totals("val", totals, self.state.step)
+
+    def _judge(self, epoch: dict[str, float], validation: dict[str, float], names: list[str]) -> None:
+        """Logs what was found, tells whether it is the best, and writes the checkpoints."""
+        state, metrics = self.state, epoch | validation
+        self.log.judged(metrics, state)
+        loss = metrics.get("val/loss", metrics.get("train_epoch/loss"))
+        if loss is not None:
+            improved = loss < state.best_loss
+            state.best_loss = min(loss, state.best_loss)
+            state.stale_validations = 0 if improved else state.stale_validations + 1
+            names = [BEST] * improved + names
         # Last, because its best_loss speaks of a best.pth that must be there.
-        names += [BEST] * improved + [LAST]
-        for name in names:
+        for name in [*names, LAST]:
             self._save(name, metrics)
-
-    @torch.no_grad()
-    def validate(self) -> tuple[Totals, dict[str, float]]:
-        """Over all validation windows and all processes, without dropout: totals and track metrics.
-
-        Track metrics are means over the windows whose true positions are known; empty where none are.
-        """
-        self.model.eval()
-        totals, tracks = self._no_totals(), WindowMeans()
-        for batch in self.val_loader:
-            batch = _to_device(batch, self.accelerator.device)
-            logits, _, batch_totals = self._forward(batch)
-            totals = totals.plus(batch_totals)
-            known = known_windows(batch.inputs, batch.indices != PADDING)
-            inputs = ModelInput(*(column[known] for column in batch.inputs))
-            if len(inputs.labels):
-                predicted = predicted_tracks(logits[known], inputs, self.config.class_grid)
-                tracks.add(track_metrics(predicted, inputs), len(inputs.labels))
-        self.model.train()
-        return totals.reduced(self.accelerator), tracks.means()
-
-    def _report_epoch(self, metrics: dict[str, float]) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        for split in ("train_epoch", "val"):
-            if f"{split}/loss" in metrics:
-                shown = ("loss", "accuracy", "accuracy_no_motion")
-                value = [metrics[f"{split}/{name}"] for name in shown]
-                logger.info(
-                    "epoch %d %s: loss %.4f, accuracy %.3f (no motion %.3f), codes %d of %d, perplexity %.1f",
-                    self.state.epoch,
-                    split.removesuffix("_epoch"),
-                    *value,
-                    metrics[f"{split}/unique_codes"],
-                    self.config.codebook_size,
-                    metrics[f"{split}/perplexity"],
-                )
-
-    def _log_histogram(self, name: str, totals: Totals) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        for tracker in self.accelerator.trackers:
-            if tracker.name == "tensorboard":
-                totals.add_histogram(tracker.tracker, name, self.state.step)
 
     def _save(self, name: str, metrics: dict[str, float]) -> None:
         """Writes a checkpoint from the main process; every process must call it."""
+        self._check_skipped()
         random_states = get_random_states(self.accelerator)
         epoch_totals = self._epoch_totals.reduced(self.accelerator)
-        self._check_finite(float(epoch_totals.loss.sum()))
+        weights = self.learner.inference_weights()
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise TrainingError(
+                f"the weights are not finite after step {self.state.step}. Last good checkpoint: "
+                f"{self._last_good}. Try a lower training.learning_rate, or training.clip_grad_norm"
+            )
         if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            save_checkpoint(
-                self.output / name,
-                model=self.accelerator.unwrap_model(self.model).state_dict(),
+            self.files.write(
+                name,
+                model=weights,
                 config=self.config,
                 track_settings=self.track_settings,
                 metrics=metrics,
                 training={
                     "state": asdict(self.state),
-                    "optimizer": self.optimizer.optimizer.state_dict(),
-                    "schedule": self.schedule.state_dict(),
-                    "scaler": None if scaler is None else scaler.state_dict(),
+                    **self.learner.state_dict(),
                     "epoch_totals": epoch_totals.state_dict(),
                     "random_states": random_states,
                 },
             )
+        self._last_good = f"{self.files.folder / name} (step {self.state.step})"
+        self.interruption.saved()
         self.accelerator.wait_for_everyone()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         saved = checkpoint.training
         if saved is None:
             raise TrainingError(f"{checkpoint.path}: holds weights only, no training state to resume")
-        self.state = TrainState(**saved["state"])
+        self.state = TrainState(**{"run_id": self.state.run_id, **saved["state"]})
         before = self.state.windows, self.state.windows_per_step
         now = self.train_sampler.num_windows, self.train_sampler.windows_per_step
         if self.state.step_in_epoch and before != now:
@@ -374,13 +325,13 @@ class Trainer:
                 f"now there are {now[0]}, {now[1]} a step; resume with the same tracks, batch and processes, "
                 "or from the end of an epoch (epoch_N.pth)"
             )
-        self.optimizer.optimizer.load_state_dict(saved["optimizer"])
-        self.schedule.load_state_dict(saved["schedule"])
-        if self.accelerator.scaler is not None and saved["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self._last_good = f"{checkpoint.path} (step {self.state.step})"
+        self.learner.load_state_dict(saved)
         if self.accelerator.is_main_process:
             # Totals are summed over processes when they are used, so one process holds them all.
-            self._epoch_totals = Totals.from_state(saved["epoch_totals"], self.accelerator.device)
+            self._epoch_totals = Totals.from_state(
+                saved["epoch_totals"], self.config, self.accelerator.device
+            )
         if len(saved["random_states"]) == self.accelerator.num_processes:
             set_random_state(saved["random_states"][self.accelerator.process_index])
         else:
@@ -390,7 +341,3 @@ class Trainer:
                 len(saved["random_states"]),
                 self.accelerator.num_processes,
             )
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.inputs.to(device), batch.indices.to(device, non_blocking=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import WandBTracker
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint
+from amplify_motion_tokenizer.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset, load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.files import make_output_folder, write_yaml
-from amplify_motion_tokenizer.trainer import LAST, Trainer
+from amplify_motion_tokenizer.run_files import checkpoints_in, load_state, newest_state
+from amplify_motion_tokenizer.train_state import TrainState
+from amplify_motion_tokenizer.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +33,18 @@ _FREE_ON_RESUME = (
     "training.output_dir",
     "training.epochs",
     "training.max_steps",
+    "training.early_stopping",
     "training.num_workers",
     "training.log_every_steps",
+    "training.wandb_project",
+    "training.validate_every_steps",
     "training.save_every_",
     "training.pictures",
     "model.amplify.vision.weights",
+    "training.keep_",
+    "training.separate_optimizer",
+    "training.max_skipped_steps",
+    "training.collapse.",
 )
 """Keys that may change when a run goes on: they do not change what a step computes."""
 
@@ -65,19 +76,25 @@ def make_accelerator(config: Config, output: Path) -> Accelerator:
     return accelerator
 
 
-def train(config: Config, resume: str | None = None) -> None:
+def train(config: Config, resume: str | None = None) -> bool:
     """Trains on ``data.tracks_dir`` into ``training.output_dir``.
 
     Args:
         config: the whole config. What the track files say of their making wins over its sections
             video and tracking.
-        resume: a checkpoint, or "auto" for ``last.pth`` in the output folder (a new run where there
-            is none).
+        resume: a checkpoint, or "auto" for the newest whole one in the output folder (a new run where
+            there is none).
+
+    Returns:
+        False when SIGTERM ended the run before its end; it can be resumed.
 
     Raises:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
     """
     output = Path(config.training.output_dir)
+    _check_wandb(config)
+    if config.training.deterministic:
+        _use_deterministic_kernels()
     clips = load_clips(Path(config.data.tracks_dir), config)
     config, settings = _with_track_settings(config, clips)
     accelerator = make_accelerator(config, output)
@@ -100,15 +117,40 @@ def train(config: Config, resume: str | None = None) -> None:
             trainer.state.step,
             accelerator.num_processes,
         )
-    # What a killed run logged after its last checkpoint is dropped, so that steps do not overlap.
-    accelerator.init_trackers(
-        "tensorboard", init_kwargs={"tensorboard": {"purge_step": trainer.state.step + 1}}
-    )
-    trainer.train()
+    _start_trackers(accelerator, config, trainer.state)
+    ended = trainer.train()
     # A model that outlives its process group can hang when it is freed.
     del trainer
     accelerator.free_memory()
     accelerator.end_training()
+    return ended
+
+
+def _use_deterministic_kernels() -> None:
+    # cuBLAS reads it when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def _check_wandb(config: Config) -> None:
+    if config.training.wandb_project is not None and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "training.wandb_project needs Weights & Biases, which is not installed: "
+            "pip install 'amplify-motion-tokenizer[wandb]'"
+        )
+
+
+def _start_trackers(accelerator: Accelerator, config: Config, state: TrainState) -> None:
+    project = config.training.wandb_project
+    if project is not None:
+        # A run that goes on is found by its id; steps that it logs again are those that it has.
+        tracker = WandBTracker(
+            project, id=state.run_id, resume="allow", dir=config.training.output_dir, config=to_dict(config)
+        )
+        accelerator.log_with.append(tracker)
+    # What a killed run logged after its last checkpoint is dropped, so that steps do not overlap.
+    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
@@ -129,12 +171,11 @@ def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str
 
 
 def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
-    last = output / LAST
     if resume == "auto":
-        return load_checkpoint(last) if last.exists() else None
+        return newest_state(output)
     if resume is not None:
-        return load_checkpoint(resume)
-    if last.exists():
+        return load_state(Path(resume))
+    if checkpoints_in(output):
         raise UsageError(
             f"{output} holds a run already; give --resume auto to go on with it, or another --output"
         )
@@ -142,15 +183,26 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
 
 
 def _check_resumable(checkpoint: Checkpoint, config: Config) -> None:
+    """Tells what differs from the run that goes on, and refuses what would make it another run."""
     # With a cosine the length of the run decides every step's rate.
     fixed = ("training.epochs", "training.max_steps") if config.training.schedule == "cosine" else ()
-    differ = [
-        change
-        for change in changes(flatten(to_dict(checkpoint.config)), flatten(to_dict(config)))
-        if change.startswith(fixed) or not change.startswith(_FREE_ON_RESUME)
+    differ = changes(flatten(to_dict(checkpoint.config)), flatten(to_dict(config)))
+    allowed = [
+        change for change in differ if change.startswith(_FREE_ON_RESUME) and not change.startswith(fixed)
     ]
-    if differ:
+    refused = [change for change in differ if change not in allowed]
+    if refused:
+        also = f" (these may change: {'; '.join(allowed)})" if allowed else ""
         raise CheckpointError(
-            f"{checkpoint.path}: was trained with another config ({'; '.join(differ)}); "
+            f"{checkpoint.path}: was trained with another config ({'; '.join(refused)}){also}; "
             "resume with the same values, or start a new run in another --output"
+        )
+    if allowed:
+        logger.info("going on with another config, which is allowed: %s", "; ".join(allowed))
+    newer = changes(checkpoint.versions, versions())
+    if checkpoint.versions and newer:
+        logger.warning(
+            "%s was written with other versions (%s): what follows may differ in the last digits",
+            checkpoint.path,
+            "; ".join(newer),
         )

@@ -144,10 +144,10 @@ def test_drawing_leaves_the_model_as_it_was(run_config: Config, tmp_path: Path) 
     trainer.accelerator.init_trackers("tensorboard")
     data = WindowDataset(load_clips(tmp_path / "tracks", run_config), run_config)
     pictures = Pictures(data, trainer.accelerator)
-    trainer.model.train()
+    trainer.learner.model.train()
     state = torch.get_rng_state()
-    pictures.log(trainer.model, 1)
-    assert trainer.model.training
+    pictures.log(trainer.learner.model, 1)
+    assert trainer.learner.model.training
     assert torch.equal(state, torch.get_rng_state())
     trainer.accelerator.end_training()
 

@@ -57,7 +57,8 @@ def test_a_run_leaves_checkpoints_config_and_logs(
     train(run_config)
     run = Path(run_config.training.output_dir)
     names = {path.name for path in run.iterdir()}
-    assert names == {"best.pth", "last.pth", "epoch_1.pth", "epoch_2.pth", "config.yaml", "tensorboard"}
+    checkpoints = {"best.pth", "last.pth", "step_6.pth", "epoch_1.pth", "epoch_2.pth"}
+    assert names == {*checkpoints, "config.yaml", "tensorboard"}
     # 21 training windows, 4 a step: 6 steps an epoch.
     assert [step for step, _ in scalars(run, "train/loss")] == list(range(1, 13))
     events = EventAccumulator(str(run / "tensorboard"))
@@ -193,11 +194,11 @@ def first_step_gradient(trainer: Trainer) -> dict[str, torch.Tensor]:
     kept: dict[str, torch.Tensor] = {}
 
     def keep(*_: object, **__: object) -> None:
-        for name, parameter in trainer.model.named_parameters():
+        for name, parameter in trainer.learner.model.named_parameters():
             assert parameter.grad is not None
             kept[name] = parameter.grad.clone()
 
-    trainer.optimizer.step = keep
+    trainer.learner.optimizer.step = keep
     batches = iter(trainer.train_loader)
     trainer._step([next(batches) for _ in range(trainer.config.training.gradient_accumulation_steps)])
     return kept
@@ -207,7 +208,7 @@ def test_step_gradient_is_that_of_the_masked_mean(run_config: Config, tmp_path: 
     trainer = make_trainer(run_config, tmp_path)
     batch = next(iter(trainer.train_loader))
     found = first_step_gradient(trainer)
-    model, loss = trainer.model, run_config.loss
+    model, loss = trainer.learner.model, run_config.loss
     model.zero_grad()
     output = model(batch.inputs.velocities)
     total, count = focal_loss(
@@ -255,7 +256,7 @@ def test_resume_refuses_weights_without_training_state(run_config: Config, tmp_p
 
 
 def test_loss_that_is_not_finite_stops_the_run(run_config: Config) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+"):
+    with pytest.raises(TrainingError, match=r"not finite at step \d+, whose windows are of \d, \d"):
         train(with_training(run_config, learning_rate=1e30, epochs=9, log_every_steps=1000))
     # Neither the log nor a checkpoint may have been written with weights that are no use.
     for path in Path(run_config.training.output_dir).glob("*.pth"):

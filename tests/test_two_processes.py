@@ -30,7 +30,8 @@ def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:
     )
     assert "epoch 25 val: loss " in result.err
     names = {path.name for path in work.run.iterdir()}
-    assert names == {"best.pth", "last.pth", "epoch_25.pth", "config.yaml", "tensorboard"}
+    checkpoints = {"best.pth", "last.pth", "step_96.pth", "epoch_25.pth"}
+    assert names == {*checkpoints, "config.yaml", "tensorboard"}
     saved = config_from_dict(load_yaml(work.run / "config.yaml"), "in the test")
     assert (saved.training.output_dir, saved.data.tracks_dir) == ("run", "tracks")
     assert load_checkpoint(work.best).config == saved
@@ -156,7 +157,7 @@ def test_the_model_is_freed_before_the_processes_part(
 
     def made(trainer: Trainer, *arguments: Any) -> None:
         make(trainer, *arguments)
-        models.append(weakref.ref(trainer.model))
+        models.append(weakref.ref(trainer.learner.model))
 
     def ended(accelerator: Accelerator) -> None:
         at_the_end.append(models[0]() is None)

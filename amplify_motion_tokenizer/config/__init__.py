@@ -29,7 +29,12 @@ from amplify_motion_tokenizer.config.tracks import (
     TrackingConfig,
     VideoConfig,
 )
-from amplify_motion_tokenizer.config.training import InferenceConfig, LossConfig, TrainingConfig
+from amplify_motion_tokenizer.config.training import (
+    CollapseConfig,
+    InferenceConfig,
+    LossConfig,
+    TrainingConfig,
+)
 
 __all__ = [
     "AMPLIFY_LEVELS",
@@ -38,6 +43,7 @@ __all__ = [
     "VELOCITY_KEYS",
     "AmplifyConfig",
     "CoTrackerConfig",
+    "CollapseConfig",
     "Config",
     "DataConfig",
     "FlowConfig",

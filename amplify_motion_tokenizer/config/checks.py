@@ -265,6 +265,7 @@ def _vision_rules(config: Config) -> list[Rule]:
 def _training_rules(config: Config) -> list[Rule]:
     loss, training = config.loss, config.training
     clip_ok = training.clip_grad_norm is None or training.clip_grad_norm > 0
+    minutes = training.save_every_minutes
     return [
         ("loss.gamma", loss.gamma, loss.gamma >= 0, "0 or more"),
         ("loss.alpha_center", loss.alpha_center, loss.alpha_center >= 0, "0 or more"),
@@ -286,16 +287,24 @@ def _training_rules(config: Config) -> list[Rule]:
                 "epochs",
                 "log_every_steps",
                 "save_every_epochs",
+                "keep_last",
             )
         ],
         *[
             _at_least(1, f"training.{name}", getattr(training, name), optional=True)
-            for name in ("max_steps", "save_every_steps")
+            for name in (
+                "max_steps",
+                "early_stopping",
+                "validate_every_steps",
+                "save_every_steps",
+                "keep_epochs",
+            )
         ],
         *[
             _at_least(0, f"training.{name}", getattr(training, name))
-            for name in ("warmup_steps", "num_workers", "pictures")
+            for name in ("warmup_steps", "num_workers", "pictures", "max_skipped_steps")
         ],
+        *_collapse_rules(config),
         ("training.seed", training.seed, 0 <= training.seed < 2**31, "a whole number from 0 to 2147483647"),
         ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),
         ("training.weight_decay", training.weight_decay, training.weight_decay >= 0, "0 or more"),
@@ -306,5 +315,21 @@ def _training_rules(config: Config) -> list[Rule]:
             "two numbers, 0 or more and below 1",
         ),
         ("training.clip_grad_norm", training.clip_grad_norm, clip_ok, "above 0, or null"),
+        ("training.save_every_minutes", minutes, minutes is None or minutes > 0, "above 0, or null"),
+        (
+            "training.ema_decay",
+            training.ema_decay,
+            training.ema_decay is None or 0 <= training.ema_decay < 1,
+            "0 or more and below 1, or null",
+        ),
         _at_least(1, "inference.batch_size", config.inference.batch_size),
+    ]
+
+
+def _collapse_rules(config: Config) -> list[Rule]:
+    collapse, key = config.training.collapse, "training.collapse"
+    return [
+        _at_least(0, f"{key}.after_steps", collapse.after_steps),
+        _at_least(0, f"{key}.min_unique_codes", collapse.min_unique_codes),
+        (f"{key}.min_entropy", collapse.min_entropy, 0 <= collapse.min_entropy <= 1, "0 to 1"),
     ]

@@ -27,6 +27,18 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CollapseConfig:
+    """Alarm of a codebook of which few codes are in use, so that codes say little."""
+
+    after_steps: int = 1000
+    """Steps before it may sound; runs pass through such a phase first."""
+    min_unique_codes: int = 2
+    """It sounds when a logged step uses fewer codes than this ..."""
+    min_entropy: float = 0.1
+    """... or when the normalised entropy of its codes, of a 0..1 range, is below this."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Optimisation, logging and checkpoints. Steps are optimiser steps."""
 
@@ -48,22 +60,46 @@ class TrainingConfig:
     """Steps of linear warm-up."""
     clip_grad_norm: float | None = None
     """Largest gradient norm; null does not clip."""
+    ema_decay: float | None = None
+    """Decay of a running mean of the weights, which is validated and used for inference; null keeps none."""
     epochs: int = 100
     """Passes over the training windows."""
     max_steps: int | None = None
     """Stop after this many steps, even within an epoch; null trains all epochs."""
+    early_stopping: int | None = None
+    """Stop after this many validations in a row without a new best; null trains to the end."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Autocast type; quantising always stays float32. fp16 needs CUDA."""
+    compile: bool = False
+    """Whether the model runs through torch.compile."""
+    deterministic: bool = False
+    """Whether only deterministic kernels run on a GPU, as bit-exact resuming needs; on CPUs all are."""
     num_workers: int = 2
     """Loader processes per training process."""
     log_every_steps: int = 10
     """Steps between two log entries."""
+    wandb_project: str | None = None
+    """Weights & Biases project to log to, next to TensorBoard; null logs to TensorBoard alone."""
+    validate_every_steps: int | None = None
+    """Also validate every so many steps; null only at the end of an epoch."""
     save_every_epochs: int = 10
     """Epochs between two epoch_N.pth; best.pth and last.pth are written every epoch."""
     save_every_steps: int | None = None
     """Also write last.pth every so many steps; null only at the end of an epoch."""
     pictures: int = 4
     """Validation clips whose first window TensorBoard shows, true tracks beside predicted; 0 for none."""
+    save_every_minutes: float | None = None
+    """Also write last.pth when so many minutes have passed since the last time; null does not."""
+    keep_last: int = 2
+    """Newest states kept to resume from: last.pth and those before it, as step_N.pth."""
+    keep_epochs: int | None = None
+    """Newest epoch_N.pth kept; null keeps all."""
+    separate_optimizer: bool = False
+    """Whether the optimiser's state has a file of its own beside a checkpoint, <name>.optimizer.pth."""
+    max_skipped_steps: int = 0
+    """Steps that may be left out because their loss or gradients are not finite; one more ends the run."""
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    """Collapse alarm."""
     seed: int = 0
     """Seed of initialisation, data order and split."""
 

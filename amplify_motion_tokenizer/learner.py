@@ -1,0 +1,186 @@
+"""One optimiser step: the model, the loss of a batch, and what a step changes.
+
+The loss of a step is the mean over all points that count in the whole accumulated batch of all
+processes, whatever each micro-batch holds. Nothing here waits for the device: what the host must know
+stays on it until it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.dataset import PADDING, Batch
+from amplify_motion_tokenizer.ema import WeightAverage
+from amplify_motion_tokenizer.interruption import HostCopy
+from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
+from amplify_motion_tokenizer.models.base import MotionTokenizer
+from amplify_motion_tokenizer.schedules import rate_factor
+from amplify_motion_tokenizer.totals import Totals
+
+
+class StepResult(NamedTuple):
+    """What a step tells."""
+
+    totals: Totals
+    """Of this process."""
+    grad_norm: Tensor
+    """Norm of the gradients before they are clipped, a scalar on the device."""
+    skipped: Tensor
+    """Bool scalar on the device, the same in all processes: the weights stayed as they were."""
+    wishes: HostCopy
+    """(W,) sum over the processes of what each handed in."""
+
+
+class Learner:
+    """Model, optimiser, schedule and the running mean of the weights.
+
+    Args:
+        config: the whole config; sections model, loss and training are used.
+        accelerator: from ``make_accelerator``.
+        model: the tokenizer to train, with its first weights.
+        total_steps: steps of the whole run, which a cosine needs.
+    """
+
+    def __init__(
+        self, config: Config, accelerator: Accelerator, model: MotionTokenizer, total_steps: int
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        training = config.training
+        optimizer = AdamW(
+            model.parameter_groups(training.learning_rate),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+            fused=True,  # the one kind that can leave out a step without the host
+        )
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if training.compile:
+            # In place, so that the names of the weights stay. A kernel for each shape, never one for
+            # several: a resumed run would else meet the shapes in another order and round differently.
+            self.model.compile(dynamic=False)
+        self.average: WeightAverage | None = None
+        if training.ema_decay is not None:
+            self.average = WeightAverage(accelerator.unwrap_model(self.model), training.ema_decay)
+        self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, total_steps))
+        self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
+        self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def step(self, micro_batches: list[Batch], wishes: Tensor) -> StepResult:
+        """One optimiser step; every process must call it.
+
+        A step whose loss or gradients are not finite changes neither weights nor optimiser. The
+        schedule counts it all the same, so that a step's number decides its rate in every precision.
+
+        Args:
+            micro_batches: those of this process.
+            wishes: (W,) float32 on the CPU, to be summed over the processes.
+        """
+        accelerator = self.accelerator
+        micro_batches = [to_device(batch, accelerator.device) for batch in micro_batches]
+        counts, wishes_of_all = self._exchange(micro_batches, wishes)
+        # Processes average their gradients, so each scales its share of the sums by their number.
+        scale = self._view_weights * accelerator.num_processes / counts.clamp(min=1)
+        totals = Totals.zero(self.config, accelerator.device)
+        for number, batch in enumerate(micro_batches, start=1):
+            last = number == len(micro_batches)
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                _, loss, batch_totals = self.forward(batch)
+                accelerator.backward((loss * scale).sum())
+            totals = totals.plus(batch_totals)
+        clip = self.config.training.clip_grad_norm
+        # Also without clipping: it gives the norm, and takes the scaler's factor off.
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip)
+        skipped = self._update(totals, norm)
+        return StepResult(totals, norm.detach(), skipped, wishes_of_all)
+
+    def _exchange(self, micro_batches: list[Batch], wishes: Tensor) -> tuple[Tensor, HostCopy]:
+        """(V,) counted elements of the whole batch, and all processes' wishes."""
+        counts = torch.stack([view_sums(batch.inputs.mask) for batch in micro_batches]).sum(dim=0).float()
+        if self.accelerator.num_processes == 1:
+            return counts, HostCopy(wishes)
+        both = torch.cat([counts, wishes.to(counts.device, non_blocking=True)])
+        both = self.accelerator.reduce(both, "sum")
+        return both[: len(counts)], HostCopy(both[len(counts) :])
+
+    def _update(self, totals: Totals, norm: Tensor) -> Tensor:
+        """Applies the gradients, unless the step is not finite; returns whether it is not."""
+        scaler = self.accelerator.scaler
+        # Gradients are the same in all processes, losses are not.
+        finite: Tensor = self.accelerator.reduce(totals.loss.sum(), "sum").isfinite()
+        if scaler is None:
+            finite = finite & norm.isfinite()
+            # As GradScaler does: a fused optimiser leaves its step out on the device.
+            self.optimizer.optimizer.found_inf = (~finite).float()
+        # With fp16 gradients may overflow: the scaler skips such a step, and scales the next by less.
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update()
+        return ~finite
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
+        """Logits, sums of the loss, (V,), and the totals of one micro-batch on the device."""
+        inputs = batch.inputs
+        output = self.model(inputs.velocities, inputs.images)
+        logits = output.distinct_logits
+        gamma = self.config.loss.gamma
+        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
+        real = batch.indices != PADDING
+        totals = Totals.of(loss.detach(), logits.detach(), output.indices, inputs, real, self.config)
+        return logits, loss, totals
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the model holds the weights that inference gets: their mean where one is kept."""
+        return nullcontext() if self.average is None else self.average.in_use()
+
+    def inference_weights(self) -> dict[str, Tensor]:
+        """State dict of the model for inference: with the means of the weights where they are kept."""
+        means = {} if self.average is None else self.average.means
+        return self._weights() | means
+
+    def _weights(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.accelerator.unwrap_model(self.model).state_dict()
+        return dict(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds beside ``inference_weights``, so that the next step is the same."""
+        scaler, average = self.accelerator.scaler, self.average
+        return {
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "average": None if average is None else {"updates": average.updates, "own": self._weights()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``, once the model holds the checkpoint's weights."""
+        groups = [{**group, "fused": True} for group in state["optimizer"]["param_groups"]]
+        self.optimizer.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            # It was made from the checkpoint's weights, which are the means.
+            self.average.updates = state["average"]["updates"]
+            self.accelerator.unwrap_model(self.model).load_state_dict(state["average"]["own"])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on ``device``, without waiting for the copy."""
+    return Batch(batch.inputs.to(device), batch.indices.to(device, non_blocking=True))

@@ -1,0 +1,276 @@
+"""What the motion in a folder of tracks is like, measured as a model would see it, and settings that suit it.
+
+Letters: B windows, V views, t steps, N points. Lengths are pixels of the reference size per step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.dataset import Clips, WindowDataset
+from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
+from amplify_motion_tokenizer.inputs import (
+    ModelInput,
+    ViewTracks,
+    beyond_window,
+    from_tracks,
+    from_velocities,
+)
+from amplify_motion_tokenizer.interpolation import interpolate_time
+from amplify_motion_tokenizer.losses import motion_score
+from amplify_motion_tokenizer.reconstruction import VISIBLE
+from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.velocity_files import VelocityFiles
+
+MAX_WINDOWS = 2000
+"""Windows that are looked at, spread evenly over a larger folder."""
+
+PERCENTILES = (5, 25, 50, 75, 90, 95, 99, 99.9)
+
+MOVING_PX = 0.5
+"""Speed above which a step's class can be another than the centre."""
+
+LARGEST_WINDOW = 31
+"""W above which there are so many classes (W * W) that slower motion is the better cure."""
+
+MAX_SLOWER = 8.0
+"""Factor by which a lower frame rate is suggested at most."""
+
+MAX_CLAMPED, MAX_CENTER = 0.01, 0.8
+"""Shares of moving points' steps, clamped and in the centre class, above which something should change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionStatistics:
+    """Measured over ``windows_read`` windows; shares are of steps of points whose track is finite."""
+
+    clips: int
+    windows: int
+    windows_read: int
+    sizes: dict[str, int]
+    """Tracked size, "height x width", to the number of clips; "unknown" where files do not say."""
+    fps: tuple[float, ...]
+    """Frame rates of the tracks, where files say."""
+    label_counts: Tensor
+    """(rows, columns) int64, how often each class occurs."""
+    speed_px: dict[float, float]
+    """Percentile to the speed of a step."""
+    moving_speed_px: dict[float, float]
+    """The same of moving points alone: those that reach ``MOVING_PX`` in a step of their window."""
+    axis_99_px: float
+    """99th percentile of the larger component of moving points' steps; W must hold it twice."""
+    static_share: float
+    """Points of a window below the static filter's threshold."""
+    visible_share: float
+    """Frames of points with a confidence of at least 0.5."""
+    finite_share: float
+    """Points whose track is finite."""
+    clamped_share: float
+    """Steps as large as the window of classes or larger."""
+    center_share: float
+    """Steps in the centre class."""
+    moving_clamped_share: float
+    """Clamped steps, of moving points alone."""
+    moving_center_share: float
+    """Steps in the centre class, of moving points alone."""
+
+    @property
+    def nothing_moves(self) -> bool:
+        """Whether no point reaches ``MOVING_PX`` in any step."""
+        return self.axis_99_px == 0
+
+
+class Suggestion(NamedTuple):
+    """A setting that would suit the motion better."""
+
+    key: str
+    now: float | None
+    better: float | None
+    """None where a direction is all that can be said; ``reason`` says it."""
+    reason: str
+
+
+class _Elements(NamedTuple):
+    """Flat columns; the first five have a row for each step of a finite point."""
+
+    speed_px: Tensor
+    axis_px: Tensor
+    moving: Tensor
+    clamped: Tensor
+    labels: Tensor
+    score: Tensor
+    """Of finite points."""
+    visible: Tensor
+    finite: Tensor
+
+
+def measure(clips: Clips, config: Config) -> MotionStatistics:
+    """Reads windows of ``clips``, from ``load_clips``, and measures them.
+
+    Raises:
+        TrackFileError: a file is damaged.
+    """
+    data = WindowDataset(clips, config)
+    parts = [_elements(inputs, velocity_px, config) for inputs, velocity_px in _windows(data, config)]
+    found = _Elements(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    center, moving = found.labels == config.num_classes // 2, found.moving
+    return MotionStatistics(
+        clips=len(clips),
+        windows=len(data),
+        windows_read=min(len(data), MAX_WINDOWS),
+        sizes=_sizes(clips),
+        fps=_rates(clips),
+        label_counts=found.labels.bincount(minlength=config.num_classes).view(config.class_grid),
+        speed_px=_percentiles(found.speed_px),
+        moving_speed_px=_percentiles(found.speed_px[moving]),
+        axis_99_px=_percentile(found.axis_px[moving], 99),
+        static_share=_share(found.score < config.data.static_filter.threshold),
+        visible_share=_share(found.visible),
+        finite_share=_share(found.finite),
+        clamped_share=_share(found.clamped),
+        center_share=_share(center),
+        moving_clamped_share=_share(found.clamped[moving]),
+        moving_center_share=_share(center[moving]),
+    )
+
+
+def _elements(inputs: ModelInput, velocity_px: Tensor, config: Config) -> _Elements:
+    finite = inputs.finite.unsqueeze(-2).expand_as(inputs.labels)
+    speed = torch.linalg.vector_norm(velocity_px, dim=-1)
+    wnorm = wnorm_from_px(velocity_px, config.model.decoder_window_size).flatten(0, -4)
+    score = motion_score(wnorm, config.data.static_filter.metric)
+    return _Elements(
+        speed_px=speed[finite],
+        axis_px=velocity_px.abs().amax(dim=-1)[finite],
+        moving=(speed.amax(dim=-2, keepdim=True) >= MOVING_PX).expand_as(speed)[finite],
+        clamped=beyond_window(inputs, config)[finite],
+        labels=inputs.labels[finite],
+        score=score[inputs.finite.flatten(0, -2)],
+        visible=(inputs.visibility >= VISIBLE).flatten(),
+        finite=inputs.finite.flatten(),
+    )
+
+
+def suggest(found: MotionStatistics, config: Config) -> list[Suggestion]:
+    """Settings that suit the motion better, the most pressing first; empty where all is well."""
+    window = _suggest_window(found, config)
+    width = min(config.class_grid)
+    if window is not None and window.key != _FPS and window.better is not None:
+        width = int(window.better)
+    return [each for each in (window, _suggest_threshold(width, config)) if each is not None]
+
+
+_FPS = "video.target_fps"
+
+
+def _suggest_window(found: MotionStatistics, config: Config) -> Suggestion | None:
+    """Another W, or another frame rate where no W suits."""
+    own_grid = config.model.name == "amplify" and config.model.amplify.class_grid is not None
+    key = "model.amplify.class_grid" if own_grid else "model.decoder_window_size"
+    width, reach = min(config.class_grid), found.axis_99_px
+    wanted = 2 * math.ceil(reach - 1e-3) + 1  # of a whole number, rounding must not make the next
+    if found.nothing_moves:
+        return None
+    if found.moving_clamped_share > MAX_CLAMPED and wanted <= LARGEST_WINDOW:
+        left = f"{found.moving_clamped_share:.1%} of moving points' steps leave the {width} x {width} px"
+        return Suggestion(key, width, wanted, f"{left}; 99% stay within {reach:.1f} px on each axis")
+    if found.moving_clamped_share > MAX_CLAMPED:
+        factor = reach / (LARGEST_WINDOW // 2)
+        reason = (
+            f"1% of moving points' steps exceed {reach:.1f} px, which takes {wanted**2} classes: rather "
+            f"{factor:.1f} times the frame rate, where the clips have it, or a smaller data.reference_size"
+        )
+        return Suggestion(_FPS, config.video.target_fps, _scaled(config.video.target_fps, factor), reason)
+    if found.moving_center_share > MAX_CENTER:
+        typical = max(found.moving_speed_px[50], 1 / MAX_SLOWER)
+        reason = (
+            f"{found.moving_center_share:.1%} of moving points' steps are in the centre class, half of them "
+            f"below {typical:.2f} px: {1 / typical:.1f} times fewer frames, or a larger data.reference_size"
+        )
+        return Suggestion(_FPS, config.video.target_fps, _scaled(config.video.target_fps, typical), reason)
+    if wanted < width // 2:
+        unused = f"99% of moving points' steps stay within {reach:.1f} px, so most classes never occur"
+        return Suggestion(key, width, max(5, wanted), unused)
+    return None
+
+
+def _suggest_threshold(width: int, config: Config) -> Suggestion | None:
+    """Below half a pixel a point has nothing but the centre class, for which static points are left out."""
+    filter_ = config.data.static_filter
+    better = float(f"{2 * MOVING_PX / (width - 1):.2g}")
+    if not filter_.enable or 0.5 * better <= filter_.threshold <= 2 * better:
+        return None
+    reason = f"half a pixel per step at W = {width}: slower points have no class but the centre"
+    return Suggestion("data.static_filter.threshold", filter_.threshold, better, reason)
+
+
+def _scaled(fps: float | None, factor: float) -> float | None:
+    return None if fps is None else float(f"{fps * factor:.3g}")
+
+
+def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, Tensor]]:
+    """Batches of one clip's windows: the model's input, and velocities (B, [V, ]t, N, 2), (x, y) px."""
+    count = min(len(data), MAX_WINDOWS)
+    chosen = np.linspace(0, len(data) - 1, count).round().astype(int)
+    rows: dict[str, list[int]] = {}
+    for index in chosen:
+        name, row = data.locate(int(index))
+        rows.setdefault(name, []).append(row)
+    for name, wanted in tqdm(rows.items(), unit="clip"):
+        clip = data.clips[name]
+        if isinstance(clip, VelocityFiles):
+            inputs = from_velocities(clip.read(wanted), config)
+            yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
+            continue
+        with clip.open() as file:
+            arrays = clip.read(file, wanted)
+        views = [
+            ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size)
+            for (tracks, visibility), size in zip(arrays, clip.sizes, strict=True)
+        ]
+        velocities = [_velocities_px(view, config) for view in views]
+        several = config.model.name == "amplify"
+        yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]
+
+
+def _velocities_px(view: ViewTracks, config: Config) -> Tensor:
+    data = config.data
+    tracks = interpolate_time(view.tracks_xy_px, data.sequence_length, data.interpolation)
+    return reference_velocities(tracks, view.size, data.reference_size).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _sizes(clips: Clips) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for clip in clips.values():
+        known = [] if isinstance(clip, VelocityFiles) else [size for size in clip.sizes if size is not None]
+        sizes.update({f"{height} x {width}" for height, width in known} or {"unknown"})
+    return dict(sizes.most_common())
+
+
+def _rates(clips: Clips) -> tuple[float, ...]:
+    tracked = [clip for clip in clips.values() if isinstance(clip, TrackFile)]
+    return tuple(
+        sorted({round(float(clip.attributes["fps"]), 3) for clip in tracked if "fps" in clip.attributes})
+    )
+
+
+def _percentiles(values: Tensor) -> dict[float, float]:
+    return {percent: _percentile(values, percent) for percent in PERCENTILES}
+
+
+def _percentile(values: Tensor, percent: float) -> float:
+    return float(np.percentile(values.numpy(), percent)) if values.numel() else 0.0
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.float().mean()) if flags.numel() else 0.0

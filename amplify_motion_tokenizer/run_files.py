@@ -1,0 +1,200 @@
+"""The checkpoints in a run's folder: their names, which are kept, and which a run goes on from.
+
+::
+
+    last.pth              the newest state
+    step_N.pth            states before it: what last.pth was at step N
+    best.pth              state of the lowest validation loss so far
+    epoch_N.pth           state at the end of epoch N, counted from 1
+    step_N.optimizer.pth  the optimiser's state at step N, of all checkpoints of that step, where it
+                          is kept apart (training.separate_optimizer)
+
+At every moment, also between two writes, the folder holds a whole state to go on from.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from amplify_motion_tokenizer.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    peek_step,
+    read_torch,
+    save_checkpoint,
+)
+from amplify_motion_tokenizer.config import Config, TrainingConfig
+from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.files import write_torch
+
+logger = logging.getLogger(__name__)
+
+LAST, BEST = "last.pth", "best.pth"
+_NAME = re.compile(r"last\.pth|best\.pth|(?:step|epoch)_\d+\.pth")
+_OPTIMIZER_NAME = re.compile(r"step_(\d+)\.optimizer\.pth")
+
+
+def epoch_name(epoch: int) -> str:
+    """File name of the checkpoint kept at the end of ``epoch``, counted from 1."""
+    return f"epoch_{epoch}.pth"
+
+
+def step_name(step: int) -> str:
+    """File name of an older state to resume from."""
+    return f"step_{step}.pth"
+
+
+def optimizer_name(step: int) -> str:
+    """File name of the optimiser's state at ``step``."""
+    return f"step_{step}.optimizer.pth"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, sorted by name; empty where there is no such folder."""
+    return sorted(path for path in folder.glob("*.pth") if _NAME.fullmatch(path.name))
+
+
+class RunFiles:
+    """Writes a run's checkpoints and removes those that need not be kept; for one process alone.
+
+    Args:
+        folder: the run's folder.
+        training: what is kept, and how.
+    """
+
+    def __init__(self, folder: Path, training: TrainingConfig) -> None:
+        self.folder = folder
+        self.training = training
+        found = {path.name: peek_step(path) for path in checkpoints_in(folder)}
+        self._steps = {name: step for name, step in found.items() if step is not None}
+        self._optimizer_step: int | None = None
+
+    def write(
+        self,
+        name: str,
+        *,
+        model: Mapping[str, Tensor],
+        config: Config,
+        track_settings: dict[str, Any] | None,
+        metrics: Mapping[str, float],
+        training: dict[str, Any],
+    ) -> None:
+        """Writes the checkpoint ``name`` as ``save_checkpoint`` does, and removes what is not kept."""
+        step = training["state"]["step"]
+        if self.training.separate_optimizer:
+            if self._optimizer_step != step:
+                content = {"step": step, "optimizer": training["optimizer"]}
+                write_torch(self.folder / optimizer_name(step), content)
+                self._optimizer_step = step
+            training = {**training, "optimizer": None}
+        if name == LAST:
+            self._set_last_aside(step)
+        save_checkpoint(
+            self.folder / name,
+            model=model,
+            config=config,
+            track_settings=track_settings,
+            metrics=metrics,
+            training=training,
+        )
+        self._steps[name] = step
+        self._prune(step)
+
+    def _set_last_aside(self, step: int) -> None:
+        before = self._steps.get(LAST)
+        if self.training.keep_last > 1 and before is not None and before != step:
+            os.replace(self.folder / LAST, self.folder / step_name(before))
+            self._steps[step_name(before)] = self._steps.pop(LAST)
+
+    def _prune(self, step: int) -> None:
+        # Steps ahead of this one are of a run that was resumed from an earlier state.
+        numbers = _numbers(self.folder, "step")
+        older = [number for number in numbers if number < step][: self.training.keep_last - 1]
+        for number in set(numbers) - set(older):
+            self._remove(step_name(number))
+        if self.training.keep_epochs is not None:
+            for number in _numbers(self.folder, "epoch")[self.training.keep_epochs :]:
+                self._remove(epoch_name(number))
+        for path in self.folder.glob("step_*.optimizer.pth"):
+            match = _OPTIMIZER_NAME.fullmatch(path.name)
+            if match and int(match[1]) not in self._steps.values():
+                path.unlink()
+
+    def _remove(self, name: str) -> None:
+        (self.folder / name).unlink()
+        self._steps.pop(name, None)
+
+
+def _numbers(folder: Path, kind: str) -> list[int]:
+    """N of the files <kind>_N.pth, the highest first."""
+    names = (re.fullmatch(rf"{kind}_(\d+)\.pth", path.name) for path in folder.iterdir())
+    return sorted((int(match[1]) for match in names if match), reverse=True)
+
+
+def load_state(path: Path) -> Checkpoint:
+    """A checkpoint with the optimiser's state, which may lie in a file of its own.
+
+    Raises:
+        CheckpointError: as ``load_checkpoint``; or the optimiser's file is missing or damaged.
+    """
+    checkpoint = load_checkpoint(path)
+    training = checkpoint.training
+    if training is not None and training["optimizer"] is None:
+        step = training["state"]["step"]
+        beside = path.with_name(optimizer_name(step))
+        try:
+            content = read_torch(beside)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{path}: cannot be resumed without its optimiser's state: {error}"
+            ) from None
+        if not isinstance(content, dict) or content.get("step") != step:
+            raise CheckpointError(
+                f"{beside}: is not the optimiser's state of step {step}, which {path} needs"
+            )
+        training["optimizer"] = content["optimizer"]
+    return checkpoint
+
+
+def newest_state(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint of a run: last.pth, or else the one of the most steps.
+
+    Damaged ones are named in a warning. None where there are no checkpoints at all.
+
+    Raises:
+        CheckpointError: there are some, and all are damaged.
+    """
+    paths = checkpoints_in(folder)
+    steps = {path: peek_step(path) for path in paths}
+
+    def newness(path: Path) -> tuple[bool, float]:
+        # Files that cannot be read come early, to be named. A run that was resumed from an earlier state
+        # may have left others with more steps than it has now, so last.pth is first.
+        step = steps[path]
+        return path.name == LAST, math.inf if step is None else step
+
+    order = sorted(paths, key=newness, reverse=True)
+    damaged: list[str] = []
+    for path in order:
+        try:
+            checkpoint = load_state(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        for problem in damaged:
+            logger.warning("%s; going on from %s, step %s, instead", problem, path, steps[path])
+        return checkpoint
+    if damaged:
+        raise CheckpointError(
+            f"{folder}: none of its checkpoints is whole ({'; '.join(damaged)}); start a new run in "
+            "another --output"
+        )
+    return None

@@ -1,0 +1,99 @@
+"""What a run tells: numbers to the trackers, lines to the log, the state of the progress bar."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.guards import CollapseAlarm
+from amplify_motion_tokenizer.totals import Totals
+from amplify_motion_tokenizer.train_state import TrainState
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Logs one run; totals must be those of all processes, and every process must call.
+
+    Args:
+        config: the whole config.
+        accelerator: holds the trackers.
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.alarm = CollapseAlarm(config)
+        self._warned_non_finite = False
+        self._epoch: dict[str, float] | None = None  # metrics of the last epoch
+
+    def totals(self, split: str, totals: Totals, step: int) -> dict[str, float]:
+        """The metrics of ``totals`` as ``split/name``; their code usage goes to TensorBoard's histograms."""
+        if self.accelerator.is_main_process:
+            for tracker in self.accelerator.trackers:
+                if tracker.name == "tensorboard":
+                    totals.add_histogram(tracker.tracker, f"{split}/code_usage", step)
+        metrics = totals.metrics(self.config)
+        return {f"{split}/{name}": value for name, value in metrics.items()}
+
+    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: tqdm[Any]) -> None:
+        """A step's totals, and other ``values`` of it."""
+        metrics = self.totals("train", totals, step)
+        self._warn_non_finite(metrics)
+        usage = _of_split(metrics, "train")
+        metrics |= {f"train/{name}": value for name, value in values.items()}
+        metrics["train/collapsed"] = float(self.alarm.collapsed(usage))
+        if self.alarm.sounds(usage, step):
+            advice = self.alarm.advice(usage, f"at step {step}")
+            logger.warning("%s", advice)
+            self.accelerator.log({"train/collapse_alarm": advice}, step=step)
+        self.accelerator.log(metrics, step=step)
+        progress.set_postfix(
+            loss=f"{usage['loss']:.4f}",
+            acc=f"{usage['accuracy']:.3f}",
+            no_motion=f"{usage['accuracy_no_motion']:.3f}",
+            codes=int(usage["unique_codes"]),
+        )
+
+    def _warn_non_finite(self, metrics: Mapping[str, float]) -> None:
+        if metrics["train/non_finite_points"] and not self._warned_non_finite:
+            self._warned_non_finite = True
+            logger.warning(
+                "some tracks hold NaN or infinity: those points are left out of the loss "
+                "(train/non_finite_points counts them)"
+            )
+
+    def judged(self, metrics: dict[str, float], state: TrainState) -> None:
+        """The metrics of an epoch, of a validation, or of both."""
+        self.accelerator.log(metrics, step=state.step)
+        if "train_epoch/loss" in metrics:
+            self._epoch = _of_split(metrics, "train_epoch")
+        when = f"step {state.step}" if state.step_in_epoch else f"epoch {state.epoch}"
+        for split in ("train_epoch", "val"):
+            if f"{split}/loss" in metrics and self.accelerator.is_main_process:
+                shown = ("loss", "accuracy", "accuracy_no_motion")
+                logger.info(
+                    "%s %s: loss %.4f, accuracy %.3f (no motion %.3f), codes %d of %d, perplexity %.1f",
+                    when,
+                    split.removesuffix("_epoch"),
+                    *(metrics[f"{split}/{name}"] for name in shown),
+                    metrics[f"{split}/unique_codes"],
+                    self.config.codebook_size,
+                    metrics[f"{split}/perplexity"],
+                )
+
+    def warn_collapse(self) -> None:
+        """At the end of training, also a short one: says so where the last epoch's codes are too few."""
+        usage = self._epoch
+        if usage is not None and self.alarm.collapsed(usage) and self.accelerator.is_main_process:
+            logger.warning("%s", self.alarm.advice(usage, "in the last epoch"))
+
+
+def _of_split(metrics: Mapping[str, float], split: str) -> dict[str, float]:
+    prefix = f"{split}/"
+    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}

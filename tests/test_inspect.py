@@ -1,0 +1,139 @@
+"""What python -m amplify_motion_tokenizer.inspect says of tracks whose motion is known."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import clip_record_of
+from run_scripts import TINY, run_process, write_config
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.dataset import load_clips
+from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.geometry import query_grid
+from amplify_motion_tokenizer.inspect import label_map
+from amplify_motion_tokenizer.motion_statistics import measure, suggest
+from amplify_motion_tokenizer.track_files import TrackFileWriter
+
+
+def write_motion(
+    path: Path,
+    config: Config,
+    velocity_px: tuple[float, float],
+    moving: int,
+    size: tuple[int, int] = (48, 64),
+) -> None:
+    """Three windows in which the first ``moving`` points move, in pixels of ``size``, and the others rest."""
+    queries = query_grid("row_major", config.data.grid_size, size)
+    speeds = np.where(np.arange(len(queries))[:, None] < moving, np.array(velocity_px), 0.0)
+    tracks = queries + np.arange(config.data.sequence_length)[:, None, None] * speeds
+    with TrackFileWriter(path, clip_record_of(config), size) as writer:
+        for start in range(3):
+            visibility = np.ones(tracks.shape[:2], np.float32)
+            visibility[:, 8] = 0.25
+            writer.append(WindowTracks(start, 0.1 * start, tracks.astype(np.float32), visibility))
+        writer.finish(num_frames=8, windows_dropped=0)
+
+
+def test_shares_and_percentiles_are_those_of_the_motion(tiny: Config, tmp_path: Path) -> None:
+    """Twice the reference size: 8 px are 4, beyond the +-3 of W = 7, and 2 px are 1."""
+    write_motion(tmp_path / "fast.hdf5", tiny, (8.0, 0.0), moving=3, size=(96, 128))
+    write_motion(tmp_path / "slow.hdf5", tiny, (0.0, -1.0), moving=6)
+    found = measure(load_clips(tmp_path, tiny), tiny)
+    assert (found.clips, found.windows, found.windows_read) == (2, 6, 6)
+    assert found.sizes == {"48 x 64": 1, "96 x 128": 1}
+    assert found.fps == (10.0,)
+    assert found.clamped_share == pytest.approx(3 / 18)
+    assert found.center_share == found.static_share == pytest.approx(9 / 18)
+    assert (found.moving_clamped_share, found.moving_center_share) == (pytest.approx(3 / 9), 0.0)
+    assert found.visible_share == pytest.approx(8 / 9)
+    assert found.moving_speed_px[25] == pytest.approx(1, abs=1e-4)
+    assert found.moving_speed_px[90] == pytest.approx(4, abs=1e-4)
+    assert found.axis_99_px == pytest.approx(4, abs=1e-4)
+    expected = torch.zeros(7, 7, dtype=torch.int64)
+    # 15 steps of three points to the right, of six upwards, and of nine at rest.
+    expected[3, 6], expected[2, 3], expected[3, 3] = 3 * 15, 6 * 15, 9 * 15
+    assert torch.equal(found.label_counts, expected)
+
+
+@pytest.mark.parametrize(
+    ("speed", "key", "better"),
+    [
+        pytest.param(6.2, "model.decoder_window_size", 15, id="fast"),
+        pytest.param(30.0, "video.target_fps", 20.0, id="too fast for any window"),
+        pytest.param(0.0, None, None, id="at rest"),
+        pytest.param(2.0, None, None, id="right"),
+    ],
+)
+def test_suggestions_follow_the_motion(
+    tiny: Config, tmp_path: Path, speed: float, key: str | None, better: float | None
+) -> None:
+    write_motion(tmp_path / "clip.hdf5", tiny, (speed, 0.0), moving=9)
+    suggestions = {each.key: each for each in suggest(measure(load_clips(tmp_path, tiny), tiny), tiny)}
+    suggestions.pop("data.static_filter.threshold", None)
+    assert list(suggestions) == [key] * (key is not None)
+    if key is not None:
+        assert suggestions[key].better == better
+
+
+def test_slow_motion_wants_fewer_frames(tiny: Config, tmp_path: Path) -> None:
+    """Points that creep but for one step of a pixel."""
+    write_motion(tmp_path / "clip.hdf5", tiny, (0.25, 0.0), moving=9)
+    creeping = load_clips(tmp_path, tiny)
+    found = dataclasses.replace(
+        measure(creeping, tiny), moving_center_share=0.9, moving_speed_px={50: 0.25}, axis_99_px=1.0
+    )
+    fewer = suggest(found, tiny)[0]
+    assert (fewer.key, fewer.now, fewer.better) == ("video.target_fps", 10.0, 2.5)
+
+
+def test_threshold_is_half_a_pixel(tiny: Config, tmp_path: Path) -> None:
+    write_motion(tmp_path / "clip.hdf5", tiny, (2.0, 0.0), moving=9)
+    static = dataclasses.replace(tiny.data.static_filter, threshold=0.9)
+    config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, static_filter=static))
+    (suggestion,) = suggest(measure(load_clips(tmp_path, config), config), config)
+    # At W = 7 half a pixel is a sixth of the three that 1 stands for.
+    assert (suggestion.key, suggestion.better) == ("data.static_filter.threshold", 0.17)
+
+
+def test_amplify_motion_is_measured_in_every_view(tmp_path: Path) -> None:
+    tree = {
+        **TINY,
+        "data": {**TINY["data"], "reference_size": [48, 64]},
+        "model": {**TINY["model"], "name": "amplify", "amplify": {"class_grid": [5, 9]}},
+    }
+    config = config_from_dict(tree, "in the tests")
+    write_motion(tmp_path / "clip.hdf5", config, (3.0, 0.0), moving=3)
+    found = measure(load_clips(tmp_path, config), config)
+    assert found.label_counts.shape == (5, 9)
+    assert found.moving_clamped_share == 0.0  # columns reach 4 px, rows 2
+    write_motion(tmp_path / "clip.hdf5", config, (0.0, 3.0), moving=3)
+    assert measure(load_clips(tmp_path, config), config).moving_clamped_share > 0
+
+
+def test_label_map_shows_where_labels_are() -> None:
+    counts = torch.zeros(3, 5, dtype=torch.int64)
+    counts[0, 4] = 10
+    picture = label_map(counts)
+    assert picture.shape == (3 * 24, 5 * 24, 3)
+    brightness = picture.astype(int).sum(axis=2)
+    assert brightness[:24, -24:].min() > brightness[-24:, :24].max()
+
+
+def test_command_prints_and_draws(tiny: Config, tmp_path: Path) -> None:
+    """With the settings that lie beside the tracks."""
+    write_motion(tmp_path / "tracks" / "clip.hdf5", tiny, (6.2, 0.0), moving=9)
+    write_config(tmp_path / "tracks" / "config.yaml")
+    module = [sys.executable, "-m", "amplify_motion_tokenizer.inspect"]
+    result = run_process(*module, tmp_path / "tracks")
+    assert result.status == 0, result.err
+    assert "1 clips, 3 windows (3 of them read), 10 fps" in result.out
+    assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in result.out
+    assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
+    missing = run_process(*module)
+    assert "the folder of tracks is missing" in missing.error
