@@ -27,7 +27,7 @@ from amplify_motion_tokenizer.dataset import PADDING, Batch, EpochSampler, Windo
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
-from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models import TokenizerOutput, build_model
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.schedules import rate_factor
 from amplify_motion_tokenizer.totals import Totals, WindowMeans
@@ -37,6 +37,7 @@ from amplify_motion_tokenizer.train_state import (
     seed_process,
     set_random_state,
 )
+from amplify_motion_tokenizer.usage import UsageTerm
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Trainer:
         self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, self._total_steps()))
         self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
         self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
+        self._usage = UsageTerm(config, accelerator)
         self._epoch_totals = self._no_totals()
         self._warned_non_finite = False
         self._perplexity: float | None = None  # of the last whole epoch
@@ -200,8 +202,9 @@ class Trainer:
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
-                _, loss, batch_totals = self._forward(batch)
-                accelerator.backward((loss * scale).sum())
+                output, loss, batch_totals = self._forward(batch)
+                usage = self._usage(output.digits, batch.indices != PADDING)
+                accelerator.backward((loss * scale).sum() + usage / len(micro_batches))
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
         if clip is not None:
@@ -214,10 +217,10 @@ class Trainer:
         self.state.step_in_epoch += 1
         return totals
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
-        """Logits, sums of the loss, (V,), and the totals of one micro-batch."""
+    def _forward(self, batch: Batch) -> tuple[TokenizerOutput, Tensor, Totals]:
+        """The model's output, sums of the loss, (V,), and the totals of one micro-batch."""
         inputs = batch.inputs
-        output = self.model(inputs.velocities)
+        output: TokenizerOutput = self.model(inputs.velocities)
         logits = output.distinct_logits
         gamma = self.config.loss.gamma
         loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
@@ -225,7 +228,7 @@ class Trainer:
         # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
         indices = torch.where(loss.isfinite().all(), output.indices[real], 0)
         totals = Totals.of(loss.detach(), logits.detach(), indices, inputs, real, self.config)
-        return logits, loss, totals
+        return output, loss, totals
 
     def _log_step(self, totals: Totals, windows_per_second: float, progress: tqdm[Any]) -> None:
         totals = totals.reduced(self.accelerator)
@@ -235,6 +238,7 @@ class Trainer:
         values = {f"train/{name}": value for name, value in metrics.items()}
         values["train/learning_rate"] = float(self.schedule.get_last_lr()[0])
         values["train/windows_per_second"] = windows_per_second
+        values |= {f"train/{name}": value for name, value in self._usage.logged().items()}
         self.accelerator.log(values, step=self.state.step)
         self._log_histogram("train/code_usage", totals)
         progress.set_postfix(
@@ -305,12 +309,12 @@ class Trainer:
         totals, tracks = self._no_totals(), WindowMeans()
         for batch in self.val_loader:
             batch = _to_device(batch, self.accelerator.device)
-            logits, _, batch_totals = self._forward(batch)
+            output, _, batch_totals = self._forward(batch)
             totals = totals.plus(batch_totals)
             known = known_windows(batch.inputs, batch.indices != PADDING)
             inputs = ModelInput(*(column[known] for column in batch.inputs))
             if len(inputs.labels):
-                predicted = predicted_tracks(logits[known], inputs, self.config.class_grid)
+                predicted = predicted_tracks(output.distinct_logits[known], inputs, self.config.class_grid)
                 tracks.add(track_metrics(predicted, inputs), len(inputs.labels))
         self.model.train()
         return totals.reduced(self.accelerator), tracks.means()

@@ -15,7 +15,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from amplify_motion_tokenizer.config.model import AmplifyConfig, DataConfig, ModelConfig, StaticFilterConfig
+from amplify_motion_tokenizer.config.model import (
+    AmplifyConfig,
+    DataConfig,
+    KeypointConfig,
+    ModelConfig,
+    StaticFilterConfig,
+)
 from amplify_motion_tokenizer.config.tracks import (
     CoTrackerConfig,
     FlowConfig,
@@ -23,7 +29,7 @@ from amplify_motion_tokenizer.config.tracks import (
     TrackingConfig,
     VideoConfig,
 )
-from amplify_motion_tokenizer.config.training import InferenceConfig, LossConfig, TrainingConfig
+from amplify_motion_tokenizer.config.training import InferenceConfig, LossConfig, TrainingConfig, UsageConfig
 
 __all__ = [
     "AMPLIFY_LEVELS",
@@ -37,11 +43,13 @@ __all__ = [
     "FlowConfig",
     "GateConfig",
     "InferenceConfig",
+    "KeypointConfig",
     "LossConfig",
     "ModelConfig",
     "StaticFilterConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "UsageConfig",
     "VideoConfig",
     "changes",
     "flatten",

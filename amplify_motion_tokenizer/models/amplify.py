@@ -23,7 +23,12 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     encoder_mask,
 )
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_shape
-from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
+from amplify_motion_tokenizer.models.quantizer import (
+    build_fsq,
+    codes_of_indices,
+    quantize_float32,
+    unrounded_digits,
+)
 
 __all__ = ["AmplifyNetwork", "AmplifySizes", "AmplifyTokenizer", "Causal", "amplify_sizes", "encoder_mask"]
 
@@ -217,7 +222,8 @@ class AmplifyNetwork(nn.Module):
         """All of it, for training; logits are (B, V, t, N, C)."""
         latents = self.encode(velocities, cond)
         codes, indices = quantize_float32(self.quantize, latents)
-        return TokenizerOutput(self.decode(codes), indices, latents, codes, self.sizes.num_steps)
+        digits = unrounded_digits(self.quantize, latents)
+        return TokenizerOutput(self.decode(codes), indices, latents, codes, digits, self.sizes.num_steps)
 
 
 class _Encoder(nn.Module):

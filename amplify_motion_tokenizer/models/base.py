@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32
+from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
 
 
 class TokenizerOutput(NamedTuple):
@@ -27,6 +27,8 @@ class TokenizerOutput(NamedTuple):
     """(B, d, D), tokens before quantising."""
     codes: Tensor
     """(B, d, D) float32, tokens after quantising."""
+    digits: Tensor
+    """(B, d, K) float32, the K FSQ digits of each code before rounding, in units of their levels."""
     num_steps: int
     """t."""
 
@@ -113,10 +115,14 @@ class MotionTokenizer(nn.Module, ABC):
         return self.decode(codes_of_indices(self._fsq(), indices))
 
     def forward(self, velocities: Tensor) -> TokenizerOutput:
-        """All of it, for training."""
+        """All of it, for training; ``model.latent_noise`` disturbs what is quantised, in training only."""
         latents = self.encode(velocities)
-        codes, indices = self.quantize(latents)
-        return TokenizerOutput(self.decode_distinct(codes), indices, latents, codes, self.config.num_steps)
+        noise = self.config.model.latent_noise
+        noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
+        codes, indices = self.quantize(noisy)
+        digits = unrounded_digits(self._fsq(), latents)
+        logits = self.decode_distinct(codes)
+        return TokenizerOutput(logits, indices, latents, codes, digits, self.config.num_steps)
 
 
 def check_shape(name: str, found: Tensor, axes: str, expected: tuple[int, ...]) -> None:
