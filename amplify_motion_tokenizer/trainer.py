@@ -31,12 +31,7 @@ from amplify_motion_tokenizer.models import TokenizerOutput, build_model
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.schedules import rate_factor
 from amplify_motion_tokenizer.totals import Totals, WindowMeans
-from amplify_motion_tokenizer.train_state import (
-    TrainState,
-    get_random_states,
-    seed_process,
-    set_random_state,
-)
+from amplify_motion_tokenizer.train_state import TrainState, get_random_states, seed_process, set_random_state
 from amplify_motion_tokenizer.usage import UsageTerm
 
 logger = logging.getLogger(__name__)
@@ -204,7 +199,7 @@ class Trainer:
             with nullcontext() if last else accelerator.no_sync(self.model):
                 output, loss, batch_totals = self._forward(batch)
                 usage = self._usage(output.digits, batch.indices != PADDING)
-                accelerator.backward((loss * scale).sum() + usage / len(micro_batches))
+                accelerator.backward((loss * scale).sum() + usage)
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
         if clip is not None:
@@ -219,10 +214,9 @@ class Trainer:
 
     def _forward(self, batch: Batch) -> tuple[TokenizerOutput, Tensor, Totals]:
         """The model's output, sums of the loss, (V,), and the totals of one micro-batch."""
-        inputs = batch.inputs
+        inputs, gamma = batch.inputs, self.config.loss.gamma
         output: TokenizerOutput = self.model(inputs.velocities)
         logits = output.distinct_logits
-        gamma = self.config.loss.gamma
         loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
         real = batch.indices != PADDING
         # Ids of NaN latents are no ids; the loss is NaN too then, and ends the run at the next check.
@@ -235,10 +229,9 @@ class Trainer:
         metrics = totals.metrics(self.config.view_weights)
         self._check_finite(metrics["loss"])
         self._warn_non_finite(metrics)
-        values = {f"train/{name}": value for name, value in metrics.items()}
+        values = {f"train/{name}": value for name, value in (metrics | self._usage.logged()).items()}
         values["train/learning_rate"] = float(self.schedule.get_last_lr()[0])
         values["train/windows_per_second"] = windows_per_second
-        values |= {f"train/{name}": value for name, value in self._usage.logged().items()}
         self.accelerator.log(values, step=self.state.step)
         self._log_histogram("train/code_usage", totals)
         progress.set_postfix(

@@ -85,8 +85,7 @@ class UsageTerm:
     """What ``loss.usage`` adds to the loss: weight * (sample_entropy's weight * sample - batch entropy).
 
     The windows are those of one micro-batch of all processes; accumulated micro-batches have terms of
-    their own, which are averaged. With more than one process each gets the gradient of its own windows,
-    scaled by the number of processes, as gradients are averaged over them.
+    their own, which are averaged. With more than one process each gets the gradient of its own windows.
 
     Args:
         config: ``loss.usage`` and the FSQ levels.
@@ -97,6 +96,9 @@ class UsageTerm:
         self._settings = config.loss.usage
         self._levels = config.model.fsq_levels
         self._accelerator = accelerator
+        # Gradients are averaged over processes and summed over micro-batches.
+        share = accelerator.num_processes / config.training.gradient_accumulation_steps
+        self._scale = self._settings.weight * share
         self._last: Usage | None = None
 
     def __call__(self, digits: Tensor, real: Tensor) -> Tensor:
@@ -113,7 +115,7 @@ class UsageTerm:
         usage = usage_of(UsageSums(*(self._over_processes(value) for value in own)), self._levels)
         self._last = Usage(*(value.detach() for value in usage))
         term = settings.sample_entropy * usage.sample_entropy - usage.batch_entropy
-        loss: Tensor = settings.weight * self._accelerator.num_processes * term
+        loss: Tensor = self._scale * term
         return loss
 
     def _over_processes(self, own: Tensor) -> Tensor:

@@ -261,7 +261,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(layer.eval()(tokens), layer(tokens))
 
 
-def test_causal_layer_refuses_masks() -> None:
+def test_encoder_layer_refuses_masks() -> None:
     with pytest.raises(ValueError, match="takes no mask"):
         EncoderLayer(16, 4, 0.0)(torch.zeros(1, 3, 16), torch.zeros(3, 3))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
@@ -92,7 +91,10 @@ class KeypointTokenizer(MotionTokenizer):
 
 
 class _Join(nn.Module):
-    """Point and step features to features (B, t, N, D): gelu(A p + B s), two small products, not t * N."""
+    """Point features p and step features s to features (B, t, N, D): p + s + A p * B s.
+
+    The linear layers act on N points and t steps, not on their t * N pairs.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -100,7 +102,9 @@ class _Join(nn.Module):
         self.step = nn.Linear(dim, dim)
 
     def forward(self, points: Tensor, steps: Tensor) -> Tensor:
-        return F.gelu(self.point(points).unsqueeze(1) + self.step(steps).unsqueeze(2))
+        product = self.point(points).unsqueeze(1) * self.step(steps).unsqueeze(2)
+        joined: Tensor = points.unsqueeze(1) + steps.unsqueeze(2) + product
+        return joined
 
 
 class _Encoder(nn.Module):
