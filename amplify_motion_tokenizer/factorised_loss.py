@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.losses import expand_mask
-from amplify_motion_tokenizer.models.heads import FactorisedHead
+from amplify_motion_tokenizer.losses import expand_mask, masked_loss
+from amplify_motion_tokenizer.models.heads import FactorisedHead, Head
 
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
 """Logits held at a time, by device type: what fits a CPU's caches, and what keeps a GPU busy."""
@@ -29,7 +29,16 @@ class HeadLoss(NamedTuple):
     sums: Tensor
     """(V,) float32, sum of ``losses.element_losses`` over the elements of each view that count."""
     answers: Tensor
-    """(B, V, t, N) int64, the most likely class of every element, counted or not."""
+    """(B, [V, ]t or 1, N) int64, the most likely class of every element, counted or not."""
+
+
+def head_loss(head: Head, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float) -> HeadLoss:
+    """The loss of any head, by ``losses.masked_loss`` or without the logits; see ``factorised_loss``."""
+    if isinstance(head, FactorisedHead):
+        return factorised_loss(head, labels, mask, weights, gamma)
+    logits = head.logits()
+    sums, _ = masked_loss(logits, labels, mask, weights, gamma)
+    return HeadLoss(sums, logits.detach().argmax(dim=-1))
 
 
 def factorised_loss(
@@ -39,26 +48,28 @@ def factorised_loss(
 
     Args:
         head: the head.
-        labels: (B, V, t, N) int64 in [0, C).
-        mask: bool (B, V, N) or (B, V, t, N), True where an element counts.
+        labels: (B, [V, ]t, N) int64 in [0, C).
+        mask: bool (B, [V, ]N) or (B, [V, ]t, N), True where an element counts.
         weights: (C,) from ``losses.class_weights``.
         gamma: focusing exponent, at least 0.
 
     Raises:
         ValueError: when the shapes do not fit together.
     """
-    batch, views, steps, _ = head.steps.shape
-    if labels.shape != (batch, views, steps, head.points.shape[1]):
-        raise ValueError(
-            f"labels are {tuple(labels.shape)}; expected (B, V, t, N) = "
-            f"{(batch, views, steps, head.points.shape[1])} for this head"
-        )
+    expected = (*head.steps.shape[:-1], head.points.shape[1])
+    if labels.shape != expected:
+        raise ValueError(f"labels are {tuple(labels.shape)}; expected {expected} for this head")
     kind = head.weight.device.type
-    if torch.is_autocast_enabled(kind):
+    # float16 would lose the slopes of unlikely classes: they are made before the loss is scaled.
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != torch.float16:
         head = FactorisedHead(*(part.to(torch.get_autocast_dtype(kind)) for part in head))
-    counted = expand_mask(mask, labels)
-    sums, answers = _FactorisedLoss.apply(*head, labels, counted, weights.to(labels.device), gamma)  # type: ignore[no-untyped-call]
-    return HeadLoss(sums, answers)
+    has_views, counted = labels.ndim == 4, expand_mask(mask, labels)
+    if not has_views:
+        labels, counted = labels.unsqueeze(1), counted.unsqueeze(1)
+    sums, answers = _FactorisedLoss.apply(  # type: ignore[no-untyped-call]
+        *head.with_views(), labels, counted, weights.to(labels.device), gamma
+    )
+    return HeadLoss(sums, answers if has_views else answers.squeeze(1))
 
 
 class _FactorisedLoss(torch.autograd.Function):

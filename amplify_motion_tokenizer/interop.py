@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
-from amplify_motion_tokenizer.config import Config, flatten, to_dict, unflatten
+from amplify_motion_tokenizer.config import Config, KeypointConfig, flatten, to_dict, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import amplify_sizes
@@ -89,6 +89,7 @@ def _reproduction_config(path: Path) -> Config:
         ours["data.reference_size"] = {"shorter": shorter}  # its pixels are those of the tracked size
     # Its static filter is off unless it says otherwise, and a small grid may not fit our default.
     ours["data.static_filter.enable"] = theirs.get("data.static_filter.enable", False)
+    ours |= {"model.keypoint.tokens": "point_step", "model.keypoint.decoder": "replicate"}
     return config_from_dict(unflatten(ours), f"in {path}")
 
 
@@ -196,6 +197,12 @@ def reproduction_content(
     """
     if config.model.name != "keypoint":
         raise CheckpointError(f"a {config.model.name} tokenizer cannot become a keypoint file")
+    found, known = config.model.keypoint, KeypointConfig(tokens="point_step", decoder="replicate")
+    if found != known:
+        raise CheckpointError(
+            f"a keypoint tokenizer with tokens: {found.tokens} and decoder: {found.decoder} cannot become a "
+            f"keypoint file, which holds {known.tokens} and {known.decoder} alone (model.keypoint)"
+        )
     ours = flatten(to_dict(config))
     theirs = {key: ours[key] for key in _REQUIRED} | {key: ours[own] for key, own in _OPTIONAL.items()}
     theirs["data.static_filter.enable"] = config.data.static_filter.enable

@@ -20,11 +20,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import PADDING, Batch
 from amplify_motion_tokenizer.ema import WeightAverage
+from amplify_motion_tokenizer.factorised_loss import HeadLoss, head_loss
 from amplify_motion_tokenizer.interruption import HostCopy
-from amplify_motion_tokenizer.losses import class_weights, masked_loss, view_sums
-from amplify_motion_tokenizer.models.base import MotionTokenizer
+from amplify_motion_tokenizer.losses import class_weights, view_sums
+from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
 from amplify_motion_tokenizer.schedules import rate_factor
 from amplify_motion_tokenizer.totals import Totals
+from amplify_motion_tokenizer.usage import UsageTerm
 
 
 class StepResult(NamedTuple):
@@ -72,6 +74,7 @@ class Learner:
         if training.ema_decay is not None:
             self.average = WeightAverage(accelerator.unwrap_model(self.model), training.ema_decay)
         self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, total_steps))
+        self.usage = UsageTerm(config, accelerator)
         self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
         self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
 
@@ -99,8 +102,9 @@ class Learner:
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
-                _, loss, batch_totals = self.forward(batch)
-                accelerator.backward((loss * scale).sum())
+                output, loss, batch_totals = self.forward(batch)
+                usage = self.usage(output.digits, batch.indices != PADDING)
+                accelerator.backward((loss.sums * scale).sum() + usage)
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
         # Also without clipping: it gives the norm, and takes the scaler's factor off.
@@ -134,16 +138,15 @@ class Learner:
             self.average.update()
         return ~finite
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Totals]:
-        """Logits, sums of the loss, (V,), and the totals of one micro-batch on the device."""
-        inputs = batch.inputs
-        output = self.model(inputs.velocities, inputs.images)
-        logits = output.distinct_logits
-        gamma = self.config.loss.gamma
-        loss, _ = masked_loss(logits, inputs.labels, inputs.mask, self._class_weights, gamma)
+    def forward(self, batch: Batch) -> tuple[TokenizerOutput, HeadLoss, Totals]:
+        """The model's output, its loss, and the totals of one micro-batch on the device."""
+        inputs, gamma = batch.inputs, self.config.loss.gamma
+        output: TokenizerOutput = self.model(inputs.velocities, inputs.images)
+        with self.accelerator.autocast():
+            loss = head_loss(output.head, inputs.labels, inputs.mask, self._class_weights, gamma)
         real = batch.indices != PADDING
-        totals = Totals.of(loss.detach(), logits.detach(), output.indices, inputs, real, self.config)
-        return logits, loss, totals
+        totals = Totals.of(loss.sums.detach(), loss.answers, output.indices, inputs, real, self.config)
+        return output, loss, totals
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model holds the weights that inference gets: their mean where one is kept."""

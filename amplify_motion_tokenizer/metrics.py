@@ -13,26 +13,22 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.geometry import center_label
-from amplify_motion_tokenizer.losses import check_logits, expand_mask
+from amplify_motion_tokenizer.losses import expand_mask
 
 
-def accuracy_counts(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Elements whose most likely class is the label, and elements that count.
+def accuracy_counts(answers: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Elements whose answer is the label, and elements that count.
 
     Args:
-        logits: (..., t, N, C), or (..., 1, N, C) when all steps share one distribution.
+        answers: (..., t, N) int64 classes, or (..., 1, N) when all steps share them.
         labels: (..., t, N) int64.
         mask: bool, (..., N) or (..., t, N).
 
     Returns:
         (correct, count), int64 scalars.
-
-    Raises:
-        ValueError: when the shapes do not fit together.
     """
-    check_logits(logits, labels)
     counted = expand_mask(mask, labels)
-    return ((logits.argmax(dim=-1) == labels) & counted).sum(), counted.sum()
+    return ((answers == labels) & counted).sum(), counted.sum()
 
 
 def no_motion_counts(labels: Tensor, mask: Tensor, class_grid: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.geometry import integrate_velocities, rc_norm_from_labels
 from amplify_motion_tokenizer.inputs import ModelInput
-from amplify_motion_tokenizer.models.base import expand_steps
 from amplify_motion_tokenizer.track_metrics import (
     amplify_track_metrics,
     delta_avg,
@@ -22,19 +21,18 @@ VISIBLE = 0.5
 """Confidence from which a true point counts as visible in ``delta_avg`` and ``l2_px``."""
 
 
-def predicted_tracks(distinct_logits: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
-    """Tracks of the most likely classes, from the true first frame on.
+def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
+    """Tracks of the classes that were answered, from the true first frame on.
 
     Args:
-        distinct_logits: (B, [V, ]t or 1, N, C).
+        answers: (B, [V, ]t or 1, N) int64, the most likely class of each element.
         inputs: what the model was given.
         class_grid: (rows, columns) of the classes.
 
     Returns:
         (B, [V, ]T, N, 2) float32, rc_norm, not clamped.
     """
-    labels = distinct_logits.argmax(dim=-1, keepdim=True)
-    labels = expand_steps(labels, inputs.labels.shape[-2])[..., 0]
+    labels = answers.expand_as(inputs.labels)
     velocities = rc_norm_from_labels(labels, inputs.size_px, class_grid)
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], velocities)
 

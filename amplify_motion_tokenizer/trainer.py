@@ -208,7 +208,7 @@ class Trainer:
             "windows_per_second": windows_per_second,
             "grad_norm": float(result.grad_norm),
             "skipped_steps": float(self.state.skipped_steps),
-        }
+        } | self.learner.usage.logged()
         self.log.step(result.totals.reduced(self.accelerator), self.state.step, values, progress)
 
     def _check_skipped(self) -> None:

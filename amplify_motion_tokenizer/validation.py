@@ -26,12 +26,12 @@ def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[s
     with learner.averaged():
         for batch in batches:
             batch = to_device(batch, accelerator.device)
-            logits, _, batch_totals = learner.forward(batch)
+            _, loss, batch_totals = learner.forward(batch)
             totals = totals.plus(batch_totals)
             known = known_windows(batch.inputs, batch.indices != PADDING)
             inputs = ModelInput(*(column[known] for column in batch.inputs))
             if len(inputs.labels):
-                predicted = predicted_tracks(logits[known], inputs, config.class_grid)
+                predicted = predicted_tracks(loss.answers[known], inputs, config.class_grid)
                 tracks.add(track_metrics(predicted, inputs), len(inputs.labels))
     learner.model.train()
     return totals.reduced(accelerator), tracks.means()

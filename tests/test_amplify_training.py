@@ -127,8 +127,7 @@ def test_accumulated_gradient_weighs_views_over_the_whole_batch(config: Config, 
 
 def test_true_labels_reconstruct_the_tracks(config: Config) -> None:
     inputs = dataset(config).__getitems__(range(7)).inputs
-    logits = torch.nn.functional.one_hot(inputs.labels, 49).float()
-    predicted = predicted_tracks(logits, inputs, (7, 7))
+    predicted = predicted_tracks(inputs.labels, inputs, (7, 7))
     metrics = track_metrics(predicted, inputs)
     # Rounding to whole pixels is off by at most a pixel an axis at each end.
     assert metrics["l2_px"] < 1.5

@@ -144,5 +144,5 @@ def gradients(network: AmplifyNetwork) -> dict[str, Tensor]:
 
 def test_labels_of_another_shape_are_refused() -> None:
     head, (labels, mask) = make_head(12), make_targets(13, per_element=False)
-    with pytest.raises(ValueError, match=r"labels are \(5, 2, 2, 7\); expected .* \(5, 2, 3, 7\)"):
+    with pytest.raises(ValueError, match=r"labels are \(5, 2, 2, 7\); expected \(5, 2, 3, 7\)"):
         factorised_loss(head, labels[:, :, :2], mask, torch.ones(CLASSES), 0.0)

@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig, StaticFilterConfig
 from amplify_motion_tokenizer.geometry import (
@@ -261,8 +260,7 @@ def test_true_labels_rebuild_the_tracks_of_a_batch(name: str, size: Size, tracke
     truth = torch.stack(tracks)
     view = ViewTracks(remap(truth, size, tracked)[None], torch.ones(1, steps + 1, 4), tracked)
     inputs = from_tracks([view], config)
-    logits = one_hot(inputs.labels, width * width).float()
-    rebuilt = predicted_tracks(logits, inputs, config.class_grid).reshape(steps + 1, 4, 2)
+    rebuilt = predicted_tracks(inputs.labels, inputs, config.class_grid).reshape(steps + 1, 4, 2)
     off_px = (px_from_rc_norm(rebuilt, size).flip(-1) - truth).abs()
     # Keypoint labels round each move, and errors add up; amplify's round positions, so they do not.
     steps_so_far = torch.arange(steps + 1.0)[:, None, None]

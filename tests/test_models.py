@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import labels_from_wnorm, wnorm_from_px
 from amplify_motion_tokenizer.losses import static_mask
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.models.blocks import CausalEncoderLayer
+from amplify_motion_tokenizer.models.blocks import EncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32
 
 
@@ -214,7 +214,7 @@ def test_encoder_is_causal(loaded: MotionTokenizer, golden: dict[str, Tensor]) -
 @pytest.mark.parametrize("training", [True, False])
 def test_encoder_equals_torchs_with_a_mask(training: bool) -> None:
     torch.manual_seed(2)
-    ours = nn.TransformerEncoder(CausalEncoderLayer(16, 4, 0.0), 2, enable_nested_tensor=False)
+    ours = nn.TransformerEncoder(EncoderLayer(16, 4, 0.0), 2, enable_nested_tensor=False)
     layer = nn.TransformerEncoderLayer(16, 4, 64, 0.0, activation="gelu", batch_first=True)
     theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     theirs.load_state_dict(ours.state_dict())
@@ -228,15 +228,15 @@ def test_encoder_equals_torchs_with_a_mask(training: bool) -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    layer = CausalEncoderLayer(16, 4, 0.5)
+    layer = EncoderLayer(16, 4, 0.5)
     tokens = torch.randn(1, 6, 16)
     assert not torch.equal(layer.train()(tokens), layer(tokens))
     assert torch.equal(layer.eval()(tokens), layer(tokens))
 
 
-def test_causal_layer_refuses_masks() -> None:
+def test_encoder_layer_refuses_masks() -> None:
     with pytest.raises(ValueError, match="takes no mask"):
-        CausalEncoderLayer(16, 4, 0.0)(torch.zeros(1, 3, 16), torch.zeros(3, 3))
+        EncoderLayer(16, 4, 0.0)(torch.zeros(1, 3, 16), torch.zeros(3, 3))
 
 
 def test_no_tensor_grows_with_the_square_of_the_tokens() -> None:

@@ -65,7 +65,9 @@ def pair(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Pair:
             for window in random_windows(tiny, 3, number, (48, 64)):
                 writer.append(window)
             writer.finish(num_frames=10, windows_dropped=0)
-    config = write_config(folder / "tiny.yaml", training={"learning_rate": 1e-3})
+    config = write_config(
+        folder / "tiny.yaml", training={"learning_rate": 1e-3}, loss={"usage": {"weight": 0.5}}
+    )
     line = ["--config", config, "--input", folder / "tracks"]
     two = [*TWO_PROCESSES, REPO / TRAIN, *line, "--output", folder / "two", "--training.batch_size", 4]
     one = [*line, "--output", folder / "one", "--training.batch_size", 8, "--training.epochs", 3]
@@ -98,7 +100,8 @@ def test_two_processes_really_run(pair: Pair) -> None:
 def test_two_processes_log_what_one_does(pair: Pair) -> None:
     two, one = events_of(pair.two), events_of(pair.one)
     tags = ("loss", "accuracy", "accuracy_no_motion", "mask_share", "unique_codes", "perplexity")
-    for name in (f"{split}/{tag}" for split in ("train", "train_epoch", "val") for tag in tags):
+    names = [f"{split}/{tag}" for split in ("train", "train_epoch", "val") for tag in tags]
+    for name in [*names, "train/usage_batch_entropy", "train/usage_sample_entropy"]:
         expected = [(event.step, pytest.approx(event.value, abs=1e-5)) for event in one.Scalars(name)]
         assert [(event.step, event.value) for event in two.Scalars(name)] == expected, name
     assert [event.step for event in two.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]

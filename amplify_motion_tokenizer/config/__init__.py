@@ -18,6 +18,7 @@ from typing import Any
 from amplify_motion_tokenizer.config.model import (
     AmplifyConfig,
     DataConfig,
+    KeypointConfig,
     ModelConfig,
     StaticFilterConfig,
     VisionConfig,
@@ -34,6 +35,7 @@ from amplify_motion_tokenizer.config.training import (
     InferenceConfig,
     LossConfig,
     TrainingConfig,
+    UsageConfig,
 )
 
 __all__ = [
@@ -49,11 +51,13 @@ __all__ = [
     "FlowConfig",
     "GateConfig",
     "InferenceConfig",
+    "KeypointConfig",
     "LossConfig",
     "ModelConfig",
     "StaticFilterConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "UsageConfig",
     "VideoConfig",
     "VisionConfig",
     "changes",

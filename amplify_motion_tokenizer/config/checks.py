@@ -184,6 +184,7 @@ def _model_rules(config: Config) -> list[Rule]:
         ),
         ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 or more and below 1"),
         _at_least(1, "model.encoder_sequence_len", model.encoder_sequence_len),
+        ("model.latent_noise", model.latent_noise, model.latent_noise >= 0, "0 or more"),
         ("model.fsq_levels", model.fsq_levels, levels_ok, "one or more whole numbers of at least 3"),
         (
             "model.decoder_window_size",
@@ -279,6 +280,9 @@ def _training_rules(config: Config) -> list[Rule]:
             "view names with weights of 0 or more",
         ),
         ("loss.min_visibility", loss.min_visibility, 0 <= loss.min_visibility <= 1, "0 to 1"),
+        ("loss.usage.weight", loss.usage.weight, loss.usage.weight >= 0, "0 or more"),
+        ("loss.usage.temperature", loss.usage.temperature, loss.usage.temperature > 0, "above 0"),
+        ("loss.usage.sample_entropy", loss.usage.sample_entropy, loss.usage.sample_entropy >= 0, "0 or more"),
         *[
             _at_least(1, f"training.{name}", getattr(training, name))
             for name in (

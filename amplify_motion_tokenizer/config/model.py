@@ -67,6 +67,16 @@ class VisionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeypointConfig:
+    """What only the keypoint model has."""
+
+    tokens: Literal["point_step", "point"] = "point_step"
+    """What the encoder mixes: a token for each point and step (causal), or one for each point (cheaper)."""
+    decoder: Literal["replicate", "per_step"] = "replicate"
+    """Whether all steps of a window share one distribution per point, or each step has its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AmplifyConfig:
     """What only the amplify model has."""
 
@@ -108,5 +118,9 @@ class ModelConfig:
     """Derived (decoder_window_size^2); checked when given."""
     codebook_size: int | None = None
     """Derived (product of fsq_levels); checked when given."""
+    latent_noise: float = 0.0
+    """Standard deviation of normal noise on the tokens before they are quantised, in training only."""
+    keypoint: KeypointConfig = field(default_factory=KeypointConfig)
+    """Settings of the keypoint model."""
     amplify: AmplifyConfig = field(default_factory=AmplifyConfig)
     """Settings of the amplify model."""

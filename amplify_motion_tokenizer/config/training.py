@@ -7,6 +7,18 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsageConfig:
+    """Code-usage term: rewards FSQ digits that differ between windows (see usage.py)."""
+
+    weight: float = 0.0
+    """Weight of the term; 0 leaves it out."""
+    temperature: float = 1.0
+    """Of a digit's soft assignment to its levels, in squared level steps."""
+    sample_entropy: float = 1.0
+    """Weight of the entropy of single assignments, which is kept low, against that of their batch mean."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """Focal loss (Lin et al. 2017) over what counts; gamma 0 and weights of 1 are plain cross entropy."""
 
@@ -24,6 +36,8 @@ class LossConfig:
     """Weight of each view's mean loss; views that are not named weigh 1."""
     min_visibility: float = 0.0
     """Steps count only where the point's confidence at both ends reaches this; 0 counts all."""
+    usage: UsageConfig = field(default_factory=UsageConfig)
+    """Code-usage term."""
 
 
 @dataclass(frozen=True, kw_only=True)

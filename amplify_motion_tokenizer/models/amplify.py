@@ -27,7 +27,12 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
 )
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_images, check_shape
 from amplify_motion_tokenizer.models.heads import FactorisedHead
-from amplify_motion_tokenizer.models.quantizer import build_fsq, codes_of_indices, quantize_float32
+from amplify_motion_tokenizer.models.quantizer import (
+    build_fsq,
+    codes_of_indices,
+    quantize_float32,
+    unrounded_digits,
+)
 from amplify_motion_tokenizer.models.vision import build_vision_encoder, image_shape, load_pretrained
 
 __all__ = ["AmplifyNetwork", "AmplifySizes", "AmplifyTokenizer", "Causal", "amplify_sizes", "encoder_mask"]
@@ -179,13 +184,13 @@ class AmplifyTokenizer(MotionTokenizer):
             return self.network.encode(velocities)
         return self.network.encode(velocities, self.vision(images))
 
-    def decode_distinct(self, codes: Tensor) -> Tensor:
-        """Logits (B, V, t, N, C) of codes (B, L, D).
+    def head(self, codes: Tensor) -> FactorisedHead:
+        """What makes the logits (B, V, t, N, C) of codes (B, L, D).
 
         Raises:
             ValueError: naming the expected and the found shape.
         """
-        return self.network.decode(codes)
+        return self.network.head(codes)
 
 
 class AmplifyNetwork(nn.Module):
@@ -271,10 +276,11 @@ class AmplifyNetwork(nn.Module):
         return self.decode(codes_of_indices(self.quantize, indices))
 
     def forward(self, velocities: Tensor, cond: Tensor | None = None) -> TokenizerOutput:
-        """All of it, for training; logits are (B, V, t, N, C)."""
+        """All of it; logits are (B, V, t, N, C)."""
         latents = self.encode(velocities, cond)
         codes, indices = quantize_float32(self.quantize, latents)
-        return TokenizerOutput(self.decode(codes), indices, latents, codes, self.sizes.num_steps)
+        digits = unrounded_digits(self.quantize, latents)
+        return TokenizerOutput(self.head(codes), indices, latents, codes, digits, self.sizes.num_steps)
 
 
 class _Encoder(nn.Module):

@@ -16,22 +16,30 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32
+from amplify_motion_tokenizer.models.heads import Head
+from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
 
 
 class TokenizerOutput(NamedTuple):
     """What one forward pass gives."""
 
-    distinct_logits: Tensor
-    """(B, t, N, C), or (B, 1, N, C) when all steps share one distribution; give this to the loss."""
+    head: Head
+    """What makes the logits; give this to the loss, which may not need them."""
     indices: Tensor
     """(B, d) int64, code ids."""
     latents: Tensor
     """(B, d, D), tokens before quantising."""
     codes: Tensor
     """(B, d, D) float32, tokens after quantising."""
+    digits: Tensor
+    """(B, d, K) float32, the K FSQ digits of each code before rounding, in units of their levels."""
     num_steps: int
     """t."""
+
+    @property
+    def distinct_logits(self) -> Tensor:
+        """(B, t, N, C), or (B, 1, N, C) when all steps share one distribution; made at every call."""
+        return self.head.logits()
 
     @property
     def logits(self) -> Tensor:
@@ -48,7 +56,7 @@ def expand_steps(distinct_logits: Tensor, num_steps: int) -> Tensor:
 class MotionTokenizer(nn.Module, ABC):
     """Velocities to discrete codes and back to a distribution over velocity classes.
 
-    Subclasses build their layers and implement ``input_shape``, ``encode`` and ``decode_distinct``.
+    Subclasses build their layers and implement ``input_shape``, ``encode`` and ``head``.
 
     Args:
         config: the whole config; ``model`` and ``data`` decide the layers.
@@ -88,12 +96,20 @@ class MotionTokenizer(nn.Module, ABC):
         """
 
     @abstractmethod
+    def head(self, codes: Tensor) -> Head:
+        """What makes the logits of codes (B, d, D).
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+
     def decode_distinct(self, codes: Tensor) -> Tensor:
         """Logits (B, t, N, C) of codes (B, d, D); (B, 1, N, C) if they are the same at every step.
 
         Raises:
             ValueError: naming the expected and the found shape.
         """
+        return self.head(codes).logits()
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, D) float32, indices (B, d) int64) of tokens (B, d, D)."""
@@ -123,10 +139,13 @@ class MotionTokenizer(nn.Module, ABC):
         return self.decode(codes_of_indices(self._fsq(), indices))
 
     def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
-        """All of it, for training."""
+        """All of it, for training; ``model.latent_noise`` disturbs what is quantised, in training only."""
         latents = self.encode(velocities, images)
-        codes, indices = self.quantize(latents)
-        return TokenizerOutput(self.decode_distinct(codes), indices, latents, codes, self.config.num_steps)
+        noise = self.config.model.latent_noise
+        noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
+        codes, indices = self.quantize(noisy)
+        digits = unrounded_digits(self._fsq(), latents)
+        return TokenizerOutput(self.head(codes), indices, latents, codes, digits, self.config.num_steps)
 
 
 def check_images(images: Tensor | None, velocities: Tensor, conditioned: bool) -> None:

@@ -1,4 +1,4 @@
-"""The head of a decoder whose logits depend on (window, view, step) and on the point, but on no more.
+"""Heads of decoders: logits as they are, or in parts that depend on (window, view, step) or on the point.
 
 AMPLIFY's head is a two-layer perceptron over the concatenation [h_t, p_n, q_v] of a token, a point
 embedding and a view embedding, added to h_t and projected to classes. Its first layer W1 = [A | P | Q]
@@ -20,19 +20,41 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class DenseHead(NamedTuple):
+    """Logits as they are, where they are few."""
+
+    distinct: Tensor
+    """(B, [V, ]1, N, C), the same at every step, or (B, [V, ]t, N, C)."""
+
+    def logits(self) -> Tensor:
+        """(B, [V, ]t or 1, N, C)."""
+        return self.distinct
+
+
 class FactorisedHead(NamedTuple):
     """Logits of all (window, view, step, point), in parts that are small; ``logits`` makes them."""
 
     steps: Tensor
-    """(B, V, t, M), what the hidden layer gets from the window, the view and the step."""
+    """(B, [V, ]t, M), what the hidden layer gets from the window, the view and the step."""
     points: Tensor
     """(B or 1, N, M), what it gets from the point; 1 when it is the same for all windows."""
     weight: Tensor
     """(C, M), hidden layer to classes."""
     base: Tensor
-    """(B, V, t, C), logits before what the hidden layer adds."""
+    """(B, [V, ]t, C), logits before what the hidden layer adds."""
 
     def logits(self) -> Tensor:
-        """(B, V, t, N, C)."""
-        hidden = (self.steps[..., None, :] + self.points[:, None, None]).relu()
+        """(B, [V, ]t, N, C)."""
+        lead = [1] * (self.steps.ndim - 2)
+        points = self.points.reshape(len(self.points), *lead, *self.points.shape[1:])
+        hidden = (self.steps[..., None, :] + points).relu()
         return hidden @ self.weight.mT + self.base[..., None, :]
+
+    def with_views(self) -> FactorisedHead:
+        """The same with the axis V, of length 1 where there is none."""
+        if self.steps.ndim == 4:
+            return self
+        return self._replace(steps=self.steps.unsqueeze(1), base=self.base.unsqueeze(1))
+
+
+Head = DenseHead | FactorisedHead

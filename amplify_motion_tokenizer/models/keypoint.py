@@ -1,27 +1,37 @@
-"""The compact keypoint tokenizer: one set of codes, and one distribution per point, for a window.
+"""The compact keypoint tokenizer: one set of codes for a window.
 
-Letters: B windows, t steps, N points, S = t * N tokens, d codes, D width, C classes.
+Letters: B windows, t steps, N points, S tokens, d codes, D width, C classes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
-from amplify_motion_tokenizer.models.blocks import CausalEncoderLayer
+from amplify_motion_tokenizer.models.blocks import EncoderLayer
+from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
+
+JOIN_DIM = 256
+"""M, hidden width of the head that joins points and steps; AMPLIFY's for its own."""
 
 
 class KeypointTokenizer(MotionTokenizer):
-    """The keypoint reproduction's model; weights exchange with its files by name.
+    """The keypoint reproduction's model, and variants of both its ends (``model.keypoint``).
 
-    Every velocity is a token, time-major; a causal transformer mixes them, a linear layer along the
-    sequence turns S tokens into d, FSQ makes them codes, and a transformer decoder reads the codes with
-    one learnt query per point. All steps of a window share the logits (see ``decode_distinct``).
+    With tokens ``point_step`` every velocity is a token, time-major, and a causal transformer mixes the
+    S = t * N of them; with ``point`` every point's whole velocity sequence is one of S = N tokens, and
+    all see all, as tokens then have no order in time. A linear layer along the sequence turns S tokens
+    into d, FSQ makes them codes, and a transformer decoder reads the codes with one learnt query per
+    point. With the decoder ``replicate`` that gives one distribution per point for all steps; with
+    ``per_step`` t more queries, one per step, are decoded beside them, and a factorised head joins each
+    point with each step.
+
+    ``point_step`` with ``replicate`` is the reproduction; weights exchange with its files by name.
 
     Args:
         config: sizes of the model and of its input.
@@ -31,13 +41,24 @@ class KeypointTokenizer(MotionTokenizer):
         super().__init__(config)
         self.quantizer = build_fsq(config.model.fsq_levels, config.model.hidden_dim)
         model, dim = config.model, config.model.hidden_dim
-        num_tokens = config.num_steps * config.num_points
-        self.input_projection = nn.Linear(2, dim)
+        self.per_point = model.keypoint.tokens == "point"
+        self.per_step = model.keypoint.decoder == "per_step"
+        num_tokens = config.num_points * (1 if self.per_point else config.num_steps)
+        self.input_projection = nn.Linear(2 * config.num_steps if self.per_point else 2, dim)
         self.pos_embed = nn.Parameter(torch.randn(1, num_tokens, dim))
-        self.encoder = _Encoder(model)
+        self.encoder = _Encoder(model, causal=not self.per_point)
         self.encoder_output_projection = nn.Linear(num_tokens, model.encoder_sequence_len)
         self.decoder_queries = nn.Parameter(torch.randn(1, config.num_points, dim))
         self.decoder = _Decoder(model)
+        if self.per_step:
+            self.step_queries = nn.Parameter(torch.randn(1, config.num_steps, dim))
+            self.join = nn.ModuleDict(
+                {
+                    "points": nn.Linear(dim, JOIN_DIM),
+                    "steps": nn.Linear(dim, JOIN_DIM, bias=False),
+                    "classes": nn.Linear(JOIN_DIM, config.num_classes, bias=False),
+                }
+            )
         self.output_projection = nn.Linear(dim, config.num_classes)
         self.register_load_state_dict_pre_hook(_drop_causal_mask)  # type: ignore[no-untyped-call]
 
@@ -57,27 +78,36 @@ class KeypointTokenizer(MotionTokenizer):
         """
         check_images(images, velocities, conditioned=False)
         check_shape("velocities", velocities, "(B, t, N, 2)", self.input_shape)
-        tokens = self.encoder(self.input_projection(velocities.flatten(1, 2)) + self.pos_embed)
+        features = velocities.transpose(1, 2).flatten(2) if self.per_point else velocities.flatten(1, 2)
+        tokens = self.encoder(self.input_projection(features) + self.pos_embed)
         latents: Tensor = self.encoder_output_projection(tokens.transpose(1, 2)).transpose(1, 2)
         return latents
 
-    def decode_distinct(self, codes: Tensor) -> Tensor:
-        """Logits (B, 1, N, C) of codes (B, d, D), the same at every step.
+    def head(self, codes: Tensor) -> Head:
+        """What makes the logits of codes (B, d, D): (B, t, N, C), or (B, 1, N, C) with ``replicate``.
 
         Raises:
             ValueError: naming the expected and the found shape.
         """
         model = self.config.model
         check_shape("codes", codes, "(B, d, D)", (model.encoder_sequence_len, model.hidden_dim))
-        points = self.decoder(self.decoder_queries.expand(len(codes), -1, -1), codes)
-        logits: Tensor = self.output_projection(points).unsqueeze(1)
-        return logits
+        queries: Tensor = self.decoder_queries
+        if self.per_step:
+            queries = torch.cat([queries, self.step_queries], dim=1)
+        decoded = self.decoder(queries.expand(len(codes), -1, -1), codes)
+        points, steps = decoded.tensor_split([self.config.num_points], dim=1)
+        if not self.per_step:
+            return DenseHead(self.output_projection(points).unsqueeze(1))
+        weight = cast(nn.Linear, self.join["classes"]).weight
+        return FactorisedHead(
+            self.join["steps"](steps), self.join["points"](points), weight, self.output_projection(steps)
+        )
 
 
 class _Encoder(nn.Module):
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, causal: bool) -> None:
         super().__init__()
-        layer = CausalEncoderLayer(model.hidden_dim, model.num_heads, model.dropout)
+        layer = EncoderLayer(model.hidden_dim, model.num_heads, model.dropout, causal)
         self.transformer_encoder = nn.TransformerEncoder(layer, model.num_layers, enable_nested_tensor=False)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -45,6 +45,26 @@ def quantize_float32(fsq: nn.Module, latents: Tensor) -> tuple[Tensor, Tensor]:
     return codes, indices.long()
 
 
+def unrounded_digits(fsq: nn.Module, latents: Tensor) -> Tensor:
+    """The FSQ digits of latents just before rounding, as the library bounds them: with a gradient.
+
+    Args:
+        fsq: from ``build_fsq``.
+        latents: (B, d, D), any float type.
+
+    Returns:
+        (B, d, K) float32, one number a digit in units of its levels: rounding gives 0 to L - 1.
+    """
+    levels = fsq.get_buffer("_levels")
+    half_width = (levels - 1) * (1 + 1e-3) / 2
+    offset = torch.where(levels % 2 == 0, 0.5, 0.0)
+    with torch.autocast(latents.device.type, enabled=False):
+        projected = fsq.get_submodule("project_in")(latents.float())
+        bounded = torch.tanh(projected + torch.atanh(offset / half_width)) * half_width - offset
+    digits: Tensor = bounded + levels // 2
+    return digits
+
+
 def codes_of_indices(fsq: nn.Module, indices: Tensor) -> Tensor:
     """The codes (B, d, D) float32 that ``quantize_float32`` gives for indices (B, d)."""
     with torch.autocast(indices.device.type, enabled=False):

@@ -1,0 +1,129 @@
+"""Trains variants of a tokenizer for the same steps or CPU time, and says what they reach on held-out clips.
+
+    python benchmarks/codebook.py --tracks TRACKS --config CONFIG [--steps 400 | --cpu_seconds 240]
+        --seeds 0 1 --variant plain --variant "usage --loss.usage.weight 0.1"
+
+A variant is a name and settings, as train.py takes them. The seed decides initial weights, data order and
+which clips are held out. One row a run, then the means over seeds; CPU time is that of the process, the
+validation at the end left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import shlex
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from accelerate.state import AcceleratorState
+
+from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, split_clips
+from amplify_motion_tokenizer.trainer import Trainer
+from amplify_motion_tokenizer.training import make_accelerator
+
+SHOWN = {
+    "delta_auc": ".3f",
+    "delta_auc_no_motion": ".3f",
+    "delta_avg": ".3f",
+    "delta_avg_no_motion": ".3f",
+    "l2_px": ".1f",
+    "l2_px_no_motion": ".1f",
+    "accuracy": ".3f",
+    "accuracy_no_motion": ".3f",
+    "loss": ".3f",
+    "unique_codes": ".0f",
+    "perplexity": ".1f",
+    "windows_per_second": ".1f",
+    "steps": ".0f",
+    "parameters": ".0f",
+}
+"""Columns and their formats."""
+
+
+class TimedTrainer(Trainer):
+    """Stops after some seconds of CPU time, and leaves nothing behind."""
+
+    cpu_seconds = float("inf")
+    started: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        if self.started is None:
+            self.started = time.process_time()
+        return super().finished or time.process_time() - self.started >= self.cpu_seconds
+
+    def _end_epoch(self) -> None:
+        self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
+
+    def _save(self, *_: object) -> None:
+        return
+
+
+def measure(config: Config, cpu_seconds: float) -> dict[str, float]:
+    """Trains once and validates."""
+    clips = load_clips(Path(config.data.tracks_dir), config)
+    parts = split_clips(clips, config.data.val_split, config.training.seed)
+    train_data, val_data = (WindowDataset(part, config) for part in parts)
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator = make_accelerator(config, Path(folder))
+        trainer = TimedTrainer(config, accelerator, train_data, val_data, Path(folder), None)
+        trainer.cpu_seconds = cpu_seconds
+        start = time.process_time()
+        trainer.train()
+        seconds = time.process_time() - start
+        totals, tracks = trainer.validate()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    windows = trainer.state.step * trainer.train_sampler.windows_per_step
+    return {
+        **tracks,
+        **totals.metrics(config.view_weights),
+        "windows_per_second": windows / seconds,
+        "steps": trainer.state.step,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+    }
+
+
+def row(name: str, metrics: dict[str, float]) -> str:
+    return " | ".join([f"| {name}", *(format(metrics[key], form) for key, form in SHOWN.items())]) + " |"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tracks", required=True)
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--cpu_seconds", type=float, default=float("inf"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--variant", action="append", required=True)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    files = [part for path in arguments.config for part in ("--config", path)]
+    print("| variant | " + " | ".join(SHOWN) + " |")
+    print("|---" * (len(SHOWN) + 1) + "|")
+    for variant in arguments.variant:
+        name, *settings = shlex.split(variant)
+        config, _ = cli.parse([*files, "--data.tracks_dir", arguments.tracks, *settings], "", {})
+        runs = []
+        for seed in arguments.seeds:
+            training = dataclasses.replace(
+                config.training, seed=seed, max_steps=arguments.steps, epochs=100_000, num_workers=0
+            )
+            runs.append(measure(dataclasses.replace(config, training=training), arguments.cpu_seconds))
+            print(row(f"{name}, seed {seed}", runs[-1]), flush=True)
+        if len(runs) > 1:
+            print(row(f"**{name}**", {key: fmean(run[key] for run in runs) for key in SHOWN}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
