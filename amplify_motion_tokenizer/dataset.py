@@ -33,6 +33,9 @@ Clips = Mapping[str, StoredTracks | VelocityFiles]
 MAX_OPEN_FILES = 64
 """Track files that one process keeps open, below the usual limit of 1,024 descriptors."""
 
+CHUNK_WINDOWS = 16
+"""Windows that become model input at a time."""
+
 PADDING = -1
 """Index of a window that fills a batch and counts for nothing."""
 
@@ -101,8 +104,8 @@ class WindowDataset(Dataset[Batch]):
             places, parts = groups.setdefault(tuple(clip.sizes), ([], []))
             places.append(positions)
             parts.append(self._read(clip, rows[positions]))
-        back = np.argsort(np.concatenate([np.concatenate(places) for places, _ in groups.values()]))
         made = [self._inputs(parts) for _, parts in groups.values()]
+        back = np.argsort(np.concatenate([np.concatenate(places) for places, _ in groups.values()]))
         inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*made, strict=True)))
         real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
         return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
@@ -125,19 +128,35 @@ class WindowDataset(Dataset[Batch]):
         """Model input of what ``_read`` gave for several clips of one size."""
         if isinstance(parts[0], Tensor):
             return from_velocities(torch.cat(list(parts)), self.config)
-        return from_tracks([_joined(column) for column in zip(*parts, strict=True)], self.config)
+        views = [_joined(column) for column in zip(*parts, strict=True)]
+        made = [from_tracks(some, self.config) for some in _in_chunks(views)]
+        return ModelInput(*(torch.cat(column) for column in zip(*made, strict=True)))
 
 
 def _joined(windows: Sequence[ViewTracks]) -> ViewTracks:
     """Windows of one view and size from several clips, as one batch."""
-    first = windows[0]
     frames = [part.first_frames for part in windows if part.first_frames is not None]
     return ViewTracks(
         torch.cat([part.tracks_xy_px for part in windows]),
         torch.cat([part.visibility for part in windows]),
-        first.size,
+        windows[0].size,
         torch.cat(frames) if frames else None,
     )
+
+
+def _in_chunks(views: Sequence[ViewTracks]) -> Iterator[list[ViewTracks]]:
+    """The views' windows, so few at a time that what is made of them stays in the CPU's caches."""
+    for first in range(0, len(views[0].tracks_xy_px), CHUNK_WINDOWS):
+        part = slice(first, first + CHUNK_WINDOWS)
+        yield [
+            ViewTracks(
+                view.tracks_xy_px[part],
+                view.visibility[part],
+                view.size,
+                None if view.first_frames is None else view.first_frames[part],
+            )
+            for view in views
+        ]
 
 
 class _OpenFiles:

@@ -134,7 +134,8 @@ def _amplify_input(view: ViewTracks, config: Config) -> ModelInput:
     """AMPLIFY's way: NaN and infinities are 0, positions are clamped, then interpolated in time."""
     data = config.data
     finite = finite_points(view.tracks_xy_px)
-    tracks_rc_norm, size_px = _rc_norm(view.tracks_xy_px.nan_to_num(0.0, 0.0, 0.0), view.size, config)
+    known = view.tracks_xy_px if finite.all() else view.tracks_xy_px.nan_to_num(0.0, 0.0, 0.0)
+    tracks_rc_norm, size_px = _rc_norm(known, view.size, config)
     tracks_rc_norm = interpolate_time(tracks_rc_norm, data.sequence_length, data.interpolation)
     velocities = tracks_rc_norm.diff(dim=-3)
     size = tuple(size_px[0].tolist())
@@ -198,7 +199,7 @@ def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: 
     static, points = config.data.static_filter, finite
     if static.enable:
         # A point that is lost somewhere must not be one of the min_keep.
-        known = torch.where(finite[:, None, :, None], velocities_wnorm, 0.0)
+        known = velocities_wnorm if finite.all() else velocities_wnorm.where(finite[:, None, :, None], 0.0)
         points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
     visible = visibility >= config.loss.min_visibility
     return points[:, None, :] & visible[:, 1:] & visible[:, :-1]
