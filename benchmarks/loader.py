@@ -53,7 +53,7 @@ def file_per_window(folder: Path, batches: EpochSampler, config: Config) -> Iter
     paths = sorted(folder.glob("*.hdf5"))
 
     def item(index: int) -> ModelInput:
-        with h5py.File(paths[index // CLIP_WINDOWS], "r") as file:
+        with h5py.File(paths[index // CLIP_WINDOWS], "r", locking=False) as file:
             group, row = file["root/default"], index % CLIP_WINDOWS
             tracks, seen = (torch.from_numpy(group[name][row : row + 1]) for name in ("tracks", "vis"))
         return from_tracks([ViewTracks(tracks, seen, SIZE)], config)
