@@ -21,7 +21,9 @@ import importlib.metadata
 import pickle
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +64,14 @@ class Checkpoint:
     """Of this package and its libraries when it was written; empty when unknown."""
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of this package and of the libraries that results depend on, where installed."""
-    found = {(d.metadata["Name"] or "").lower(): d.version for d in importlib.metadata.distributions()}
-    known = {name: found[name] for name in _VERSIONED if name in found}
-    return {"amplify-motion-tokenizer": __version__, **known}
+    found = {"amplify-motion-tokenizer": __version__}
+    for name in _VERSIONED:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def save_checkpoint(
@@ -173,9 +178,11 @@ def read_torch(path: Path) -> Any:
             f"{path}: is refused, because it needs more than tensors and plain values ({reason.strip()})"
         ) from None
     except _DAMAGE as error:
-        raise CheckpointError(
-            f"{path}: is damaged or not a torch file ({str(error).splitlines()[0]})"
-        ) from None
+        raise CheckpointError(f"{path}: is damaged or not a torch file ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_sums(path: Path) -> None:
