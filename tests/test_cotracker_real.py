@@ -24,10 +24,14 @@ def random_predictor(entry):
     """With heads of a size at which points move by pixels and scores differ."""
     torch.manual_seed(0)
     predictor = torch.hub.load(CHECKOUT, entry, source="local", pretrained=False).eval()
-    heads = predictor.model.updateformer
-    torch.nn.init.normal_(heads.flow_head.weight, std=0.02)
-    if hasattr(heads, "vis_conf_head"):
-        torch.nn.init.normal_(heads.vis_conf_head.weight, std=0.1)
+    model = predictor.model
+    if entry.startswith("cotracker3"):
+        torch.nn.init.normal_(model.updateformer.flow_head.weight, std=0.02)
+        torch.nn.init.normal_(model.updateformer.vis_conf_head.weight, std=0.02)
+    else:
+        # With random weights of full size version 2 multiplies rounding by a million, plain calls too.
+        model.fnet.conv3.weight.data.mul_(0.1)
+        model.track_feat_updater[0].weight.data.mul_(0.01)
     return predictor
 
 
@@ -46,17 +50,17 @@ def plain_call(predictor, frames, autocast):
 
 
 @pytest.mark.parametrize(
-    ("entry", "steps", "batch", "autocast"),
+    ("entry", "steps", "windows", "batch", "autocast"),
     [
-        ("cotracker3_offline", 4, 1, "no"),
-        ("cotracker3_offline", 4, 2, "no"),
-        ("cotracker3_offline", 4, 2, "bf16"),
-        ("cotracker3_online", 18, 2, "no"),
-        ("cotracker2", 10, 2, "no"),
-        ("cotracker2", 6, 1, "bf16"),
+        ("cotracker3_offline", 4, 2, 1, "no"),
+        ("cotracker3_offline", 4, 2, 2, "no"),
+        ("cotracker3_offline", 4, 2, 2, "bf16"),
+        ("cotracker3_online", 18, 1, 1, "no"),
+        ("cotracker2", 6, 2, 1, "bf16"),
+        ("cotracker2", 10, 2, 2, "no"),
     ],
 )
-def test_shared_and_batched_tracks_equal_plain_calls(tmp_path, entry, steps, batch, autocast):
+def test_shared_and_batched_tracks_equal_plain_calls(tmp_path, entry, steps, windows, batch, autocast):
     predictor = random_predictor(entry)
     torch.save(predictor.model.state_dict(), tmp_path / "random.pth")
     config = CoTrackerConfig(
@@ -65,7 +69,7 @@ def test_shared_and_batched_tracks_equal_plain_calls(tmp_path, entry, steps, bat
         window_batch_size=batch,
         autocast=autocast,
     )
-    video, _ = scenes.render_clip("pan", 0, (48, 80), steps + 1)
+    video, _ = scenes.render_clip("pan", 0, (48, 80), steps + windows - 1)
     results = list(CoTracker(entry, config, "cpu").track(windows_of(video, 1, steps), QUERIES))
     threshold = 0.6 if hasattr(predictor, "step") else 0.9
     for window, result in zip(windows_of(video, 1, steps), results, strict=True):
@@ -73,7 +77,7 @@ def test_shared_and_batched_tracks_equal_plain_calls(tmp_path, entry, steps, bat
         assert np.abs(result.tracks_xy_px - tracks)[1:].max() <= 0.01
         clear = np.abs(result.visibility - threshold) > 0.01
         assert ((result.visibility > threshold) == seen)[1:][clear[1:]].all()
-        assert clear[1:].mean() > 0.5 and result.visibility[1:].std() > 0.01, "scores that tell something"
+        assert clear[1:].mean() > 0.5 and result.visibility[1:].std() > 1e-3, "scores that tell something"
         assert (result.tracks_xy_px[0] == QUERIES).all() and (result.visibility[0] == 1).all()
         # Random weights move a point a little, so a wrong axis order or scale would show.
         assert 0.1 < np.abs(result.tracks_xy_px - QUERIES).max() < 30
