@@ -42,7 +42,7 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.preprocessing import TrackedClip, stack_views
 from amplify_motion_tokenizer.records import total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
-from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
+from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +115,7 @@ def tokenize_folder(
             checkpoint.path,
         )
     tracker = make_tracker(config)
+    config = record_weights(config, tracker)
     meta = _run_meta(checkpoint, config, tracker)
     write_yaml(output / OUTPUT_CONFIG, to_dict(config))
     process = partial(_tokenize_clip, output, model.to(device).eval(), tracker, config, meta, tuple(save))

@@ -27,7 +27,7 @@ from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
 from amplify_motion_tokenizer.stores import is_complete
 from amplify_motion_tokenizer.track_files import TrackFileWriter
-from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
+from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
 
@@ -224,8 +224,9 @@ def preprocess_folder(
     views = tracked_views(config) if output_format == "hdf5" else _velocity_view(config)
     clips = find_clips(source, config, views)
     make_output_folder(output)
-    settings = _recorded_settings(config, output_format)
     tracker = make_tracker(config)
+    config = record_weights(config, tracker)
+    settings = _recorded_settings(config, output_format)
     _check_layout(output, output_format)
     if not overwrite:
         _check_same_settings(output, config, output_format)

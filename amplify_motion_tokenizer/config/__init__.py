@@ -181,7 +181,16 @@ DERIVED_KEYS = ("data.num_points", "model.num_classes", "model.codebook_size")
 _TRACK_KEYS = ("video.", "tracking.", "data.sequence_length", "data.grid_size")
 VELOCITY_KEYS = ("data.reference_size", "model.decoder_window_size")
 """Dotted keys that, besides ``track_settings``, decide W-normalised velocities."""
-_NOT_RESULTS = ("video.reader", "video.threads", "tracking.device", "tracking.cotracker.window_batch_size")
+_NOT_RESULTS = (
+    "video.reader",
+    "video.threads",
+    "tracking.device",
+    "tracking.cotracker.checkout",
+    "tracking.cotracker.weights",
+    "tracking.cotracker.window_batch_size",
+    "tracking.cotracker.compile",
+)
+"""Keys of speed or place; weights count by their hash, not by where they lie."""
 
 
 def track_settings(config: Config) -> dict[str, Any]:

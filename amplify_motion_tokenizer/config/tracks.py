@@ -59,13 +59,21 @@ class CoTrackerConfig:
     """Where CoTracker comes from. Its code and weights are non-commercial and are not shipped."""
 
     hub_repo: str = "facebookresearch/co-tracker"
-    """torch.hub repository, owner/name or owner/name:ref; used when checkout is null."""
+    """torch.hub repository, owner/name; used when checkout is null."""
+    hub_ref: str | None = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
+    """Its branch, tag or commit; null is the newest."""
     checkout: str | None = None
     """Folder of a local clone; no network is needed for the code then."""
     weights: str | None = None
     """Local weights file (a state dict); null lets torch.hub download them."""
+    weights_sha256: str | None = None
+    """Hash of the weights' values, filled in; other weights are refused where it is set."""
     window_batch_size: int = 1
-    """Windows in one forward pass."""
+    """Windows in one forward pass; halved by itself when the GPU is full."""
+    autocast: Literal["no", "bf16", "fp16"] = "no"
+    """Type that the model computes in; fp16 needs CUDA."""
+    compile: bool = False
+    """Whether torch.compile speeds up the model's update step; the first windows then take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,7 @@ class TrackingConfig:
     """How frames become point tracks."""
 
     tracker: str = "flow"
-    """flow (embedded, no weights) or cotracker3_offline (torch.hub)."""
+    """flow (embedded, no weights), or a CoTracker: cotracker3_offline, cotracker3_online, cotracker2 ..."""
     device: str = "auto"
     """Where a neural tracker runs: auto, cpu, cuda, cuda:0 ..."""
     window_stride: int = 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers.base import PointTracker
+from amplify_motion_tokenizer.trackers.cotracker.loading import WEIGHTS_URLS
 
-__all__ = ["TRACKERS", "PointTracker", "make_tracker"]
+__all__ = ["TRACKERS", "PointTracker", "make_tracker", "record_weights"]
 
 
 def _flow(config: Config) -> PointTracker:
@@ -18,15 +20,15 @@ def _flow(config: Config) -> PointTracker:
     return FlowTracker(config.tracking.flow, threads=config.video.threads)
 
 
-def _cotracker3_offline(config: Config) -> PointTracker:
+def _cotracker(config: Config) -> PointTracker:
     from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 
-    return CoTracker(config.tracking.cotracker, config.tracking.device)
+    return CoTracker(config.tracking.tracker, config.tracking.cotracker, config.tracking.device)
 
 
 TRACKERS: dict[str, Callable[[Config], PointTracker]] = {
     "flow": _flow,
-    "cotracker3_offline": _cotracker3_offline,
+    **dict.fromkeys(WEIGHTS_URLS, _cotracker),
 }
 """Builders by name. They import a tracker only when it is asked for."""
 
@@ -34,15 +36,37 @@ TRACKERS: dict[str, Callable[[Config], PointTracker]] = {
 def make_tracker(config: Config) -> PointTracker:
     """The tracker that ``config.tracking.tracker`` names, ready to run.
 
+    A name that is not in ``TRACKERS`` but begins with cotracker is a hub entry of another repository.
+
     Raises:
         ConfigError: no tracker has that name.
         TrackerError: its code or weights are missing.
     """
     name = config.tracking.tracker
-    if name not in TRACKERS:
+    build = TRACKERS.get(name, _cotracker if name.startswith("cotracker") else None)
+    if build is None:
         close = difflib.get_close_matches(name, TRACKERS, n=1, cutoff=0.0)[0]
         raise ConfigError(
             f"tracking.tracker = {name!r} is not a tracker; allowed: {', '.join(TRACKERS)}. "
             f"Did you mean {close}?"
         )
-    return TRACKERS[name](config)
+    return build(config)
+
+
+def record_weights(config: Config, tracker: PointTracker) -> Config:
+    """``config`` with the hash of the weights that ``tracker`` runs on, where it runs on any.
+
+    Raises:
+        TrackerError: the config holds the hash of other weights.
+    """
+    found, settings = tracker.weights_sha256, config.tracking.cotracker
+    if found is None:
+        return config
+    if settings.weights_sha256 not in (None, found):
+        raise TrackerError(
+            f"tracking.cotracker.weights_sha256 = {settings.weights_sha256}, but the weights of "
+            f"{tracker.name} have {found}; give the weights that were meant with tracking.cotracker.weights, "
+            "or set weights_sha256 to null to use these"
+        )
+    settings = dataclasses.replace(settings, weights_sha256=found)
+    return dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, cotracker=settings))

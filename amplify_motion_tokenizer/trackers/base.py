@@ -21,6 +21,10 @@ class PointTracker(Protocol):
     def name(self) -> str:
         """Name in ``tracking.tracker``, recorded in track files."""
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """Hash of the weights that decide its tracks, recorded too; None for a tracker without any."""
+
     def track(
         self, windows: Iterable[FrameWindow], queries_xy_px: NDArray[np.float32]
     ) -> Iterator[WindowTracks]:

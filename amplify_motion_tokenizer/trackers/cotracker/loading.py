@@ -1,0 +1,147 @@
+"""CoTracker's code and weights, from torch.hub or from local files."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import textwrap
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from amplify_motion_tokenizer.config import CoTrackerConfig
+from amplify_motion_tokenizer.errors import TrackerError
+
+_HUGGING_FACE = "https://huggingface.co/facebook"
+WEIGHTS_URLS = {
+    "cotracker3_offline": f"{_HUGGING_FACE}/cotracker3/resolve/main/scaled_offline.pth",
+    "cotracker3_online": f"{_HUGGING_FACE}/cotracker3/resolve/main/scaled_online.pth",
+    "cotracker2": f"{_HUGGING_FACE}/cotracker/resolve/main/cotracker2.pth",
+    "cotracker2_online": f"{_HUGGING_FACE}/cotracker/resolve/main/cotracker2.pth",
+    "cotracker2v1": f"{_HUGGING_FACE}/cotracker/resolve/main/cotracker2v1.pth",
+    "cotracker2v1_online": f"{_HUGGING_FACE}/cotracker/resolve/main/cotracker2v1.pth",
+}
+"""The hub entries of facebookresearch/co-tracker, with what each downloads."""
+
+LOAD_ERRORS = (OSError, HTTPException, BadZipFile, RuntimeError, pickle.UnpicklingError, EOFError)
+"""What torch.hub and torch.load raise for a missing network, a failed or a damaged download."""
+
+
+def load_predictor(entry: str, config: CoTrackerConfig) -> Any:
+    """The predictor that hub entry ``entry`` makes, with its weights, on the CPU.
+
+    Raises:
+        TrackerError: code or weights are not there, or are not CoTracker's; says which keys to set.
+    """
+    repo, source = _repository(config, entry)
+    pretrained = config.weights is None
+    try:
+        predictor = torch.hub.load(  # type: ignore[no-untyped-call]
+            repo,
+            entry,
+            source=source,
+            pretrained=pretrained,
+            # torch.hub would ask on the terminal; naming the repository in the config is the answer.
+            trust_repo=True,
+            skip_validation=True,
+            verbose=False,
+        )
+    except ImportError as error:
+        raise TrackerError(f"CoTracker's code in {repo} cannot be imported: {_one_line(error)}") from error
+    except LOAD_ERRORS as error:
+        if "Cannot find callable" in str(error):
+            raise TrackerError(
+                f"tracking.tracker = {entry!r} is no entry of {repo}/hubconf.py; those of CoTracker are "
+                f"{', '.join(WEIGHTS_URLS)}"
+            ) from error
+        wanted = (
+            "code and weights" if source == "github" and pretrained else "weights" if pretrained else "code"
+        )
+        raise TrackerError(
+            f"no CoTracker {wanted} from {repo}: {_one_line(error)}. {_how_to(entry)}"
+        ) from error
+    _check_parts(predictor, entry, repo)
+    if config.weights is not None:
+        _load_weights(predictor.model, Path(config.weights).expanduser(), entry)
+    return predictor.eval().requires_grad_(False)
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 of a model's state dict, the same wherever the weights came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _repository(config: CoTrackerConfig, entry: str) -> tuple[str, str]:
+    """Repository and source as torch.hub takes them."""
+    if config.checkout is not None:
+        folder = Path(config.checkout).expanduser()
+        if not (folder / "hubconf.py").is_file():
+            raise TrackerError(
+                f"tracking.cotracker.checkout = {config.checkout!r} is not a clone of CoTracker (it has no "
+                f"hubconf.py). {_how_to(entry)}"
+            )
+        return str(folder), "local"
+    if not re.fullmatch(r"[^/:\s]+/[^/:\s]+", config.hub_repo):
+        raise TrackerError(
+            f"tracking.cotracker.hub_repo = {config.hub_repo!r} is not owner/name, such as "
+            "facebookresearch/co-tracker; a branch, tag or commit goes into tracking.cotracker.hub_ref"
+        )
+    return config.hub_repo + (f":{config.hub_ref}" if config.hub_ref else ""), "github"
+
+
+def _check_parts(predictor: Any, entry: str, repo: str) -> None:
+    """Raises TrackerError unless ``predictor`` has the parts of CoTracker that are used."""
+    parts = ("interp_shape", "support_grid_size", "model", "model.fnet", "model.updateformer")
+    missing = [part for part in parts if not _has(predictor, part)]
+    if missing:
+        raise TrackerError(
+            f"{entry} of {repo} does not have CoTracker's parts ({', '.join(missing)} missing); this version "
+            "of its code does not fit, set tracking.cotracker.checkout, or hub_repo and hub_ref, to another"
+        )
+
+
+def _has(value: Any, part: str) -> bool:
+    for name in part.split("."):
+        if not hasattr(value, name):
+            return False
+        value = getattr(value, name)
+    return True
+
+
+def _load_weights(model: torch.nn.Module, path: Path, entry: str) -> None:
+    """Fills ``model`` from a state-dict file."""
+    if not path.is_file():
+        raise TrackerError(f"tracking.cotracker.weights = {str(path)!r} is not a file. {_how_to(entry)}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state.get("model", state))
+    except (*LOAD_ERRORS, AttributeError, TypeError) as error:
+        raise TrackerError(
+            f"tracking.cotracker.weights = {str(path)!r} is not a state dict of {entry}: "
+            f"{_one_line(error)}{_where(entry, '. It is at {}')}"
+        ) from error
+
+
+def _how_to(entry: str) -> str:
+    return (
+        "Without network, set tracking.cotracker.checkout to a folder made by 'git clone "
+        "https://github.com/facebookresearch/co-tracker', and tracking.cotracker.weights to "
+        f"{_where(entry, 'a file downloaded from {}') or 'a file of weights'}"
+    )
+
+
+def _where(entry: str, text: str) -> str:
+    """``text`` with the address of the entry's weights; empty for an entry that is not CoTracker's own."""
+    return text.format(WEIGHTS_URLS[entry]) if entry in WEIGHTS_URLS else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300)
