@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -364,17 +366,29 @@ def make_loader(
         collate_fn=_as_is,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        worker_init_fn=_leave_group,
+        worker_init_fn=_be_a_worker,
         pin_memory=pin_memory,
         # Its own generator, so that making an iterator leaves the training's random state alone.
         generator=torch.Generator().manual_seed(sampler.seed),
     )
 
 
-def _leave_group(_worker: int) -> None:
-    """Launchers send SIGTERM to whole process groups; it is for the training process to stop its workers."""
+def _be_a_worker(_number: int) -> None:
+    """Runs in each loader worker: its life depends on the training process alone.
+
+    Launchers send SIGTERM to whole process groups, but it is for the training process to finish its step
+    and stop its workers; and a worker must not outlive a training process that was killed.
+    """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _as_is(batch: Any) -> Any:

@@ -8,6 +8,7 @@ are (height, width) of a frame in pixels. Letters: T frames, N points.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -190,8 +191,9 @@ def beyond_rc_norm(velocity_rc_norm: Tensor, size_px: Tensor, class_grid: Sequen
     Returns:
         (..., t, N) bool.
     """
-    half = velocity_rc_norm.new_tensor(_half_grid(class_grid))
-    return (velocity_rc_norm.abs() * (size_px[..., None, None, :] / 2) >= half).any(dim=-1)
+    half_rows, half_cols = _half_grid(class_grid)
+    moved_px = velocity_rc_norm.abs() * (size_px[..., None, None, :] / 2)
+    return (moved_px[..., 0] >= half_rows) | (moved_px[..., 1] >= half_cols)
 
 
 def center_label(class_grid: Sequence[int]) -> int:
@@ -291,7 +293,9 @@ def integrate_velocities(first: Tensor, velocities: Tensor) -> Tensor:
         (..., t + 1, N, 2); frame 0 is ``first``, frame k adds the first k velocities to it.
     """
     start = first.unsqueeze(-3)
-    return torch.cat([start, start + velocities.cumsum(dim=-3)], dim=-3)
+    # Step by step, because CUDA has no deterministic cumsum.
+    moves = torch.stack(list(itertools.accumulate(velocities.unbind(dim=-3))), dim=-3)
+    return torch.cat([start, start + moves], dim=-3)
 
 
 class Letterbox(NamedTuple):

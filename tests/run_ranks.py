@@ -24,7 +24,7 @@ def run_ranks(folder: Path, line: list[Any], processes: int = 1) -> list[Result]
         environment = {**ENVIRONMENT, **{key: str(value) for key, value in own.items()}}
         files = folder / f"out_{rank}", folder / f"err_{rank}"
         words = [str(word) for word in line]
-        process = context.Process(target=run_script, args=(words, REPO, *files, environment))
+        process = context.Process(target=_run_rank, args=(words, REPO, *files, environment))
         process.start()
         started.append((process, files))
     results = []
@@ -36,3 +36,9 @@ def run_ranks(folder: Path, line: list[Any], processes: int = 1) -> list[Result]
         status = -1 if process.exitcode is None else process.exitcode
         results.append(Result(status, *(path.read_text(encoding="utf-8") for path in files)))
     return results
+
+
+def _run_rank(*arguments: Any) -> None:
+    """Loader workers are forked, as those of a new interpreter on Linux are."""
+    multiprocessing.set_start_method("fork", force=True)
+    run_script(*arguments)

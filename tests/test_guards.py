@@ -12,6 +12,8 @@ import pytest
 import torch
 from accelerate.tracking import GeneralTracker
 from test_trainer import make_trainer, scalars, weights, with_training
+from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 from amplify_motion_tokenizer import training as training_module
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
@@ -118,6 +120,38 @@ def test_one_step_more_than_allowed_ends_the_run(run_config: Config, poison: Cal
 def test_names_are_few() -> None:
     assert some_names(["b", "a", "b"]) == "a, b"
     assert some_names([str(number) for number in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations that on a GPU make the host wait for the device."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        masks = name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+        if name in self.NAMES or masks:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path) -> None:
+    config = with_training(run_config, clip_grad_norm=1.0, ema_decay=0.9)
+    trainer = make_trainer(config, tmp_path)
+    batches = iter(trainer.train_loader)
+    micro_batches = [next(batches)]
+    with Waits() as waits:
+        trainer.learner.step(micro_batches, trainer.interruption.wishes())
+    assert waits.found == []
+    with Waits() as waits:
+        trainer._log_step(trainer._step([next(batches)]), 1.0, tqdm(disable=True))
+    assert "_local_scalar_dense" in waits.found
 
 
 USAGE = {"unique_codes": 12.0, "normalized_entropy": 0.6}

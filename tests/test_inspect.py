@@ -15,8 +15,9 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.inspect import label_map
+from amplify_motion_tokenizer.inspect import label_map, main
 from amplify_motion_tokenizer.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 
@@ -135,5 +136,5 @@ def test_command_prints_and_draws(tiny: Config, tmp_path: Path) -> None:
     assert "1 clips, 3 windows (3 of them read), 10 fps" in result.out
     assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in result.out
     assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
-    missing = run_process(*module)
-    assert "the folder of tracks is missing" in missing.error
+    with pytest.raises(UsageError, match="the folder of tracks is missing"):
+        main([])
