@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from amplify_motion_tokenizer.augmentation import augmented_input, check_augmentable, draw_changes
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
@@ -46,6 +47,17 @@ class Batch(NamedTuple):
     """(B,) int64, index in the data set; PADDING for windows that count for nothing."""
 
 
+class EpochWindows(list[int]):
+    """Indices of windows, and the epoch that takes them, which decides how they are augmented.
+
+    The epoch goes with them because loader workers hold copies of the data set that outlive epochs.
+    """
+
+    def __init__(self, indices: Iterable[int], epoch: int) -> None:
+        super().__init__(indices)
+        self.epoch = epoch
+
+
 class WindowDataset(Dataset[Batch]):
     """Windows of a set of clips, in either layout on disk.
 
@@ -54,15 +66,23 @@ class WindowDataset(Dataset[Batch]):
     Args:
         clips: from ``load_clips``, or a part of it from ``split_clips``.
         config: how tracks become model input.
+        augment: whether ``EpochWindows`` are changed as ``data.augmentation`` says; windows that are asked
+            for by plain indices never are.
+
+    Raises:
+        TrackFileError: tracks cannot be augmented.
     """
 
-    def __init__(self, clips: Clips, config: Config) -> None:
+    def __init__(self, clips: Clips, config: Config, augment: bool = False) -> None:
         self.clips = dict(clips)
         self.config = config
         self._names = list(self.clips)
         # Index of each clip's first window, and the total at the end.
         self._offsets = np.cumsum([0, *(clip.num_windows for clip in self.clips.values())])
         self._open_files = _OpenFiles()
+        self._augment = augment and config.data.augmentation.enabled
+        if self._augment:
+            check_augmentable(self.clips.values(), config)
 
     def __len__(self) -> int:
         return int(self._offsets[-1])
@@ -102,7 +122,10 @@ class WindowDataset(Dataset[Batch]):
             places.append(positions)
             parts.append(self._read(clip, rows[positions]))
         back = np.argsort(np.concatenate([np.concatenate(places) for places, _ in groups.values()]))
-        made = [self._inputs(parts) for _, parts in groups.values()]
+        epoch = indices.epoch if self._augment and isinstance(indices, EpochWindows) else None
+        made = [
+            self._inputs(parts, windows[np.concatenate(places)], epoch) for places, parts in groups.values()
+        ]
         inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*made, strict=True)))
         real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
         return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
@@ -121,11 +144,14 @@ class WindowDataset(Dataset[Batch]):
             for (tracks, visibility), size, first_frames in zip(arrays, clip.sizes, frames, strict=True)
         ]
 
-    def _inputs(self, parts: Sequence[Any]) -> ModelInput:
-        """Model input of what ``_read`` gave for several clips of one size."""
+    def _inputs(self, parts: Sequence[Any], windows: NDArray[np.int64], epoch: int | None) -> ModelInput:
+        """Model input of what ``_read`` gave of ``windows``, of several clips of one size."""
         if isinstance(parts[0], Tensor):
             return from_velocities(torch.cat(list(parts)), self.config)
-        return from_tracks([_joined(column) for column in zip(*parts, strict=True)], self.config)
+        views = [_joined(column) for column in zip(*parts, strict=True)]
+        if epoch is None:
+            return from_tracks(views, self.config)
+        return augmented_input(views, draw_changes(windows, epoch, self.config), self.config)
 
 
 def _joined(windows: Sequence[ViewTracks]) -> ViewTracks:
@@ -321,7 +347,7 @@ class EpochSampler(Sampler[list[int]]):
             shares = np.array_split(windows, self.accumulation * self.processes)
             for micro in range(self.accumulation):
                 share = shares[micro * self.processes + self.rank]
-                yield share.tolist() or [PADDING]
+                yield EpochWindows(share.tolist() or [PADDING], self.epoch)
 
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulation

@@ -53,7 +53,14 @@ Extra = Literal["latents", "labels"]
 
 _MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
 """Keys that may differ from the checkpoint's, when they are given on purpose."""
-_NO_MATTER = ("training.", "loss.", "data.tracks_dir", "data.val_split", "data.static_filter.")
+_NO_MATTER = (
+    "training.",
+    "loss.",
+    "data.tracks_dir",
+    "data.val_split",
+    "data.static_filter.",
+    "data.augmentation.",
+)
 """Keys that inference does not use."""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from amplify_motion_tokenizer.config.model import (
     AmplifyConfig,
+    AugmentationConfig,
     DataConfig,
     ModelConfig,
     StaticFilterConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "LEAF_DICTS",
     "VELOCITY_KEYS",
     "AmplifyConfig",
+    "AugmentationConfig",
     "CoTrackerConfig",
     "Config",
     "DataConfig",
