@@ -101,7 +101,8 @@ def move_points(view: ViewTracks, mirror_xy: Tensor, speed: Tensor, order: str, 
     A mirror carries the track of a grid cell over to the cell that it mirrors. Displacements from frame 0
     change, positions in it do not: so no size is needed, points keep their cells, and the axis of the
     mirror is the grid's, half a tracked pixel from the image's. At another speed points may leave the frame;
-    the models clamp them as they clamp tracks that did.
+    the models clamp them as they clamp tracks that did. (Labels of steps that the amplify model clamps at
+    the frame's edge may be a pixel off the mirrored ones: its whole pixels end one before the frame does.)
 
     Args:
         view: (B, H, N, 2) tracks; frame 0 holds the query grid.

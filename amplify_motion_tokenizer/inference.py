@@ -188,6 +188,7 @@ def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> 
         "codebook_size": config.codebook_size,
         "tracker": tracker.name,
         "sequence_length": config.data.sequence_length,
+        "tracked_length": config.tracked_length,
         "window_stride": config.tracking.window_stride,
         "grid_size": config.data.grid_size,
         "query_order": config.tracking.query_order,
