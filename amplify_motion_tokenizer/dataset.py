@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from amplify_motion_tokenizer.augmentation import augmented_input, check_augmentable, draw_changes
+from amplify_motion_tokenizer.augmentation import (
+    EpochWindows,
+    augmented_input,
+    check_augmentable,
+    draw_changes,
+)
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
@@ -45,17 +50,6 @@ class Batch(NamedTuple):
     """As the model takes them; a padding window's mask is False everywhere."""
     indices: Tensor
     """(B,) int64, index in the data set; PADDING for windows that count for nothing."""
-
-
-class EpochWindows(list[int]):
-    """Indices of windows, and the epoch that takes them, which decides how they are augmented.
-
-    The epoch goes with them because loader workers hold copies of the data set that outlive epochs.
-    """
-
-    def __init__(self, indices: Iterable[int], epoch: int) -> None:
-        super().__init__(indices)
-        self.epoch = epoch
 
 
 class WindowDataset(Dataset[Batch]):

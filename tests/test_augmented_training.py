@@ -12,12 +12,12 @@ import torch
 from conftest import clip_record_of, random_windows
 
 from amplify_motion_tokenizer import training as training_module
+from amplify_motion_tokenizer.augmentation import EpochWindows
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import AugmentationConfig, Config
 from amplify_motion_tokenizer.dataset import (
     Batch,
     EpochSampler,
-    EpochWindows,
     WindowDataset,
     load_clips,
     make_loader,
