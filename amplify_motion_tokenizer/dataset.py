@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from amplify_motion_tokenizer.augmentation import (
+    EpochWindows,
+    augmented_input,
+    check_augmentable,
+    draw_changes,
+)
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
@@ -59,15 +63,23 @@ class WindowDataset(Dataset[Batch]):
     Args:
         clips: from ``load_clips``, or a part of it from ``split_clips``.
         config: how tracks become model input.
+        augment: whether ``EpochWindows`` are changed as ``data.augmentation`` says; windows that are asked
+            for by plain indices never are.
+
+    Raises:
+        TrackFileError: tracks cannot be augmented.
     """
 
-    def __init__(self, clips: Clips, config: Config) -> None:
+    def __init__(self, clips: Clips, config: Config, augment: bool = False) -> None:
         self.clips = dict(clips)
         self.config = config
         self._names = list(self.clips)
         # Index of each clip's first window, and the total at the end.
         self._offsets = np.cumsum([0, *(clip.num_windows for clip in self.clips.values())])
         self._open_files = _OpenFiles()
+        self._augment = augment and config.data.augmentation.enabled
+        if self._augment:
+            check_augmentable(self.clips.values(), config)
 
     def __len__(self) -> int:
         return int(self._offsets[-1])
@@ -106,7 +118,10 @@ class WindowDataset(Dataset[Batch]):
             places, parts = groups.setdefault(tuple(clip.sizes), ([], []))
             places.append(positions)
             parts.append(self._read(clip, rows[positions]))
-        made = [self._inputs(parts) for _, parts in groups.values()]
+        epoch = indices.epoch if self._augment and isinstance(indices, EpochWindows) else None
+        made = [
+            self._inputs(parts, windows[np.concatenate(places)], epoch) for places, parts in groups.values()
+        ]
         back = np.argsort(np.concatenate([np.concatenate(places) for places, _ in groups.values()]))
         inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*made, strict=True)))
         real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
@@ -126,12 +141,21 @@ class WindowDataset(Dataset[Batch]):
             for (tracks, visibility), size, first_frames in zip(arrays, clip.sizes, frames, strict=True)
         ]
 
-    def _inputs(self, parts: Sequence[Any]) -> ModelInput:
-        """Model input of what ``_read`` gave for several clips of one size."""
+    def _inputs(self, parts: Sequence[Any], windows: NDArray[np.int64], epoch: int | None) -> ModelInput:
+        """Model input of what ``_read`` gave of ``windows``, of several clips of one size."""
         if isinstance(parts[0], Tensor):
             return from_velocities(torch.cat(list(parts)), self.config)
         views = [_joined(column) for column in zip(*parts, strict=True)]
-        made = [from_tracks(some, self.config) for some in _in_chunks(views)]
+        made = []
+        # So few at a time that what is made of them stays in the CPU's caches.
+        for first in range(0, len(windows), CHUNK_WINDOWS):
+            chunk = slice(first, first + CHUNK_WINDOWS)
+            some = [_rows_of(view, chunk) for view in views]
+            if epoch is None:
+                made.append(from_tracks(some, self.config))
+            else:
+                drawn = draw_changes(windows[chunk], epoch, self.config)
+                made.append(augmented_input(some, drawn, self.config))
         return ModelInput(*(torch.cat(column) for column in zip(*made, strict=True)))
 
 
@@ -146,19 +170,9 @@ def _joined(windows: Sequence[ViewTracks]) -> ViewTracks:
     )
 
 
-def _in_chunks(views: Sequence[ViewTracks]) -> Iterator[list[ViewTracks]]:
-    """The views' windows, so few at a time that what is made of them stays in the CPU's caches."""
-    for first in range(0, len(views[0].tracks_xy_px), CHUNK_WINDOWS):
-        part = slice(first, first + CHUNK_WINDOWS)
-        yield [
-            ViewTracks(
-                view.tracks_xy_px[part],
-                view.visibility[part],
-                view.size,
-                None if view.first_frames is None else view.first_frames[part],
-            )
-            for view in views
-        ]
+def _rows_of(view: ViewTracks, rows: slice) -> ViewTracks:
+    frames = None if view.first_frames is None else view.first_frames[rows]
+    return ViewTracks(view.tracks_xy_px[rows], view.visibility[rows], view.size, frames)
 
 
 class _OpenFiles:
@@ -350,7 +364,7 @@ class EpochSampler(Sampler[list[int]]):
             shares = np.array_split(windows, self.accumulation * self.processes)
             for micro in range(self.accumulation):
                 share = shares[micro * self.processes + self.rank]
-                yield share.tolist() or [PADDING]
+                yield EpochWindows(share.tolist() or [PADDING], self.epoch)
 
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulation
@@ -366,29 +380,17 @@ def make_loader(
         collate_fn=_as_is,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        worker_init_fn=_be_a_worker,
+        worker_init_fn=_leave_group,
         pin_memory=pin_memory,
         # Its own generator, so that making an iterator leaves the training's random state alone.
         generator=torch.Generator().manual_seed(sampler.seed),
     )
 
 
-def _be_a_worker(_number: int) -> None:
-    """Runs in each loader worker: its life depends on the training process alone.
-
-    Launchers send SIGTERM to whole process groups, but it is for the training process to finish its step
-    and stop its workers; and a worker must not outlive a training process that was killed.
-    """
+def _leave_group(_worker: int) -> None:
+    """Launchers send SIGTERM to whole process groups; it is for the training process to stop its workers."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _as_is(batch: Any) -> Any:

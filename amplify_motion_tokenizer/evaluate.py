@@ -1,9 +1,14 @@
-"""Holds tracks against true ones.
+"""Holds tracks against true ones, and the codes of overlapping windows against each other.
 
     python -m amplify_motion_tokenizer.evaluate tracking --tracks DIR --truth DIR [--json FILE]
+    python -m amplify_motion_tokenizer.evaluate codes --codes DIR [--lags 4] [--json FILE]
 
-Both folders hold track files; ``python -m amplify_motion_tokenizer.scenes`` writes clips with truth.
-Printed are TAP-Vid's metrics, means over the clips of a kind, and those of points that never move.
+tracking: both folders hold track files; ``python -m amplify_motion_tokenizer.scenes`` writes clips with
+truth. Printed are TAP-Vid's metrics, means over the clips of a kind, and those of points that never move.
+
+codes: the folder is inference's output. Printed are the codes in use, and the share of equal ids in windows
+that start 1, 2 ... strides apart: at the same position in both, and, where tokens are steps, about the same
+step of the clip. Chance is what any two different windows have in common.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.code_statistics import code_report, read_codes
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import write_json
 from amplify_motion_tokenizer.tapvid import mean_metrics
@@ -30,6 +36,13 @@ COLUMNS = {
 """Metrics that the table shows, and their headings."""
 PREDICTIONS = {"tracks": "tracks", "no_motion": "no motion"}
 """What is scored, and what the table calls it."""
+COMPARED = {
+    "same_position": "position",
+    "chance_position": "by chance",
+    "same_step": "step",
+    "chance_step": "by chance",
+}
+"""Shares of equal ids, and what the table of codes calls them."""
 
 
 def summary(scores: Sequence[VideoScore]) -> dict[str, Any]:
@@ -63,6 +76,23 @@ def table(content: dict[str, Any]) -> str:
             numbers = [f"{values[name][metric]:.3f}" for metric in COLUMNS]
             rows.append([heads[0], shown, *heads[1:], *numbers])
             heads = [""] * len(heads)
+    return _lines(rows)
+
+
+def code_table(content: dict[str, Any]) -> str:
+    """A ``code_report``'s kinds and overall numbers as lines of text."""
+    lags = [f"lag {lag}" for lag in content["lags"]]
+    rows = [["kind", "same", "clips", "windows", "codes", "perplexity", *lags]]
+    for kind, values in [*content["kinds"].items(), ("overall", content["overall"])]:
+        heads = [kind, *(str(values[name]) for name in ("clips", "windows", "unique_codes"))]
+        heads.append(f"{values['perplexity']:.1f}")
+        for name in [name for name in COMPARED if name in values]:
+            rows.append([heads[0], COMPARED[name], *heads[1:], *(f"{share:.3f}" for share in values[name])])
+            heads = [""] * len(heads)
+    return _lines(rows)
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(_cells(row, widths)).rstrip() for row in rows)
 
@@ -95,6 +125,17 @@ def evaluate_tracking(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def evaluate_codes(arguments: argparse.Namespace) -> int:
+    """The command ``codes``; returns the exit status."""
+    if arguments.lags < 1:
+        raise UsageError(f"--lags is {arguments.lags}; expected at least 1")
+    content = code_report(read_codes(arguments.codes), arguments.lags)
+    sys.stdout.write(code_table(content) + "\n")
+    if arguments.json is not None:
+        write_json(arguments.json, _without_nan(content))
+    return EXIT_OK
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -111,6 +152,11 @@ def main(argv: Sequence[str]) -> int:
         "--visibility", type=float, default=0.5, help="confidence from which a point is visible (default 0.5)"
     )
     tracking.set_defaults(run=evaluate_tracking)
+    codes = commands.add_parser("codes", help="usage of codes, and how alike overlapping windows are")
+    codes.add_argument("--codes", type=Path, required=True, help="output folder of inference_short_clip.py")
+    codes.add_argument("--lags", type=int, default=4, help="neighbours to compare with (default 4)")
+    codes.add_argument("--json", type=Path, help="file for all the numbers")
+    codes.set_defaults(run=evaluate_codes)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status

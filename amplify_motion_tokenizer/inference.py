@@ -53,7 +53,14 @@ Extra = Literal["latents", "labels"]
 
 _MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
 """Keys that may differ from the checkpoint's, when they are given on purpose."""
-_NO_MATTER = ("training.", "loss.", "data.tracks_dir", "data.val_split", "data.static_filter.")
+_NO_MATTER = (
+    "training.",
+    "loss.",
+    "data.tracks_dir",
+    "data.val_split",
+    "data.static_filter.",
+    "data.augmentation.",
+)
 """Keys that inference does not use."""
 
 
@@ -182,6 +189,7 @@ def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> 
         "codebook_size": config.codebook_size,
         "tracker": tracker.name,
         "sequence_length": config.data.sequence_length,
+        "tracked_length": config.tracked_length,
         "window_stride": config.tracking.window_stride,
         "grid_size": config.data.grid_size,
         "query_order": config.tracking.query_order,

@@ -26,6 +26,7 @@ from run_scripts import (
 )
 
 from amplify_motion_tokenizer.checkpoint import load_tokenizer, versions
+from amplify_motion_tokenizer.code_statistics import code_report, read_codes
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.track_files import TrackFile
@@ -66,6 +67,7 @@ def test_meta_says_how_codes_were_made(work: Work) -> None:
         "codebook_size": 20,
         "tracker": "flow",
         "sequence_length": 6,
+        "tracked_length": 6,
         "window_stride": 2,
         "grid_size": 3,
         "query_order": "row_major",
@@ -86,6 +88,11 @@ def test_all_codes_are_in_one_file_too(work: Work) -> None:
     assert [line["clip"] for line in lines] == sorted(CLIPS)
     for line in lines:
         assert line == json.loads((work.codes / f"{line['clip']}.json").read_text(encoding="utf-8"))
+
+
+def test_codes_can_be_judged(work: Work) -> None:
+    overall = code_report(read_codes(work.codes), 4)["overall"]
+    assert (overall["clips"], overall["windows"], overall["pairs"]) == (4, 20, [16, 12])
 
 
 def test_codes_are_those_of_the_tracks_on_disk(work: Work) -> None:

@@ -25,7 +25,7 @@ from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.run_files import newest_state
-from amplify_motion_tokenizer.stores import TrackFileWriter
+from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import train
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from amplify_motion_tokenizer.config.model import (
     AmplifyConfig,
+    AugmentationConfig,
     DataConfig,
     KeypointConfig,
     ModelConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "LEAF_DICTS",
     "VELOCITY_KEYS",
     "AmplifyConfig",
+    "AugmentationConfig",
     "CoTrackerConfig",
     "CollapseConfig",
     "Config",

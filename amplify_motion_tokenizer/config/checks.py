@@ -49,6 +49,7 @@ def _rules(config: Config) -> list[Rule]:
         *_finite_rules(config),
         *_tracking_rules(config),
         *_data_rules(config),
+        *_augmentation_rules(config),
         *_model_rules(config),
         *_amplify_rules(config),
         *_vision_rules(config),
@@ -157,6 +158,33 @@ def _data_rules(config: Config) -> list[Rule]:
             0 <= filter_.min_keep <= points or not filter_.enable,
             f"0 to {points} (the number of points, data.grid_size^2)",
         ),
+    ]
+
+
+def _augmentation_rules(config: Config) -> list[Rule]:
+    own, length = config.data.augmentation, config.data.sequence_length
+    low, high = own.scale
+    longest = (config.tracked_length - 1) // max(1, length - 1)
+    stride = own.temporal_stride
+    stride_ok = stride is None or 1 <= stride[0] <= stride[1] <= longest
+    still = "with model.amplify.vision.encoder, as first frames would show another moment"
+    section = "data.augmentation"
+    return [
+        *[
+            (f"{section}.{name}", getattr(own, name), 0 <= getattr(own, name) <= 1, "0 to 1")
+            for name in ("flip_horizontal", "flip_vertical", "reverse")
+        ],
+        (f"{section}.scale", own.scale, 0 < low <= high < math.inf, "two numbers above 0, the lower first"),
+        (f"{section}.point_dropout", own.point_dropout, 0 <= own.point_dropout < 1, "0 or more and below 1"),
+        (
+            f"{section}.temporal_stride",
+            stride,
+            stride_ok,
+            f"two whole numbers from 1 to {longest}, the lower first, as data.true_horizon has "
+            f"{config.tracked_length} frames and data.sequence_length {length}; or null",
+        ),
+        (f"{section}.reverse", own.reverse, not (own.reverse and config.conditioned), f"0 {still}"),
+        (f"{section}.temporal_stride", stride, not (stride and config.conditioned), f"null {still}"),
     ]
 
 

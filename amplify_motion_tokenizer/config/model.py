@@ -21,6 +21,30 @@ class StaticFilterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """Random changes of training windows (track files only); the defaults make none."""
+
+    flip_horizontal: float = 0.0
+    """Probability that left and right change places, in all views of a window and their first frames."""
+    flip_vertical: float = 0.0
+    """Probability that top and bottom do."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Lowest and highest factor of the displacements since a window's first frame: its speed."""
+    reverse: float = 0.0
+    """Probability that a window runs backwards."""
+    point_dropout: float = 0.0
+    """Probability that a point of a view does not move and does not count."""
+    temporal_stride: tuple[int, int] | None = None
+    """Lowest and highest number of tracked frames to a step; a window is then part of its true_horizon
+    frames, from a random start. null takes them all, interpolated to sequence_length."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is changed."""
+        return self != AugmentationConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Windows and how tracks become the model's input."""
 
@@ -47,6 +71,8 @@ class DataConfig:
     """Share of the clips, not windows, held out for validation; 0 trains on all."""
     static_filter: StaticFilterConfig = field(default_factory=StaticFilterConfig)
     """Static-point mask."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """Random changes of training windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
