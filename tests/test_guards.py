@@ -54,11 +54,11 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         return take_step(learner, *arguments)
 
     def maybe_nan(learner: Learner, batch: Any) -> Any:
-        logits, loss, totals = forward(learner, batch)
+        output, loss, totals = forward(learner, batch)
         if taken in poisoned and learner.model.training:
-            loss = loss * torch.nan
-            totals = totals._replace(loss=loss.detach().double())
-        return logits, loss, totals
+            loss = loss._replace(sums=loss.sums * torch.nan)
+            totals = totals._replace(loss=loss.sums.detach().double())
+        return output, loss, totals
 
     monkeypatch.setattr(Learner, "step", step)
     monkeypatch.setattr(Learner, "forward", maybe_nan)
