@@ -136,3 +136,6 @@ def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.C
     assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
     with pytest.raises(UsageError, match="the folder of tracks is missing"):
         main([])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--picture" in capsys.readouterr().out
