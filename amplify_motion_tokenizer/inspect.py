@@ -94,8 +94,8 @@ def _suggested(suggestion: Suggestion) -> str:
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     if argv and argv[0] in ("-h", "--help"):
-        argv = ["--help"]
-    elif not argv or argv[0].startswith("-"):
+        cli.parse(["--help"], __doc__ or "", FLAGS)
+    if not argv or argv[0].startswith("-"):
         raise UsageError("the folder of tracks is missing: python -m amplify_motion_tokenizer.inspect DIR")
     folder, options = Path(argv[0]), argv[1:]
     made_with = folder / OUTPUT_CONFIG

@@ -1,7 +1,6 @@
 """What python -m amplify_motion_tokenizer.inspect says of tracks whose motion is known."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import cv2
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import clip_record_of
-from run_scripts import TINY, run_process, write_config
+from run_scripts import TINY, write_config
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
@@ -126,15 +125,17 @@ def test_label_map_shows_where_labels_are() -> None:
     assert brightness[:24, -24:].min() > brightness[-24:, :24].max()
 
 
-def test_command_prints_and_draws(tiny: Config, tmp_path: Path) -> None:
+def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the settings that lie beside the tracks."""
     write_motion(tmp_path / "tracks" / "clip.hdf5", tiny, (6.2, 0.0), moving=9)
     write_config(tmp_path / "tracks" / "config.yaml")
-    module = [sys.executable, "-m", "amplify_motion_tokenizer.inspect"]
-    result = run_process(*module, tmp_path / "tracks")
-    assert result.status == 0, result.err
-    assert "1 clips, 3 windows (3 of them read), 10 fps" in result.out
-    assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in result.out
+    assert main([str(tmp_path / "tracks")]) == 0
+    out = capsys.readouterr().out
+    assert "1 clips, 3 windows (3 of them read), 10 fps" in out
+    assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in out
     assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
     with pytest.raises(UsageError, match="the folder of tracks is missing"):
         main([])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--picture" in capsys.readouterr().out

@@ -310,7 +310,7 @@ def test_the_gradient_is_the_same_however_a_batch_is_dealt(tmp_path: Path, run: 
     config = write_config(tmp_path / "uneven.yaml", data=data, training={"max_steps": 1})
     write_uneven(tmp_path / "tracks" / "clip.hdf5", config_from_dict(load_yaml(config), "in the test"))
     found = {}
-    for processes, batch, accumulation in [(1, 8, 1), (1, 4, 2), (1, 1, 8), (2, 4, 1), (2, 1, 4)]:
+    for processes, batch, accumulation in [(1, 8, 1), (1, 4, 2), (1, 1, 8), (2, 2, 2)]:
         name = f"{processes} process(es), {batch} x {accumulation}"
         line = [GRADIENT, tmp_path / f"{name}.pt", "--", "--config", config, "--input", tmp_path / "tracks"]
         line += ["--output", tmp_path / name, "--training.batch_size", batch]
