@@ -18,6 +18,7 @@ from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
 
 Floats = NDArray[np.float32]
+Grey = NDArray[np.uint8]
 
 PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
@@ -28,6 +29,12 @@ PATCH_PX = 8
 """Side of the patches that DIS matches; a pyramid level smaller than one gives NaN, not an error."""
 MIN_SIDE_PX = 2 * PATCH_PX
 """Shortest side of the frames that flow is computed on."""
+LEAST_SHIFT_PX = 4
+"""Shift of the whole image, in pixels of half its size, below which DIS needs no help."""
+MOST_SHIFT = 0.7
+"""Share of a side, above which what is left in view is too little to tell."""
+SHIFT_GAIN = 0.7
+"""A shift is one when it leaves less than this share of the difference between two frames."""
 
 
 @dataclass(frozen=True)
@@ -57,93 +64,108 @@ class Scale:
 class Pair:
     """Two neighbouring frames."""
 
-    scale: Scale
-    before: NDArray[np.uint8]
-    """(h, w) the first, grey, at the size that flow is computed on."""
-    after: NDArray[np.uint8]
+    before: Floats
+    """(h, w) the first, grey 0..255, at the size that flow is computed on."""
+    after: Floats
     """(h, w) the second."""
     forward: Floats
     """(h, w, 2) flow from the first to the second, in pixels of ``before``."""
     backward: Floats
     """The reverse, in pixels of ``after``."""
 
-    def step(self, xy_px: Floats) -> tuple[Floats, Floats]:
-        """Moves points along the flow.
-
-        Args:
-            xy_px: (N, 2), (x, y) in pixels of the first frame.
-
-        Returns:
-            (N, 2) points in the second frame, and (N,) ``pair_confidence``.
-        """
-        there = sample_flow(self.forward, xy_px, self.scale)
-        moved = xy_px + there
-        return moved, pair_confidence(there, sample_flow(self.backward, moved, self.scale))
-
 
 class PairFlow:
     """Computes the flow of pairs of one clip, at the size that ``FlowConfig.scale`` asks for."""
 
-    def __init__(self, config: FlowConfig) -> None:
-        self._config = config
-        # Any: OpenCV's stubs forbid the None that asks for a new array
-        self._dis: Any = cv2.DISOpticalFlow.create(PRESETS[config.preset])
-        self._scale: Scale | None = None
-        self._last: tuple[int, NDArray[np.uint8]] | None = None
-
-    def pair(self, index: int, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> Pair:
-        """Frame ``index``, ``source``, and the next, ``target``, (H, W, 3) RGB.
+    def __init__(self, config: FlowConfig, size: tuple[int, int]) -> None:
+        """``size`` is (height, width) of the frames.
 
         Raises:
-            TrackerError: frames smaller than 16 pixels, or not of the size of earlier ones.
+            TrackerError: it is smaller than 16 pixels.
         """
-        if self._scale is None:
-            self._scale = self._choose_scale(_size(source))
-        kept = self._last is not None and self._last[0] == index
-        before = self._last[1] if self._last is not None and kept else self._grey(source, self._scale)
-        after = self._grey(target, self._scale)
-        self._last = (index + 1, after)
-        forward, backward = self._dis.calc(before, after, None), self._dis.calc(after, before, None)
-        return Pair(self._scale, before, after, forward, backward)
-
-    def _choose_scale(self, size: tuple[int, int]) -> Scale:
         if min(size) < MIN_SIDE_PX:
             raise TrackerError(
                 f"frames of {size[1]}x{size[0]} are too small for optical flow, which needs "
                 f"{MIN_SIDE_PX} pixels on the shorter side; raise video.resize_shorter"
             )
-        ratio = max(self._config.scale, MIN_SIDE_PX / min(size))
-        image_size = (round(size[0] * ratio), round(size[1] * ratio))
-        coarsest = (min(image_size) // PATCH_PX).bit_length() - 1
-        self._dis.setFinestScale(min(self._config.finest_scale, coarsest))
-        return Scale(size, image_size)
+        ratio = max(config.scale, MIN_SIDE_PX / min(size))
+        self.scale = Scale(size, (round(size[0] * ratio), round(size[1] * ratio)))
+        # Any: OpenCV's stubs forbid the None that asks for a new array
+        self._dis: Any = cv2.DISOpticalFlow.create(PRESETS[config.preset])
+        coarsest = (min(self.scale.image_size) // PATCH_PX).bit_length() - 1
+        self._dis.setFinestScale(min(config.finest_scale, coarsest))
+        self._last: tuple[int, Grey] | None = None
 
-    def _grey(self, rgb: NDArray[np.uint8], scale: Scale) -> NDArray[np.uint8]:
-        if _size(rgb) != scale.size:
-            raise TrackerError(f"frames of one clip differ in size: {scale.size} and {_size(rgb)}")
+    def pair(self, index: int, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> Pair:
+        """Frame ``index``, ``source``, and the next, ``target``, (H, W, 3) RGB.
+
+        Raises:
+            TrackerError: frames of another size.
+        """
+        kept = self._last is not None and self._last[0] == index
+        before = self._last[1] if self._last is not None and kept else self._grey(source)
+        after = self._grey(target)
+        self._last = (index + 1, after)
+        shift = camera_shift(before, after)
+        forward = self._dis.calc(before, shifted(after, -shift), None) + shift
+        backward = self._dis.calc(after, shifted(before, shift), None) - shift
+        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward)
+
+    def _grey(self, rgb: NDArray[np.uint8]) -> Grey:
+        if size_of(rgb) != self.scale.size:
+            raise TrackerError(f"frames of one clip differ in size: {self.scale.size} and {size_of(rgb)}")
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        height, width = scale.image_size
+        height, width = self.scale.image_size
         return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _size(frame: NDArray[np.uint8]) -> tuple[int, int]:
-    return frame.shape[0], frame.shape[1]
+def size_of(image: NDArray[np.uint8]) -> tuple[int, int]:
+    """(height, width)."""
+    return image.shape[0], image.shape[1]
 
 
-def sample_flow(flow: Floats, xy_px: Floats, scale: Scale) -> Floats:
-    """Flow at points, bilinear, with the border's flow for points outside the frame.
+def camera_shift(before: Grey, after: Grey) -> Floats:
+    """(2,) whole pixels, (x, y), by which most of the image moves when it moves far; else 0, 0.
 
-    Args:
-        flow: (h, w, 2) flow in pixels of its own field, which may be smaller than the frames.
-        xy_px: (N, 2) points, (x, y) in pixels of the frames.
-        scale: from the frames to the field.
-
-    Returns:
-        (N, 2) flow in pixels of the frames.
+    DIS finds motion of up to about an eighth of the image. Phase correlation (Kuglin and Hines 1975) of
+    copies of half the size finds more, and DIS then solves for the rest.
     """
-    x, y = np.split(scale.to_image(xy_px), 2, axis=1)
+    small = [
+        cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in (before, after)
+    ]
+    window = cv2.createHanningWindow(small[0].shape[::-1], cv2.CV_32F)
+    one, other = (image.astype(np.float32) for image in small)
+    (x, y), _ = cv2.phaseCorrelate(one.copy(), other.copy(), window)  # which changes what it is given
+    dx, dy = round(x), round(y)
+    height, width = one.shape
+    still = np.zeros(2, np.float32)
+    if (
+        max(abs(dx), abs(dy)) < LEAST_SHIFT_PX
+        or abs(dx) > MOST_SHIFT * width
+        or abs(dy) > MOST_SHIFT * height
+    ):
+        return still
+    moved = other[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+    under = one[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
+    better = np.abs(moved - under).mean() < SHIFT_GAIN * np.abs(one - other).mean()
+    return np.array([2 * dx, 2 * dy], np.float32) if better else still
+
+
+def shifted(image: Grey, shift: Floats) -> Grey:
+    """The image moved by ``shift`` (x, y) whole pixels, its border repeated."""
+    if not shift.any():
+        return image
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    size = image.shape[1], image.shape[0]
+    moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
+
+
+def sample(flow: Floats, xy: Floats) -> Floats:
+    """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
+    x, y = np.split(xy, 2, axis=1)
     sampled = cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(sampled[:, 0] / scale.ratio_xy, np.float32)
+    return np.asarray(sampled[:, 0], np.float32)
 
 
 def pair_confidence(there: Floats, back: Floats) -> Floats:

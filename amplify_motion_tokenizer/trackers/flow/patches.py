@@ -1,44 +1,44 @@
 """Every point's patch of the first frame, found again in later frames.
 
 Inverse compositional alignment (Baker and Matthews 2004, "Lucas-Kanade 20 Years On: A Unifying
-Framework") of a translation, of patches freed of brightness and contrast: gain and offset are projected
-out of the steepest descent images, so each iteration is one image lookup and three inner products.
+Framework") by a translation. Gain and offset of the light are projected out of the steepest descent
+images, so an iteration is one image lookup and three inner products with what was computed once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Grey = NDArray[np.uint8]
 
 RADIUS_PX = 5
-"""Patches are 11 x 11 pixels of the image that flow is computed on."""
-ITERATIONS = 3
+"""Patches are every second pixel of 11 x 11 of the image that flow is computed on: all do no better."""
+ITERATIONS = 2
+LONGEST_STEP_PX = 1.0
 LONGEST_MOVE_PX = 3.0
-"""A refined point further than this from its prediction has slipped to something else: not taken."""
+"""A point that is refined to further than this from its prediction has slipped to something else."""
 LEAST_GAIN = 1e-3
-"""A refined point that matches better by less stays where it was predicted, so that still points do not move."""
-PRIOR = 25.0
-"""Weight of the prediction: grey-level noise (5) over the prediction's error (1 pixel), squared."""
+"""A point that would match better by less stays where it was predicted, so that still points do not move."""
+PRIOR = 1.0
+"""Weight of the prediction against the patch: variance of its grey levels over that of the prediction."""
 FLAT = 1e-3
-"""Contrast below which a patch matches nothing, as the norm of its grey levels."""
+"""Added to the norm of a patch, so that one without contrast matches nothing."""
 
 
+class Found(NamedTuple):
+    """What N patches were matched with in a later frame."""
 
-def _square(radius: int) -> Floats:
-    """(2, n) x and y of the pixels of a square around a point, row by row."""
-    side = np.arange(-radius, radius + 1, dtype=np.float32)
-    return np.stack(np.meshgrid(side, side)).reshape(2, -1)
-
-
-_PATCH = _square(RADIUS_PX)
-_WIDER = _square(RADIUS_PX + 1)
-"""With one more pixel all around, for slopes."""
+    xy: Floats
+    """(N, 2) pixels of the image."""
+    match: Floats
+    """(N,) correlation with the first-frame patch, -1..1."""
+    brighter: Floats
+    """(N,) mean grey level, less that of the first-frame patch."""
 
 
 @dataclass(frozen=True)
@@ -47,82 +47,106 @@ class Patches:
 
     rows: Floats
     """(N, 3, n): the patch with mean 0 and norm 1, and what turns pixels into an x and a y step."""
-    norm: Floats
-    """(N,) contrast of the patch."""
+    level: Floats
+    """(N,) mean grey level."""
     stiffness: Floats
-    """(N, 2, 2) share of an offset from the prediction that the prior takes back in an iteration."""
+    """(N, 2, 2) share of the way to the prediction that an iteration goes back."""
 
     @classmethod
-    def cut(cls, image: Grey, xy: Floats) -> Patches:
-        """Patches of ``image`` (h, w), grey 0..255, around points ``xy`` (N, 2) of it."""
-        identity = np.broadcast_to(np.eye(2, dtype=np.float32), (len(xy), 2, 2))
-        side = 2 * RADIUS_PX + 3
-        wide = _lookup(image, xy, identity, _WIDER).reshape(len(xy), side, side)
-        slope_x = (wide[:, 1:-1, 2:] - wide[:, 1:-1, :-2]) / 2
-        slope_y = (wide[:, 2:, 1:-1] - wide[:, :-2, 1:-1]) / 2
-        patch = _centred(wide[:, 1:-1, 1:-1].reshape(len(xy), -1))
+    def cut(cls, image: Floats, xy: Floats) -> Patches:
+        """Patches of ``image`` (h, w) around points ``xy`` (N, 2) of it."""
+        still = np.broadcast_to(np.eye(2, dtype=np.float32), (len(xy), 2, 2))
+        around = _spread(still)
+        patch = _lookup(image, xy, around)
+        level = _mean(patch)
+        patch -= level[:, None]
         norm = _norm(patch)
         patch = patch / norm[:, None]
-        slopes = np.stack([_centred(slope.reshape(len(xy), -1)) for slope in (slope_x, slope_y)], 1)
+        ahead, behind = (
+            [_lookup(image, xy + way * unit, around) for unit in np.eye(2, dtype=np.float32)]
+            for way in (1, -1)
+        )
+        slopes = (np.stack(ahead, axis=1) - np.stack(behind, axis=1)) / 2
+        slopes -= np.einsum("pkn->pk", slopes)[..., None] / np.float32(slopes.shape[-1])
         slopes -= np.einsum("pkn,pn->pk", slopes, patch)[..., None] * patch[:, None]
-        hessian = np.einsum("pin,pjn->pij", slopes, slopes) + PRIOR * np.eye(2, dtype=np.float32)
-        softness = inverse(hessian)
-        steps = np.einsum("pij,pjn->pin", softness, slopes) * norm[:, None, None]
-        return cls(np.concatenate([patch[:, None], steps], 1), norm, np.float32(PRIOR) * softness)
+        hessian = np.einsum("pin,pjn->pij", slopes, slopes) + np.float32(PRIOR) * still
+        give = _inverse(hessian)
+        steps = np.einsum("pij,pjn->pin", give, slopes) * norm[:, None, None]
+        return cls(np.concatenate([patch[:, None], steps], axis=1), level, np.float32(PRIOR) * give)
 
-    def __getitem__(self, chosen: NDArray[np.intp]) -> Patches:
-        return Patches(self.rows[chosen], self.norm[chosen], self.stiffness[chosen])
-
-    def refine(self, image: Grey, xy: Floats, warp: Floats) -> tuple[Floats, Floats]:
+    def find(self, image: Floats, xy: Floats, warp: Floats) -> Found:
         """Moves points from predictions to where their patches match best.
 
         Args:
-            image: (h, w), grey 0..255.
+            image: (h, w) of a later frame.
             xy: (N, 2) predictions, pixels of ``image``.
             warp: (N, 2, 2) how each patch has turned and grown since the first frame.
 
         Returns:
-            Points (N, 2), and their match (N,), the correlation of patch and image in -1..1. A point
-            that would match worse, or move far, stays where it was predicted.
+            Points and their match. One that would not match better, or would move far, stays where it
+            was predicted.
         """
-        offset = np.zeros_like(xy)
-        place = xy
-        for iteration in range(ITERATIONS + 1):
-            place = xy + np.einsum("pij,pj->pi", warp, offset)
-            found = _centred(_lookup(image, place, warp, _PATCH))
-            product = np.einsum("pkn,pn->pk", self.rows, found) / _norm(found)[:, None]
-            match = product[:, 0]
-            if iteration == 0:
-                first = match
+        around = _spread(warp)
+        start, step = self._compare(image, xy, around)
+        offset = place = np.zeros_like(xy)
+        for _ in range(ITERATIONS):
             pull = np.einsum("pij,pj->pi", self.stiffness, offset)
-            if iteration < ITERATIONS:
-                offset = offset - np.clip(product[:, 1:] + pull, -1, 1)
-        taken = (match > first + np.float32(LEAST_GAIN)) & (np.abs(place - xy).max(1) < LONGEST_MOVE_PX)
-        return np.where(taken[:, None], place, xy), np.where(taken, match, first)
+            offset = offset - np.clip(step + pull, -LONGEST_STEP_PX, LONGEST_STEP_PX)
+            place = xy + np.einsum("pij,pj->pi", warp, offset)
+            end, step = self._compare(image, place, around)
+        near = np.abs(place - xy).max(axis=1) < LONGEST_MOVE_PX
+        taken = near & (end.match > start.match + np.float32(LEAST_GAIN))
+        return choose(taken, end, start)
+
+    def _compare(self, image: Floats, xy: Floats, around: Floats) -> tuple[Found, Floats]:
+        """The match at ``xy``, and the (N, 2) step away from the best match, in first-frame axes."""
+        pixels = _lookup(image, xy, around)
+        level = _mean(pixels)
+        pixels -= level[:, None]
+        products = np.einsum("pkn,pn->pk", self.rows, pixels) / _norm(pixels)[:, None]
+        return Found(xy, products[:, 0], level - self.level), products[:, 1:]
 
 
-def _lookup(image: Grey, xy: Floats, warp: Floats, offsets: Floats) -> Floats:
-    """(N, n) grey levels at ``xy + warp @ offsets``, bilinear, with the border's beyond the border."""
-    x, y = (
-        xy[:, axis, None] + warp[:, axis, :1] * offsets[0] + warp[:, axis, 1:] * offsets[1]
-        for axis in range(2)
-    )
-    if not x.size:
-        return x  # OpenCV refuses it
-    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+def choose(first: NDArray[np.bool_], one: Found, other: Found) -> Found:
+    """``one`` where ``first`` (N,) is true, else ``other``."""
+    xy = np.where(first[:, None], one.xy, other.xy)
+    match, brighter = (np.where(first, a, b) for a, b in zip(one[1:], other[1:], strict=True))
+    return Found(xy, match, brighter)
 
 
-def _centred(values: Floats) -> Floats:
-    return np.asarray(values - np.einsum("pn->p", values)[:, None] / np.float32(values.shape[1]))
+def _inverse(matrices: Floats) -> Floats:
+    """Of (..., 2, 2); a closed form, as numpy.linalg is slow on many small ones."""
+    (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
+    adjugate = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
+    return np.asarray(adjugate / (a * d - b * c)[..., None, None], np.float32)
+
+
+def _chessboard(radius: int) -> Floats:
+    """(2, n) x and y of every second pixel of a square around a point."""
+    side = np.arange(-radius, radius + 1, dtype=np.float32)
+    square = np.stack(np.meshgrid(side, side)).reshape(2, -1)
+    return square[:, square.sum(axis=0) % 2 == 0]
+
+
+_PATCH = _chessboard(RADIUS_PX)
+
+
+def _spread(warp: Floats) -> Floats:
+    """(2, N, n) x and y from each point to the pixels of its patch under each warp (N, 2, 2)."""
+    across, down = (warp[..., axis].T[..., None] * _PATCH[axis] for axis in range(2))
+    return np.asarray(across + down)
+
+
+def _lookup(image: Floats, xy: Floats, around: Floats) -> Floats:
+    """(N, n) grey levels at ``around`` (2, N, n) from each point, bilinear; the border's beyond it."""
+    x, y = around + xy.T[..., None]
+    found = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32)
+
+
+def _mean(values: Floats) -> Floats:
+    return np.asarray(np.einsum("pn->p", values) / np.float32(values.shape[1]))
 
 
 def _norm(values: Floats) -> Floats:
     return np.asarray(np.sqrt(np.einsum("pn,pn->p", values, values)) + np.float32(FLAT))
-
-
-def inverse(matrices: Floats) -> Floats:
-    """Of (..., 2, 2); a closed form, as numpy.linalg is slow on many small ones."""
-    (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
-    inverse = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
-    return np.asarray(inverse / (a * d - b * c)[..., None, None], np.float32)
-

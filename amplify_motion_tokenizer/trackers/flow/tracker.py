@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.trackers.flow.motion import Neighbours
-from amplify_motion_tokenizer.trackers.flow.pairs import Pair, PairFlow
+from amplify_motion_tokenizer.trackers.flow.pairs import Pair, PairFlow, Scale, size_of
 from amplify_motion_tokenizer.trackers.flow.points import ChainedPoints, HeldPoints, Points
 
 Floats = NDArray[np.float32]
@@ -42,20 +43,23 @@ class FlowTracker:
             TrackerError: frames smaller than 16 pixels, or of different sizes.
         """
         cv2.setNumThreads(self._threads)
-        pairs = PairFlow(self._config)
-        begin = self._points(queries_xy_px)
         pending: deque[_Chain] = deque()
+        pairs: PairFlow | None = None
         for window in windows:
+            if pairs is None:
+                pairs = PairFlow(self._config, size_of(window.frames[0]))
+                begin = self._beginning(queries_xy_px, pairs.scale)
             yield from _advance(pending, pairs, until=window.start)
-            pending.append(_Chain(window, begin(window.frames[0].shape[:2])))
-        yield from _advance(pending, pairs, until=None)
+            pending.append(_Chain(window, begin()))
+        if pairs is not None:
+            yield from _advance(pending, pairs, until=None)
 
-    def _points(self, queries_xy_px: Floats) -> Callable[[tuple[int, int]], Points]:
-        """What makes the points of a window, from the size (height, width) of its frames."""
+    def _beginning(self, queries_xy_px: Floats, scale: Scale) -> Callable[[], Points]:
+        """What makes the points of a window."""
         if not self._config.refine:
-            return lambda size: ChainedPoints(queries_xy_px, size)
-        neighbours = Neighbours.of(queries_xy_px)
-        return lambda size: HeldPoints(queries_xy_px, size, neighbours)
+            return partial(ChainedPoints, queries_xy_px, scale)
+        neighbours = Neighbours.of(scale.to_image(queries_xy_px))
+        return partial(HeldPoints, queries_xy_px, scale, neighbours)
 
 
 class _Chain:
