@@ -60,25 +60,30 @@ def test_holding_points_is_more_accurate_than_chaining(kind, seed):
     video, scene = scenes.render_clip(kind, seed, SIZE, 31)
     truth, visible = (part[::2] for part in scene.truth(GRID, 0))
     held, chained = (scores(video[::2], truth, visible, refine) for refine in (True, False))
-    assert held[0] > 0.92 and held[1] > 0.93
+    assert held[0] > 0.87 and held[1] > 0.92
     assert held[0] > chained[0] and held[1] >= chained[1]
 
 
 @pytest.mark.parametrize("velocity", [(0.0, 0.0), (1.5, -1.0)])
 def test_hidden_points_are_carried_by_their_neighbours_and_found_again(velocity):
-    square = scenes.background(np.random.default_rng(9), (90, 90), scenes.similarity(1)).rgb
-    way = scenes.similarity(16, shift=[-100.0, 70.0] + np.arange(16)[:, None] * [28.0, 0.0])
-    passer = scenes.Layer(square, np.ones(square.shape[:2], np.float32), way)
-    scene = scenes.Scene([plane(16, velocity), passer], SIZE)
-    truth, visible = scene.truth(GRID, 0)
-    hidden = visible[0] & visible[-1] & ~visible.all(axis=0)
+    """A square passes before a plane, from left to right."""
+    video, truth, inside = moving_plane(16, velocity)
+    square = 255 - video[0, :90, :90]
+    visible = np.ones(truth.shape[:2], bool)
+    for index, frame in enumerate(video):
+        left, right = np.clip(np.array([-100, -10]) + 28 * index, 0, SIZE[1])
+        frame[70:160, left:right] = square[:, : right - left]
+        visible[index] = ~((truth[index] > (left - 0.5, 69.5)) & (truth[index] < (right - 0.5, 159.5))).all(
+            -1
+        )
+    hidden = inside & visible[0] & visible[-1] & ~visible.all(axis=0)
     assert hidden.sum() > 20
     truth, visible = truth[:, hidden], visible[:, hidden]
-    xy, seen = (part[:, hidden] for part in track(scene.render()))
+    xy, seen = (part[:, hidden] for part in track(video))
     assert (seen == visible).mean() > 0.9 and seen[-1].mean() > 0.9
-    assert np.median(errors(xy, truth)[~visible]) < 2
+    assert np.median(errors(xy, truth)[~visible]) < 4
     assert np.median(errors(xy, truth)[-1]) < 0.5 and (errors(xy, truth)[-1] < 2).mean() > 0.9
-    assert not track(scene.render(), refine=False)[1][-1, hidden].any(), "chained flow loses them"
+    assert not track(video, refine=False)[1][-1, hidden].any(), "chained flow loses them"
 
 
 def test_light_does_not_move_or_hide_points():

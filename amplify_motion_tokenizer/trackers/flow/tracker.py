@@ -27,6 +27,7 @@ class FlowTracker:
     """
 
     name = "flow"
+    weights_sha256 = None
 
     def __init__(self, config: FlowConfig, threads: int = 1) -> None:
         """Uses ``threads`` OpenCV threads; their number does not change the tracks."""
