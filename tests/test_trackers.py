@@ -8,8 +8,9 @@ from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import Config, FlowConfig, TrackingConfig
 from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
-from amplify_motion_tokenizer.trackers import TRACKERS, flow, make_tracker
-from amplify_motion_tokenizer.trackers.base import inside
+from amplify_motion_tokenizer.trackers import TRACKERS, make_tracker
+from amplify_motion_tokenizer.trackers.flow import FlowTracker
+from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, pair_confidence, sample
 
 SIZE = (240, 320)
 
@@ -22,7 +23,7 @@ def grid(size, side=10):
 
 
 def run(video, queries, stride=1, steps=16, config=None):
-    tracker = flow.FlowTracker(config or FlowConfig(), threads=2)
+    tracker = FlowTracker(config or FlowConfig(), threads=2)
     return list(tracker.track(windows_of(video, stride, steps), queries))
 
 
@@ -43,7 +44,7 @@ def test_flow_follows_the_true_tracks(kind, bound):
     (window,) = run(video, grid(SIZE))
     truth, visible = scene.truth(grid(SIZE), 0)
     errors = np.linalg.norm(window.tracks_xy_px - truth, axis=-1)[1:][visible[1:]]
-    assert errors.mean() < bound and np.median(errors) < 1.0
+    assert errors.mean() < bound and np.median(errors) < 0.7
     assert window.tracks_xy_px.dtype == window.visibility.dtype == np.float32
     assert (window.tracks_xy_px[0] == grid(SIZE)).all() and (window.visibility[0] == 1).all()
     assert (window.visibility >= 0).all() and (window.visibility <= 1).all()
@@ -58,8 +59,8 @@ def test_full_size_flow_is_more_accurate():
         (window,) = run(video, grid(SIZE), config=config)
         return np.linalg.norm(window.tracks_xy_px - truth, axis=-1)[visible].mean()
 
-    fine = error(FlowConfig(preset="medium", scale=1.0, finest_scale=0))
-    assert fine < 0.3 and fine < error(FlowConfig())
+    fine = error(FlowConfig(preset="medium", scale=1.0, finest_scale=0, refine=False))
+    assert fine < 0.3 and fine < error(FlowConfig(refine=False))
 
 
 @pytest.mark.parametrize("size", [(96, 160), (162, 96), (101, 75)])
@@ -69,47 +70,40 @@ def test_axes_and_pixel_centres(size, speed):
     (window,) = run(sideways(size, speed, 8).render(), queries, steps=8)
     central = (np.abs(queries - np.array(size[::-1]) / 2) < np.array(size[::-1]) / 4).all(-1)
     moved = (window.tracks_xy_px[-1] - queries)[central]
-    assert np.abs(moved - 7 * np.array(speed)).mean() < 0.5
+    assert np.abs(moved - 7 * np.array(speed)).mean() < 0.4
 
 
 def test_sampling_hits_pixel_centres_at_every_scale():
     ramp = np.stack(np.meshgrid(np.arange(16.0), np.arange(12.0)), -1).astype(np.float32)
-    queries = np.float32([[[10.5, 6.5], [2.5, 8.5], [-9, 100]]])  # frames of 32 x 24, twice the field
-    sampled = flow.sample_flow(ramp, queries, (24, 32))
+    queries = np.float32([[10.5, 6.5], [2.5, 8.5], [-9, 100]])  # frames of 32 x 24, twice the field
+    scale = Scale((24, 32), (12, 16))
+    sampled = sample(ramp, scale.to_image(queries)) / scale.ratio_xy
+    assert np.allclose(scale.to_frame(scale.to_image(queries)), queries)
     # Field position (5.25 - 0.25, ...) = (5, 3); its flow there, (5, 3), is 10 x 6 frame pixels.
-    assert np.allclose(sampled[0], [[10, 6], [2, 8], [0, 22]], atol=0.05)
+    assert np.allclose(sampled, [[10, 6], [2, 8], [0, 22]], atol=0.05)
 
 
 def test_the_threshold_of_sundaram_is_confidence_one_half():
     there = np.float32([[3, 4], [3, 4], [0, 0]])
     back = np.float32([[-3, -4], [-3, -4 + np.sqrt(0.5)], [0, 0]])
     sum_of_squares = 25 + 9 + (4 - np.sqrt(0.5)) ** 2
-    confidence = flow.pair_confidence(there, back)
+    confidence = pair_confidence(there, back)
     assert np.allclose(confidence, [1, 1 / (1 + 0.5 / (0.01 * sum_of_squares + 0.5)), 1])
-    assert np.isclose(flow.pair_confidence(there[2:], np.float32([[np.sqrt(0.5 / 0.99), 0]])), 0.5)[0]
+    assert np.isclose(pair_confidence(there[2:], np.float32([[np.sqrt(0.5 / 0.99), 0]])), 0.5)[0]
 
 
-def test_points_that_leave_the_frame_are_lost_for_good():
-    queries = np.float32([[88, 30], [10, 30], [-4, 30]])
+@pytest.mark.parametrize("refine", [True, False])
+def test_points_that_leave_the_frame(refine):
+    queries = np.concatenate([grid((64, 96), 8), np.float32([[88, 30], [-4, 30]])])
     camera = np.float64([0, 4, 8, 12, 16, 12, 8, 4, 0])[:, None] * [1.0, 0.0]
     layer = scenes.background(np.random.default_rng(1), (64, 96), scenes.similarity(9, shift=camera))
-    (window,) = run(scenes.Scene([layer], (64, 96)).render(), queries, steps=9)
+    video = scenes.Scene([layer], (64, 96)).render()
+    (window,) = run(video, queries, steps=9, config=FlowConfig(refine=refine))
     assert np.isfinite(window.tracks_xy_px).all()
-    seen = window.visibility > 0
-    assert seen[:, 0].tolist() == [True, True] + [False] * 7, "88 + 8 is outside of 96 columns"
-    assert seen[:, 1].all() and not seen[:, 2].any(), "a query outside is never visible"
-
-
-def test_occluded_points_get_low_confidence():
-    low, high = [], []
-    for seed in range(3):
-        video, scene = scenes.render_clip("mixed", seed, SIZE, 16)
-        (window,) = run(video, grid(SIZE, 16), config=FlowConfig(scale=1.0))
-        truth, visible = scene.truth(grid(SIZE, 16), 0)
-        low += list(window.visibility[~visible & inside(truth, SIZE)])
-        high += list(window.visibility[visible])
-    assert len(low) > 50
-    assert np.mean(high) > 0.85 and np.mean(low) < 0.6
+    leaver, outsider = (window.visibility[:, -2] >= 0.5).tolist(), window.visibility[:, -1]
+    assert leaver[:2] == [True, True] and leaver[2:7] == [False] * 5, "88 + 8 is outside of 96 columns"
+    assert leaver[8] == refine, "only a patch finds a point again"
+    assert not outsider.any(), "a query outside is never visible"
 
 
 def test_a_still_clip_does_not_move():
@@ -134,7 +128,7 @@ def test_stride_does_not_change_a_window():
 def test_thread_count_does_not_change_a_window():
     video, _ = scenes.render_clip("mixed", 1, SIZE, 8)
     one, two = (
-        next(iter(flow.FlowTracker(FlowConfig(), threads).track(windows_of(video, 1, 8), grid(SIZE))))
+        next(iter(FlowTracker(FlowConfig(), threads).track(windows_of(video, 1, 8), grid(SIZE))))
         for threads in (1, 2)
     )
     assert np.array_equal(one.tracks_xy_px, two.tracks_xy_px)
@@ -143,11 +137,9 @@ def test_thread_count_does_not_change_a_window():
 @pytest.mark.parametrize(("stride", "pairs"), [(1, 31), (4, 31), (16, 30), (24, 15)])
 def test_flow_is_computed_once_for_each_pair_that_a_window_needs(monkeypatch, stride, pairs):
     seen: list[int] = []
-    compute = flow._PairFlow.flow
+    compute = PairFlow.pair
     monkeypatch.setattr(
-        flow._PairFlow,
-        "flow",
-        lambda self, index, *frames: seen.append(index) or compute(self, index, *frames),
+        PairFlow, "pair", lambda self, index, *frames: seen.append(index) or compute(self, index, *frames)
     )
     video, _ = scenes.render_clip("pan", 0, (48, 64), 32)
     run(video, grid((48, 64), 3), stride)
@@ -159,10 +151,10 @@ def test_gaps_between_windows_and_windows_of_one_frame():
     queries, frames = grid((48, 64), 3), list(video)
     lengths = [(0, 4), (1, 4), (9, 4), (9, 1), (20, 6), (22, 2), (31, 1)]
     windows = [FrameWindow(start, 0.0, frames[start : start + steps]) for start, steps in lengths]
-    results = list(flow.FlowTracker(FlowConfig()).track(iter(windows), queries))
+    results = list(FlowTracker(FlowConfig()).track(iter(windows), queries))
     assert [(result.start, len(result.tracks_xy_px)) for result in results] == lengths
     for result, window in zip(results, windows, strict=True):
-        (alone,) = flow.FlowTracker(FlowConfig()).track([window], queries)
+        (alone,) = FlowTracker(FlowConfig()).track([window], queries)
         assert np.array_equal(result.tracks_xy_px, alone.tracks_xy_px)
 
 
@@ -175,12 +167,12 @@ def test_reads_only_as_far_ahead_as_windows_overlap():
             pulled.append(window.start)
             yield window
 
-    for result in flow.FlowTracker(FlowConfig()).track(watched(), grid((48, 64), 2)):
+    for result in FlowTracker(FlowConfig()).track(watched(), grid((48, 64), 2)):
         assert pulled[-1] - result.start <= 8
 
 
 def test_one_tracker_serves_clips_of_different_sizes_without_carrying_over():
-    tracker = flow.FlowTracker(FlowConfig())
+    tracker = FlowTracker(FlowConfig())
     first, _ = scenes.render_clip("pan", 0, (48, 64), 8)
     second, _ = scenes.render_clip("pan", 1, (64, 48), 8)
     fresh = run(second, grid((64, 48)), 1, 4)
@@ -208,7 +200,7 @@ def test_frames_that_cannot_be_tracked():
         run(small, np.zeros((1, 2), np.float32), 1, 4)
     mixed = FrameWindow(0, 0.0, [np.zeros((32, 40, 3), np.uint8), np.zeros((40, 32, 3), np.uint8)])
     with pytest.raises(TrackerError, match="differ in size"):
-        list(flow.FlowTracker(FlowConfig()).track([mixed], np.zeros((1, 2), np.float32)))
+        list(FlowTracker(FlowConfig()).track([mixed], np.zeros((1, 2), np.float32)))
 
 
 # The registry
@@ -220,4 +212,4 @@ def test_make_tracker():
         ConfigError, match=r"tracking.tracker = 'flo' .*flow, cotracker3.*Did you mean flow\?"
     ):
         make_tracker(Config(tracking=TrackingConfig(tracker="flo")))
-    assert {"flow", "cotracker3_offline", "cotracker3_online", "cotracker2"} <= set(TRACKERS)
+    assert set(TRACKERS) == {"flow", "cotracker3_offline"}

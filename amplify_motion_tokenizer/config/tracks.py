@@ -44,7 +44,7 @@ class GateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
-    """The embedded tracker: dense optical flow, chained over each window."""
+    """The embedded tracker: dense optical flow, chained over each window, and what holds points in place."""
 
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
     """OpenCV DIS preset."""
@@ -52,6 +52,8 @@ class FlowConfig:
     """Size of the frames that flow is computed on, relative to the tracked size, in (0, 1]."""
     finest_scale: int = 1
     """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser."""
+    refine: bool = True
+    """Whether each point is held to its first-frame patch and carried by its neighbours where hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,183 @@
+"""Dense flow of neighbouring frames, both ways, and how far a step along it can be trusted.
+
+Flow is DIS (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search") as OpenCV has it. The
+forward-backward check is that of Sundaram et al. 2010, "Dense point trajectories by GPU-accelerated large
+displacement optical flow".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.config import FlowConfig
+from amplify_motion_tokenizer.errors import TrackerError
+
+Floats = NDArray[np.float32]
+Grey = NDArray[np.uint8]
+
+PRESETS = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+PATCH_PX = 8
+"""Side of the patches that DIS matches; a pyramid level smaller than one gives NaN, not an error."""
+MIN_SIDE_PX = 2 * PATCH_PX
+"""Shortest side of the frames that flow is computed on."""
+LEAST_SHIFT_PX = 4
+"""Shift of the whole image, in pixels of half its size, below which DIS needs no help."""
+MOST_SHIFT = 0.7
+"""Share of a side, above which what is left in view is too little to tell."""
+SHIFT_GAIN = 0.7
+"""A shift is one when it leaves less than this share of the difference between two frames."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From pixels of the frames to those of the smaller image that flow is computed on, and back."""
+
+    size: tuple[int, int]
+    """(height, width) of the frames."""
+    image_size: tuple[int, int]
+
+    @property
+    def ratio_xy(self) -> Floats:
+        """Image pixels in a frame pixel; rounding makes those of the two axes slightly different."""
+        pairs = zip(self.image_size, self.size, strict=True)
+        return np.array([image / frame for image, frame in pairs][::-1], np.float32)
+
+    def to_image(self, xy_px: Floats) -> Floats:
+        """Points (..., 2) of a frame in pixels of the image; centres are at whole numbers in both."""
+        return np.asarray((xy_px + np.float32(0.5)) * self.ratio_xy - np.float32(0.5))
+
+    def to_frame(self, xy: Floats) -> Floats:
+        """The reverse of ``to_image``."""
+        return np.asarray((xy + np.float32(0.5)) / self.ratio_xy - np.float32(0.5))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two neighbouring frames."""
+
+    before: Floats
+    """(h, w) the first, grey 0..255, at the size that flow is computed on."""
+    after: Floats
+    """(h, w) the second."""
+    forward: Floats
+    """(h, w, 2) flow from the first to the second, in pixels of ``before``."""
+    backward: Floats
+    """The reverse, in pixels of ``after``."""
+
+
+class PairFlow:
+    """Computes the flow of pairs of one clip, at the size that ``FlowConfig.scale`` asks for."""
+
+    def __init__(self, config: FlowConfig, size: tuple[int, int]) -> None:
+        """``size`` is (height, width) of the frames.
+
+        Raises:
+            TrackerError: it is smaller than 16 pixels.
+        """
+        if min(size) < MIN_SIDE_PX:
+            raise TrackerError(
+                f"frames of {size[1]}x{size[0]} are too small for optical flow, which needs "
+                f"{MIN_SIDE_PX} pixels on the shorter side; raise video.resize_shorter"
+            )
+        ratio = max(config.scale, MIN_SIDE_PX / min(size))
+        self.scale = Scale(size, (round(size[0] * ratio), round(size[1] * ratio)))
+        # Any: OpenCV's stubs forbid the None that asks for a new array
+        self._dis: Any = cv2.DISOpticalFlow.create(PRESETS[config.preset])
+        coarsest = (min(self.scale.image_size) // PATCH_PX).bit_length() - 1
+        self._dis.setFinestScale(min(config.finest_scale, coarsest))
+        self._last: tuple[int, Grey] | None = None
+
+    def pair(self, index: int, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> Pair:
+        """Frame ``index``, ``source``, and the next, ``target``, (H, W, 3) RGB.
+
+        Raises:
+            TrackerError: frames of another size.
+        """
+        kept = self._last is not None and self._last[0] == index
+        before = self._last[1] if self._last is not None and kept else self._grey(source)
+        after = self._grey(target)
+        self._last = (index + 1, after)
+        shift = camera_shift(before, after)
+        forward = self._dis.calc(before, shifted(after, -shift), None) + shift
+        backward = self._dis.calc(after, shifted(before, shift), None) - shift
+        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward)
+
+    def _grey(self, rgb: NDArray[np.uint8]) -> Grey:
+        if size_of(rgb) != self.scale.size:
+            raise TrackerError(f"frames of one clip differ in size: {self.scale.size} and {size_of(rgb)}")
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        height, width = self.scale.image_size
+        return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def size_of(image: NDArray[np.uint8]) -> tuple[int, int]:
+    """(height, width)."""
+    return image.shape[0], image.shape[1]
+
+
+def camera_shift(before: Grey, after: Grey) -> Floats:
+    """(2,) whole pixels, (x, y), by which most of the image moves when it moves far; else 0, 0.
+
+    DIS finds motion of up to about an eighth of the image. Phase correlation (Kuglin and Hines 1975) of
+    copies of half the size finds more, and DIS then solves for the rest.
+    """
+    small = [
+        cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in (before, after)
+    ]
+    window = cv2.createHanningWindow(small[0].shape[::-1], cv2.CV_32F)
+    one, other = (image.astype(np.float32) for image in small)
+    (x, y), _ = cv2.phaseCorrelate(one.copy(), other.copy(), window)  # which changes what it is given
+    dx, dy = round(x), round(y)
+    height, width = one.shape
+    still = np.zeros(2, np.float32)
+    if (
+        max(abs(dx), abs(dy)) < LEAST_SHIFT_PX
+        or abs(dx) > MOST_SHIFT * width
+        or abs(dy) > MOST_SHIFT * height
+    ):
+        return still
+    moved = other[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+    under = one[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
+    better = np.abs(moved - under).mean() < SHIFT_GAIN * np.abs(one - other).mean()
+    return np.array([2 * dx, 2 * dy], np.float32) if better else still
+
+
+def shifted(image: Grey, shift: Floats) -> Grey:
+    """The image moved by ``shift`` (x, y) whole pixels, its border repeated."""
+    if not shift.any():
+        return image
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    size = image.shape[1], image.shape[0]
+    moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
+
+
+def sample(flow: Floats, xy: Floats) -> Floats:
+    """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
+    x, y = np.split(xy, 2, axis=1)
+    sampled = cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(sampled[:, 0], np.float32)
+
+
+def pair_confidence(there: Floats, back: Floats) -> Floats:
+    """Confidence in a step from its forward-backward error, (..., 2) pixels to (...) in [0, 1].
+
+    1 / (1 + r) with r = |there + back|^2 / (0.01 (|there|^2 + |back|^2) + 0.5): at r = 1, confidence
+    0.5, is the occlusion threshold of Sundaram et al. 2010.
+    """
+    error = _squared_length(there + back)
+    allowed = np.float32(0.01) * (_squared_length(there) + _squared_length(back)) + np.float32(0.5)
+    return np.asarray(allowed / (allowed + error), np.float32)
+
+
+def _squared_length(xy: Floats) -> Floats:
+    return np.asarray(xy[..., 0] ** 2 + xy[..., 1] ** 2, np.float32)  # a sum over axis -1 is 5x slower

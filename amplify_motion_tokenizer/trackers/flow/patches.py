@@ -1,0 +1,152 @@
+"""Every point's patch of the first frame, found again in later frames.
+
+Inverse compositional alignment (Baker and Matthews 2004, "Lucas-Kanade 20 Years On: A Unifying
+Framework") by a translation. Gain and offset of the light are projected out of the steepest descent
+images, so an iteration is one image lookup and three inner products with what was computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+RADIUS_PX = 5
+"""Patches are every second pixel of 11 x 11 of the image that flow is computed on: all do no better."""
+ITERATIONS = 2
+LONGEST_STEP_PX = 1.0
+LONGEST_MOVE_PX = 3.0
+"""A point that is refined to further than this from its prediction has slipped to something else."""
+LEAST_GAIN = 1e-3
+"""A point that would match better by less stays where it was predicted, so that still points do not move."""
+PRIOR = 1.0
+"""Weight of the prediction against the patch: variance of its grey levels over that of the prediction."""
+FLAT = 1e-3
+"""Added to the norm of a patch, so that one without contrast matches nothing."""
+
+
+class Found(NamedTuple):
+    """What N patches were matched with in a later frame."""
+
+    xy: Floats
+    """(N, 2) pixels of the image."""
+    match: Floats
+    """(N,) correlation with the first-frame patch, -1..1."""
+    brighter: Floats
+    """(N,) mean grey level, less that of the first-frame patch."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of N points, n pixels each."""
+
+    rows: Floats
+    """(N, 3, n): the patch with mean 0 and norm 1, and what turns pixels into an x and a y step."""
+    level: Floats
+    """(N,) mean grey level."""
+    stiffness: Floats
+    """(N, 2, 2) share of the way to the prediction that an iteration goes back."""
+
+    @classmethod
+    def cut(cls, image: Floats, xy: Floats) -> Patches:
+        """Patches of ``image`` (h, w) around points ``xy`` (N, 2) of it."""
+        still = np.broadcast_to(np.eye(2, dtype=np.float32), (len(xy), 2, 2))
+        around = _spread(still)
+        patch = _lookup(image, xy, around)
+        level = _mean(patch)
+        patch -= level[:, None]
+        norm = _norm(patch)
+        patch = patch / norm[:, None]
+        ahead, behind = (
+            [_lookup(image, xy + way * unit, around) for unit in np.eye(2, dtype=np.float32)]
+            for way in (1, -1)
+        )
+        slopes = (np.stack(ahead, axis=1) - np.stack(behind, axis=1)) / 2
+        slopes -= np.einsum("pkn->pk", slopes)[..., None] / np.float32(slopes.shape[-1])
+        slopes -= np.einsum("pkn,pn->pk", slopes, patch)[..., None] * patch[:, None]
+        hessian = np.einsum("pin,pjn->pij", slopes, slopes) + np.float32(PRIOR) * still
+        give = _inverse(hessian)
+        steps = np.einsum("pij,pjn->pin", give, slopes) * norm[:, None, None]
+        return cls(np.concatenate([patch[:, None], steps], axis=1), level, np.float32(PRIOR) * give)
+
+    def find(self, image: Floats, xy: Floats, warp: Floats) -> Found:
+        """Moves points from predictions to where their patches match best.
+
+        Args:
+            image: (h, w) of a later frame.
+            xy: (N, 2) predictions, pixels of ``image``.
+            warp: (N, 2, 2) how each patch has turned and grown since the first frame.
+
+        Returns:
+            Points and their match. One that would not match better, or would move far, stays where it
+            was predicted.
+        """
+        around = _spread(warp)
+        start, step = self._compare(image, xy, around)
+        offset = place = np.zeros_like(xy)
+        for _ in range(ITERATIONS):
+            pull = np.einsum("pij,pj->pi", self.stiffness, offset)
+            offset = offset - np.clip(step + pull, -LONGEST_STEP_PX, LONGEST_STEP_PX)
+            place = xy + np.einsum("pij,pj->pi", warp, offset)
+            end, step = self._compare(image, place, around)
+        near = np.abs(place - xy).max(axis=1) < LONGEST_MOVE_PX
+        taken = near & (end.match > start.match + np.float32(LEAST_GAIN))
+        return choose(taken, end, start)
+
+    def _compare(self, image: Floats, xy: Floats, around: Floats) -> tuple[Found, Floats]:
+        """The match at ``xy``, and the (N, 2) step away from the best match, in first-frame axes."""
+        pixels = _lookup(image, xy, around)
+        level = _mean(pixels)
+        pixels -= level[:, None]
+        products = np.einsum("pkn,pn->pk", self.rows, pixels) / _norm(pixels)[:, None]
+        return Found(xy, products[:, 0], level - self.level), products[:, 1:]
+
+
+def choose(first: NDArray[np.bool_], one: Found, other: Found) -> Found:
+    """``one`` where ``first`` (N,) is true, else ``other``."""
+    xy = np.where(first[:, None], one.xy, other.xy)
+    match, brighter = (np.where(first, a, b) for a, b in zip(one[1:], other[1:], strict=True))
+    return Found(xy, match, brighter)
+
+
+def _inverse(matrices: Floats) -> Floats:
+    """Of (..., 2, 2); a closed form, as numpy.linalg is slow on many small ones."""
+    (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
+    adjugate = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
+    return np.asarray(adjugate / (a * d - b * c)[..., None, None], np.float32)
+
+
+def _chessboard(radius: int) -> Floats:
+    """(2, n) x and y of every second pixel of a square around a point."""
+    side = np.arange(-radius, radius + 1, dtype=np.float32)
+    square = np.stack(np.meshgrid(side, side)).reshape(2, -1)
+    return square[:, square.sum(axis=0) % 2 == 0]
+
+
+_PATCH = _chessboard(RADIUS_PX)
+
+
+def _spread(warp: Floats) -> Floats:
+    """(2, N, n) x and y from each point to the pixels of its patch under each warp (N, 2, 2)."""
+    across, down = (warp[..., axis].T[..., None] * _PATCH[axis] for axis in range(2))
+    return np.asarray(across + down)
+
+
+def _lookup(image: Floats, xy: Floats, around: Floats) -> Floats:
+    """(N, n) grey levels at ``around`` (2, N, n) from each point, bilinear; the border's beyond it."""
+    x, y = around + xy.T[..., None]
+    found = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32)
+
+
+def _mean(values: Floats) -> Floats:
+    return np.asarray(np.einsum("pn->p", values) / np.float32(values.shape[1]))
+
+
+def _norm(values: Floats) -> Floats:
+    return np.asarray(np.sqrt(np.einsum("pn,pn->p", values, values)) + np.float32(FLAT))

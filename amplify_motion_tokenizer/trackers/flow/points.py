@@ -1,0 +1,107 @@
+"""Points of one window on their way from frame to frame."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.trackers.base import inside
+from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Neighbours
+from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choose
+
+Floats = NDArray[np.float32]
+
+OWN_FLOW_BETTER = 0.2
+"""By how much a point must match better along its own flow than with its neighbours to go its own way."""
+EVIDENCE = (1.06, 5.0, -1.14, -0.5)
+"""Log odds that a point is seen: constant, and factors of match, of log(1 + change of brightness that the
+neighbours did not see, in grey levels), and of log(0.025 + squared forward-backward error in pixels)."""
+
+
+class Points(Protocol):
+    """N points of a window."""
+
+    xy_px: Floats
+    """(N, 2), (x, y) in pixels of the frame that they have reached."""
+    visibility: Floats
+    """(N,) in [0, 1]."""
+
+    def step(self, pair: Pair) -> None:
+        """Moves them from the pair's first frame, where they are, to its second."""
+
+
+class ChainedPoints:
+    """Points that go with the flow.
+
+    Visibility is the running minimum of the forward-backward confidence: chained flow cannot find a lost
+    point again.
+    """
+
+    def __init__(self, queries_xy_px: Floats, scale: Scale) -> None:
+        self._scale = scale
+        self.xy_px = queries_xy_px
+        self.visibility = inside(queries_xy_px, scale.size).astype(np.float32)
+
+    def step(self, pair: Pair) -> None:
+        """See ``Points``."""
+        start = self._scale.to_image(self.xy_px)
+        there = sample(pair.forward, start)
+        back = sample(pair.backward, start + there)
+        ratio = self._scale.ratio_xy
+        self.xy_px = self.xy_px + there / ratio
+        confidence = pair_confidence(there / ratio, back / ratio)
+        self.visibility = np.minimum(self.visibility, confidence * inside(self.xy_px, self._scale.size))
+
+
+class HeldPoints:
+    """Points that go with the flow or with their neighbours, held to their patches of the first frame.
+
+    A hidden point is carried by the neighbours that had moved like it, and is seen again where its patch
+    matches again. Positions inside are in pixels of the image that flow is computed on.
+    """
+
+    def __init__(self, queries_xy_px: Floats, scale: Scale, neighbours: Neighbours) -> None:
+        """``neighbours`` are those of the queries in pixels of the image."""
+        self._scale = scale
+        self._xy = scale.to_image(queries_xy_px)
+        self._motion = LocalMotion(neighbours)
+        self._brighter = np.zeros(len(queries_xy_px), np.float32)
+        self._patches: Patches | None = None
+        self._has_patch = inside(queries_xy_px, scale.size)
+        self.xy_px = queries_xy_px
+        self.visibility = self._has_patch.astype(np.float32)
+
+    def step(self, pair: Pair) -> None:
+        """See ``Points``."""
+        if self._patches is None:
+            self._patches = Patches.cut(pair.before, self._xy)
+        seen = self.visibility >= 0.5
+        own = self._patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        score = self._score(own, pair)
+        trust = score * np.maximum(own.match, 0) ** 2 * (seen & (score >= 0.5))
+        motion = self._motion.fit(own.xy, trust)
+        self._brighter = self._motion.average(motion.weight, own.brighter)
+        carried = self._patches.find(pair.after, motion.xy, motion.warp)
+        found = choose(seen & (own.match > carried.match + np.float32(OWN_FLOW_BETTER)), own, carried)
+        self.visibility = self._score(found, pair)
+        seen = self.visibility >= 0.5
+        self._xy = np.where(seen[:, None], found.xy, motion.xy)
+        self._motion.learn(self._xy, motion.warp, seen)
+        self.xy_px = self._scale.to_frame(self._xy)
+
+    def _score(self, found: Found, pair: Pair) -> Floats:
+        """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""
+        x, y = (found.xy + sample(pair.backward, found.xy) - self._xy).T
+        constant, by_match, by_light, by_return = EVIDENCE
+        evidence = (
+            constant
+            + by_match * found.match
+            + by_light * np.log1p(np.abs(found.brighter - self._brighter))
+            + by_return * np.log(np.float32(0.025) + x * x + y * y)
+        )
+        score = 1 / (1 + np.exp(-np.clip(evidence, -30, 30)))
+        possible = self._has_patch & inside(found.xy, self._scale.image_size)
+        return np.asarray(score * possible, np.float32)
