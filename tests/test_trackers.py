@@ -212,4 +212,4 @@ def test_make_tracker():
         ConfigError, match=r"tracking.tracker = 'flo' .*flow, cotracker3.*Did you mean flow\?"
     ):
         make_tracker(Config(tracking=TrackingConfig(tracker="flo")))
-    assert set(TRACKERS) == {"flow", "cotracker3_offline"}
+    assert {"flow", "cotracker3_offline", "cotracker3_online", "cotracker2"} <= set(TRACKERS)
