@@ -118,6 +118,12 @@ def test_few_points(points):
     assert errors(xy, truth[:, few]).max() < 0.5 and seen.all()
 
 
+@pytest.mark.parametrize("levels", [[0, 0, 0], [20, 120, 220]])
+def test_blank_frames_give_finite_tracks_that_stay(levels):
+    frames = np.stack([np.full((*SIZE, 3), level, np.uint8) for level in levels])
+    assert np.abs(track(frames)[0] - GRID).max() < 1e-3
+
+
 # Its parts
 
 
