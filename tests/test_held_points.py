@@ -90,7 +90,7 @@ def test_light_does_not_move_or_hide_points():
     video, truth, stays = moving_plane(8, (1.0, 0.5))
     gain, offset = (np.linspace(*ends, 8)[:, None, None, None] for ends in ((1, 0.6), (0, 25)))
     xy, seen = track((video * gain + offset).astype(np.uint8))
-    assert errors(xy, truth)[:, stays].max() < 0.5
+    assert errors(xy, truth)[:, stays].max() < 1 and errors(xy, truth)[:, stays].mean() < 0.25
     assert seen[:, stays].mean() > 0.98
 
 

@@ -47,7 +47,7 @@ class FlowConfig:
     """The embedded tracker: dense optical flow, chained over each window, and what holds points in place."""
 
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
-    """OpenCV DIS preset."""
+    """OpenCV DIS preset; the slower ones gain little where refine is on."""
     scale: float = 0.5
     """Size of the images that flow and patches are taken from, relative to the tracked size, in (0, 1]; some
     240 rows are best: 0.5 for frames of 480 rows, 1 for 240 and less."""
