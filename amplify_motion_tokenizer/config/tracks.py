@@ -47,11 +47,13 @@ class FlowConfig:
     """The embedded tracker: dense optical flow, chained over each window, and what holds points in place."""
 
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
-    """OpenCV DIS preset."""
+    """OpenCV DIS preset; the slower ones gain little where refine is on."""
     scale: float = 0.5
-    """Size of the frames that flow is computed on, relative to the tracked size, in (0, 1]."""
-    finest_scale: int = 1
-    """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser."""
+    """Size of the images that flow and patches are taken from, relative to the tracked size, in (0, 1]; some
+    240 rows are best: 0.5 for frames of 480 rows, 1 for 240 and less."""
+    finest_scale: int = 2
+    """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser; 1 is
+    worth its time where refine is off."""
     refine: bool = True
     """Whether each point is held to its first-frame patch and carried by its neighbours where hidden."""
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.trackers.flow.patches import Floats
 
-NEIGHBOURS = 16
-REACH = 1.0
+NEIGHBOURS = 12
+REACH = 1.2
 """Standard deviation of the neighbours' weights over their distance, in steps of the query grid."""
 OUTLIER_PX = (3.0, 1.5, 1.5)
 """Disagreement that leaves a quarter of the weight, after each fit of the affine motion."""
-STIFFNESS = 0.3
+STIFFNESS = 0.6
 """Weight of the warp before, in neighbours one grid step away."""
-ALIKE_PX = 1.0
+ALIKE_PX = 0.7
 """Disagreement in one frame that halves a neighbour's weight for the rest of the window."""
 
 

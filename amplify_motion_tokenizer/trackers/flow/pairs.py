@@ -130,25 +130,22 @@ def camera_shift(before: Grey, after: Grey) -> Floats:
     DIS finds motion of up to about an eighth of the image. Phase correlation (Kuglin and Hines 1975) of
     copies of half the size finds more, and DIS then solves for the rest.
     """
-    small = [
-        cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in (before, after)
-    ]
-    window = cv2.createHanningWindow(small[0].shape[::-1], cv2.CV_32F)
-    one, other = (image.astype(np.float32) for image in small)
-    (x, y), _ = cv2.phaseCorrelate(one.copy(), other.copy(), window)  # which changes what it is given
-    dx, dy = round(x), round(y)
-    height, width = one.shape
+    one, other = (
+        cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
+        for image in (before, after)
+    )
     still = np.zeros(2, np.float32)
-    if (
-        max(abs(dx), abs(dy)) < LEAST_SHIFT_PX
-        or abs(dx) > MOST_SHIFT * width
-        or abs(dy) > MOST_SHIFT * height
-    ):
+    height, width = one.shape
+    window = cv2.createHanningWindow((width, height), cv2.CV_32F)
+    shift = np.rint(cv2.phaseCorrelate(one.copy(), other.copy(), window)[0])  # it changes what it is given
+    far = np.abs(shift).max() >= LEAST_SHIFT_PX
+    if not (far and (np.abs(shift) <= MOST_SHIFT * np.array([width, height])).all()):
         return still
-    moved = other[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
-    under = one[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
-    better = np.abs(moved - under).mean() < SHIFT_GAIN * np.abs(one - other).mean()
-    return np.array([2 * dx, 2 * dy], np.float32) if better else still
+    x, y = shift.astype(int)
+    then = one[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+    now = other[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+    explains = np.abs(now - then).mean() < SHIFT_GAIN * np.abs(one - other).mean()
+    return np.asarray(2 * shift, np.float32) if explains else still
 
 
 def shifted(image: Grey, shift: Floats) -> Grey:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 RADIUS_PX = 5
-"""Patches are every second pixel of 11 x 11 of the image that flow is computed on: all do no better."""
+"""Patches are every third pixel of 11 x 11 of the image that flow is computed on; all do no better."""
 ITERATIONS = 2
 LONGEST_STEP_PX = 1.0
 LONGEST_MOVE_PX = 3.0
 """A point that is refined to further than this from its prediction has slipped to something else."""
 LEAST_GAIN = 1e-3
 """A point that would match better by less stays where it was predicted, so that still points do not move."""
-PRIOR = 1.0
+PRIOR = 3.0
 """Weight of the prediction against the patch: variance of its grey levels over that of the prediction."""
 FLAT = 1e-3
 """Added to the norm of a patch, so that one without contrast matches nothing."""
@@ -121,14 +121,14 @@ def _inverse(matrices: Floats) -> Floats:
     return np.asarray(adjugate / (a * d - b * c)[..., None, None], np.float32)
 
 
-def _chessboard(radius: int) -> Floats:
-    """(2, n) x and y of every second pixel of a square around a point."""
+def _sparse_square(radius: int) -> Floats:
+    """(2, n) x and y of every third pixel, along diagonals, of a square around a point."""
     side = np.arange(-radius, radius + 1, dtype=np.float32)
     square = np.stack(np.meshgrid(side, side)).reshape(2, -1)
-    return square[:, square.sum(axis=0) % 2 == 0]
+    return square[:, square.sum(axis=0) % 3 == 0]
 
 
-_PATCH = _chessboard(RADIUS_PX)
+_PATCH = _sparse_square(RADIUS_PX)
 
 
 def _spread(warp: Floats) -> Floats:

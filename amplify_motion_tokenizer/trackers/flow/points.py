@@ -14,11 +14,16 @@ from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choos
 
 Floats = NDArray[np.float32]
 
-OWN_FLOW_BETTER = 0.2
+OWN_FLOW_BETTER = 0.15
 """By how much a point must match better along its own flow than with its neighbours to go its own way."""
 EVIDENCE = (1.06, 5.0, -1.14, -0.5)
 """Log odds that a point is seen: constant, and factors of match, of log(1 + change of brightness that the
-neighbours did not see, in grey levels), and of log(0.025 + squared forward-backward error in pixels)."""
+neighbours did not see, in grey levels), and of log(0.025 + squared forward-backward error in pixels).
+
+Logistic regression on the truth of rendered clips, then coordinate search, as it decides what the points
+do next: two seeds of fifteen kinds of scene at frame steps 1 and 4. The other constants here, of
+``motion`` and of ``patches`` were searched on the same clips; none matters much within a factor of 1.5.
+"""
 
 
 class Points(Protocol):
