@@ -97,9 +97,9 @@ class TrackedClip:
 
     def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
         """One view's tracks, with first frames when ``tracking.first_frames`` asks for them."""
-        queries, side = self._queries(info), self._config.tracking.first_frames
+        side = self._config.tracking.first_frames
         if side is None:
-            return self._tracker.track(windows, queries)
+            return self._track_content(windows, info)
         # A tracker reads ahead by some windows, and yields in their order.
         waiting: deque[NDArray[np.uint8]] = deque()
 
@@ -110,8 +110,22 @@ class TrackedClip:
 
         return (
             dataclasses.replace(tracks, first_frame=waiting.popleft())
-            for tracks in self._tracker.track(watched(), queries)
+            for tracks in self._track_content(watched(), info)
         )
+
+    def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
+        """Tracks in pixels of the padded frame, found without the padding.
+
+        Padding stands still, and what reaches it has left the picture.
+        """
+        queries, box = self._queries(info), info.letterbox
+        pad_xy = np.array([box.pad_left, box.pad_top], np.float32)
+        if not pad_xy.any():
+            yield from self._tracker.track(windows, queries)
+            return
+        contents = (_content(window, box) for window in windows)
+        for tracks in self._tracker.track(contents, queries - pad_xy):
+            yield dataclasses.replace(tracks, tracks_xy_px=tracks.tracks_xy_px + pad_xy)
 
     def _queries(self, info: ClipInfo) -> NDArray[np.float32]:
         return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)

@@ -15,6 +15,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     options = vars(_parser().parse_args(argv))
     windows = TruthWindows(options.pop("windows"), options.pop("stride"), options.pop("grid"))
+    options["clips"] = len(options["kinds"]) if options["clips"] is None else options["clips"]
     write_clips(**options | {"truth": windows if options["truth"] else None})
     return 0
 
@@ -23,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m amplify_motion_tokenizer.scenes", description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder for the clips")
-    add("--clips", type=int, default=len(KINDS), help="number of clips (default: one of each kind)")
+    add("--clips", type=int, help="number of clips (default: one of each of --kinds)")
     add(
         "--kinds",
         nargs="+",
