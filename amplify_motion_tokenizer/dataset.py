@@ -117,7 +117,7 @@ class WindowDataset(Dataset[Batch]):
             clip, positions = self.clips[self._names[number]], np.flatnonzero(clip_of == number)
             places, parts = groups.setdefault(tuple(clip.sizes), ([], []))
             places.append(positions)
-            parts.append(self._read(clip, rows[positions]))
+            parts.append(self.stored(clip, rows[positions]))
         epoch = indices.epoch if self._augment and isinstance(indices, EpochWindows) else None
         made = [
             self._inputs(parts, windows[np.concatenate(places)], epoch) for places, parts in groups.values()
@@ -127,8 +127,8 @@ class WindowDataset(Dataset[Batch]):
         real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
         return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
 
-    def _read(self, clip: StoredTracks | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
-        """Windows of one clip as they are stored: of each view, or velocities."""
+    def stored(self, clip: StoredTracks | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
+        """``rows`` of a clip as stored: tracks of each view, or velocities (R, t, N, 2), (x, y), W-normalised."""
         if isinstance(clip, VelocityFiles):
             return clip.read(rows)
         file = self._open_files.get(clip)
@@ -142,7 +142,7 @@ class WindowDataset(Dataset[Batch]):
         ]
 
     def _inputs(self, parts: Sequence[Any], windows: NDArray[np.int64], epoch: int | None) -> ModelInput:
-        """Model input of what ``_read`` gave of ``windows``, of several clips of one size."""
+        """Model input of what ``stored`` gave of ``windows``, of several clips of one size."""
         if isinstance(parts[0], Tensor):
             return from_velocities(torch.cat(list(parts)), self.config)
         views = [_joined(column) for column in zip(*parts, strict=True)]

@@ -227,17 +227,11 @@ def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, 
         name, row = data.locate(int(index))
         rows.setdefault(name, []).append(row)
     for name, wanted in tqdm(rows.items(), unit="clip"):
-        clip = data.clips[name]
-        if isinstance(clip, VelocityFiles):
-            inputs = from_velocities(clip.read(wanted), config)
+        views = data.stored(data.clips[name], wanted)
+        if isinstance(views, Tensor):
+            inputs = from_velocities(views, config)
             yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
             continue
-        with clip.open() as file:
-            arrays = clip.read(file, wanted)
-        views = [
-            ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size)
-            for (tracks, visibility), size in zip(arrays, clip.sizes, strict=True)
-        ]
         velocities = [_velocities_px(view, config) for view in views]
         several = config.model.name == "amplify"
         yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]

@@ -1,4 +1,4 @@
-"""Packs a folder of track files into a few arrays that training reads much faster.
+"""Packs a folder of track files into a few arrays, smaller and somewhat faster to train from.
 
 ``train.py --input PACK`` takes the result as it takes the folder: the same clips, windows and order.
 Positions are rounded to a fraction of a pixel, which is printed.

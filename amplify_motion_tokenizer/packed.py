@@ -1,4 +1,4 @@
-"""A folder of track files as a few memory-mapped arrays, which training reads many times faster.
+"""A folder of track files as a few memory-mapped arrays, smaller and somewhat faster to train from.
 
 ``python -m amplify_motion_tokenizer.pack`` makes one. Its layout (S windows of all clips, V views, T
 frames, N points)::

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model import plain_logits
 from torch import Tensor
 
 from amplify_motion_tokenizer import factorised_loss as module
@@ -122,20 +123,6 @@ def test_the_networks_parameters_get_the_gradients_of_the_plain_head(per_view: b
     factorised_loss(network.head(codes), labels, mask, torch.ones(CLASSES), 0.0).sums.sum().backward()
     for name, mine in gradients(network).items():
         assert (mine - theirs[name]).norm() <= 1e-5 * theirs[name].norm() + 1e-7, name
-
-
-def plain_logits(network: AmplifyNetwork, codes: Tensor) -> Tensor:
-    """The head as AMPLIFY computes it: a perceptron over [h_t, p_n, q_v], added to h_t and projected."""
-    decoder, sizes = network.decoder, network.sizes
-    tokens = decoder.decoder["transformer"](torch.zeros_like(codes), codes)
-    shape = (len(codes), sizes.num_views, sizes.num_steps, sizes.num_points, sizes.hidden_dim)
-    hidden = tokens.reshape(len(codes), -1, sizes.num_steps, sizes.hidden_dim)[:, :, :, None].expand(shape)
-    points = decoder.track_pos_emb.weight.expand(shape)
-    views = decoder.view_emb.weight[:, None, None].expand(shape)
-    logits: Tensor = decoder.decoder_proj(
-        hidden + decoder.decoder_mlp(torch.cat([hidden, points, views], dim=-1))
-    )
-    return logits
 
 
 def gradients(network: AmplifyNetwork) -> dict[str, Tensor]:
