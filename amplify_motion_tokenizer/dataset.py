@@ -128,7 +128,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
 
     def stored(self, clip: StoredTracks | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
-        """``rows`` of a clip as stored: tracks of each view, or velocities (R, t, N, 2), (x, y), W-normalised."""
+        """``rows`` of a clip: tracks of each view, or velocities (R, t, N, 2), (x, y), W-normalised."""
         if isinstance(clip, VelocityFiles):
             return clip.read(rows)
         file = self._open_files.get(clip)
