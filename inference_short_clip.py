@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.config.files import Flags
 
-FLAGS: cli.Flags = {
+FLAGS: Flags = {
     "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},
     "--input": {"type": str, "required": True, "help": "video file, or folder of videos (subfolders too)"},
     "--output": {"type": str, "required": True, "help": "folder for the codes"},

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.config.files import Flags
 
-FLAGS: cli.Flags = {
+FLAGS: Flags = {
     "--input": {"type": str, "required": True, "help": "video file, or folder of clips (subfolders too)"},
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {

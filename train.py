@@ -4,9 +4,10 @@
 from collections.abc import Sequence
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.config.files import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, EXIT_TERMINATED
 
-FLAGS: cli.Flags = {
+FLAGS: Flags = {
     "--input": {"type": str, "help": "folder of track files; short for --data.tracks_dir"},
     "--output": {"type": str, "help": "folder of the run; short for --training.output_dir"},
     "--resume": {

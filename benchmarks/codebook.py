@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, split_clips
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator
+from amplify_motion_tokenizer.validation import validate
 
 SHOWN = {
     "delta_auc": ".3f",
@@ -79,15 +80,15 @@ def measure(config: Config, cpu_seconds: float) -> dict[str, float]:
         start = time.process_time()
         trainer.train()
         seconds = time.process_time() - start
-        totals, tracks = trainer.validate()
+        totals, tracks = validate(trainer.learner, trainer.val_loader)
     AcceleratorState._reset_state(reset_partial_state=True)
     windows = trainer.state.step * trainer.train_sampler.windows_per_step
     return {
         **tracks,
-        **totals.metrics(config.view_weights),
+        **totals.metrics(config),
         "windows_per_second": windows / seconds,
         "steps": trainer.state.step,
-        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in trainer.learner.model.parameters()),
     }
 
 
@@ -106,8 +107,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--variant", action="append", required=True)
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
     files = [part for path in arguments.config for part in ("--config", path)]
     print("| variant | " + " | ".join(SHOWN) + " |")
     print("|---" * (len(SHOWN) + 1) + "|")
@@ -126,4 +125,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
     main()

@@ -16,13 +16,13 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amplify_motion_tokenizer.checkpoint import load_checkpoint
-from amplify_motion_tokenizer.run_files import peek_step
+from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint, peek_step
 
 REPO = Path(__file__).parents[1]
 WORKER = REPO / "benchmarks" / "killed_training.py"
@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(REPO),
 }
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "video": {"target_fps": 10, "resize_shorter": 48},
     "tracking": {"window_stride": 1},
     "data": {"sequence_length": 6, "grid_size": 4, "reference_size": {"shorter": 48}, "val_split": 0.25},
@@ -89,15 +89,23 @@ def logged(run: Path, skipped: tuple[str, ...] = ("train/windows_per_second",)) 
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
+def training_state(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
+    """A checkpoint, and what it holds to go on from."""
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.training is not None, f"{path} holds weights alone"
+    return checkpoint, checkpoint.training
+
+
 def largest_difference(one: Path, other: Path) -> float:
     """Of all weights, running means, optimiser states and the best loss of two checkpoints; NaN is inf."""
-    first, second = load_checkpoint(one), load_checkpoint(other)
+    (first, training), (second, other_training) = training_state(one), training_state(other)
+    both = (training, other_training)
     pairs = [(first.model[name], second.model[name]) for name in first.model]
-    states = [checkpoint.training["optimizer"]["state"] for checkpoint in (first, second)]
+    states = [part["optimizer"]["state"] for part in both]
     pairs += [(states[0][key][name], states[1][key][name]) for key in states[0] for name in states[0][key]]
-    own = [(checkpoint.training["average"] or {"own": {}})["own"] for checkpoint in (first, second)]
+    own = [(part["average"] or {"own": {}})["own"] for part in both]
     pairs += [(own[0][name], own[1][name]) for name in own[0]]
-    best = [torch.tensor(checkpoint.training["state"]["best_loss"]) for checkpoint in (first, second)]
+    best = [torch.tensor(part["state"]["best_loss"]) for part in both]
     return max(
         float((a.double() - b.double()).abs().nan_to_num(nan=torch.inf).max())
         for a, b in [*pairs, tuple(best)]
@@ -143,7 +151,7 @@ def prove(folder: Path, processes: int, kills: int, epochs: int, draw: random.Ra
 
 
 def report(processes: int, whole: Path, parts: Path, record: Path, kills: int) -> None:
-    windows = load_checkpoint(whole / "last.pth").training["state"]["windows"]
+    windows = training_state(whole / "last.pth")[1]["state"]["windows"]
     epochs = windows_of_epochs(record)
     complete = all(set(seen) == set(range(windows)) for seen in epochs.values())
     twice = sum(count > 1 for seen in epochs.values() for count in seen.values())
