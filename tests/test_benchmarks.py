@@ -4,7 +4,6 @@ import math
 
 import codebook
 import pytest
-
 from run_scripts import Work
 
 
