@@ -31,11 +31,11 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer import __version__
-from amplify_motion_tokenizer.config import Config, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.interop import read_amplify, read_reproduction
+from amplify_motion_tokenizer.interop import Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
 FORMAT = "amplify_motion_tokenizer"
@@ -110,10 +110,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
-        return _foreign(path, *read_amplify(path, content))
+        return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
-        state, config = read_reproduction(path, content)
-        return _foreign(path, state, config, track_settings(config))
+        return _foreign(path, read_reproduction(path, content))
     raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
 
 
@@ -203,12 +202,8 @@ def peek_step(path: Path) -> int | None:
         return None
 
 
-def _foreign(
-    path: Path, state: dict[str, Tensor], config: Config, settings: dict[str, Any] | None = None
-) -> Checkpoint:
-    return Checkpoint(
-        path=path, model=state, config=config, track_settings=settings, metrics={}, training=None
-    )
+def _foreign(path: Path, content: Exchanged) -> Checkpoint:
+    return Checkpoint(path=path, **content._asdict(), training=None)
 
 
 def _native(path: Path, content: dict[str, Any]) -> Checkpoint:

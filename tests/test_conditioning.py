@@ -82,7 +82,7 @@ def test_amplifys_conditioned_files_are_read_and_written(pooled: bool, views: tu
     assert content["config"]["cond_on_img"] is True
     expected = {"model_name": "resnet18", "frozen": False, "lr_multiplier": 1.0}
     assert expected.items() <= content["config"]["vision_encoder"].items()
-    state, back_config = read_amplify(Path("source.pt"), content)
+    state, back_config, *_ = read_amplify(Path("source.pt"), content)
     back = build_model(back_config).eval()
     back.load_state_dict(state)
     assert back_config.model.amplify.vision == config.model.amplify.vision
