@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
 
     checkpoint = load_checkpoint(path or "")
     config, flags = cli.parse(argv, __doc__, FLAGS, defaults=checkpoint.config)
-    for change in check_overrides(checkpoint.config, config):
+    for change in check_overrides(checkpoint, config):
         logging.warning("differs from the checkpoint's training: %s", change)
     summary = tokenize_folder(
         Path(flags.input), Path(flags.output), checkpoint, config, flags.save, flags.overwrite

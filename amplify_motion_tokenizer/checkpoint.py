@@ -16,9 +16,11 @@ Ours is a torch file that holds one dict of tensors and plain values::
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import importlib.metadata
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,11 +33,11 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer import __version__
-from amplify_motion_tokenizer.config import Config, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.interop import read_amplify, read_reproduction
+from amplify_motion_tokenizer.interop import Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
 FORMAT = "amplify_motion_tokenizer"
@@ -43,6 +45,15 @@ FORMAT_VERSION = 1
 
 _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What torch and zipfile raise for damaged files."""
+
+_EXPECTED = (
+    "give a run's best.pth or last.pth, a checkpoint of AMPLIFY, or weights of the keypoint reproduction"
+)
+
+_DAMAGED = "is damaged, cut short or changed (copy it again, or take another checkpoint)"
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+"""Letters that no text has."""
 
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
@@ -110,10 +121,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
-        return _foreign(path, *read_amplify(path, content))
+        return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
-        state, config = read_reproduction(path, content)
-        return _foreign(path, state, config, track_settings(config))
+        return _foreign(path, read_reproduction(path, content))
     raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
 
 
@@ -168,30 +178,58 @@ def read_torch(path: Path) -> Any:
         CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
     """
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist or is not a file")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"checkpoint {path} {found}; {_EXPECTED}")
     try:
-        _check_sums(path)
+        _check_whole(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), "not a torch file")
+        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), None)
+        if reason is None:
+            raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
         raise CheckpointError(
-            f"{path}: is refused, because it needs more than tensors and plain values ({reason.strip()})"
+            f"{path}: is refused, because it needs more than tensors and plain values ({reason})"
         ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     except _DAMAGE as error:
-        raise CheckpointError(f"{path}: is damaged or not a torch file ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _check_whole(path: Path) -> None:
+    """Raises CheckpointError where the first bytes are of another kind of file, or the checksums do not fit.
+
+    Torch itself reads changed bytes without a word; its older files have no checksums.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    kind = _other_kind(head)
+    if kind is not None:
+        raise CheckpointError(f"{path}: is {kind}; {_EXPECTED}")
+    if head.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                changed = archive.testzip() is not None
+        except zipfile.BadZipFile:
+            changed = True
+        if changed:
+            raise CheckpointError(f"{path}: {_DAMAGED}")
 
 
-def _check_sums(path: Path) -> None:
-    """Torch itself reads changed bytes without a word; its older files have no checksums."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()
-        if changed is not None:
-            raise ValueError(f"the checksum of {changed} is wrong")
+def _other_kind(head: bytes) -> str | None:
+    """What a file that begins with ``head`` is, where it is known and no torch file."""
+    if not head:
+        return "empty (0 bytes)"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file, such as tracks"
+    if head[4:8] == b"ftyp":
+        return "a video"
+    try:
+        # A letter may be cut at the end.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    return "a text file, such as YAML" if not _CONTROL.search(text) else None
 
 
 def peek_step(path: Path) -> int | None:
@@ -203,12 +241,8 @@ def peek_step(path: Path) -> int | None:
         return None
 
 
-def _foreign(
-    path: Path, state: dict[str, Tensor], config: Config, settings: dict[str, Any] | None = None
-) -> Checkpoint:
-    return Checkpoint(
-        path=path, model=state, config=config, track_settings=settings, metrics={}, training=None
-    )
+def _foreign(path: Path, content: Exchanged) -> Checkpoint:
+    return Checkpoint(path=path, **content._asdict(), training=None)
 
 
 def _native(path: Path, content: dict[str, Any]) -> Checkpoint:

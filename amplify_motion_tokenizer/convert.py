@@ -2,22 +2,33 @@
 
     python -m amplify_motion_tokenizer.convert IN OUT --to amplify|keypoint|native
 
-IN is any file that ``load_tokenizer`` reads. The state of training is not carried over.
+IN is any file that ``load_tokenizer`` reads. The state of training is not carried over. What the other
+system's file has no place for, such as how the training tracks were made, is kept under a key of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
+from amplify_motion_tokenizer.errors import EXIT_OK, CheckpointError, UsageError
 from amplify_motion_tokenizer.files import write_torch, write_yaml
-from amplify_motion_tokenizer.interop import REPRODUCTION_CONFIG, amplify_content, reproduction_content
+from amplify_motion_tokenizer.interop import (
+    OWN_KEY,
+    REPRODUCTION_CONFIG,
+    amplify_content,
+    own_part,
+    reproduction_content,
+    unknown_settings,
+)
 from amplify_motion_tokenizer.models import build_model
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("amplify", "keypoint", "native")
 
@@ -47,12 +58,25 @@ def convert(source: Path, target: Path, kind: str) -> list[Path]:
             metrics=checkpoint.metrics,
             training=None,
         )
-    elif kind == "amplify":
-        write_torch(target, amplify_content(checkpoint.model, config))
-    else:
-        state, beside = reproduction_content(checkpoint.model, config)
-        write_torch(target, state)
-        write_yaml(targets[1], beside)
+        return targets
+    own = {OWN_KEY: own_part(config, checkpoint.track_settings, checkpoint.metrics)}
+    try:
+        if kind == "amplify":
+            write_torch(target, amplify_content(checkpoint.model, config) | own)
+        else:
+            state, beside = reproduction_content(checkpoint.model, config)
+            write_torch(target, state)
+            write_yaml(targets[1], beside | own)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    unknown = unknown_settings(config)
+    if unknown:
+        logger.warning(
+            "%s was trained with %s, which the other system does not read there: give it such input "
+            "(load_tokenizer and inference know)",
+            target,
+            ", ".join(unknown),
+        )
     return targets
 
 

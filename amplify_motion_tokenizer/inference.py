@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from amplify_motion_tokenizer.config import (
     to_dict,
     track_settings,
 )
-from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG
+from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
@@ -51,37 +51,63 @@ CODES = "codes.jsonl"
 Extra = Literal["latents", "labels"]
 """What can be saved besides the codes, in ``<clip>.pt``."""
 
+CHECKPOINT_RECORD = "checkpoint.yaml"
+"""Says in an output folder, beside the config, which checkpoint's codes it holds: name and SHA-256."""
+
 _MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
 """Keys that may differ from the checkpoint's, when they are given on purpose."""
+_TRACKED_LENGTH = ("data.true_horizon", "data.interpolation")
+"""Those that also may where the checkpoint does not say how its tracks were made."""
 _NO_MATTER = (
     "training.",
     "loss.",
     "data.tracks_dir",
+    "data.dataset",
     "data.val_split",
     "data.static_filter.",
     "data.augmentation.",
+    "model.dropout",
+    "model.latent_noise",
+    "model.nominal_codebook_size",
+    "model.amplify.vision.weights",
+    "model.amplify.vision.frozen",
+    "model.amplify.vision.lr_multiplier",
 )
 """Keys that inference does not use."""
+_OTHER_MODELS = {
+    "amplify": ("model.keypoint.", "model.encoder_sequence_len", "model.decoder_window_size"),
+    "keypoint": ("model.amplify.",),
+}
+"""Value of ``model.name`` to the keys that it does not use; amplify's window of classes is its class_grid."""
 
 
-def check_overrides(trained: Config, given: Config) -> list[str]:
-    """What ``given`` changes of the trained config, as ``key old -> new``.
+def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
+    """What ``given`` changes of how the checkpoint's training tracks were made, as ``key old -> new``.
+
+    Values are compared as they act: keys that inference or the model does not use do not count.
 
     Raises:
         ConfigError: a change of something that the weights fix, such as grid or model width.
     """
-    differ = [
-        change
-        for change in changes(flatten(to_dict(trained)), flatten(to_dict(given)))
-        if not change.startswith(_NO_MATTER)
-    ]
-    fixed = [change for change in differ if not change.startswith(_MAY_DIFFER)]
+    tracks_known = checkpoint.track_settings is not None
+    allowed = _MAY_DIFFER if tracks_known else (*_MAY_DIFFER, *_TRACKED_LENGTH)
+    differ = changes(_in_effect(checkpoint.config), _in_effect(given))
+    fixed = [change for change in differ if not change.startswith(allowed)]
     if fixed:
-        raise ConfigError(
-            f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: "
-            "video.*, tracking.*, inference.*, data.reference_size"
-        )
-    return [change for change in differ if not change.startswith("inference.")]
+        fixed.sort(key=lambda change: not change.startswith("model.name "))
+        names = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
+        raise ConfigError(f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: {names}")
+    told = {"data.reference_size", *(track_settings(given) if tracks_known else ())}
+    return [change for change in differ if change.partition(" ")[0] in told]
+
+
+def _in_effect(config: Config) -> dict[str, Any]:
+    """The dotted keys that inference uses, with the values that null stands for."""
+    unused = (*_NO_MATTER, *_OTHER_MODELS[config.model.name])
+    flat = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
+    if config.model.name == "amplify":
+        flat["model.amplify.class_grid"] = list(config.class_grid)
+    return {key: value for key, value in flat.items() if not key.startswith(unused)}
 
 
 def tokenize_folder(
@@ -98,7 +124,8 @@ def tokenize_folder(
     frames), ``start_seconds`` and ``meta``; ``codes.jsonl`` has the same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, t, N).
-    Clips that are complete for this checkpoint and config are skipped, unless ``overwrite``.
+    Clips that are complete for this checkpoint and config are skipped, unless ``overwrite``. The folder
+    holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
     Args:
         source: a video or a folder of videos.
@@ -109,7 +136,8 @@ def tokenize_folder(
         overwrite: redo clips that are complete.
 
     Raises:
-        TokenizerError: nothing to do, output not writable, or tracker or weights cannot be used.
+        TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
+            ``output`` holds the codes of another checkpoint or config.
     """
     clips = find_clips(source, config, model_views(config))
     make_output_folder(output)
@@ -124,6 +152,10 @@ def tokenize_folder(
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
     meta = _run_meta(checkpoint, config, tracker)
+    record = {key: meta[key] for key in ("checkpoint", "checkpoint_sha256")}
+    if not overwrite:
+        _check_same_run(output, config, record)
+    write_yaml(output / CHECKPOINT_RECORD, record)
     write_yaml(output / OUTPUT_CONFIG, to_dict(config))
     process = partial(_tokenize_clip, output, model.to(device).eval(), tracker, config, meta, tuple(save))
 
@@ -177,26 +209,55 @@ def encode_windows(
 
 def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
     """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
-    flat = flatten(to_dict(config))
-    settings = track_settings(config) | {key: flat[key] for key in VELOCITY_KEYS}
     checkpoint_hash = file_hash(checkpoint.path)
     return {
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint_hash,
-        "config_hash": settings_hash(settings | {"checkpoint": checkpoint_hash}),
+        "config_hash": settings_hash(_code_settings(config) | {"checkpoint": checkpoint_hash}),
         "model": config.model.name,
         "fsq_levels": list(config.model.fsq_levels),
         "codebook_size": config.codebook_size,
+        "views": list(config.data.views),
+        "per_view": config.model.name == "amplify" and config.model.amplify.per_view,
         "tracker": tracker.name,
         "sequence_length": config.data.sequence_length,
         "tracked_length": config.tracked_length,
         "window_stride": config.tracking.window_stride,
         "grid_size": config.data.grid_size,
         "query_order": config.tracking.query_order,
-        "reference_size": flat["data.reference_size"],
+        "reference_size": to_dict(config)["data"]["reference_size"],
         "decoder_window_size": config.model.decoder_window_size,
         "versions": versions(),
     }
+
+
+def _code_settings(config: Config) -> dict[str, Any]:
+    """The dotted keys that, with the weights, decide codes."""
+    flat = flatten(to_dict(config))
+    return track_settings(config) | {key: flat[key] for key in VELOCITY_KEYS}
+
+
+def _check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
+    """Refuses to mix codes of different checkpoints or settings in one folder."""
+    differ = []
+    if (output / CHECKPOINT_RECORD).exists():
+        before = load_yaml(output / CHECKPOINT_RECORD)
+        if before.get("checkpoint_sha256") != record["checkpoint_sha256"]:
+            differ.append(f"checkpoint {_checkpoint_name(before)} -> {_checkpoint_name(record)}")
+    path = output / OUTPUT_CONFIG
+    if path.exists():
+        config_before = config_from_dict(load_yaml(path), f"in {path}")
+        differ += changes(_code_settings(config_before), _code_settings(config))
+    if differ:
+        raise UsageError(
+            f"{output} holds the codes of another run ({'; '.join(differ)}); "
+            "give --overwrite to redo every clip, or another --output"
+        )
+
+
+def _checkpoint_name(record: Mapping[str, Any]) -> str:
+    """For people: several files may have the same name."""
+    return f"{record.get('checkpoint')} (SHA-256 {str(record.get('checkpoint_sha256'))[:8]}...)"
 
 
 def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:

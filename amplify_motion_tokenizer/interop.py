@@ -1,21 +1,37 @@
-"""Files of the systems that this one unites, read as ours and written from ours."""
+"""Files of the systems that this one unites, read as ours and written from ours.
+
+What an export says beyond the other system's keys lies under ``OWN_KEY``, which that system does not read:
+in AMPLIFY's file itself, in the ``config.yaml`` beside the keypoint reproduction's weights.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
-from amplify_motion_tokenizer.config import Config, KeypointConfig, flatten, to_dict, unflatten
+from amplify_motion_tokenizer.config import (
+    Config,
+    KeypointConfig,
+    changes,
+    flatten,
+    to_dict,
+    track_settings,
+    unflatten,
+)
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import amplify_sizes
 from amplify_motion_tokenizer.models.vision import IMAGE_SIDE, image_shape
+
+OWN_KEY = "amplify_motion_tokenizer"
+"""Where an export keeps what the other system's file has no place for: ``own_part``."""
 
 REPRODUCTION_CONFIG = "config.yaml"
 """Name of the config that lies beside the keypoint reproduction's weights."""
@@ -50,13 +66,57 @@ _OPTIONAL = {
 """The reproduction's keys that ours know, by either name; its other keys have no meaning here."""
 
 
-def read_reproduction(path: Path, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Config]:
+class Exchanged(NamedTuple):
+    """What a file of another system holds, in our terms."""
+
+    model: dict[str, Tensor]
+    """State dict."""
+    config: Config
+    track_settings: dict[str, Any] | None
+    """Dotted keys that decided the training tracks; None when the file does not say."""
+    metrics: dict[str, float]
+
+
+def own_part(config: Config, settings: dict[str, Any] | None, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What an export holds under ``OWN_KEY``, so that reading it again loses nothing but training's state."""
+    return {"config": to_dict(config), "track_settings": settings, "metrics": dict(metrics)}
+
+
+def unknown_settings(config: Config) -> list[str]:
+    """``key = value`` of what the model's input is, where it is not as the other system makes it.
+
+    No key of that system's file says so.
+    """
+    shorter, is_amplify = config.video.resize_shorter, config.model.name == "amplify"
+    theirs: dict[str, Any] = {
+        "tracking.query_order": "uniform" if is_amplify else "row_major",
+        "data.true_horizon": config.data.sequence_length,
+        "video.fit": "shorter",
+    }
+    if not is_amplify:
+        theirs["data.reference_size"] = {"shorter": shorter} if shorter else None
+    ours = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
+    return [f"{key} = {ours[key]}" for key, value in theirs.items() if ours[key] != value]
+
+
+def _read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict[str, float]]:
+    """``own_part``'s arguments."""
+    if not isinstance(part, Mapping) or {"config", "track_settings", "metrics"} - part.keys():
+        raise CheckpointError(
+            f"{path}: {OWN_KEY} holds no config, track_settings and metrics, as an export's does; remove it"
+        )
+    config = config_from_dict(part["config"], f"in {path} under {OWN_KEY}")
+    return config, part["track_settings"], part["metrics"]
+
+
+def read_reproduction(path: Path, state: Mapping[str, Tensor]) -> Exchanged:
     """The reproduction's bare state dict, and the ``config.yaml`` beside it as our config.
 
     Prefixes of wrapped models are taken off the keys, and its stored causal mask is dropped.
 
     Raises:
-        CheckpointError: it is another model's state dict, or the config is not there or lacks keys.
+        CheckpointError: it is another model's state dict, or the config is not there, lacks keys or says
+            something else under ``OWN_KEY``.
         ConfigError: the config holds an impossible value.
     """
     state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
@@ -71,11 +131,27 @@ def read_reproduction(path: Path, state: Mapping[str, Tensor]) -> tuple[dict[str
             f"{path}: is a bare state dict and needs {config_path.name} beside it, "
             "with the sections data and model that it was trained with"
         )
-    return state, _reproduction_config(config_path)
+    tree = load_yaml(config_path)
+    own = tree.pop(OWN_KEY, None)
+    config = _reproduction_config(config_path, flatten(tree))
+    if own is None:
+        return Exchanged(state, config, track_settings(config), {})
+    exported = Exchanged(state, *_read_own(config_path, own))
+    known = _reproduction_keys(exported.config)
+    differ = changes(known, known | {key: value for key, value in flatten(tree).items() if key in known})
+    if differ:
+        raise CheckpointError(_disagreement(config_path, differ[0]))
+    return exported
 
 
-def _reproduction_config(path: Path) -> Config:
-    theirs = flatten(load_yaml(path))
+def _disagreement(path: Path, change: str) -> str:
+    return (
+        f"{path}: {OWN_KEY} says something else than the file's other keys ({change}); make them equal, or "
+        f"remove {OWN_KEY}"
+    )
+
+
+def _reproduction_config(path: Path, theirs: Mapping[str, Any]) -> Config:
     missing = [key for key in _REQUIRED if key not in theirs]
     if missing:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}, which the weights beside it need")
@@ -93,12 +169,12 @@ def _reproduction_config(path: Path) -> Config:
     return config_from_dict(unflatten(ours), f"in {path}")
 
 
-def read_amplify(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tensor], Config]:
-    """A source checkpoint's dict as our state dict and config.
+def read_amplify(path: Path, content: Mapping[str, Any]) -> Exchanged:
+    """A source checkpoint's dict in our terms.
 
     Raises:
         CheckpointError: a part is missing, weights do not fit its config, its points are no square grid,
-            or it makes image tokens in a way that ours does not know.
+            it makes image tokens in a way that ours does not know, or says something else under ``OWN_KEY``.
     """
     source = from_amplify(content, str(path))
     sizes = source.sizes
@@ -132,7 +208,20 @@ def read_amplify(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tens
     if source.vision is not None:
         known |= _vision_keys(source, path)
         state |= {f"{VISION_PREFIX}{key}": value for key, value in source.vision.items()}
-    return state, config_from_dict(unflatten(known), f"in {path}")
+    config = config_from_dict(unflatten(known), f"in {path}")
+    if OWN_KEY not in content:
+        return Exchanged(state, config, None, {})
+    exported = Exchanged(state, *_read_own(path, content[OWN_KEY]))
+    differ = changes(_amplify_keys(exported.config), _amplify_keys(config))
+    if differ:
+        raise CheckpointError(_disagreement(path, differ[0]))
+    return exported
+
+
+def _amplify_keys(config: Config) -> dict[str, Any]:
+    """What a source file says of the model and its input."""
+    sizes = dataclasses.asdict(amplify_sizes(config))
+    return {**sizes, "views": config.data.views, "img_shape": config.data.reference_size}
 
 
 def _vision_keys(source: AmplifyCheckpoint, path: Path) -> dict[str, Any]:
@@ -164,7 +253,9 @@ def amplify_content(state: Mapping[str, Tensor], config: Config) -> dict[str, An
             conditioned by an encoder other than a ResNet-18.
     """
     if config.model.name != "amplify":
-        raise CheckpointError(f"a {config.model.name} tokenizer cannot become an amplify file")
+        raise CheckpointError(
+            f"model.name is {config.model.name}; only an amplify tokenizer can become an amplify file"
+        )
     reference = config.data.reference_size
     if not isinstance(reference, tuple):
         raise CheckpointError("data.reference_size must be [height, width] for an amplify file")
@@ -196,18 +287,25 @@ def reproduction_content(
         CheckpointError: it is another model.
     """
     if config.model.name != "keypoint":
-        raise CheckpointError(f"a {config.model.name} tokenizer cannot become a keypoint file")
+        raise CheckpointError(
+            f"model.name is {config.model.name}; only a keypoint tokenizer can become a keypoint file"
+        )
     found, known = config.model.keypoint, KeypointConfig(tokens="point_step", decoder="replicate")
     if found != known:
         raise CheckpointError(
             f"a keypoint tokenizer with tokens: {found.tokens} and decoder: {found.decoder} cannot become a "
             f"keypoint file, which holds {known.tokens} and {known.decoder} alone (model.keypoint)"
         )
+    tokens = config.num_steps * config.num_points
+    # The reproduction stores its mask and loads strictly.
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(tokens)
+    return {**state, "causal_mask": mask}, unflatten(_reproduction_keys(config))
+
+
+def _reproduction_keys(config: Config) -> dict[str, Any]:
+    """The reproduction's dotted keys, with the values that ``config`` has."""
     ours = flatten(to_dict(config))
     theirs = {key: ours[key] for key in _REQUIRED} | {key: ours[own] for key, own in _OPTIONAL.items()}
     theirs["data.static_filter.enable"] = config.data.static_filter.enable
     theirs["preprocess.resize_shorter"] = config.video.resize_shorter or 0
-    tokens = config.num_steps * config.num_points
-    # The reproduction stores its mask and loads strictly.
-    mask = torch.nn.Transformer.generate_square_subsequent_mask(tokens)
-    return {**state, "causal_mask": mask}, unflatten(theirs)
+    return theirs

@@ -73,7 +73,7 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
     ),
     "a text as checkpoint": (
         "infer --checkpoint {tmp}/file --input {videos} --output {tmp}/out",
-        ["{tmp}/file", "not a torch file"],
+        ["{tmp}/file", "is a text file", "best.pth"],
     ),
     "weights of another config": (
         "infer --checkpoint {tmp}/other.pth --input {videos} --output {tmp}/out",

@@ -61,6 +61,10 @@ def test_a_conditioned_model_takes_images_and_others_do_not() -> None:
         model.tokenize(velocities)
     with pytest.raises(ValueError, match=r"images: expected \(2, 1, H, W, 3\), found \(1, 1, 48, 40, 3\)"):
         model.encode(velocities, first[:1])
+    with pytest.raises(ValueError, match=r"images: expected a float tensor .* found a ndarray"):
+        model.tokenize(velocities, first.numpy())
+    with pytest.raises(ValueError, match="images hold values from .* divide bytes by 255"):
+        model.tokenize(velocities, first * 255)
     keypoint = build_model(config_from_dict(TINY, "in the tests"))
     for other, moves in ((plain, velocities), (keypoint, velocities[:, 0])):
         with pytest.raises(ValueError, match=r"not conditioned on images; expected None, found \(2, 1, 48"):
@@ -73,6 +77,18 @@ def test_a_conditioned_model_takes_images_and_others_do_not() -> None:
     assert len(frozen["params"]) == len(own["params"])
 
 
+def test_an_encoder_that_stays_random_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    build_model(config_of(frozen=False), pretrained=True)
+    build_model(unconditioned(config_of()), pretrained=True)
+    build_model(config_of())  # a checkpoint holds its weights
+    assert not caplog.records
+    build_model(config_of(), pretrained=True)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "resnet18 has random weights and is frozen" in record.getMessage()
+    assert "model.amplify.vision.weights" in record.getMessage()
+
+
 @pytest.mark.parametrize(("pooled", "views"), [(False, ("front", "wrist")), (True, ("front",))])
 def test_amplifys_conditioned_files_are_read_and_written(pooled: bool, views: tuple[str, ...]) -> None:
     torch.manual_seed(0)
@@ -82,7 +98,7 @@ def test_amplifys_conditioned_files_are_read_and_written(pooled: bool, views: tu
     assert content["config"]["cond_on_img"] is True
     expected = {"model_name": "resnet18", "frozen": False, "lr_multiplier": 1.0}
     assert expected.items() <= content["config"]["vision_encoder"].items()
-    state, back_config = read_amplify(Path("source.pt"), content)
+    state, back_config, *_ = read_amplify(Path("source.pt"), content)
     back = build_model(back_config).eval()
     back.load_state_dict(state)
     assert back_config.model.amplify.vision == config.model.amplify.vision
@@ -174,6 +190,8 @@ def test_inference_sees_what_training_sees(work: Work) -> None:
     model = load_tokenizer(work.folder / "run/last.pth")
     lines = (work.folder / "codes/codes.jsonl").read_text().splitlines()
     codes = [window for line in lines for window in json.loads(line)["codes"]]
+    meta = json.loads(lines[0])["meta"]
+    assert (meta["views"], meta["per_view"]) == (["front", "wrist"], False)
     assert codes == model.tokenize(stored.velocities, images).tolist()
     with torch.no_grad():  # so that other images are other codes
         model.network.encoder.cond_proj.weight.mul_(100)

@@ -109,9 +109,9 @@ def test_keypoint_export_has_the_mask_and_config_and_loads_again(tmp_path: Path)
 def test_converting_to_the_other_model_or_over_a_file_is_refused(tmp_path: Path) -> None:
     save_native(tmp_path / "keypoint.pth", config_from_dict(TINY, "in the tests"))
     save_native(tmp_path / "amplify.pth", amplify_config())
-    with pytest.raises(CheckpointError, match="a keypoint tokenizer cannot become an amplify file"):
+    with pytest.raises(CheckpointError, match=r"keypoint\.pth: .* only an amplify tokenizer can"):
         convert(tmp_path / "keypoint.pth", tmp_path / "out.pt", "amplify")
-    with pytest.raises(CheckpointError, match="an? amplify tokenizer cannot become a keypoint file"):
+    with pytest.raises(CheckpointError, match=r"amplify\.pth: .* only a keypoint tokenizer can"):
         convert(tmp_path / "amplify.pth", tmp_path / "out.pth", "keypoint")
     before = (tmp_path / "amplify.pth").read_bytes()
     with pytest.raises(UsageError, match="exists"):

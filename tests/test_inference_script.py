@@ -65,6 +65,8 @@ def test_meta_says_how_codes_were_made(work: Work) -> None:
         "model": "keypoint",
         "fsq_levels": [5, 4],
         "codebook_size": 20,
+        "views": ["default"],
+        "per_view": False,
         "tracker": "flow",
         "sequence_length": 6,
         "tracked_length": 6,
@@ -142,12 +144,38 @@ def test_a_cut_code_file_is_made_again(run: Run, work: Work, codes: Path) -> Non
     assert redone(before, files_below(codes, "*.json")) == {"pan.json"}
 
 
-def test_another_checkpoint_redoes_all_codes(run: Run, work: Work, codes: Path) -> None:
-    last = work.run / "last.pth"
-    result = run(INFER, "--checkpoint", last, "--input", work.videos, "--output", codes)
-    assert "4 done (20 windows), 0 skipped" in result.out
+def test_another_checkpoint_is_refused_until_all_is_redone(run: Run, work: Work, codes: Path) -> None:
+    last, before = work.run / "last.pth", files_below(codes)
+    line = ["--checkpoint", last, "--input", work.videos, "--output", codes]
+    error = run(INFER, *line).error
+    assert f"{codes} holds the codes of another run (checkpoint best.pth (SHA-256 " in error
+    assert ") -> last.pth (SHA-256 " in error
+    assert "--overwrite" in error
+    assert "--output" in error
+    assert files_below(codes) == before
+    assert "4 done (20 windows), 0 skipped" in run(INFER, *line, "--overwrite").out
     hashes = {line["meta"]["checkpoint_sha256"] for line in read_lines(codes / "codes.jsonl")}
     assert hashes == {hashlib.sha256(last.read_bytes()).hexdigest()}
+    (codes / "pan.json").unlink()  # as if it had been stopped
+    assert "1 done (5 windows), 3 skipped" in run(INFER, *line).out
+
+
+def test_other_settings_are_refused_and_speed_is_none(run: Run, work: Work, codes: Path) -> None:
+    before = files_below(codes, "*.json")
+    refused = infer(run, work, codes, "--video.target_fps", 5)
+    assert refused.status == 2
+    assert f"error: {codes} holds the codes of another run (video.target_fps 10.0 -> 5.0)" in refused.err
+    assert files_below(codes, "*.json") == before
+    renamed = shutil.copy(work.best, codes.parent / "renamed.pth")
+    line = ["--checkpoint", renamed, "--input", work.videos, "--output", codes]
+    assert "4 skipped" in run(INFER, *line, "--inference.batch_size", 2, "--video.threads", 1).out
+
+
+def test_more_extras_need_no_overwrite(run: Run, work: Work, tmp_path: Path) -> None:
+    source = work.videos / "pan.mp4"
+    assert "1 done" in infer(run, work, tmp_path, source=source).out
+    assert "1 done" in infer(run, work, tmp_path, "--save", "latents", source=source).out
+    assert "latent_tokens" in torch.load(tmp_path / "pan.pt", weights_only=True)
 
 
 def test_one_file_as_input(run: Run, work: Work, tmp_path: Path) -> None:
@@ -158,6 +186,7 @@ def test_one_file_as_input(run: Run, work: Work, tmp_path: Path) -> None:
         "codes.jsonl",
         "manifest.jsonl",
         "config.yaml",
+        "checkpoint.yaml",
     }
     (line,) = read_lines(tmp_path / "codes/codes.jsonl")
     whole = json.loads((work.codes / "sub/zoom.json").read_text(encoding="utf-8"))

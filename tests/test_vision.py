@@ -108,6 +108,14 @@ def test_images_are_stretched_and_not_normalised() -> None:
         encoder((small * 255).byte())
 
 
+@pytest.mark.parametrize("wrong", [255.0, -1.0, torch.nan])
+def test_values_beyond_0_to_1_are_refused(wrong: float) -> None:
+    images = torch.rand(1, 1, 20, 20, 3)
+    images[0, 0, 3, 4, 1] = wrong
+    with pytest.raises(ValueError, match=r"hold values from .* in \[0, 1\]: divide bytes by 255"):
+        resnet().eval()(images)
+
+
 def test_a_frozen_encoder_stays_as_it_is() -> None:
     encoder = resnet().train()
     assert not any(module.training for module in encoder.model.modules())

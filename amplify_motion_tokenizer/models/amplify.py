@@ -7,6 +7,7 @@ The encoder may be conditioned on the first frame of each view: P tokens an imag
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from amplify_motion_tokenizer.models.quantizer import (
     unrounded_digits,
 )
 from amplify_motion_tokenizer.models.vision import build_vision_encoder, image_shape, load_pretrained
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AmplifyNetwork", "AmplifySizes", "AmplifyTokenizer", "Causal", "amplify_sizes", "encoder_mask"]
 
@@ -143,12 +146,20 @@ class AmplifyTokenizer(MotionTokenizer):
     def load_pretrained(self) -> None:
         """Gives the vision encoder the weights that ``model.amplify.vision.weights`` names, if any.
 
+        Warns of an encoder that would stay as random as it is.
+
         Raises:
             CheckpointError: they cannot be read, or are of another architecture.
         """
-        weights = self.config.model.amplify.vision.weights
-        if self.vision is not None and weights is not None:
-            load_pretrained(self.vision, weights)
+        own = self.config.model.amplify.vision
+        if self.vision is not None and own.weights is not None:
+            load_pretrained(self.vision, own.weights)
+        elif self.vision is not None and own.frozen:
+            logger.warning(
+                "the vision encoder %s has random weights and is frozen, so that it never learns: give "
+                "model.amplify.vision.weights, or set model.amplify.vision.frozen to false",
+                own.encoder,
+            )
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """What an optimiser is given; a vision encoder that trains has a learning rate of its own."""

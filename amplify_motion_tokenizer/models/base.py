@@ -149,7 +149,14 @@ class MotionTokenizer(nn.Module, ABC):
 
 
 def check_images(images: Tensor | None, velocities: Tensor, conditioned: bool) -> None:
-    """Raises ValueError unless images are given exactly to a conditioned model, one for each view."""
+    """Raises ValueError unless images are given exactly to a conditioned model, one for each view.
+
+    Their type and values are ``VisionEncoder``'s affair.
+    """
+    if images is not None and not isinstance(images, Tensor):
+        raise ValueError(
+            f"images: expected a float tensor (B, V, H, W, 3) in [0, 1], found a {type(images).__name__}"
+        )
     if conditioned and images is None:
         raise ValueError(
             "images: the model is conditioned on each view's first frame; expected float (B, V, H, W, 3) "

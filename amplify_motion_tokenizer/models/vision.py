@@ -112,12 +112,9 @@ class VisionEncoder(nn.Module):
             (B, V, P, E).
 
         Raises:
-            ValueError: when the shape or type is another.
+            ValueError: when the shape or type is another; or, in evaluation mode, values leave [0, 1].
         """
-        if images.ndim != 5 or images.shape[-1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"images are {images.dtype} {tuple(images.shape)}; expected float (B, V, H, W, 3) in [0, 1]"
-            )
+        _check_images(images, values=not self.training)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             pixels = images.flatten(0, 1).movedim(-1, 1)
             pixels = F.interpolate(pixels, (IMAGE_SIDE, IMAGE_SIDE), mode="bilinear", align_corners=False)
@@ -126,6 +123,20 @@ class VisionEncoder(nn.Module):
             if self.pooled:
                 tokens = tokens.mean(dim=1, keepdim=True)
             return tokens.reshape(*images.shape[:2], *tokens.shape[1:])
+
+
+def _check_images(images: Tensor, values: bool) -> None:
+    """Raises ValueError unless ``images`` are float (B, V, H, W, 3), with ``values`` in [0, 1].
+
+    Looking at values waits for the device; training, whose images ``inputs`` makes, does without.
+    """
+    expected = "expected float (B, V, H, W, 3) in [0, 1]"
+    if images.ndim != 5 or images.shape[-1] != 3 or not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; {expected}")
+    if values and images.numel() and not torch.compiler.is_compiling():
+        low, high = (float(bound) for bound in images.aminmax())
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"images hold values from {low:g} to {high:g}; {expected}: divide bytes by 255")
 
 
 def build_vision_encoder(
