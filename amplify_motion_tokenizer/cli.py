@@ -16,7 +16,7 @@ import jsonargparse
 from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.files import Flags, check_keys, load_yaml, make_parser, one_line
-from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, ConfigError, TokenizerError
+from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, EXIT_INTERRUPTED, ConfigError, TokenizerError
 
 
 def parse(
@@ -102,5 +102,5 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
         sys.stderr.write(
             "interrupted; every file written so far is whole, run again to go on (train.py: --resume auto)\n"
         )
-        status = 130
+        status = EXIT_INTERRUPTED
     sys.exit(status)
