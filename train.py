@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Trains a motion tokenizer on a folder of track files."""
 
+import signal
 from collections.abc import Sequence
 
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config.files import Flags
-from amplify_motion_tokenizer.errors import EXIT_OK, EXIT_TERMINATED
+from amplify_motion_tokenizer.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 
 FLAGS: Flags = {
     "--input": {"type": str, "help": "folder of track files; short for --data.tracks_dir"},
@@ -19,11 +20,12 @@ SHORT_FOR = {"--input": "--data.tracks_dir", "--output": "--training.output_dir"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command line ``argv``; returns the exit status, 143 when SIGTERM ended the run."""
+    """Runs the command line ``argv``; its exit status, 143 or 130 when SIGTERM or Ctrl-C ended the run."""
     config, flags = cli.parse(argv, __doc__, FLAGS, short_for=SHORT_FOR)
     from amplify_motion_tokenizer.training import train
 
-    return EXIT_OK if train(config, flags.resume) else EXIT_TERMINATED
+    stopped_by = train(config, flags.resume)
+    return {None: EXIT_OK, signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}[stopped_by]
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ import jsonargparse
 from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.files import Flags, check_keys, load_yaml, make_parser, one_line
-from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, ConfigError, TokenizerError
+from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, EXIT_INTERRUPTED, ConfigError, TokenizerError
 
 
 def parse(
     argv: Sequence[str],
     description: str,
     flags: Flags,
-    defaults: Config | None = None,
+    defaults: Config | Callable[[jsonargparse.Namespace], Config | None] | None = None,
     short_for: Mapping[str, str] | None = None,
 ) -> tuple[Config, jsonargparse.Namespace]:
     """Reads flags, ``--config`` files (later ones win) and ``--section.key value`` overrides.
@@ -32,7 +32,8 @@ def parse(
         argv: arguments without the program name; ``--help`` prints every key and exits.
         description: first line of the help.
         flags: the script's own flags.
-        defaults: values of keys that are not given; without it, those of ``Config``.
+        defaults: values of keys that are not given, or what makes them of the script's flags; where it is
+            or gives None, those of ``Config``.
         short_for: flags that stand for a config key, such as ``--input`` for ``--data.tracks_dir``.
 
     Returns:
@@ -45,10 +46,12 @@ def parse(
     argv = [_written_out(argument, short_for or {}) for argument in argv]
     for path in _config_paths(argv):
         check_keys(load_yaml(path), source=f"in {path}")
-    if defaults is not None:
-        # Derived numbers follow the keys that are given now, not those that they came from.
-        parser.set_defaults(flatten(to_dict(defaults)) | dict.fromkeys(DERIVED_KEYS))
     try:
+        if callable(defaults):
+            defaults = defaults(parser.parse_args(list(argv)))
+        if defaults is not None:
+            # Derived numbers follow the keys that are given now, not those that they came from.
+            parser.set_defaults(flatten(to_dict(defaults)) | dict.fromkeys(DERIVED_KEYS))
         namespace = parser.parse_args(list(argv))
         instantiated = parser.instantiate(namespace)
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
@@ -102,5 +105,5 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
         sys.stderr.write(
             "interrupted; every file written so far is whole, run again to go on (train.py: --resume auto)\n"
         )
-        status = 130
+        status = EXIT_INTERRUPTED
     sys.exit(status)

@@ -79,7 +79,9 @@ def read_codes(folder: Path) -> CodeSet:
         meta = lines[0]["meta"] if lines else {}
         clips = [_clip(line, meta) for line in lines if line["codes"]]
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give inference's output") from None
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}); give inference's output folder"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: is damaged or of another version ({error}); run inference again") from None
     if not clips:

@@ -79,7 +79,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
     if not track_files:
         raise UsageError(f"{tracks}: holds velocities of windows; expected track files (--format hdf5)")
     config = _settings(next(iter(track_files.values())))
-    clips = find_clips(source, config, tracked_views(config))
+    clips = _clips(source, config)
     pairs = _paired(clips, track_files, alone=tracks.is_file())
     if not pairs:
         raise UsageError(
@@ -96,6 +96,20 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
     make_output_folder(output)
     drawn = [clip for clip, _ in pairs.values()]
     return run_clips(drawn, KeyedLines(output / MANIFEST), lambda clip: False, process)
+
+
+def _clips(source: Path, config: Config) -> list[Clip]:
+    try:
+        return find_clips(source, config, tracked_views(config))
+    except UsageError:
+        views = config.tracking.view_files
+        if not views or not source.exists():
+            raise
+        # What may be set in preprocessing is fixed in tracks.
+        raise UsageError(
+            f"{source}: is no folder of clips with the views that were tracked; looked for "
+            f"{', '.join(views.values())}; give the folder that was preprocessed"
+        ) from None
 
 
 def _paired(

@@ -36,5 +36,7 @@ class UsageError(TokenizerError):
 EXIT_OK = 0
 EXIT_BAD_USAGE = 2
 EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-"""Exit status of the scripts: all done; nothing could start; some clips failed; stopped by SIGTERM."""
+"""Exit status of the scripts: all done; nothing could start; some clips failed; stopped by Ctrl-C (SIGINT);
+stopped by SIGTERM."""

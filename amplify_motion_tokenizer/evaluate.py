@@ -8,7 +8,8 @@ truth. Printed are TAP-Vid's metrics, means over the clips of a kind, and those 
 
 codes: the folder is inference's output. Printed are the codes in use, and the share of equal ids in windows
 that start 1, 2 ... strides apart: at the same position in both, and, where tokens are steps, about the same
-step of the clip. Chance is what any two different windows have in common.
+step of the clip. Chance is what any two different windows have in common; a dash stands where
+there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def table(content: dict[str, Any]) -> str:
         windows = f"{values['windows']} of {values['true_windows']}"
         heads = [kind, str(values["videos"]), windows, str(values["visible_positions"])]
         for name, shown in PREDICTIONS.items():
-            numbers = [f"{values[name][metric]:.3f}" for metric in COLUMNS]
-            rows.append([heads[0], shown, *heads[1:], *numbers])
+            numbers = [values[name][metric] for metric in COLUMNS]
+            rows.append([heads[0], shown, *heads[1:], *_numbers(numbers)])
             heads = [""] * len(heads)
     return _lines(rows)
 
@@ -87,9 +88,14 @@ def code_table(content: dict[str, Any]) -> str:
         heads = [kind, *(str(values[name]) for name in ("clips", "windows", "unique_codes"))]
         heads.append(f"{values['perplexity']:.1f}")
         for name in [name for name in COMPARED if name in values]:
-            rows.append([heads[0], COMPARED[name], *heads[1:], *(f"{share:.3f}" for share in values[name])])
+            rows.append([heads[0], COMPARED[name], *heads[1:], *_numbers(values[name])])
             heads = [""] * len(heads)
     return _lines(rows)
+
+
+def _numbers(values: Sequence[float]) -> list[str]:
+    """As text; a dash where there is nothing to take a mean of."""
+    return ["-" if math.isnan(value) else f"{value:.3f}" for value in values]
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

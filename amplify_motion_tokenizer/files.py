@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,38 @@ import torch
 import yaml
 
 from amplify_motion_tokenizer.errors import UsageError
+
+_TEMPORARY = re.compile(r"\.(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?")
+
+
+def _host() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _temporary_name(suffix: str = "") -> str:
+    # Short, because the name of the file itself may be as long as names can be.
+    return f".{os.getpid()}-{_host()}-{secrets.token_hex(4)}.tmp{suffix}"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files below ``folder`` that processes of this host left when they were killed.
+
+    Those of a process that runs stay, and those of other hosts, which may be writing there too.
+    """
+    for path in folder.rglob(".*.tmp*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and match["host"] == _host() and not _runs(int(match["process"])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager
@@ -25,8 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the folder or file cannot be written (permissions, disk full); names the path.
     """
-    # Short, because the name of the file itself may be as long as names can be.
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(_temporary_name(path.suffix))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -92,16 +126,17 @@ def write_yaml(path: Path, value: dict[str, Any]) -> None:
 
 
 def make_output_folder(folder: Path) -> Path:
-    """Creates ``folder`` and checks that files can be made in it.
+    """Creates ``folder``, checks that files can be made in it and clears it as ``remove_leftovers`` does.
 
     Raises:
         UsageError: it is a file, lies under one, or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = folder / _temporary_name()
         probe.touch()
         probe.unlink()
+        remove_leftovers(folder)
     except OSError as error:
         raise UsageError(
             f"output folder {folder} cannot be written ({error.strerror}); choose another with --output"

@@ -62,6 +62,7 @@ class CollapseAlarm:
     def __init__(self, config: Config) -> None:
         self.limits = config.training.collapse
         self.codebook_size = config.codebook_size
+        self._usage_weight = config.loss.usage.weight
         self._sounding = False
 
     def collapsed(self, usage: Mapping[str, float]) -> bool:
@@ -78,7 +79,8 @@ class CollapseAlarm:
         """What was found, and what to try."""
         return (
             f"the codebook has collapsed {when}: {usage['unique_codes']:.0f} of {self.codebook_size} codes, "
-            f"normalised entropy {usage['normalized_entropy']:.3f}, so codes say little; train longer or on "
+            f"normalised entropy {usage['normalized_entropy']:.3f}, so codes say little; raise "
+            f"loss.usage.weight (now {self._usage_weight:g}; see docs/codebook.md), train longer or on "
             "more varied clips, lower training.learning_rate or warm it up (training.warmup_steps), lower "
             "loss.alpha_center or raise data.static_filter.threshold where center_share is high, or take "
             "fewer codes (model.fsq_levels)"

@@ -2,8 +2,8 @@
 
     python -m amplify_motion_tokenizer.inspect DIR [--config FILE] [--section.key value]
 
-The settings are those of DIR/config.yaml where it is there and no --config is given; --picture names the
-file of the label map, DIR/label_map.png by default.
+Without --config the settings are those of DIR/config.yaml, or, where it is missing, what the tracks say of
+their making; --picture names the file of the label map, DIR/label_map.png by default.
 """
 
 from __future__ import annotations
@@ -13,22 +13,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import jsonargparse
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, Flags, config_from_dict, load_yaml
-from amplify_motion_tokenizer.dataset import load_clips
+from amplify_motion_tokenizer.config.files import (
+    OUTPUT_CONFIG,
+    Flags,
+    config_from_dict,
+    config_from_settings,
+    load_yaml,
+)
+from amplify_motion_tokenizer.dataset import Clips, load_clips
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.motion_statistics import MotionStatistics, Suggestion, measure, suggest
+from amplify_motion_tokenizer.packed import is_pack, read_pack
+from amplify_motion_tokenizer.stores import find_tracks
 
 FLAGS: Flags = {
+    "DIR": {"type": str, "help": "folder of tracks, or a pack"},
     "--picture": {"type": str, "help": "PNG of the label map; DIR/label_map.png by default"},
 }
 CELL_PX = 24
+VELOCITIES_NOTE = (
+    "velocity files hold speeds up to the edge of the classes alone; another W or data.reference_size takes "
+    "preprocessing again"
+)
 
 
 def label_map(counts: Tensor) -> NDArray[np.uint8]:
@@ -66,8 +80,10 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
     lines = [
         f"{found.clips} clips, {found.windows} windows ({found.windows_read} of them read), {rates} fps",
         f"tracked sizes (clips): {sizes}",
+        f"reference size: {_reference(config.data.reference_size)}",
         f"classes: {grid}",
         "",
+        *[VELOCITIES_NOTE] * found.stored_clamped,
         "speed in reference pixels per step",
         f"  percentile    {percents}",
         f"  all points    {_numbers(found.speed_px)}",
@@ -81,6 +97,13 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
     return "\n".join(lines)
 
 
+def _reference(size: tuple[int, int] | dict[str, int] | None) -> str:
+    if size is None:
+        return "each clip's own (data.reference_size null)"
+    text = f"{size[0]} x {size[1]}" if isinstance(size, tuple) else f"shorter side {size['shorter']}"
+    return f"{text} px (data.reference_size)"
+
+
 def _numbers(values: dict[float, float]) -> str:
     return " ".join(f"{value:8.2f}" for value in values.values())
 
@@ -91,18 +114,23 @@ def _suggested(suggestion: Suggestion) -> str:
     return f"suggestion: {suggestion.key} {now}{better}: {suggestion.reason}"
 
 
+def _made_with(flags: jsonargparse.Namespace) -> Config | None:
+    """The settings of the tracks, where they are known and no others are asked for."""
+    if flags.config:
+        return None
+    folder = Path(flags.DIR)
+    path = folder / OUTPUT_CONFIG
+    if path.is_file():
+        return config_from_dict(load_yaml(path), f"in {path}")
+    clips: Clips = read_pack(folder, ()) if is_pack(folder) else find_tracks(folder, None)
+    settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
+    return None if settings is None else config_from_settings(settings, f"in the settings of {folder}")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    if argv and argv[0] in ("-h", "--help"):
-        cli.parse(["--help"], __doc__ or "", FLAGS)
-    if not argv or argv[0].startswith("-"):
-        raise UsageError("the folder of tracks is missing: python -m amplify_motion_tokenizer.inspect DIR")
-    folder, options = Path(argv[0]), argv[1:]
-    made_with = folder / OUTPUT_CONFIG
-    defaults = None
-    if made_with.is_file() and cli.peek(options, "--config") is None:
-        defaults = config_from_dict(load_yaml(made_with), f"in {made_with}")
-    config, flags = cli.parse(options, __doc__ or "", FLAGS, defaults)
+    config, flags = cli.parse(argv, __doc__ or "", FLAGS, _made_with)
+    folder = Path(flags.DIR)
     found = measure(load_clips(folder, config), config)
     picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
     with atomic_path(picture) as temporary:

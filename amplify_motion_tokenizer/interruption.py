@@ -1,4 +1,4 @@
-"""What comes from outside a step: SIGTERM, and the time that has passed since the last checkpoint.
+"""What comes from outside a step: SIGTERM, Ctrl-C (SIGINT), and the time since the last checkpoint.
 
 All processes must stop and save after the same step, yet a signal reaches them at different moments
 and their clocks differ. So each hands its wishes to the step, which adds them to a sum over processes
@@ -7,18 +7,45 @@ that it makes anyway, at its beginning, and all act on the same result when the 
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end a run after the step under way."""
+
+SAME_INTERRUPT_S = 1.0
+"""Ctrl-C reaches a launcher and its processes, and the launcher passes it on: that is no second one."""
+
+
+class Granted(NamedTuple):
+    """What all processes do after a step."""
+
+    stop: signal.Signals | None
+    """The signal that ends the run."""
+    save: bool
+    """Whether a checkpoint is due."""
+
+
+def granted(sums: Sequence[float]) -> Granted:
+    """What follows from the ``wishes`` of all processes, summed."""
+    *stops, save = (wish > 0 for wish in sums)
+    stop = next((number for number, wished in zip(STOPPING, stops, strict=True) if wished), None)
+    return Granted(stop, save)
+
 
 class Interruption:
-    """Notes SIGTERM while ``listening``, and when a checkpoint is due by the clock.
+    """Notes the ``STOPPING`` signals while ``listening``, and when a checkpoint is due by the clock.
 
     Args:
         save_every_minutes: time between two checkpoints; None never wishes for one. Give it to one
@@ -28,28 +55,45 @@ class Interruption:
     def __init__(self, save_every_minutes: float | None) -> None:
         self._interval_s = None if save_every_minutes is None else 60 * save_every_minutes
         self._saved_at = time.monotonic()
-        self._terminated = False
+        self._noted: set[int] = set()
+        self._interrupted_at: float | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within it SIGTERM is noted and nothing else; signals belong to the main thread alone."""
+        """Within it the signals are noted and nothing else; but a second Ctrl-C ends the process at once.
+
+        Signals belong to the main thread alone. One that is ignored, as Ctrl-C is by a shell's background
+        jobs, stays so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._note)
+        heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _note(self, *_: object) -> None:
-        self._terminated = True
+    def _note(self, number: int, _frame: object) -> None:
+        self._noted.add(number)
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+            if logger.isEnabledFor(logging.INFO):
+                # Not through a stream: the handler may have come in the middle of a write to it.
+                os.write(2, b"\nstopping after this step, to save it; Ctrl-C again stops at once\n")
+        elif now - self._interrupted_at > SAME_INTERRUPT_S:
+            raise KeyboardInterrupt
 
     def wishes(self) -> Tensor:
-        """(2,) float32 on the CPU, 1 where this process wishes to stop, and to save."""
+        """(3,) float32 on the CPU, 1 where this process has got each of ``STOPPING``, and wishes to save."""
         elapsed = time.monotonic() - self._saved_at
         save = self._interval_s is not None and elapsed >= self._interval_s
-        return torch.tensor([float(self._terminated), float(save)])
+        return torch.tensor([*(float(number in self._noted) for number in STOPPING), float(save)])
 
     def saved(self) -> None:
         """A checkpoint has been written: its interval begins anew."""

@@ -61,6 +61,8 @@ class MotionStatistics:
     """Tracked size, "height x width", to the number of clips; "unknown" where files do not say."""
     fps: tuple[float, ...]
     """Frame rates of the tracks, where files say."""
+    stored_clamped: bool
+    """Whether velocities were read, which are stored clamped to the window of classes."""
     label_counts: Tensor
     """(rows, columns) int64, how often each class occurs."""
     speed_px: dict[float, float]
@@ -130,6 +132,7 @@ def measure(clips: Clips, config: Config) -> MotionStatistics:
         windows_read=min(len(data), MAX_WINDOWS),
         sizes=_sizes(clips),
         fps=_rates(clips),
+        stored_clamped=any(isinstance(clip, VelocityFiles) for clip in clips.values()),
         label_counts=found.labels.bincount(minlength=config.num_classes).view(config.class_grid),
         speed_px=_percentiles(found.speed_px),
         moving_speed_px=_percentiles(found.speed_px[moving]),
@@ -181,8 +184,10 @@ def _suggest_window(found: MotionStatistics, config: Config) -> Suggestion | Non
     wanted = 2 * math.ceil(reach - 1e-3) + 1  # of a whole number, rounding must not make the next
     if found.nothing_moves:
         return None
+    left = f"{found.moving_clamped_share:.1%} of moving points' steps leave the {width} x {width} px"
+    if found.moving_clamped_share > MAX_CLAMPED and found.stored_clamped:
+        return Suggestion(key, width, None, f"{left}, a larger one is due; only track files tell how large")
     if found.moving_clamped_share > MAX_CLAMPED and wanted <= LARGEST_WINDOW:
-        left = f"{found.moving_clamped_share:.1%} of moving points' steps leave the {width} x {width} px"
         return Suggestion(key, width, wanted, f"{left}; 99% stay within {reach:.1f} px on each axis")
     if found.moving_clamped_share > MAX_CLAMPED:
         factor = reach / (LARGEST_WINDOW // 2)

@@ -1,7 +1,7 @@
 """Packs a folder of track files into a few arrays, smaller and somewhat faster to train from.
 
 ``train.py --input PACK`` takes the result as it takes the folder: the same clips, windows and order.
-Positions are rounded to a fraction of a pixel, which is printed.
+Positions are rounded to a fraction of a pixel, which is printed. The folder's config.yaml goes along.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG
 from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
+from amplify_motion_tokenizer.files import write_text
 from amplify_motion_tokenizer.packed import write_pack
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
@@ -32,6 +34,9 @@ def main(argv: Sequence[str]) -> int:
     if not clips:
         raise TrackFileError(f"{arguments.input}: holds velocity files; only track files can be packed")
     index = write_pack(clips, arguments.output)
+    made_with = arguments.input / OUTPUT_CONFIG
+    if made_with.is_file():
+        write_text(arguments.output / OUTPUT_CONFIG, made_with.read_text(encoding="utf-8"))
     windows = sum(clip["windows"] for clip in index["clips"])
     sys.stdout.write(
         f"packed {windows} windows of {len(clips)} clips into {arguments.output}; "

@@ -23,6 +23,7 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.packed import is_pack
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
 from amplify_motion_tokenizer.stores import is_complete
@@ -271,7 +272,9 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
 
 
 def _check_layout(output: Path, output_format: Format) -> None:
-    """Refuses to mix the two layouts in one folder."""
+    """Refuses to mix the two layouts, or tracks and a pack, in one folder."""
+    if is_pack(output):
+        raise UsageError(f"{output} is a pack, beside which tracks would go unread; choose another --output")
     other = f"*{INDEX_ENDING}" if output_format == "hdf5" else "*.hdf5"
     if next(output.rglob(other), None) is not None:
         raise UsageError(f"{output} holds tracks of the other --format; choose another --output")

@@ -14,6 +14,7 @@ from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.packed import is_pack
 from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, total_bytes
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFiles, velocity_files
@@ -49,12 +50,11 @@ def find_tracks(
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all, sorted.
 
     Raises:
-        TrackFileError: the folder is missing, holds no tracks or both layouts, or a file is bad; or the
-            dataset selects none.
+        TrackFileError: the folder is missing, a file or a pack, holds no tracks or both layouts, or a
+            file is bad; or the dataset selects none.
         ConfigError: the dataset string is malformed.
     """
-    if not folder.is_dir():
-        raise TrackFileError(f"track folder {folder} does not exist; make it with preprocess_videos.py")
+    _check_folder(folder)
     files = {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for path in sorted(folder.rglob("*"))
@@ -80,3 +80,15 @@ def find_tracks(
     if velocities:
         return {name: VelocityFiles(*velocities[name]) for name in names}
     return {name: TrackFile(files[name], views) for name in names}
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise TrackFileError(f"{folder} is a file; expected the folder that holds the tracks")
+    if not folder.is_dir():
+        raise TrackFileError(f"track folder {folder} does not exist; make it with preprocess_videos.py")
+    if is_pack(folder):
+        raise TrackFileError(
+            f"{folder} is a pack, which only train.py and inspect read; give the folder of track files that "
+            "it was made from"
+        )

@@ -8,6 +8,7 @@ checkpoint of that step is written, so that a run which goes on from it has a wh
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import Batch, EpochSampler, WindowDataset, make_loader
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names
-from amplify_motion_tokenizer.interruption import Interruption
+from amplify_motion_tokenizer.interruption import Interruption, granted
 from amplify_motion_tokenizer.learner import Learner, StepResult
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.pictures import Pictures
@@ -83,7 +84,7 @@ class Trainer:
         self.log = RunLog(config, accelerator)
         self.files = RunFiles(output, training)
         self.interruption = Interruption(training.save_every_minutes if accelerator.is_main_process else None)
-        self.terminated = False
+        self.stopped_by: signal.Signals | None = None
         self._save_due = False
         self._last_good = "none, for nothing was saved yet"
         self._skipped = SkippedSteps()
@@ -133,11 +134,11 @@ class Trainer:
         left = (training.epochs - state.epoch) * self.train_sampler.steps - state.step_in_epoch
         return left if training.max_steps is None else min(left, training.max_steps - state.step)
 
-    def train(self) -> bool:
+    def train(self) -> signal.Signals | None:
         """Trains to the end, from wherever the state is.
 
         Returns:
-            False when SIGTERM ended it before; ``last.pth`` is written then, as it is at the end.
+            The signal that ended it before, if any; ``last.pth`` is written then, as it is at the end.
 
         Raises:
             TrainingError: more steps than ``max_skipped_steps`` were not finite, or nothing counts.
@@ -149,13 +150,15 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
         )
         with progress, self.interruption.listening():
-            while not (self.finished or self.terminated):
+            while not (self.finished or self.stopped_by):
                 self._train_epoch(progress)
-        if self.terminated and not self.finished:
+        if self.stopped_by is not None and not self.finished:
             logger.warning(
-                "stopped by SIGTERM after step %d; --resume auto goes on from there", self.state.step
+                "stopped by %s after step %d; --resume auto goes on from there",
+                self.stopped_by.name,
+                self.state.step,
             )
-            return False
+            return self.stopped_by
         if self.stopped_early:
             logger.info(
                 "stopped early at step %d: %d validations without a loss below %.4f",
@@ -164,7 +167,7 @@ class Trainer:
                 self.state.best_loss,
             )
         self.log.warn_collapse()
-        return True
+        return None
 
     def _train_epoch(self, progress: tqdm[Any]) -> None:
         """The steps of an epoch that are left, and its end; less where the run ends within it."""
@@ -182,7 +185,7 @@ class Trainer:
                 elapsed = time.perf_counter() - logged_at
                 self._log_step(result, windows_since_log / elapsed, progress)
                 logged_at, windows_since_log = time.perf_counter(), 0
-            if self.terminated and not self.finished:
+            if self.stopped_by is not None and not self.finished:
                 self._save(LAST, {})
                 return
             if state.step_in_epoch < self.train_sampler.steps:
@@ -198,7 +201,7 @@ class Trainer:
         self._epoch_totals = self._epoch_totals.plus(result.totals.where(~result.skipped))
         state.step += 1
         state.step_in_epoch += 1
-        self.terminated, self._save_due = (wish > 0 for wish in result.wishes.numbers())
+        self.stopped_by, self._save_due = granted(result.wishes.numbers())
         return result
 
     def _log_step(self, result: StepResult, windows_per_second: float, progress: tqdm[Any]) -> None:

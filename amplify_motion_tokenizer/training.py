@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def make_accelerator(config: Config, output: Path) -> Accelerator:
     return accelerator
 
 
-def train(config: Config, resume: str | None = None) -> bool:
+def train(config: Config, resume: str | None = None) -> signal.Signals | None:
     """Trains on ``data.tracks_dir`` into ``training.output_dir``.
 
     Args:
@@ -86,7 +87,7 @@ def train(config: Config, resume: str | None = None) -> bool:
             there is none).
 
     Returns:
-        False when SIGTERM ended the run before its end; it can be resumed.
+        The signal that ended the run before its end, SIGTERM or SIGINT; it can be resumed. None at its end.
 
     Raises:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
@@ -106,24 +107,42 @@ def train(config: Config, resume: str | None = None) -> bool:
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
     train_data, val_data = WindowDataset(train_clips, config, augment=True), WindowDataset(val_clips, config)
     trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
-    if accelerator.is_main_process:
-        write_yaml(output / OUTPUT_CONFIG, to_dict(config))
-        logger.info(
-            "training on %d windows of %d clips, validating on %d of %d clips, from step %d, %d process(es)",
-            len(train_data),
-            len(train_clips),
-            len(val_data),
-            len(val_clips),
-            trainer.state.step,
-            accelerator.num_processes,
-        )
-    _start_trackers(accelerator, config, trainer.state)
-    ended = trainer.train()
+    stopped_by = None
+    if trainer.finished:
+        logger.info("%s: %s", output, _already_finished(trainer))
+    else:
+        if accelerator.is_main_process:
+            write_yaml(output / OUTPUT_CONFIG, to_dict(config))
+            logger.info(
+                "training on %d windows of %d clips, validating on %d of %d clips, from step %d, "
+                "%d process(es)",
+                len(train_data),
+                len(train_clips),
+                len(val_data),
+                len(val_clips),
+                trainer.state.step,
+                accelerator.num_processes,
+            )
+        _start_trackers(accelerator, config, trainer.state)
+        stopped_by = trainer.train()
     # A model that outlives its process group can hang when it is freed.
     del trainer
     accelerator.free_memory()
     accelerator.end_training()
-    return ended
+    return stopped_by
+
+
+def _already_finished(trainer: Trainer) -> str:
+    """Why there is nothing to do, and what gives more to do."""
+    training, state = trainer.config.training, trainer.state
+    found = f"the run is finished already, at step {state.step} after {state.epoch} epoch(s)"
+    if trainer.stopped_early:
+        return f"{found}, by training.early_stopping = {training.early_stopping}; raise it to go on"
+    end = ("max_steps", training.max_steps) if state.epoch < training.epochs else ("epochs", training.epochs)
+    ended = f"{found}, by training.{end[0]} = {end[1]}"
+    if training.schedule == "cosine":
+        return f"{ended}, which a cosine schedule fixes; train longer in another --output"
+    return f"{ended}; raise it to go on"
 
 
 def _use_deterministic_kernels() -> None:

@@ -26,11 +26,13 @@ def main() -> None:
     split = sys.argv.index("--")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", type=Path, required=True)
-    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    parser.add_argument("--signal", choices=("KILL", "TERM", "INT"), default="KILL")
     parser.add_argument("--at-step", type=int, default=-1, help="steps done before it; -1 is never")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds from the step's beginning")
     parser.add_argument("--rank", type=int, help="the one process that gets it; all without")
     arguments = parser.parse_args(sys.argv[1:split])
+    if arguments.signal == "INT":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, also where it is ignored
     rank = int(os.environ.get("RANK", "0"))
     record = arguments.record.with_name(f"{arguments.record.name}.{rank}").open("a", encoding="utf-8")
     original = Trainer._step

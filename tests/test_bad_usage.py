@@ -47,6 +47,14 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
     ),
     "unknown format": ("{preprocess} --input {videos} --output {tmp}/out --format h5", ["h5", "hdf5", "pt"]),
     "train without tracks": ("{train} --input {tmp}/none --output {tmp}/out", ["{tmp}/none", "preprocess"]),
+    "train on a file": (
+        "{train} --input {tracks}/pan.hdf5 --output {tmp}/out",
+        ["{tracks}/pan.hdf5 is a file; expected the folder"],
+    ),
+    "preprocess into a pack": (
+        "{preprocess} --input {videos} --output {tmp}/pack",
+        ["{tmp}/pack is a pack", "another --output"],
+    ),
     "train on an empty folder": (
         "{train} --input {tmp}/empty --output {tmp}/out",
         ["{tmp}/empty", "holds no track files", ".hdf5"],
@@ -97,8 +105,9 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
 @pytest.fixture(scope="module")
 def places(work: Work, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tmp = tmp_path_factory.mktemp("bad")
-    for name in ("empty", "texts", "twins", "cut"):
+    for name in ("empty", "texts", "twins", "cut", "pack"):
         (tmp / name).mkdir()
+    (tmp / "pack" / "pack.json").write_text("{}", encoding="utf-8")
     (tmp / "texts" / "notes.txt").write_text("no video", encoding="utf-8")
     for suffix in (".mp4", ".avi"):
         (tmp / "twins" / f"twin{suffix}").touch()
@@ -128,6 +137,7 @@ def test_bad_usage_is_one_line(case: str, run: Run, work: Work, places: dict[str
     assert result.out == ""
     assert files_below(work.folder) == before
     assert not files_below(places["tmp"] / "out")
+    assert files_below(places["tmp"] / "pack").keys() == {"pack.json"}
 
 
 def test_a_fresh_interpreter_reports_bad_usage_too(work: Work, tmp_path: Path) -> None:

@@ -163,6 +163,10 @@ def test_views_are_drawn_each(videos: Path, tmp_path: Path, tiny: Config) -> Non
     tracking = dataclasses.replace(tiny.tracking, view_files=files)
     config = dataclasses.replace(tiny, tracking=tracking)
     preprocess_folder(tmp_path / "input", tmp_path / "tracks", config)
+    for wrong in (videos, tmp_path / "input" / "a_front.mp4"):
+        with pytest.raises(UsageError, match=r"views .*_wrist\.mp4.*; give the folder that was pre") as told:
+            draw_tracked(tmp_path / "tracks", wrong, tmp_path / "drawn", Style())
+        assert "tracking.view_files" not in str(told.value)
     with h5py.File(tmp_path / "tracks" / "a.hdf5", "a") as file:
         file["root/front/vis"][2] = 0
     draw_tracked(tmp_path / "tracks", tmp_path / "input", tmp_path / "drawn", Style(starts=(4,)))

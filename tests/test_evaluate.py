@@ -156,6 +156,8 @@ def test_a_clip_of_which_the_gate_left_nothing_has_no_numbers(
     assert content["kinds"]["movers"]["windows"] == 0
     assert np.isnan(content["kinds"]["movers"]["tracks"]["delta_avg"])
     assert content["overall"]["tracks"]["delta_avg"] == 1
+    (row,) = [line.split() for line in table(content).splitlines() if line.startswith("movers")]
+    assert row[-4:] == ["-"] * 4
 
 
 def test_views_are_scored_each(tmp_path: Path, tiny: Config) -> None:

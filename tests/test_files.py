@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,34 @@ def test_atomic_write_shows_nothing_before_the_end(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from amplify_motion_tokenizer.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """But nothing of a process that runs, of another host, or of other making."""
+    (tmp_path / "out").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    line = [sys.executable, "-c", KILLED, str(tmp_path / "out" / "sub" / "clip.hdf5")]
+    assert subprocess.run(line, env=environment, check=False).returncode == -9
+    (left,) = (tmp_path / "out" / "sub").iterdir()
+    dead, host, *_ = left.name.split("-")
+    kept = [f"{dead}-00000000-12345678.tmp.hdf5", ".7.tmp", ".notes.tmp.txt", f"{left.name[1:]}"]
+    for name in kept:
+        assert host != "00000000"
+        (left.parent / name).touch()
+    with atomic_path(left.with_name("clip.hdf5")) as temporary:
+        temporary.touch()
+        make_output_folder(tmp_path / "out")
+        assert {path.name for path in left.parent.iterdir()} == {*kept, temporary.name}
 
 
 def test_unwritable_places_are_named(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_a_collapse_is_told_in_the_log_and_in_tensorboard(
     train(with_training(run_config, collapse=collapse))
     (warning, at_the_end) = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
     assert warning.startswith("the codebook has collapsed at step 9: ")
+    assert "raise loss.usage.weight (now 0; see docs/codebook.md)" in warning
     assert "training.learning_rate" in warning
     assert at_the_end.startswith("the codebook has collapsed in the last epoch: ")
     run = run_of(run_config)
@@ -245,12 +246,12 @@ def test_training_stops_early_without_a_new_best(
 ) -> None:
     caplog.set_level(logging.INFO)
     config = with_training(run_config, early_stopping=2, learning_rate=1e-12, epochs=50)
-    assert train(config) is True
+    assert train(config) is None
     losses = [value for _, value in scalars(run_of(config), "val/loss")]
     best = losses.index(min(losses))
     assert len(losses) == best + 3
     assert "stopped early at step" in caplog.text
-    assert train(config, resume="auto") is True
+    assert train(config, resume="auto") is None
     assert [value for _, value in scalars(run_of(config), "val/loss")] == losses
 
 

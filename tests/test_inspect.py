@@ -14,10 +14,11 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.datatypes import WindowTracks
-from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inspect import label_map, main
 from amplify_motion_tokenizer.motion_statistics import measure, suggest
+from amplify_motion_tokenizer.pack import main as pack_main
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 
 
@@ -125,6 +126,57 @@ def test_label_map_shows_where_labels_are() -> None:
     assert brightness[:24, -24:].min() > brightness[-24:, :24].max()
 
 
+def test_the_folder_stands_anywhere(tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks, picture = str(tmp_path / "tracks"), str(tmp_path / "map.png")
+    write_motion(tmp_path / "tracks" / "clip.hdf5", tiny, (2.0, 0.0), moving=9)
+    write_config(tmp_path / "tracks" / "config.yaml")
+    threshold = ["--data.static_filter.threshold", "0.25"]
+    lines = [
+        [*threshold, "--picture", picture, tracks],
+        [*threshold, tracks, "--picture", picture],
+        [tracks, *threshold, "--picture", picture],
+    ]
+    for line in lines:
+        assert main(line) == 0
+    first, *others = capsys.readouterr().out.split(f"label map: {picture}\n")[:3]
+    assert "data.static_filter.threshold 0.25" in first
+    assert others == [first] * 2
+
+
+@pytest.mark.parametrize("config_file", [True, False], ids=["config.yaml", "no config.yaml"])
+def test_a_pack_is_seen_as_its_tracks(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], config_file: bool
+) -> None:
+    """With their grid and length, which are not the defaults; and all their settings where they are kept."""
+    write_motion(tmp_path / "tracks" / "clip.hdf5", tiny, (2.0, 0.0), moving=9)
+    if config_file:
+        write_config(tmp_path / "tracks" / "config.yaml")
+    pack_main(["--input", str(tmp_path / "tracks"), "--output", str(tmp_path / "pack")])
+    capsys.readouterr()
+    said = []
+    for name in ("tracks", "pack"):
+        assert main([str(tmp_path / name)]) == 0
+        said.append(capsys.readouterr().out.replace(str(tmp_path / name), "DIR"))
+    assert said[0].replace(", 10 fps", ", unknown fps") == said[1]
+    assert ("reference size: shorter side 48 px" in said[1]) == config_file
+
+
+def test_stored_velocities_do_not_tell_how_fast(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They end at the window's edge, so no larger W follows from them."""
+    for start in range(2):
+        torch.save(torch.full((5, 9, 2), 1.0), tmp_path / f"clip_start{start:06d}.pt")
+    write_config(tmp_path / "config.yaml")
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "velocity files hold speeds up to the edge of the classes alone" in out
+    assert (
+        "suggestion: model.decoder_window_size 7: 100.0% of moving points' steps leave the 7 x 7 px, "
+        "a larger one is due; only track files tell how large"
+    ) in out
+
+
 def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the settings that lie beside the tracks."""
     write_motion(tmp_path / "tracks" / "clip.hdf5", tiny, (6.2, 0.0), moving=9)
@@ -132,9 +184,10 @@ def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.C
     assert main([str(tmp_path / "tracks")]) == 0
     out = capsys.readouterr().out
     assert "1 clips, 3 windows (3 of them read), 10 fps" in out
+    assert "reference size: shorter side 48 px (data.reference_size)" in out
     assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in out
     assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
-    with pytest.raises(UsageError, match="the folder of tracks is missing"):
+    with pytest.raises(ConfigError, match="required: DIR"):
         main([])
     with pytest.raises(SystemExit):
         main(["--help"])

@@ -16,10 +16,13 @@ from run_scripts import run_process
 
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.draw import Style, draw_tracked
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.pack import main as pack_main
 from amplify_motion_tokenizer.packed import LOST, read_pack, write_pack
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracking_evaluation import evaluate_tracks
 
 LENGTH, GRID = 5, 3
 
@@ -142,6 +145,20 @@ def test_a_pack_of_other_things_is_refused(tmp_path: Path) -> None:
         pack(tmp_path / "in", tmp_path / "out")
     with pytest.raises(TrackFileError, match="lacks the view top; it holds left"):
         read_pack(tmp_path / "out", ("top", "left"))
+
+
+def test_what_takes_track_files_says_what_a_pack_is(tmp_path: Path) -> None:
+    write_tracks(tmp_path / "in/a.hdf5", 1, 0)
+    pack(tmp_path / "in", tmp_path / "out")
+    told = r"out is a pack, which only train\.py and inspect read; give the folder of track files"
+    with pytest.raises(TrackFileError, match=told):
+        find_tracks(tmp_path / "out")
+    with pytest.raises(TrackFileError, match=told):
+        evaluate_tracks(tmp_path / "out", tmp_path / "in")
+    with pytest.raises(TrackFileError, match=told):
+        draw_tracked(tmp_path / "out", tmp_path, tmp_path / "drawn", Style())
+    with pytest.raises(TrackFileError, match=told):
+        pack_main(["--input", str(tmp_path / "out"), "--output", str(tmp_path / "again")])
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

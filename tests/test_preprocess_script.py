@@ -167,6 +167,7 @@ def test_a_killed_run_leaves_complete_files_and_goes_on(run: Run, work: Work, tm
     left = len(names) - len(complete)
     assert result.status == 0
     assert f"{left} done ({48 * left} windows), {len(complete)} skipped, 0 failed" in result.out
+    assert not list(out.rglob(".*"))
     after = files_below(out, "[0-9]*.hdf5")
     assert {name: after[name] for name in complete} == complete
     assert list(find_tracks(out)) == list(manifest_of(out)) == names

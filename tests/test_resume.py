@@ -15,7 +15,7 @@ import torch
 from conftest import clip_record_of
 from resume_proof import largest_difference, logged, windows_of_epochs
 from run_ranks import GRADIENT, KILLED, run_ranks
-from run_scripts import Result, Run, write_config
+from run_scripts import Result, Run, files_below, write_config
 from test_trainer import StopError, next_second, scalars, stop_after, weights, with_training
 
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
@@ -283,12 +283,52 @@ def test_sigterm_finishes_the_step_and_saves(run_config: Config, monkeypatch: py
         return take_step(trainer, micro_batches)
 
     monkeypatch.setattr(Trainer, "_step", step)
-    assert train(run_config) is False
+    assert train(run_config) is signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
     state = load_checkpoint(run_of(run_config) / "last.pth").training["state"]
     assert (state["step"], state["epoch"], state["step_in_epoch"]) == (7, 1, 1)
     monkeypatch.setattr(Trainer, "_step", take_step)
-    assert train(run_config, resume="auto") is True
+    assert train(run_config, resume="auto") is None
+
+
+def test_ctrl_c_finishes_the_step_and_saves(folder: Path) -> None:
+    (stopped,) = train_until(folder, "parts", "--signal", "INT", "--at-step", 8)
+    assert stopped.status == 130, stopped
+    assert "stopping after this step, to save it; Ctrl-C again stops at once" in stopped.err
+    assert "stopped by SIGINT after step 9; --resume auto goes on from there" in stopped.err
+    assert "Traceback" not in stopped.err
+    (ended,) = train_until(folder, "parts")
+    assert ended.status == 0
+    assert "from step 9, 1 process" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "at step 12 after 2 epoch(s), by training.epochs = 2; raise it to go on"),
+        ({"max_steps": 3}, "at step 3 after 0 epoch(s), by training.max_steps = 3; raise it to go on"),
+        (
+            {"schedule": "cosine"},
+            "training.epochs = 2, which a cosine schedule fixes; train longer in another",
+        ),
+        (
+            {"early_stopping": 1, "learning_rate": 1e-30},
+            "after 2 epoch(s), by training.early_stopping = 1; raise it to go on",
+        ),
+    ],
+)
+def test_a_finished_run_says_so(
+    run_config: Config, caplog: pytest.LogCaptureFixture, options: dict[str, Any], reason: str
+) -> None:
+    config = with_training(run_config, **options)
+    train(config)
+    before = files_below(run_of(config))
+    caplog.set_level(logging.INFO)
+    assert train(config, resume="auto") is None
+    (said,) = [record.getMessage() for record in caplog.records if "finished already" in record.getMessage()]
+    assert said.startswith(f"{run_of(config)}: the run is finished already, at step ")
+    assert reason in said
+    assert files_below(run_of(config)) == before
 
 
 def write_uneven(path: Path, config: Config) -> None:

@@ -19,6 +19,7 @@ from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inference import tokenize_folder
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import __main__ as command
+from amplify_motion_tokenizer.scenes import writing
 from amplify_motion_tokenizer.stores import find_tracks, is_complete
 from amplify_motion_tokenizer.training import train
 
@@ -132,6 +133,38 @@ def test_impossible_options_are_told_before_anything_is_written(tmp_path, option
     with pytest.raises(UsageError, match=message):
         command.main(["--output", str(tmp_path / "out"), *options])
     assert not (tmp_path / "out").exists()
+
+
+def test_no_truth_is_left_beside_another_clip(tmp_path):
+    """Without --truth nothing starts; with it the truth is that of the new clips."""
+    line = ["--output", str(tmp_path), "--clips", "2", "--kinds", "pan", "--size", "48x64", "--frames", "8"]
+    command.main([*line, *TRUTH])
+    before = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
+    with pytest.raises(UsageError, match=r"truth/000_pan\.hdf5 .*\(2 such files\).* --truth .* --output"):
+        command.main([*line, "--seed", "1"])
+    assert {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)} == before
+    command.main([*line, "--seed", "1", *TRUTH])
+    said = [file.attributes["scene_seed"].tolist() for file in find_tracks(tmp_path / "truth").values()]
+    assert said == [[1, 0], [1, 1]]
+    (tmp_path / "truth" / "000_pan.hdf5").unlink()
+    (tmp_path / "truth" / "001_pan.hdf5").unlink()
+    command.main([*line, "--kinds", "still"])
+    assert names_in(tmp_path) == ["000_pan.mp4", "000_still.mp4", "001_pan.mp4", "001_still.mp4"]
+
+
+def test_a_kill_between_clip_and_truth_leaves_no_truth_of_another(tmp_path, monkeypatch):
+    line = ["--output", str(tmp_path), "--clips", "1", "--kinds", "pan", "--size", "48x64", "--frames", "8"]
+    command.main([*line, *TRUTH])
+    monkeypatch.setattr(writing, "write_truth", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        command.main([*line, "--seed", "1", *TRUTH])
+    assert names_in(tmp_path) == ["000_pan.mp4"]
+
+
+def test_a_size_that_is_none_is_told_in_words(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--output", "x", "--size", "big"])
+    assert "'big' is no HEIGHTxWIDTH in pixels, such as 240x320" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,8 @@ import argparse
 import dataclasses
 import difflib
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +86,8 @@ def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:
     Raises:
         ConfigError: as ``parse``; ``source`` is for it.
     """
-    # The filter is no part of tracking, and its default may not suit the grid.
-    tree: dict[str, Any] = {"data": {"static_filter": {"enable": False}}}
+    # The filter is no part of tracking, and as many points as by default may be more than the grid has.
+    tree: dict[str, Any] = {"data": {"static_filter": {"min_keep": 0}}}
     for key, value in settings.items():
         *sections, name = key.split(".")
         place = tree
@@ -149,17 +151,51 @@ def one_line(message: str, flags: Flags | None = None) -> str:
         closest = closest_key(key, [name.lstrip("-") for name in flags or ()])
         return f"unknown key {key} = {value or 'nothing'}; closest valid key: {closest}"
     wrong = re.search(r'(?:Parser key|argument) "?-{0,2}([\w.]+)"?:\s*(.*)', message, re.DOTALL)
-    if wrong and wrong[1] in _known_keys():
+    if wrong is None:
+        return _squash(message)
+    key, found = wrong.groups()
+    if key in _known_keys():
+        allowed = _in_words(_type_of(key))
+        if found.startswith("expected one argument"):
+            return f"{key} lacks its value; allowed: {allowed}"
         value_match = re.search(r"(?:Given value: |Got value: |invalid .* value: )(.*)", message)
-        value = value_match[1].strip() if value_match else _squash(wrong[2])
-        return f"{wrong[1]} = {value} has the wrong type; allowed: {_allowed_type(wrong[1])}"
+        value = value_match[1].strip() if value_match else _squash(found)
+        return f"{key} = {value} is impossible; allowed: {allowed}"
+    if dataclasses.is_dataclass(_type_of(key)):
+        return f"{key} is a section; expected keys below it, such as {_first_key(key)}"
     return _squash(message)
 
 
-def _allowed_type(key: str) -> str:
-    owner: Any = Config
-    *sections, name = key.split(".")
-    for section in sections:
-        factory = next(f.default_factory for f in dataclasses.fields(owner) if f.name == section)
-        owner = factory
-    return str(next(field.type for field in dataclasses.fields(owner) if field.name == name))
+def _type_of(key: str) -> Any:
+    """The type of a key or of a section; None where there is no such one."""
+    found: Any = Config
+    for name in key.split("."):
+        found = typing.get_type_hints(found).get(name) if dataclasses.is_dataclass(found) else None
+    return found
+
+
+def _first_key(section: str) -> str:
+    return next(key for key in _known_keys() if key.startswith(f"{section}."))
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _in_words(kind: Any) -> str:
+    """What a key of this type may be, in words: ``a whole number or null``."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return ", ".join(map(str, parts))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(_in_words, parts))
+    if origin is tuple:
+        return f"[{', '.join('...' if part is Ellipsis else _in_words(part) for part in parts)}]"
+    if origin is dict:
+        return f"{{name: {_in_words(parts[1])}, ...}}"
+    return _WORDS[kind]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.errors import EXIT_OK
 from amplify_motion_tokenizer.scenes import KINDS, TruthWindows, write_clips
 from amplify_motion_tokenizer.scenes.layers import Size
+from amplify_motion_tokenizer.scenes.writing import TRUTH_FOLDER
 
 
 def main(argv: Sequence[str]) -> int:
@@ -17,7 +21,12 @@ def main(argv: Sequence[str]) -> int:
     windows = TruthWindows(options.pop("windows"), options.pop("stride"), options.pop("grid"))
     options["clips"] = len(options["kinds"]) if options["clips"] is None else options["clips"]
     write_clips(**options | {"truth": windows if options["truth"] else None})
-    return 0
+    sys.stdout.write(f"clips in {options['output']}: {options['clips']} written{_place_of_truth(options)}\n")
+    return EXIT_OK
+
+
+def _place_of_truth(options: Mapping[str, Any]) -> str:
+    return f", their true tracks in {options['output'] / TRUTH_FOLDER}" if options["truth"] else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _size(text: str) -> Size:
-    height, width = map(int, text.split("x"))
+    try:
+        height, width = map(int, text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HEIGHTxWIDTH in pixels, such as 240x320") from None
     return height, width
 
 

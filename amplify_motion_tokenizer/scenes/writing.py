@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.files import make_output_folder
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.records import ClipRecord, total_bytes
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
@@ -85,18 +86,32 @@ def write_clips(
     Raises:
         VideoError: OpenCV cannot write there.
         UsageError: ``size`` is odd or under 32 pixels, a number is not positive, a kind does not exist,
-            or clips are shorter than the truth's windows.
+            clips are shorter than the truth's windows, or clips without truth would be written beside the
+            truth of others that had their names.
     """
     _check(clips, size, frames, fps, kinds, truth)
-    output.mkdir(parents=True, exist_ok=True)
-    for index, kind in zip(tqdm(range(clips), unit="clip"), itertools.cycle(kinds)):
-        name = f"{index:03d}_{kind}"
+    names = [f"{index:03d}_{kind}" for index, kind in zip(range(clips), itertools.cycle(kinds))]
+    truth_files = {name: output / TRUTH_FOLDER / f"{name}.hdf5" for name in names}
+    if truth is None:
+        _check_no_truth(truth_files.values())
+    make_output_folder(output)
+    for index, name in enumerate(tqdm(names, unit="clip")):
+        kind, path = kinds[index % len(kinds)], output / f"{name}.mp4"
         video, scene = render_clip(kind, (seed, index), size, frames)
-        path = output / f"{name}.mp4"
+        # Never, also not after a kill, the truth of another clip beside this one.
+        truth_files[name].unlink(missing_ok=True)
         write_clip(path, video, fps)
         if truth is not None:
-            record = _record(path, kind, (seed, index), size, fps, truth)
-            write_truth(output / TRUTH_FOLDER / f"{name}.hdf5", scene, record, truth)
+            write_truth(truth_files[name], scene, _record(path, kind, (seed, index), size, fps, truth), truth)
+
+
+def _check_no_truth(paths: Iterable[Path]) -> None:
+    stale = [path for path in paths if path.exists()]
+    if stale:
+        raise UsageError(
+            f"{stale[0]} holds the true tracks of a clip that would be written over "
+            f"({len(stale)} such files); give --truth to renew them too, or another --output"
+        )
 
 
 def _check(
