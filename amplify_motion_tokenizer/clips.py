@@ -23,7 +23,7 @@ from amplify_motion_tokenizer.errors import (
     WorkerError,
 )
 from amplify_motion_tokenizer.files import KeyedLines
-from amplify_motion_tokenizer.workers import attempt, run_in_workers, sigterm_unwinds
+from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def run_clips(
         workers: used in the place of ``process`` where they and the clips to do are more than one.
     """
     summary, began = Summary(), time.perf_counter()
-    with sigterm_unwinds(), logging_redirect_tqdm(), tqdm(total=len(clips), unit="clip") as progress:
+    with logging_redirect_tqdm(), tqdm(total=len(clips), unit="clip") as progress:
         to_do = []
         for clip in clips:
             if is_complete(clip):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import torch
 import yaml
 
 from amplify_motion_tokenizer.errors import UsageError
+
+_UNFINISHED = ".tmp"
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         UsageError: the folder or file cannot be written (permissions, disk full); names the path.
     """
     # Short, because the name of the file itself may be as long as names can be.
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -40,6 +43,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what processes that were killed inside ``atomic_path`` left below ``folder``."""
+    for path in folder.rglob(f".*{_UNFINISHED}*"):
+        if re.match(rf"\.\d+-[0-9a-f]{{8}}{re.escape(_UNFINISHED)}", path.name):
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -22,7 +22,7 @@ from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flat
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
-from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml
+from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, remove_unfinished, write_yaml
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.read_ahead import read_ahead
@@ -34,7 +34,7 @@ from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
-from amplify_motion_tokenizer.workers import available_cores
+from amplify_motion_tokenizer.workers import available_cores, cleaned_up
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")
@@ -276,7 +276,8 @@ def preprocess_folder(
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
     workers = Workers(_num_workers(config), partial(_in_worker, output, config, settings, output_format))
-    return run_clips(clips, KeyedLines(output / MANIFEST), complete, process, workers)
+    with cleaned_up(partial(remove_unfinished, output)):
+        return run_clips(clips, KeyedLines(output / MANIFEST), complete, process, workers)
 
 
 def _num_workers(config: Config) -> int:

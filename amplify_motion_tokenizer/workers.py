@@ -2,7 +2,7 @@
 
 A worker computes, and writes files that are its item's own; what is shared belongs to the parent. Workers
 are spawned, not forked, as neither CUDA nor running threads survive a fork. They end with their parent,
-whatever ends it, and on the way out remove the file they were writing.
+whatever ends it, at once: what they leave unfinished is the parent's to remove.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections import deque
@@ -27,9 +26,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[Item], Result]
 
-_GRACE_S = 10.0
-"""Seconds that a worker has to end by itself."""
-
 
 def available_cores() -> int:
     """CPU cores that this process may use, by its affinity and its container's limit (cgroup v2)."""
@@ -40,10 +36,26 @@ def available_cores() -> int:
 
 
 @contextmanager
-def sigterm_unwinds() -> Iterator[None]:
-    """Within it SIGTERM raises SystemExit with status 143, so that open files are cleaned up."""
-    with _on_signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED)):
-        yield
+def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Calls ``clean_up`` before and after the block, whatever ends it, and after its workers.
+
+    SIGTERM ends the process there and then, with status 143.
+    """
+
+    def end(*_: object) -> None:
+        # No exception: Python drops those that a signal raises in a destructor.
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        clean_up()
+        os._exit(EXIT_TERMINATED)
+
+    clean_up()
+    with _on_signal(signal.SIGTERM, end):
+        try:
+            yield
+        finally:
+            clean_up()
 
 
 def attempt(work: Work[Item, Result], item: Item) -> Result | TokenizerError:
@@ -144,9 +156,6 @@ class _Worker(Generic[Item, Result]):
 
 def _end(workers: Sequence[_Worker[Any, Any]]) -> None:
     for worker in workers:
-        worker.process.terminate()
-    for worker in workers:
-        worker.process.join(_GRACE_S)
         worker.process.kill()
         worker.process.join()
         worker.connection.close()
@@ -160,21 +169,16 @@ def _work(
     logging.getLogger().setLevel(log_level)
     logging.getLogger().addHandler(_ToParent(connection))
     warnings.showwarning = lambda message, *_: logging.getLogger("py.warnings").warning("%s", message)
-    with sigterm_unwinds():
-        work = prepare(threads)
-        while True:
-            try:
-                item = connection.recv()
-            except EOFError:
-                return  # the parent is gone
-            connection.send(attempt(work, item))
+    work = prepare(threads)
+    while True:
+        connection.send(attempt(work, connection.recv()))
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(EXIT_TERMINATED)
 
 
 class _ToParent(logging.Handler):

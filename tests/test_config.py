@@ -129,16 +129,8 @@ def test_derived_numbers_follow_overrides_of_a_saved_config() -> None:
 
 def test_track_settings_leave_out_what_changes_no_track() -> None:
     base = track_settings(Config())
-    same = parse(
-        "--video.threads",
-        "7",
-        "--tracking.num_workers",
-        "3",
-        "--tracking.cotracker.checkout",
-        "x",
-        "--training.epochs",
-        "2",
-    )
+    argv = "--video.threads 7 --tracking.num_workers 3 --tracking.cotracker.checkout x --training.epochs 2"
+    same = parse(*argv.split())
     assert settings_hash(track_settings(same)) == settings_hash(base)
     other = parse("--video.target_fps", "10")
     assert changes(base, track_settings(other)) == ["video.target_fps 20.0 -> 10.0"]

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from processes import PROC, is_filled, is_running, until, workers_of
 from run_scripts import (
     ENVIRONMENT,
     PREPROCESS,
@@ -22,6 +22,7 @@ from run_scripts import (
     files_below,
     manifest_of,
     preprocess,
+    read_lines,
     render,
 )
 
@@ -30,7 +31,7 @@ from amplify_motion_tokenizer.config import Config, TrackingConfig
 from amplify_motion_tokenizer.stores import find_tracks
 
 TWO = ("--tracking.num_workers", 2)
-LONG = [f"{number:02d}" for number in range(8)]
+LONG = [f"{number:02d}" for number in range(6)]
 
 
 def timeless(folder: Path) -> dict[str, dict[str, Any]]:
@@ -42,21 +43,18 @@ def timeless(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("output_format", ["hdf5", "pt"])
-def test_tracks_do_not_depend_on_the_workers(
-    output_format: str, run: Run, work: Work, broken: Path, tmp_path: Path
-) -> None:
+def test_tracks_do_not_depend_on_the_workers(run: Run, work: Work, broken: Path, tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
-    one = preprocess(run, work, alone, "--format", output_format, source=broken)
-    two = preprocess(run, work, together, "--format", output_format, *TWO, source=broken)
+    one = preprocess(run, work, alone, source=broken)
+    two = preprocess(run, work, together, *TWO, source=broken)
     check_failures(two, broken, together)
     assert one.out.replace("alone", "together") == two.out
     assert timeless(alone) == timeless(together)
     tracks = [
-        {name: content for name, (_, content) in files_below(folder, "*good*").items()}
+        {name: content for name, (_, content) in files_below(folder, "*.hdf5").items()}
         for folder in (alone, together)
     ]
-    assert tracks[0] == tracks[1] and len(tracks[0]) == (2 if output_format == "hdf5" else 12)
+    assert tracks[0] == tracks[1] and len(tracks[0]) == 2
 
 
 def test_the_summary_tells_the_time_of_each_stage(run: Run, work: Work, tmp_path: Path) -> None:
@@ -73,104 +71,42 @@ def test_the_summary_tells_the_time_of_each_stage(run: Run, work: Work, tmp_path
 def long_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More clips than are done when the first is."""
     folder = tmp_path_factory.mktemp("long")
-    first = render(folder / f"{LONG[0]}.mp4", frames=400)
+    first = render(folder / f"{LONG[0]}.mp4", frames=300)
     for name in LONG[1:]:
         shutil.copy(first, folder / f"{name}.mp4")
     return folder
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    """Zombies, which nobody may reap where there is no init, do not count."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def until(condition: Any, what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while not (result := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.002)
-    return result
-
-
-@pytest.fixture
-def two_at_work(work: Work, long_clips: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A run with two workers that has written its first track file, and its output."""
-    line = ["--config", work.config, "--input", long_clips, "--output", tmp_path / "out", *TWO]
-    process = subprocess.Popen(
-        command(PREPROCESS, *line),
-        env={**os.environ, **ENVIRONMENT},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,  # so that Ctrl-C can be sent as a terminal does: to all of them
-    )
-    manifest = tmp_path / "out" / "manifest.jsonl"
-    until(lambda: process.poll() is not None or (manifest.exists() and manifest.stat().st_size), "no clip")
-    assert process.poll() is None, process.communicate()
-    yield process, tmp_path / "out"
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
-    ids=["ctrl-c", "terminated", "killed"],
-)
-def test_an_ended_run_leaves_no_worker_and_no_part_of_a_file(
-    number: signal.Signals,
-    status: int,
-    two_at_work: tuple[subprocess.Popen[str], Path],
-    run: Run,
-    work: Work,
-    long_clips: Path,
+@pytest.mark.skipif(not PROC, reason="finds processes in /proc")
+def test_a_killed_worker_costs_its_clip_and_a_terminated_run_goes_on(
+    run: Run, work: Work, long_clips: Path, tmp_path: Path
 ) -> None:
-    process, out = two_at_work
-    workers = children_of(process.pid)
-    assert len(workers) >= 2
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    out, manifest = tmp_path / "out", tmp_path / "out" / "manifest.jsonl"
+    line = command(PREPROCESS, "--config", work.config, "--input", long_clips, "--output", out, *TWO)
+    process = subprocess.Popen(
+        line, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+    until(lambda: process.poll() is not None or is_filled(manifest))
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    until(lambda: process.poll() is not None or "failed" in manifest.read_text(encoding="utf-8"))
+    left = workers_of(process.pid)
+    process.terminate()
     _, err = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert "Traceback" not in err
-    until(lambda: not any(map(is_running, workers)), "a worker is left")
+    assert (process.returncode, "Traceback" in err) == (143, False), err
+    until(lambda: not any(map(is_running, left)))
 
+    failed = [record for record in read_lines(manifest) if record["status"] == "failed"]
+    assert len(failed) == 1 and failed[0]["stage"] == "worker"
+    assert failed[0]["error"].startswith(f"{failed[0]['source']}: the worker process ended with SIGKILL")
+    assert failed[0]["error"] in err
     done = files_below(out, "*.hdf5")
-    assert 1 <= len(done) < len(LONG)
+    assert 1 <= len(done) < len(LONG) - 1
     assert files_below(out).keys() == {*done, "config.yaml", "manifest.jsonl"}
-    if number == signal.SIGTERM:  # one of them goes on
-        again = preprocess(run, work, out, *TWO, source=long_clips)
-        assert again.status == 0 and f"{len(LONG) - len(done)} done" in again.out
-        after = files_below(out, "*.hdf5")
-        assert {name: after[name] for name in done} == done
-        assert list(find_tracks(out)) == list(manifest_of(out)) == LONG
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
-def test_a_killed_worker_costs_its_clip_alone(two_at_work: tuple[subprocess.Popen[str], Path]) -> None:
-    process, out = two_at_work
-    spawned = [
-        child
-        for child in children_of(process.pid)
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    os.kill(spawned[0], signal.SIGKILL)
-    said, err = process.communicate(timeout=60)
-    assert (process.returncode, "Traceback" in err) == (3, False)
-    failed = {clip: record for clip, record in manifest_of(out).items() if record["status"] == "failed"}
-    ((clip, record),) = failed.items()
-    assert record["stage"] == "worker" and "SIGKILL" in record["error"] and f"{clip}.mp4: " in record["error"]
-    assert record["error"] in err
-    assert f"{len(LONG) - 1} done" in said and len(files_below(out, "[0-9]*.hdf5")) == len(LONG) - 1
+    again = preprocess(run, work, out, source=long_clips)
+    assert again.status == 0 and f"{len(LONG) - len(done)} done" in again.out
+    after = files_below(out, "*.hdf5")
+    assert {name: after[name] for name in done} == done
+    assert list(find_tracks(out)) == list(manifest_of(out)) == LONG
 
 
 @pytest.fixture

@@ -4,10 +4,15 @@ import itertools
 import logging
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
+import worker_jobs
+from processes import PROC, is_running, until, workers_of
 from worker_jobs import prepare
 
 from amplify_motion_tokenizer import stage_times, workers
@@ -49,6 +54,27 @@ def test_closing_ends_workers_that_are_busy() -> None:
     assert next(outcomes)[0] == "a"
     outcomes.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not PROC, reason="finds processes in /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_workers_end_with_their_parent(number: signal.Signals, status: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, worker_jobs.__file__],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline().startswith("a on ")
+    left = workers_of(process.pid)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: to all of them
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (status, "") and len(left) == 2
+    until(lambda: not any(map(is_running, left)))
 
 
 def test_available_cores_are_those_of_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:

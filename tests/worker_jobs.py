@@ -3,11 +3,13 @@
 import logging
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
 
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.workers import run_in_workers
 
 
 def prepare(threads: int) -> Callable[[str], str]:
@@ -26,3 +28,17 @@ def prepare(threads: int) -> Callable[[str], str]:
         return f"{item} on {threads} of {os.getpid()}"
 
     return work
+
+
+def main() -> None:
+    """Two workers, one of which is still at work when the other is done."""
+    try:
+        for _, outcome in run_in_workers(["a", "hangs", "hangs"], 2, prepare):
+            sys.stdout.write(f"{outcome}\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
