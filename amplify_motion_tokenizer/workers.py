@@ -136,7 +136,7 @@ class _Worker(Generic[Item, Result]):
         self.item = item
         try:
             self.connection.send(item)
-        except BrokenPipeError:
+        except ConnectionError:
             return  # it is dead, as receiving will tell
 
     def receive(self) -> Result | TokenizerError | _Logged:

@@ -9,6 +9,7 @@ from amplify_motion_tokenizer.files import (
     atomic_path,
     make_output_folder,
     read_json,
+    remove_unfinished,
     write_json,
     write_text,
 )
@@ -30,6 +31,20 @@ def test_atomic_write_shows_nothing_before_the_end(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / name for name in ("a.hdf5", ".hidden.tmp", ".12-notes.tmp.txt", "12-0123abcd.tmp.txt")]
+    for path in kept:
+        path.touch()
+    with atomic_path(tmp_path / "sub" / "a.hdf5") as temporary:
+        temporary.touch()
+        remove_unfinished(tmp_path)
+        assert not temporary.exists()
+        temporary.touch()
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        [*kept, tmp_path / "sub" / "a.hdf5"]
+    )
 
 
 def test_unwritable_places_are_named(tmp_path: Path) -> None:
