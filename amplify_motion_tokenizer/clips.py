@@ -102,9 +102,8 @@ class Summary:
     def speed(self, seconds: float) -> str:
         """Frames per second of a run of ``seconds``, and the time in each stage with its share."""
         total = sum(self.stage_seconds.values()) or 1.0
-        stages = ", ".join(
-            f"{name} {spent:.1f} s ({spent / total:.0%})" for name, spent in self.stage_seconds.items()
-        )
+        longest_first = sorted(self.stage_seconds.items(), key=lambda item: -item[1])
+        stages = ", ".join(f"{name} {spent:.1f} s ({spent / total:.0%})" for name, spent in longest_first)
         return f"{self.frames} frames in {seconds:.1f} s, {self.frames / seconds:.1f} a second; {stages}"
 
 

@@ -15,7 +15,7 @@ class StageTimes:
     """Seconds that a clip spent in each stage. Where stages nest, a moment counts for the innermost alone.
 
     Attributes:
-        seconds: by stage, in the order in which the stages first ended.
+        seconds: by stage.
     """
 
     def __init__(self) -> None:

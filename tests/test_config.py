@@ -76,6 +76,7 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--model.num_classes", "224"], ["model.num_classes = 224", "225"]),
         (["--model.codebook_size", "1024"], ["model.codebook_size = 1024", "2048"]),
         (["--model.num_heads", "7"], ["model.num_heads = 7", "768"]),
+        (["--tracking.num_workers", "0"], ["tracking.num_workers = 0", "at least 1", "null"]),
         (["--tracking.window_stride", "0"], ["tracking.window_stride = 0", "at least 1"]),
         (["--model.decoder_window_size", "14"], ["model.decoder_window_size = 14", "odd"]),
         (["--model.dropout", "1.0"], ["model.dropout = 1.0", "below 1"]),
