@@ -171,7 +171,11 @@ def _work(
     warnings.showwarning = lambda message, *_: logging.getLogger("py.warnings").warning("%s", message)
     work = prepare(threads)
     while True:
-        connection.send(attempt(work, connection.recv()))
+        try:
+            item = connection.recv()
+        except EOFError:
+            return  # the parent has ended, as the thread is about to notice
+        connection.send(attempt(work, item))
 
 
 def _end_with_parent() -> None:
