@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from amplify_motion_tokenizer.errors import (
     TrackerError,
     TrackFileError,
     VideoError,
+    WorkerError,
 )
 from amplify_motion_tokenizer.files import KeyedLines
+from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,7 @@ STAGES: dict[type[TokenizerError], str] = {
     VideoError: "video",
     TrackerError: "tracking",
     TrackFileError: "files",
+    WorkerError: "worker",
 }
 """Errors that concern one clip, and the stage that they belong to; any other error ends the run."""
 
@@ -74,6 +79,9 @@ class Summary:
     skipped: int = 0
     failed: int = 0
     windows: int = 0
+    frames: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """Time in each stage, summed over the clips done."""
 
     @property
     def exit_status(self) -> int:
@@ -83,12 +91,41 @@ class Summary:
     def __str__(self) -> str:
         return f"{self.done} done ({self.windows} windows), {self.skipped} skipped, {self.failed} failed"
 
+    def add(self, result: dict[str, Any]) -> None:
+        """Counts a clip that is done."""
+        self.done += 1
+        self.windows += result["windows"]
+        self.frames += result.get("frames", 0)
+        for stage, seconds in result.get("stage_seconds", {}).items():
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+
+    def speed(self, seconds: float) -> str:
+        """Frames per second of a run of ``seconds``, and the time in each stage with its share."""
+        total = sum(self.stage_seconds.values()) or 1.0
+        longest_first = sorted(self.stage_seconds.items(), key=lambda item: -item[1])
+        stages = ", ".join(f"{name} {spent:.1f} s ({spent / total:.0%})" for name, spent in longest_first)
+        return f"{self.frames} frames in {seconds:.1f} s, {self.frames / seconds:.1f} a second; {stages}"
+
+
+Process = Callable[[Clip], dict[str, Any]]
+"""Makes one clip's output; the result holds ``windows``, their number, and what else the manifest tells."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes to run clips in."""
+
+    count: int
+    prepare: Callable[[int], Process]
+    """Picklable; makes in a worker its ``Process``, of the number of threads that it may use."""
+
 
 def run_clips(
     clips: Sequence[Clip],
     manifest: KeyedLines,
     is_complete: Callable[[Clip], bool],
-    process: Callable[[Clip], dict[str, Any]],
+    process: Process,
+    workers: Workers | None = None,
 ) -> Summary:
     """Processes each clip that is not complete, and records each in the manifest.
 
@@ -99,40 +136,61 @@ def run_clips(
         manifest: one record per clip: ``clip``, ``source``, ``status`` (done, skipped, failed),
             then what ``process`` returned, or ``stage`` and ``error``.
         is_complete: whether the clip's output is there already.
-        process: makes the output; its result holds ``windows``, their number.
+        process: makes the output; its result may hold ``frames`` and ``stage_seconds``, which are summed.
+        workers: used in the place of ``process`` where they and the clips to do are more than one.
     """
-    summary = Summary()
-    with logging_redirect_tqdm(), tqdm(clips, unit="clip") as progress:
-        for clip in progress:
-            progress.set_postfix_str(clip.name, refresh=True)
-            manifest.add(_run_clip(clip, manifest, is_complete, process, summary))
+    summary, began = Summary(), time.perf_counter()
+    with logging_redirect_tqdm(), tqdm(total=len(clips), unit="clip") as progress:
+        to_do = []
+        for clip in clips:
+            if is_complete(clip):
+                manifest.add(_skipped(clip, manifest, summary))
+                progress.update()
+            else:
+                to_do.append(clip)
+        with closing(_outcomes(to_do, process, workers, progress)) as outcomes:
+            for clip, outcome in outcomes:
+                manifest.add(_finished(clip, outcome, summary))
+                progress.update()
     manifest.compact()
+    if summary.stage_seconds:
+        logger.info("%s", summary.speed(time.perf_counter() - began))
     return summary
 
 
-def _run_clip(
-    clip: Clip,
-    manifest: KeyedLines,
-    is_complete: Callable[[Clip], bool],
-    process: Callable[[Clip], dict[str, Any]],
-    summary: Summary,
-) -> dict[str, Any]:
+Outcome = dict[str, Any] | TokenizerError
+
+
+def _outcomes(
+    clips: Sequence[Clip], process: Process, workers: Workers | None, progress: tqdm[Any]
+) -> Generator[tuple[Clip, Outcome], None, None]:
+    """What becomes of each clip, here or in workers."""
+    count = min(workers.count, len(clips)) if workers else 1
+    if workers and count > 1:
+        progress.set_postfix_str(f"{count} workers")
+        yield from run_in_workers(clips, count, workers.prepare)
+        return
+    for clip in clips:
+        progress.set_postfix_str(clip.name, refresh=True)
+        yield clip, attempt(process, clip)
+
+
+def _skipped(clip: Clip, manifest: KeyedLines, summary: Summary) -> dict[str, Any]:
+    summary.skipped += 1
+    before = {k: v for k, v in manifest.records.get(clip.name, {}).items() if k not in ("stage", "error")}
+    return before | {"clip": clip.name, "source": clip.source, "status": "skipped"}
+
+
+def _finished(clip: Clip, outcome: Outcome, summary: Summary) -> dict[str, Any]:
     record: dict[str, Any] = {"clip": clip.name, "source": clip.source}
-    if is_complete(clip):
-        summary.skipped += 1
-        before = manifest.records.get(clip.name, {})
-        return (
-            {k: v for k, v in before.items() if k not in ("stage", "error")} | record | {"status": "skipped"}
-        )
-    try:
-        result = process(clip)
-    except tuple(STAGES) as error:
-        summary.failed += 1
-        named = any(str(path) in str(error) for path in clip.paths)
-        message = str(error) if named else f"{clip.source}: {error}"
-        logger.error("%s", message)
-        stage = next(stage for kind, stage in STAGES.items() if isinstance(error, kind))
-        return {**record, "status": "failed", "stage": stage, "error": message}
-    summary.done += 1
-    summary.windows += result["windows"]
-    return {**record, "status": "done", **result}
+    if not isinstance(outcome, TokenizerError):
+        summary.add(outcome)
+        return {**record, "status": "done", **outcome}
+    stage = next((stage for kind, stage in STAGES.items() if isinstance(outcome, kind)), None)
+    if stage is None:
+        raise outcome
+    summary.failed += 1
+    named = any(str(path) in str(outcome) for path in clip.paths)
+    message = str(outcome) if named else f"{clip.source}: {outcome}"
+    logger.error("%s", message)
+    return {**record, "status": "failed", "stage": stage, "error": message}

@@ -21,6 +21,10 @@ class TrackFileError(TokenizerError):
     """A track or velocity file is damaged, unfinished, or of another layout."""
 
 
+class WorkerError(TokenizerError):
+    """A worker process died; the message says how."""
+
+
 class CheckpointError(TokenizerError):
     """A checkpoint cannot be read or does not fit the config."""
 

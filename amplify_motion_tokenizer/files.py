@@ -30,18 +30,27 @@ def _temporary_name(suffix: str = "") -> str:
     return f".{os.getpid()}-{_host()}-{secrets.token_hex(4)}.tmp{suffix}"
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, own: bool = False) -> None:
     """Removes the temporary files below ``folder`` that processes of this host left when they were killed.
 
     Those of a process that runs stay, and those of other hosts, which may be writing there too.
+
+    Args:
+        folder: searched with its subfolders.
+        own: also those of this process, which writes nothing there now or is about to end.
     """
     for path in folder.rglob(".*.tmp*"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and match["host"] == _host() and not _runs(int(match["process"])):
+        if match is None or match["host"] != _host():
+            continue
+        process = int(match["process"])
+        if (own and process == os.getpid()) or not _runs(process):
             path.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there is no signal that asks and does nothing
     try:
         os.kill(process, 0)  # sends nothing
     except ProcessLookupError:

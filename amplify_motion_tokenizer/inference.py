@@ -294,7 +294,7 @@ def _tokenize_clip(
     clip: Clip,
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    with TrackedClip(clip, config, tracker) as tracked:
+    with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
     arrays = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
     beside = _arrays_of(output / f"{clip.name}.json")
@@ -326,6 +326,7 @@ def _tokenize_clip(
         "windows_dropped": tracked.windows_dropped,
         "frames": tracked.num_frames,
         "seconds": round(time.perf_counter() - began, 3),
+        "stage_seconds": tracked.times.rounded(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,37 +11,44 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
+from amplify_motion_tokenizer.clips import MANIFEST, Clip, Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
-from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, write_yaml
+from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, remove_leftovers, write_yaml
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.packed import is_pack
+from amplify_motion_tokenizer.read_ahead import read_ahead
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
+from amplify_motion_tokenizer.stage_times import StageTimes
 from amplify_motion_tokenizer.stores import is_complete
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
+from amplify_motion_tokenizer.workers import available_cores, cleaned_up
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")
+
+_LEAST_AHEAD = 4
+"""Frames decoded ahead; more only hold memory where frames are tracked one by one."""
 
 
 class TrackedClip:
     """One clip's way from video to the tracks of its windows, streamed, all views together.
 
-    Iterate once: each window is a tuple with its ``WindowTracks`` in each view, all with the same
-    start. The counts are final afterwards.
+    Frames are decoded ahead while those before them are tracked. Iterate once: each window is a tuple with
+    its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
 
     Args:
         clip: its views' files.
@@ -51,6 +59,7 @@ class TrackedClip:
         infos: rates and sizes of the open views, by name.
         num_frames: frames read so far, of each view; the clip ends with its shortest view.
         windows_dropped: still windows that the motion gate dropped so far.
+        times: time spent so far on open, read (waiting for frames), gate and track; users add their own.
 
     Raises:
         VideoError: a view cannot be read, or has fewer than T frames.
@@ -59,7 +68,10 @@ class TrackedClip:
     def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
         self._config = config
         self._tracker = tracker
-        self._videos = open_views(clip, config.video)
+        self.times = StageTimes()
+        with self.times.stage("open"):
+            self._videos = open_views(clip, config.video)
+        self._rows = read_ahead(self._decoded(), _frames_ahead(config))
         self.infos: dict[str, ClipInfo] = {
             view: video.info for view, video in zip(clip.views, self._videos, strict=True)
         }
@@ -80,6 +92,7 @@ class TrackedClip:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._rows.close()
         for video in self._videos:
             video.close()
 
@@ -94,7 +107,7 @@ class TrackedClip:
             self._tracked(column, info)
             for column, info in zip(_columns(windows, views), self.infos.values(), strict=True)
         )
-        yield from zip(*tracks, strict=True)
+        yield from self.times.each("track", zip(*tracks, strict=True))
 
     def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
         """One view's tracks, with first frames when ``tracking.first_frames`` asks for them."""
@@ -132,28 +145,32 @@ class TrackedClip:
         return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)
 
     def _frames(self) -> Iterator[tuple[Frame, ...]]:
+        for row in self.times.each("read", self._rows):
+            self.num_frames += 1
+            yield row
+
+    def _decoded(self) -> Iterator[tuple[Frame, ...]]:
         """One frame of each view at a time, up to the end of the shortest.
 
         Raises:
             VideoError: it ends before the first window.
         """
         streams = [iter(video) for video in self._videos]
-        while True:
+        for count in itertools.count():
             row: list[Frame] = []
             for stream in streams:
                 frame = next(stream, None)
                 if frame is None:
-                    return self._check_length(self._videos[len(row)].info)
+                    return self._check_length(count, self._videos[len(row)].info)
                 row.append(frame)
-            self.num_frames += 1
             yield tuple(row)
 
-    def _check_length(self, shortest: ClipInfo) -> None:
+    def _check_length(self, count: int, shortest: ClipInfo) -> None:
         length = self._config.tracked_length
-        if self.num_frames < length:
+        if count < length:
             key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
             raise VideoError(
-                f"{shortest.path}: has {self.num_frames} frames at {shortest.fps:g} fps, "
+                f"{shortest.path}: has {count} frames at {shortest.fps:g} fps, "
                 f"expected at least {length} ({key})"
             )
 
@@ -164,10 +181,17 @@ class TrackedClip:
         for views in windows:
             # The gate judges shares of the frame, to which padding must not count.
             contents = map(_content, views, boxes)
-            if any(gate.moves(content) for gate, content in zip(gates, contents, strict=True)):
+            with self.times.stage("gate"):
+                moves = any(gate.moves(content) for gate, content in zip(gates, contents, strict=True))
+            if moves:
                 yield views
             else:
                 self.windows_dropped += 1
+
+
+def _frames_ahead(config: Config) -> int:
+    """Frames of each view to decode ahead: what a neural tracker's next batch of windows adds."""
+    return max(_LEAST_AHEAD, config.tracking.window_stride * config.tracking.cotracker.window_batch_size)
 
 
 def _content(window: FrameWindow, box: Letterbox) -> FrameWindow:
@@ -228,7 +252,8 @@ def preprocess_folder(
     A track file holds every view of its clip; velocity files hold the one that the model takes.
     Subfolders are kept. Clips whose file is complete are skipped, unless ``overwrite``; a failed
     clip is recorded in ``manifest.jsonl`` and does not stop the run. The resolved config is saved
-    as ``config.yaml``.
+    as ``config.yaml``. Clips run side by side in ``tracking.num_workers`` processes, with equal tracks; a
+    script that calls this needs ``if __name__ == "__main__":`` then, as they import it.
 
     Raises:
         UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings.
@@ -251,7 +276,27 @@ def preprocess_folder(
         return not overwrite and is_complete(_target(output, clip, output_format), settings, *clip.paths)
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
-    return run_clips(clips, KeyedLines(output / MANIFEST), complete, process)
+    workers = Workers(_num_workers(config), partial(_in_worker, output, config, settings, output_format))
+    with cleaned_up(partial(remove_leftovers, output, own=True)):
+        return run_clips(clips, KeyedLines(output / MANIFEST), complete, process, workers)
+
+
+def _num_workers(config: Config) -> int:
+    """One per core, or a lone one for a neural tracker, which has its device to itself."""
+    if config.tracking.num_workers is not None:
+        return config.tracking.num_workers
+    return available_cores() if config.tracking.tracker == "flow" else 1
+
+
+def _in_worker(
+    output: Path, config: Config, settings: dict[str, Any], output_format: Format, threads: int
+) -> Process:
+    """What a worker process does with each clip, on ``threads`` threads and no more."""
+    cv2.setNumThreads(threads)
+    torch.set_num_threads(threads)
+    video = dataclasses.replace(config.video, threads=min(config.video.threads, threads))
+    config = dataclasses.replace(config, video=video)
+    return partial(_track_clip, output, config, make_tracker(config), settings, output_format)
 
 
 def _velocity_view(config: Config) -> list[str]:
@@ -320,7 +365,7 @@ def _track_clip(
             if output_format == "hdf5"
             else VelocityFilesWriter(target, record, velocities)
         )
-        with writer:
+        with tracked.times.stage("write"), writer:
             for window in tracked:
                 writer.append(*window)
                 windows += 1
@@ -332,4 +377,5 @@ def _track_clip(
         "frames": tracked.num_frames,
         "fps": tracked.info.fps,
         "seconds": round(time.perf_counter() - began, 3),
+        "stage_seconds": tracked.times.rounded(),
     }

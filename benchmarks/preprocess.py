@@ -1,9 +1,12 @@
-"""Speed and memory of preprocess_videos.py, by reader and window stride, and of the embedded tracker.
+"""Speed and memory of preprocess_videos.py, by workers, stride and reader, and of the embedded tracker.
 
-    python benchmarks/preprocess.py [--input FOLDER] [--threads 2]
+    python benchmarks/preprocess.py [--input FOLDER] [--workers 2] [--clips 8]
 
-Without --input it renders clips of 480x640. Every run of the command is a process of its own, so that its
-peak memory is its own. The reference tracks each window by itself, as a tracker without shared flow does.
+Without --input it renders clips of 480x640. Every run of the command is a process of its own; frames/s is
+from its start to its end, imports included, CPU s is of all its processes, and peak MiB that of the largest.
+Stages are the shares of the time that its processes spent on clips; read is waiting for frames, which are
+decoded ahead. Tracks made by several workers must equal those of one, byte for byte. The reference of the
+tracker tracks each window by itself, as a tracker without shared flow does.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from amplify_motion_tokenizer.config import Config
@@ -23,27 +27,46 @@ from amplify_motion_tokenizer.scenes import write_clips
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS, open_video
 from amplify_motion_tokenizer.windows import iter_windows
+from amplify_motion_tokenizer.workers import available_cores
 
 SCRIPT = Path(__file__).parents[1] / "preprocess_videos.py"
 STRIDES = (1, 4, 16)
+HEADER = f"{'reader':7}{'workers':>8}{'stride':>8}{'frames/s':>10}{'CPU s':>8}{'peak MiB':>10}  stages"
 
 
-def run_command(source: Path, reader: str, stride: int, threads: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as output:
-        command = [sys.executable, str(SCRIPT), "--input", str(source), "--output", output]
-        command += ["--video.reader", reader, "--tracking.window_stride", str(stride)]
-        command += ["--video.threads", str(threads)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit(f"failed with status {status}: {' '.join(command)}")
-        records = [json.loads(line) for line in (Path(output) / "manifest.jsonl").read_text().splitlines()]
-    seconds = sum(record["seconds"] for record in records)
-    return {
-        "frames/s": sum(record["frames"] for record in records) / seconds,
-        "windows/s": sum(record["windows"] for record in records) / seconds,
-        "peak MiB": usage.ru_maxrss / 1024,
-    }
+def run_command(source: Path, output: Path, reader: str, workers: int, stride: int) -> str:
+    """Runs the command; returns its row of the table."""
+    command = [sys.executable, str(SCRIPT), "--input", str(source), "--output", str(output)]
+    command += ["--video.reader", reader, "--tracking.window_stride", str(stride)]
+    command += ["--tracking.num_workers", str(workers)]
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    if status:
+        raise SystemExit(f"failed with status {status}: {' '.join(command)}")
+    records = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    frames = sum(record["frames"] for record in records)
+    stages: Counter[str] = sum((Counter(record["stage_seconds"]) for record in records), Counter())
+    shares = ", ".join(f"{name} {spent / stages.total():.0%}" for name, spent in stages.items())
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return (
+        f"{reader:7}{workers:8}{stride:8}{frames / seconds:10.1f}{cpu_s:8.1f}{usage.ru_maxrss / 1024:10.0f}"
+        f"  {shares}"
+    )
+
+
+def compare_workers(source: Path, workers: int, stride: int) -> None:
+    """Prints the rows of one worker and of several; exits when their tracks differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        tracks = []
+        for count in (1, workers):
+            output = Path(folder) / str(count)
+            print(run_command(source, output, "auto", count, stride), flush=True)
+            files = sorted(output.rglob("*.hdf5"))
+            tracks.append({path.relative_to(output): path.read_bytes() for path in files})
+    if tracks[0] != tracks[1]:
+        raise SystemExit(f"the tracks of {workers} workers differ from those of one")
 
 
 def tracker_seconds(source: Path, stride: int, config: Config) -> tuple[float, float, int]:
@@ -67,21 +90,23 @@ def tracker_seconds(source: Path, stride: int, config: Config) -> tuple[float, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--input", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--clips", type=int, default=8, help="how many to render, of 120 frames")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as rendered:
         source = arguments.input
         if source is None:
             source = Path(rendered)
-            write_clips(source, clips=4, seed=0, size=(480, 640), frames=120, fps=20)
-        print(f"{os.cpu_count()} CPUs, {arguments.threads} threads, device cpu")
-        print("reader   stride  frames/s  windows/s  peak MiB")
+            write_clips(source, clips=arguments.clips, seed=0, size=(480, 640), frames=120, fps=20)
+        print(f"{available_cores()} cores")
+        print(HEADER)
+        for stride in STRIDES:
+            compare_workers(source, arguments.workers, stride)
         for reader in ("decord", "opencv"):
-            for stride in STRIDES:
-                row = run_command(source, reader, stride, arguments.threads)
-                print(f"{reader:8} {stride:6}  " + "  ".join(f"{value:9.1f}" for value in row.values()))
-        config = validate(config_from_dict({"video": {"threads": arguments.threads}}, "in the benchmark"))
-        print("tracker alone: each window by itself / flow shared")
+            with tempfile.TemporaryDirectory() as output:
+                print(run_command(source, Path(output), reader, 1, 16))
+        config = validate(config_from_dict({"video": {"threads": 1}}, "in the benchmark"))
+        print("tracker alone, one thread: each window by itself / flow shared")
         for stride in STRIDES:
             shared, alone, frames = tracker_seconds(source, stride, config)
             print(f"stride {stride:3}: {alone / shared:5.2f}x  ({frames / shared:.0f} frames/s shared)")

@@ -20,7 +20,7 @@ PREPROCESS, TRAIN, INFER = "preprocess_videos.py", "train.py", "inference_short_
 
 TINY = {
     "video": {"target_fps": 10, "resize_shorter": 48},
-    "tracking": {"window_stride": 2},
+    "tracking": {"window_stride": 2, "num_workers": 1},
     "data": {
         "sequence_length": 6,
         "grid_size": 3,

@@ -89,6 +89,7 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--model.num_classes", "224"], ["model.num_classes = 224", "225"]),
         (["--model.codebook_size", "1024"], ["model.codebook_size = 1024", "2048"]),
         (["--model.num_heads", "7"], ["model.num_heads = 7", "768"]),
+        (["--tracking.num_workers", "0"], ["tracking.num_workers = 0", "at least 1", "null"]),
         (["--tracking.window_stride", "0"], ["tracking.window_stride = 0", "at least 1"]),
         (["--model.decoder_window_size", "14"], ["model.decoder_window_size = 14", "odd"]),
         (["--model.dropout", "1.0"], ["model.dropout = 1.0", "below 1"]),
@@ -142,7 +143,8 @@ def test_derived_numbers_follow_overrides_of_a_saved_config() -> None:
 
 def test_track_settings_leave_out_what_changes_no_track() -> None:
     base = track_settings(Config())
-    same = parse("--video.threads", "7", "--tracking.cotracker.checkout", "x", "--training.epochs", "2")
+    argv = "--video.threads 7 --tracking.num_workers 3 --tracking.cotracker.checkout x --training.epochs 2"
+    same = parse(*argv.split())
     assert settings_hash(track_settings(same)) == settings_hash(base)
     other = parse("--video.target_fps", "10")
     assert changes(base, track_settings(other)) == ["video.target_fps 20.0 -> 10.0"]

@@ -187,6 +187,7 @@ _NOT_RESULTS = (
     "video.reader",
     "video.threads",
     "tracking.device",
+    "tracking.num_workers",
     "tracking.cotracker.checkout",
     "tracking.cotracker.weights",
     "tracking.cotracker.window_batch_size",
@@ -198,8 +199,8 @@ _NOT_RESULTS = (
 def track_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that decide what a clip's tracks are: video, tracking, T and grid.
 
-    Keys that change only speed or place (reader, threads, device, batch) are left out, and so are the
-    settings of trackers that are not in use.
+    Keys that change only speed or place (reader, threads, workers, device, batch) are left out, and so are
+    the settings of trackers that are not in use.
     """
     unused = "tracking.cotracker." if config.tracking.tracker == "flow" else "tracking.flow."
     flat = flatten(to_dict(config)) | {"data.sequence_length": config.tracked_length}

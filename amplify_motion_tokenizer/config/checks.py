@@ -76,6 +76,7 @@ def _tracking_rules(config: Config) -> list[Rule]:
         ("video.target_fps", video.target_fps, fps_ok, "a number above 0, or null"),
         _at_least(16, "video.resize_shorter", video.resize_shorter, optional=True),
         _target_size_rule(config),
+        _at_least(1, "tracking.num_workers", tracking.num_workers, optional=True),
         _at_least(1, "tracking.window_stride", tracking.window_stride),
         _view_files_rule(config),
         _at_least(16, "tracking.first_frames", tracking.first_frames, optional=True),

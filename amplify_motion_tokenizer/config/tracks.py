@@ -15,7 +15,7 @@ class VideoConfig:
     reader: Literal["auto", "decord", "opencv"] = "auto"
     """Decoder. auto is decord where it is installed, else OpenCV; both return the same frames."""
     threads: int = 2
-    """Decoder and optical-flow threads of one process, at least 1."""
+    """Decoder and optical-flow threads of one process, at least 1; fewer where workers share the cores."""
     target_fps: float | None = 20.0
     """Frames per second after resampling by time; null keeps every frame."""
     resize_shorter: int | None = 480
@@ -88,6 +88,9 @@ class TrackingConfig:
     """flow (embedded, no weights), or a CoTracker: cotracker3_offline, cotracker3_online, cotracker2 ..."""
     device: str = "auto"
     """Where a neural tracker runs: auto, cpu, cuda, cuda:0 ..."""
+    num_workers: int | None = None
+    """Processes that preprocessing tracks clips in, side by side; 1 needs none beside its own. null is one
+    per core for flow, and 1 for a neural tracker, of which each worker would load a copy."""
     window_stride: int = 1
     """Frames between the starts of two windows."""
     query_order: Literal["row_major", "uniform"] = "row_major"

@@ -1,0 +1,207 @@
+"""Processes that work side by side, each on one item after another, and how they end.
+
+A worker computes, and writes files that are its item's own; what is shared belongs to the parent. Workers
+are spawned, not forked, as neither CUDA nor running threads survive a fork. They end with their parent,
+whatever ends it, at once: what they leave unfinished is the parent's to remove.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, WorkerError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = Callable[[Item], Result]
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use, by its affinity and its container's limit (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    quota, period = limit.read_text().split() if limit.is_file() else ("max", "")
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+@contextmanager
+def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Calls ``clean_up`` before and after the block, whatever ends it, and after its workers.
+
+    SIGTERM ends the process there and then, with status 143.
+    """
+
+    def end(*_: object) -> None:
+        # No exception: Python drops those that a signal raises in a destructor.
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+        clean_up()
+        os._exit(EXIT_TERMINATED)
+
+    clean_up()
+    with _on_signal(signal.SIGTERM, end):
+        try:
+            yield
+        finally:
+            clean_up()
+
+
+def attempt(work: Work[Item, Result], item: Item) -> Result | TokenizerError:
+    """What ``work`` makes of ``item``, or the TokenizerError that it raises."""
+    try:
+        return work(item)
+    except TokenizerError as error:
+        return error
+
+
+def run_in_workers(
+    items: Sequence[Item], count: int, prepare: Callable[[int], Work[Item, Result]]
+) -> Generator[tuple[Item, Result | TokenizerError], None, None]:
+    """What is made of each item, by ``count`` worker processes, as they finish.
+
+    A worker that is killed, say for its memory, costs its item alone: another takes its place. Log records
+    and warnings of workers are logged here. Closing the generator ends the workers.
+
+    Args:
+        items: picklable.
+        count: of processes.
+        prepare: picklable; called once in each worker with the number of threads that it may use, so
+            that all together have one per core. It returns what makes a picklable result of an item.
+
+    Yields:
+        An item, and its result or the TokenizerError that it ended with: WorkerError for its worker's death.
+
+    Raises:
+        RuntimeError: a worker failed with another error; its traceback is on standard error.
+    """
+    threads = max(1, available_cores() // count)
+    waiting, idle = deque(items), list[_Worker[Item, Result]]()
+    busy: dict[Any, _Worker[Item, Result]] = {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < count:
+                worker = idle.pop() if idle else _Worker(prepare, threads)
+                busy[worker.connection] = worker
+                worker.give(waiting.popleft())
+            for connection in wait(list(busy)):
+                worker = busy[connection]
+                message = worker.receive()
+                if isinstance(message, _Logged):
+                    logging.getLogger(message.logger).log(message.level, "%s", message.text)
+                    continue
+                del busy[connection]
+                if not isinstance(message, WorkerError):
+                    idle.append(worker)
+                yield worker.item, message
+    finally:
+        _end([*busy.values(), *idle])
+
+
+class _Logged(NamedTuple):
+    """A log record on its way to the parent."""
+
+    logger: str
+    level: int
+    text: str
+
+
+class _Worker(Generic[Item, Result]):
+    """The parent's side of a worker, at work on ``item``."""
+
+    item: Item
+
+    def __init__(self, prepare: Callable[[int], Work[Item, Result]], threads: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.connection, theirs = spawn.Pipe()
+        arguments = (theirs, prepare, threads, logging.getLogger().getEffectiveLevel())
+        self.process = spawn.Process(target=_work, args=arguments, daemon=True)
+        # Ctrl-C reaches all processes of a terminal; workers inherit to leave it to their parent.
+        with _on_signal(signal.SIGINT, signal.SIG_IGN):
+            self.process.start()
+        theirs.close()
+
+    def give(self, item: Item) -> None:
+        self.item = item
+        try:
+            self.connection.send(item)
+        except ConnectionError:
+            return  # it is dead, as receiving will tell
+
+    def receive(self) -> Result | TokenizerError | _Logged:
+        try:
+            message: Result | TokenizerError | _Logged = self.connection.recv()
+            return message
+        except (EOFError, ConnectionError):
+            self.process.join()
+            status = self.process.exitcode or 0
+        if status == 1:
+            raise RuntimeError(f"a worker failed at {self.item}; its traceback is above")
+        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return WorkerError(
+            f"the worker process ended with {how}; if memory ran out, lower tracking.num_workers"
+        )
+
+
+def _end(workers: Sequence[_Worker[Any, Any]]) -> None:
+    for worker in workers:
+        worker.process.kill()
+        worker.process.join()
+        worker.connection.close()
+
+
+def _work(
+    connection: Connection[Any, Any], prepare: Callable[[int], Work[Any, Any]], threads: int, log_level: int
+) -> None:
+    """What a worker process runs."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.getLogger().setLevel(log_level)
+    logging.getLogger().addHandler(_ToParent(connection))
+    warnings.showwarning = lambda message, *_: logging.getLogger("py.warnings").warning("%s", message)
+    work = prepare(threads)
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return  # the parent has ended, as the thread is about to notice
+        connection.send(attempt(work, item))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(EXIT_TERMINATED)
+
+
+class _ToParent(logging.Handler):
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._connection.send(_Logged(record.name, record.levelno, self.format(record)))
+
+
+@contextmanager
+def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Sets ``handler`` within it; signals belong to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
