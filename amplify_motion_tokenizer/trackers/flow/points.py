@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.trackers.base import inside
-from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Neighbours
+from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Motion, Neighbours
 from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, pair_confidence, sample
 from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choose
 
@@ -16,6 +16,8 @@ Floats = NDArray[np.float32]
 
 OWN_FLOW_BETTER = 0.15
 """By how much a point must match better along its own flow than with its neighbours to go its own way."""
+ALIKE_PX, ALIKE_MATCH = 0.2, 0.9
+"""A point that matches this well along its own flow, this near to where its neighbours have it, is there."""
 EVIDENCE = (1.06, 5.0, -1.14, -0.5)
 """Log odds that a point is seen: constant, and factors of match, of log(1 + change of brightness that the
 neighbours did not see, in grey levels), and of log(0.025 + squared forward-backward error in pixels).
@@ -89,13 +91,24 @@ class HeldPoints:
         trust = score * np.maximum(own.match, 0) ** 2 * (seen & (score >= 0.5))
         motion = self._motion.fit(own.xy, trust)
         self._brighter = self._motion.average(motion.weight, own.brighter)
-        carried = self._patches.find(pair.after, motion.xy, motion.warp)
-        found = choose(seen & (own.match > carried.match + np.float32(OWN_FLOW_BETTER)), own, carried)
+        found = self._carried(own, motion, pair.after, seen)
         self.visibility = self._score(found, pair)
         seen = self.visibility >= 0.5
         self._xy = np.where(seen[:, None], found.xy, motion.xy)
         self._motion.learn(self._xy, motion.warp, seen)
         self.xy_px = self._scale.to_frame(self._xy)
+
+    def _carried(self, own: Found, motion: Motion, image: Floats, seen: NDArray[np.bool_]) -> Found:
+        """Points found from where their neighbours have them, but those of which ``own`` is better or alike."""
+        alike = seen & (own.match > ALIKE_MATCH) & (np.abs(own.xy - motion.xy).max(axis=1) < ALIKE_PX)
+        rows = np.flatnonzero(~alike)
+        if not len(rows):
+            return own
+        carried = self._patches.take(rows).find(image, motion.xy[rows], motion.warp[rows])
+        before = own.take(rows)
+        better = before.match > carried.match + np.float32(OWN_FLOW_BETTER)
+        own.put(rows, choose(seen[rows] & better, before, carried))
+        return own
 
     def _score(self, found: Found, pair: Pair) -> Floats:
         """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""
