@@ -57,6 +57,22 @@ class Neighbours:
         weight = np.exp(-0.5 * (distance / np.float32(REACH)) ** 2)
         return cls(index, grid_step, away, products, weight)
 
+    def repeated(self, windows: int) -> Neighbours:
+        """Those of ``windows`` windows with the same queries, whose points follow each other."""
+        first = np.arange(windows) * self.index.shape[1]
+        index = np.concatenate([self.index + point for point in first], axis=1)
+        away, products, weight = (
+            np.tile(column, windows) for column in (self.away, self.products, self.weight)
+        )
+        return Neighbours(index, self.grid_step, away, products, weight)
+
+    def first(self, points: int) -> Neighbours:
+        """Those of the first ``points`` points."""
+        index, away, products, weight = (
+            column[..., :points] for column in (self.index, self.away, self.products, self.weight)
+        )
+        return Neighbours(index, self.grid_step, away, products, weight)
+
     def around(self, xy: Floats) -> Floats:
         """(2, k, N) where the neighbours are, seen from each point, when points are at ``xy`` (N, 2)."""
         return np.stack([column[self.index] - column for column in np.ascontiguousarray(xy.T)])
@@ -74,19 +90,39 @@ class Motion(NamedTuple):
 
 
 class LocalMotion:
-    """Tells the motion around each of N points from that of their neighbours.
+    """Tells the motion around points from that of their neighbours; P points in all open windows.
 
     Attributes:
-        warp: (N, 2, 2), how each point's surroundings have turned and grown by the last frame learnt.
+        warp: (P, 2, 2), how each point's surroundings have turned and grown by the last frame learnt.
     """
 
     def __init__(self, neighbours: Neighbours) -> None:
-        self._neighbours = neighbours
-        self._alike = neighbours.weight.copy()
-        self.warp = np.tile(np.eye(2, dtype=np.float32), (neighbours.index.shape[1], 1, 1))
+        """``neighbours`` are those of the N queries of a window; none is open yet."""
+        self._of_window = self._of_most = neighbours
+        self._alike = neighbours.weight[:, :0]
+        self.warp = np.zeros((0, 2, 2), np.float32)
+
+    @property
+    def _neighbours(self) -> Neighbours:
+        """Those of the P points."""
+        points, window_points = len(self.warp), self._of_window.index.shape[1]
+        if points > self._of_most.index.shape[1]:
+            self._of_most = self._of_window.repeated(points // window_points)
+        return self._of_most.first(points)
+
+    def begin(self) -> None:
+        """Opens a window, whose N points are the last."""
+        still = np.broadcast_to(np.eye(2, dtype=np.float32), (self._of_window.index.shape[1], 2, 2))
+        self.warp = np.concatenate([self.warp, still])
+        self._alike = np.concatenate([self._alike, self._of_window.weight], axis=1)
+
+    def end(self) -> None:
+        """Closes the window that was opened first."""
+        points = self._of_window.index.shape[1]
+        self.warp, self._alike = self.warp[points:], self._alike[:, points:]
 
     def fit(self, xy: Floats, trust: Floats) -> Motion:
-        """The motion that neighbours agree on, which are now at ``xy`` (N, 2) and count by ``trust`` (N,)."""
+        """The motion that neighbours agree on, which are now at ``xy`` (P, 2) and count by ``trust`` (P,)."""
         around = self._neighbours.around(xy)
         weight = start = self._alike * trust[self._neighbours.index]
         for outlier in OUTLIER_PX:

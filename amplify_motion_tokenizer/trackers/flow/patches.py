@@ -114,9 +114,14 @@ class Patches:
         near = np.abs(end.xy - xy).max(axis=1) < LONGEST_MOVE_PX
         return choose(near & (end.match > start.match + np.float32(LEAST_GAIN)), end, start)
 
-    def take(self, rows: NDArray[np.intp]) -> Patches:
+    def take(self, points: NDArray[np.intp] | slice) -> Patches:
         """Patches of some of the points."""
-        return Patches(self.rows[rows], self.level[rows], self.stiffness[rows])
+        return Patches(self.rows[points], self.level[points], self.stiffness[points])
+
+    def __add__(self, other: Patches) -> Patches:
+        """These and others."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Patches(*(np.concatenate(pair) for pair in pairs))
 
     def _compare(self, image: Floats, xy: Floats, around: Floats) -> tuple[Found, Floats]:
         """The match at ``xy``, and the (N, 2) step away from the best match, in first-frame axes."""
