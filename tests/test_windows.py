@@ -72,9 +72,7 @@ def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
 
 @pytest.mark.parametrize("size", [(240, 320), (480, 640)])
 @pytest.mark.parametrize("kind", ["articulated", "low_texture", "still", "still_noisy"])
-def test_gate_tells_faint_and_small_motion_from_noise_at_every_size(
-    kind: str, size: tuple[int, int]
-) -> None:
+def test_gate_tells_faint_and_small_motion_from_noise_at_every_size(kind: str, size: tuple[int, int]) -> None:
     video, _ = scenes.render_clip(kind, 0, size, 16)
     gate = MotionGate(GateConfig(enable=True))
     assert gate.moves(FrameWindow(0, 0.0, list(video))) == (not kind.startswith("still"))

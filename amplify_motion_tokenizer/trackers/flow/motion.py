@@ -27,7 +27,7 @@ ALIKE_PX = 0.7
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k nearest neighbours of each of N points in the first frame; points are the last axis, for speed."""
+    """The k nearest neighbours of each of N points in the first frame; points are the last axis."""
 
     index: NDArray[np.intp]
     """(k, N)."""
@@ -68,10 +68,8 @@ class Neighbours:
 
     def first(self, points: int) -> Neighbours:
         """Those of the first ``points`` points."""
-        index, away, products, weight = (
-            column[..., :points] for column in (self.index, self.away, self.products, self.weight)
-        )
-        return Neighbours(index, self.grid_step, away, products, weight)
+        away, products, weight = (x[..., :points] for x in (self.away, self.products, self.weight))
+        return Neighbours(self.index[:, :points], self.grid_step, away, products, weight)
 
     def around(self, xy: Floats) -> Floats:
         """(2, k, N) where the neighbours are, seen from each point, when points are at ``xy`` (N, 2)."""
@@ -129,7 +127,8 @@ class LocalMotion:
             at, slope = self._solve(weight, around)
             error = self._error(around, at, slope) / np.float32(outlier**2)
             weight = start / ((1 + error) * (1 + error))
-        return Motion(xy + at.T, np.moveaxis(slope / self._neighbours.grid_step, -1, 0), weight)
+        warp: Floats = slope / self._neighbours.grid_step
+        return Motion(xy + at.T, np.moveaxis(warp, -1, 0), weight)
 
     def average(self, weight: Floats, values: Floats) -> Floats:
         """Of the neighbours' ``values`` (N,), by ``weight`` (k, N)."""

@@ -116,7 +116,11 @@ class HeldPoints:
         rest = slice(len(self._queries), None)
         self._motion.end()
         self._patches = self._patches.take(rest) if self._patches else None
-        self._xy, self._brighter, self._has_patch = self._xy[rest], self._brighter[rest], self._has_patch[rest]
+        self._xy, self._brighter, self._has_patch = (
+            self._xy[rest],
+            self._brighter[rest],
+            self._has_patch[rest],
+        )
         self.xy_px, self.visibility = self.xy_px[rest], self.visibility[rest]
 
     def step(self, pair: Pair) -> None:
