@@ -127,7 +127,7 @@ class LocalMotion:
             at, slope = self._solve(weight, around)
             error = self._error(around, at, slope) / np.float32(outlier**2)
             weight = start / ((1 + error) * (1 + error))
-        warp: Floats = slope / self._neighbours.grid_step
+        warp = np.asarray(slope / self._neighbours.grid_step, np.float32)
         return Motion(xy + at.T, np.moveaxis(warp, -1, 0), weight)
 
     def average(self, weight: Floats, values: Floats) -> Floats:

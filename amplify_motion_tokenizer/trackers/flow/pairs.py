@@ -162,7 +162,8 @@ def shifted(image: Grey, shift: Floats) -> Grey:
 
 def sample(flow: Floats, xy: Floats) -> Floats:
     """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
-    sampled = cv2.remap(flow, xy[:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    no_map: Any = None  # OpenCV's stubs forbid it
+    sampled = cv2.remap(flow, xy[:, None], no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(sampled[:, 0], np.float32)
 
 
