@@ -167,29 +167,37 @@ def rows(table: dict[str, dict[str, Result]]) -> Iterator[tuple[str, str, dict[s
         yield "all", name, sum(kinds.values(), start=Result()).row()
 
 
-def there_and_back(windows: list[FrameWindow], grid: int, tracker: PointTracker) -> NDArray[np.floating]:
-    """How far each point ends from its query, in pixels, (S, N); NaN for those not seen at both ends."""
+def there_and_back(
+    windows: list[FrameWindow], grid: int, tracker: PointTracker
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """How far each point ends from its query, in pixels, (S, N), and whether it is seen at both ends."""
     queries = query_grid("row_major", grid, windows[0].frames[0].shape[:2])
-    distances = []
+    distances, seen = [], []
     for window, there in zip(windows, tracker.track(windows, queries), strict=True):
         reverse = FrameWindow(0, 0.0, window.frames[::-1])
         (back,) = tracker.track([reverse], there.tracks_xy_px[-1])
-        seen = np.minimum(there.visibility[-1], back.visibility[-1]) >= MIN_VISIBILITY
-        distance = np.linalg.norm(back.tracks_xy_px[-1] - queries, axis=-1)
-        distances.append(np.where(seen, distance, np.nan))
-    return np.stack(distances)
+        distances.append(np.linalg.norm(back.tracks_xy_px[-1] - queries, axis=-1))
+        seen.append(np.minimum(there.visibility[-1], back.visibility[-1]) >= MIN_VISIBILITY)
+    return np.stack(distances), np.stack(seen)
 
 
 def report_real(arguments: argparse.Namespace) -> None:
-    print(f"{'clip':16} {'tracker':16}  median px   90th percentile px   seen")
+    print("pixels from the start, median and 90th percentile, of points that the tracker sees / that all see")
+    print(f"{'clip':16} {'tracker':16}  seen  median     90 %  all see  median     90 %")
     for path in sorted(arguments.input.glob("*.mp4")):
         with open_video(path, VideoConfig()) as video:
             windows = list(iter_windows(video, arguments.length, arguments.stride))
-        for name in arguments.trackers:
-            distance = there_and_back(windows, arguments.grid, TRACKERS[name]())
-            median, most = np.nanquantile(distance, [0.5, 0.9])
-            seen = np.isfinite(distance).mean()
-            print(f"{path.stem:16} {name:16} {median:10.3f} {most:20.3f} {seen:6.2f}", flush=True)
+        found = {
+            name: there_and_back(windows, arguments.grid, TRACKERS[name]()) for name in arguments.trackers
+        }
+        by_all = np.logical_and.reduce([seen for _, seen in found.values()])
+        for name, (distance, seen) in found.items():
+            columns = [
+                f"{counted.mean():5.2f} {np.median(distance[counted]):7.3f} "
+                f"{np.quantile(distance[counted], 0.9):8.3f}"
+                for counted in (seen, by_all)
+            ]
+            print(f"{path.stem:16} {name:16} {columns[0]}    {columns[1]}", flush=True)
 
 
 def _size(text: str) -> tuple[int, int]:
