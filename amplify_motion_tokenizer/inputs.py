@@ -202,4 +202,6 @@ def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: 
         known = velocities_wnorm if finite.all() else velocities_wnorm.where(finite[:, None, :, None], 0.0)
         points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
     visible = visibility >= config.loss.min_visibility
-    return points[:, None, :] & visible[:, 1:] & visible[:, :-1]
+    steps = visible[:, 1:] & visible[:, :-1]
+    enough = steps.float().mean(dim=(1, 2)) >= config.loss.min_visible_share
+    return points[:, None, :] & steps & enough[:, None, None]

@@ -86,6 +86,16 @@ class RunLog:
                     self.config.codebook_size,
                     metrics[f"{split}/perplexity"],
                 )
+                dropped = metrics[f"{split}/dropped_windows"]
+                if dropped:
+                    logger.info(
+                        "%s %s: %d windows dropped, of which nothing counts: a smaller share of their steps "
+                        "than loss.min_visible_share = %g is visible, or their tracks hold NaN",
+                        when,
+                        split.removesuffix("_epoch"),
+                        dropped,
+                        self.config.loss.min_visible_share,
+                    )
 
     def warn_collapse(self) -> None:
         """At the end of training, also a short one: says so where the last epoch's codes are too few."""

@@ -45,6 +45,8 @@ class Totals(NamedTuple):
     """Those whose motion is as large as the window of classes or larger."""
     center: Tensor
     """Those whose class is the centre."""
+    dropped: Tensor
+    """Windows of which nothing counts: hardly a point is visible, or none has a finite track."""
     codes: Tensor
     """(K,) how often each code was used; K is the true codebook size."""
 
@@ -54,7 +56,7 @@ class Totals(NamedTuple):
         views = torch.zeros(len(config.data.views), dtype=_float(device), device=device)
         scalar = views.sum()
         codes = torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
-        return Totals(views, views, *(scalar,) * 7, codes)
+        return Totals(views, views, *(scalar,) * 8, codes)
 
     @staticmethod
     def of(
@@ -91,6 +93,7 @@ class Totals(NamedTuple):
             known=known.sum().to(dtype),
             clamped=(beyond_window(inputs, config) & known).sum().to(dtype),
             center=((labels == config.num_classes // 2) & known).sum().to(dtype),
+            dropped=(real & ~mask.flatten(start_dim=1).any(dim=1)).sum().to(dtype),
             codes=_count_codes(indices, real, config.codebook_size),
         )
 
@@ -122,6 +125,7 @@ class Totals(NamedTuple):
             "accuracy_no_motion": float(self.no_motion) / counted,
             "mask_share": float(self.counted.sum()) / max(1.0, float(self.elements)),
             "non_finite_points": float(self.non_finite),
+            "dropped_windows": float(self.dropped),
             "clamped_share": float(self.clamped) / max(1.0, float(self.known)),
             "center_share": float(self.center) / max(1.0, float(self.known)),
             "unique_codes": float(usage.unique),

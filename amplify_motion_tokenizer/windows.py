@@ -40,46 +40,40 @@ def small_frame(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 class MotionGate:
-    """Tells windows with motion from still ones, by differences of small grey copies.
+    """Tells windows with motion from still ones, by how small grey copies of its frames differ.
 
-    Each frame is shrunk once and each pair compared once, however many windows cover it.
-    One gate serves one clip.
+    Every frame is held against the mean of its window's frames: faint or slow motion adds up there, and
+    the noise of single frames does not. The copies are so small that noise averages out, and brought to
+    one brightness, as light that changes is no motion. Each frame is shrunk once, however many windows
+    cover it. One gate serves one clip.
     """
 
     def __init__(self, config: GateConfig) -> None:
         self.config = config
-        self._small: dict[int, NDArray[np.uint8]] = {}
-        self._pairs: dict[int, tuple[float, float]] = {}
+        self._small: dict[int, tuple[NDArray[np.float32], np.float32]] = {}
 
     def moves(self, window: FrameWindow) -> bool:
         """True when the window's mean absolute difference or active share reaches its threshold.
 
-        Both are means over the window's T - 1 frame pairs, of grey values scaled to 0..1.
+        Both are means over the window's T frames, of grey values scaled to 0..1.
         """
-        first, last = window.start, window.start + len(window.frames) - 1
-        self._forget_before(first)
-        pairs = np.array([self._difference(window, index) for index in range(first, last)])
-        mean_difference, active_share = pairs.mean(axis=0)
+        self._small = {index: small for index, small in self._small.items() if index >= window.start}
+        copies, levels = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
+        gains = (1 + levels[0]) / (1 + np.array(levels, np.float32)) / 255
+        frames = np.stack(copies) * gains[:, None, None]
+        change = np.abs(frames - frames.mean(axis=0))
         return bool(
-            mean_difference >= self.config.min_mean_difference or active_share >= self.config.min_active_share
+            change.mean() >= self.config.min_mean_difference
+            or (change > self.config.pixel_threshold).mean() >= self.config.min_active_share
         )
 
-    def _difference(self, window: FrameWindow, index: int) -> tuple[float, float]:
-        if index not in self._pairs:
-            before, after = (self._grey(window, i) for i in (index, index + 1))
-            change = cv2.absdiff(before, after).astype(np.float32) / 255.0
-            self._pairs[index] = float(change.mean()), float((change > self.config.pixel_threshold).mean())
-        return self._pairs[index]
-
-    def _grey(self, window: FrameWindow, index: int) -> NDArray[np.uint8]:
-        if index not in self._small:
-            grey = cv2.cvtColor(window.frames[index - window.start], cv2.COLOR_RGB2GRAY)
+    def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], np.float32]:
+        """Small grey copy of the window's frame ``index``, 0..255, and its median."""
+        key = window.start + index
+        if key not in self._small:
+            grey = cv2.cvtColor(window.frames[index], cv2.COLOR_RGB2GRAY).astype(np.float32)
             scale = min(1.0, self.config.resize_shorter / min(grey.shape))
             size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
-            self._small[index] = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        return self._small[index]
-
-    def _forget_before(self, first: int) -> None:
-        for kept in (self._small, self._pairs):
-            for index in [index for index in kept if index < first]:
-                del kept[index]
+            small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
+            self._small[key] = small, np.float32(np.median(small))
+        return self._small[key]

@@ -1,11 +1,16 @@
 """How well and how fast the trackers follow rendered scenes whose true tracks are known.
 
-    python benchmarks/tracking.py [--kinds pan zoom] [--seeds 0 1] [--steps 1 4]
+    python benchmarks/tracking.py [--kinds pan zoom] [--seeds 0 1] [--steps 1 4] [--trackers ...]
+    python benchmarks/tracking.py --input FOLDER    # real clips: there and back again
 
 Clips are rendered in memory. At frame step 4 every fourth frame is tracked, so motion is four times as
 fast. Besides the embedded tracker with each of its presets there are pyramidal Lucas-Kanade, a plain
 tracker to measure against, and the prediction that nothing moves. Numbers are means over clips of
 TAP-Vid's metrics; speeds are per second of processor time of this process, that is, of one core.
+
+The tracks of real clips are not known. There, windows are tracked to their last frame, and from where
+their points ended up back to the first: how far they end from where they began is printed, over points
+that are seen at the end of both ways.
 """
 
 import argparse
@@ -19,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import FlowConfig
+from amplify_motion_tokenizer.config import FlowConfig, VideoConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip
@@ -27,6 +32,7 @@ from amplify_motion_tokenizer.tapvid import count_tracks, mean_metrics, no_motio
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.base import inside
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
+from amplify_motion_tokenizer.video import open_video
 from amplify_motion_tokenizer.windows import iter_windows
 
 COLUMNS = {
@@ -144,9 +150,9 @@ def benchmark(arguments: argparse.Namespace) -> dict[int, dict[str, dict[str, Re
     """Results by frame step, tracker and kind."""
     results: dict[int, dict[str, dict[str, Result]]] = {}
     for step in arguments.steps:
-        table = results[step] = {name: {} for name in (*TRACKERS, STILL)}
+        table = results[step] = {name: {} for name in (*arguments.trackers, STILL)}
         for clip in make_clips(arguments, step):
-            found = {name: run(clip, make()) for name, make in TRACKERS.items()}
+            found = {name: run(clip, TRACKERS[name]()) for name in arguments.trackers}
             found[STILL] = Result([score(clip, *no_motion(clip.tracks))], 0.0, len(clip.windows), clip.frames)
             for name, result in found.items():
                 table[name][clip.kind] = table[name].get(clip.kind, Result()) + result
@@ -159,6 +165,39 @@ def rows(table: dict[str, dict[str, Result]]) -> Iterator[tuple[str, str, dict[s
         yield from ((kind, name, kinds[kind].row()) for name, kinds in table.items())
     for name, kinds in table.items():
         yield "all", name, sum(kinds.values(), start=Result()).row()
+
+
+def there_and_back(
+    windows: list[FrameWindow], grid: int, tracker: PointTracker
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """How far each point ends from its query, in pixels, (S, N), and whether it is seen at both ends."""
+    queries = query_grid("row_major", grid, windows[0].frames[0].shape[:2])
+    distances, seen = [], []
+    for window, there in zip(windows, tracker.track(windows, queries), strict=True):
+        reverse = FrameWindow(0, 0.0, window.frames[::-1])
+        (back,) = tracker.track([reverse], there.tracks_xy_px[-1])
+        distances.append(np.linalg.norm(back.tracks_xy_px[-1] - queries, axis=-1))
+        seen.append(np.minimum(there.visibility[-1], back.visibility[-1]) >= MIN_VISIBILITY)
+    return np.stack(distances), np.stack(seen)
+
+
+def report_real(arguments: argparse.Namespace) -> None:
+    print("pixels from the start, median and 90th percentile, of points that the tracker sees / that all see")
+    print(f"{'clip':16} {'tracker':16}  seen  median     90 %  all see  median     90 %")
+    for path in sorted(arguments.input.glob("*.mp4")):
+        with open_video(path, VideoConfig()) as video:
+            windows = list(iter_windows(video, arguments.length, arguments.stride))
+        found = {
+            name: there_and_back(windows, arguments.grid, TRACKERS[name]()) for name in arguments.trackers
+        }
+        by_all = np.logical_and.reduce([seen for _, seen in found.values()])
+        for name, (distance, seen) in found.items():
+            columns = [
+                f"{counted.mean():5.2f} {np.median(distance[counted]):7.3f} "
+                f"{np.quantile(distance[counted], 0.9):8.3f}"
+                for counted in (seen, by_all)
+            ]
+            print(f"{path.stem:16} {name:16} {columns[0]}    {columns[1]}", flush=True)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -176,8 +215,14 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=16, help="frames of a window")
     parser.add_argument("--stride", type=int, default=16, help="frames between the starts of two windows")
     parser.add_argument("--grid", type=int, default=20, help="points on a side of the grid")
+    parser.add_argument(
+        "--trackers", nargs="+", choices=list(TRACKERS), default=list(TRACKERS), metavar="NAME"
+    )
+    parser.add_argument("--input", type=Path, help="folder of real clips")
     parser.add_argument("--json", type=Path, help="file for all the numbers")
     arguments = parser.parse_args()
+    if arguments.input:
+        return report_real(arguments)
     if arguments.frames < arguments.length:
         parser.error(f"--frames {arguments.frames} is less than a window's --length {arguments.length}")
     cv2.setNumThreads(1)

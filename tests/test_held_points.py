@@ -166,6 +166,7 @@ def test_local_motion_is_that_of_the_neighbours_that_move_alike():
     left = GRID[:, 0] < 100
     xy = np.where(left[:, None], GRID - 15, (GRID - 100) @ turn.T + 120).astype(np.float32)
     motion, trust = LocalMotion(Neighbours.of(GRID)), np.ones(len(GRID), np.float32)
+    motion.begin()
     for _ in range(8):  # until the ridge towards the last warp has faded
         fit = motion.fit(xy, trust)
         motion.learn(xy, fit.warp, trust > 0)

@@ -334,3 +334,25 @@ def test_an_epoch_in_which_nothing_counts_is_an_error(run_config: Config) -> Non
     with pytest.raises(TrainingError, match="no point counted in the whole epoch"):
         train(dataclasses.replace(run_config, loss=loss))
     assert not list(Path(run_config.training.output_dir).glob("*.pth"))
+
+
+def test_windows_that_are_hardly_seen_are_dropped_and_counted(
+    run_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    hidden = Path(run_config.data.tracks_dir) / "0.hdf5"
+    with h5py.File(hidden, "a") as file:
+        file["root/default/vis"][:3, :, 1:] = 0.4  # one point of nine is seen
+        file["root/default/vis"][3, :, 0] = 0.4
+    config = dataclasses.replace(
+        run_config,
+        data=dataclasses.replace(run_config.data, val_split=0.0),
+        loss=dataclasses.replace(run_config.loss, min_visible_share=0.2),
+    )
+    data = WindowDataset(load_clips(hidden.parent, config), config)
+    mask = torch.cat([data[row].inputs.mask for row in range(5)])
+    assert not mask[:3].any() and mask[3:].flatten(1).any(1).all()
+    assert not mask[3, :, 0].any(), "a hidden point does not count"
+    train(with_training(config, epochs=1))
+    assert "3 windows dropped" in caplog.text
+    assert scalars(Path(config.training.output_dir), "train_epoch/dropped_windows")[-1][1] == 3

@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import GateConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
@@ -44,36 +46,46 @@ def window(values: list[int], start: int = 0, size: tuple[int, int] = (60, 80)) 
 
 
 def test_gate_drops_still_windows_and_keeps_moving_ones() -> None:
-    gate = MotionGate(GateConfig(enable=True))
-    assert not gate.moves(window([100] * 4))
-    # Each pair differs by 10/255, above both thresholds.
-    assert MotionGate(GateConfig(enable=True)).moves(window([100, 110, 100, 110]))
-    # One level of 255 is noise: below min_mean_difference (0.005 is 1.3 levels) and pixel_threshold.
-    assert not MotionGate(GateConfig(enable=True)).moves(window([100, 101, 100, 101]))
+    def moves(image: np.ndarray, shift: int) -> bool:
+        shifted = [np.roll(image, step * shift, axis=1) for step in range(4)]
+        return MotionGate(GateConfig(enable=True)).moves(FrameWindow(0, 0.0, shifted))
+
+    columns = np.broadcast_to((100 + 20 * (np.arange(80) // 8 % 2))[None, :, None], (60, 80, 3))
+    assert moves(columns.astype(np.uint8), 2)
+    assert not moves(columns.astype(np.uint8), 0)
+    assert not moves(np.full((60, 80, 3), 100, np.uint8), 2), "nothing tells that it moves"
+
+
+def test_gate_does_not_take_light_for_motion() -> None:
+    assert not MotionGate(GateConfig(enable=True)).moves(window([100, 110, 90, 120]))
+    assert not MotionGate(GateConfig(enable=True)).moves(window([0, 0, 0, 0]))
 
 
 def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
     still, moved = (np.full((60, 80, 3), 100, np.uint8) for _ in range(2))
-    moved[:6, :60] = 110  # 7.5 % of the pixels change by 10/255; the mean is 0.0029
-    moving = FrameWindow(0, 0.0, [still, moved, still])
+    moved[:6, :60] = 112  # 7.5 % of the pixels are 6/255 from their mean
+    moving = FrameWindow(0, 0.0, [still, moved, still, moved])
     assert MotionGate(GateConfig(enable=True)).moves(moving)
-    assert not MotionGate(GateConfig(enable=True, min_active_share=0.2)).moves(moving)
+    assert not MotionGate(GateConfig(enable=True, pixel_threshold=0.03, resize_shorter=60)).moves(moving)
+    assert MotionGate(GateConfig(enable=True, min_active_share=1, min_mean_difference=0.001)).moves(moving)
 
 
-def test_gate_compares_each_pair_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [(240, 320), (480, 640)])
+@pytest.mark.parametrize("kind", ["articulated", "low_texture", "still", "still_noisy"])
+def test_gate_tells_faint_and_small_motion_from_noise_at_every_size(kind: str, size: tuple[int, int]) -> None:
+    video, _ = scenes.render_clip(kind, 0, size, 16)
+    gate = MotionGate(GateConfig(enable=True))
+    assert gate.moves(FrameWindow(0, 0.0, list(video))) == (not kind.startswith("still"))
+
+
+def test_gate_shrinks_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = MotionGate(GateConfig(enable=True))
     calls = []
-    original = gate._difference
-
-    def counted(window: FrameWindow, index: int) -> tuple[float, float]:
-        if index not in gate._pairs:
-            calls.append(index)
-        return original(window, index)
-
-    monkeypatch.setattr(gate, "_difference", counted)
+    resize = cv2.resize
+    monkeypatch.setattr(cv2, "resize", lambda *args, **kw: calls.append(1) or resize(*args, **kw))
     for item in iter_windows(frames(12), 5, 1):
         gate.moves(item)
-    assert calls == list(range(11))
+    assert len(calls) == 12
 
 
 def test_window_tracks_refuse_shapes_that_do_not_fit() -> None:

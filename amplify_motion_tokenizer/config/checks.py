@@ -308,7 +308,10 @@ def _training_rules(config: Config) -> list[Rule]:
             all(math.isfinite(weight) and weight >= 0 for weight in loss.view_weights.values()),
             "view names with weights of 0 or more",
         ),
-        ("loss.min_visibility", loss.min_visibility, 0 <= loss.min_visibility <= 1, "0 to 1"),
+        *[
+            (f"loss.{name}", getattr(loss, name), 0 <= getattr(loss, name) <= 1, "0 to 1")
+            for name in ("min_visibility", "min_visible_share")
+        ],
         ("loss.usage.weight", loss.usage.weight, loss.usage.weight >= 0, "0 or more"),
         ("loss.usage.temperature", loss.usage.temperature, loss.usage.temperature > 0, "above 0"),
         ("loss.usage.sample_entropy", loss.usage.sample_entropy, loss.usage.sample_entropy >= 0, "0 or more"),

@@ -34,8 +34,11 @@ class LossConfig:
     """p of that factor."""
     view_weights: dict[str, float] = field(default_factory=lambda: {"agentview": 0.9, "eye_in_hand": 0.1})
     """Weight of each view's mean loss; views that are not named weigh 1."""
-    min_visibility: float = 0.0
-    """Steps count only where the point's confidence at both ends reaches this; 0 counts all."""
+    min_visibility: float = 0.5
+    """Steps count only where the point's confidence at both ends reaches this; 0 counts all. Tracks without
+    confidence are visible everywhere."""
+    min_visible_share: float = 0.1
+    """A window, or a view of one, counts for nothing where a smaller share of its steps is so visible."""
     usage: UsageConfig = field(default_factory=UsageConfig)
     """Code-usage term."""
 

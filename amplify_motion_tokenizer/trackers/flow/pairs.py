@@ -107,8 +107,10 @@ class PairFlow:
         after = self._grey(target)
         self._last = (index + 1, after)
         shift = camera_shift(before, after)
-        forward = self._dis.calc(before, shifted(after, -shift), None) + shift
-        backward = self._dis.calc(after, shifted(before, shift), None) - shift
+        forward = self._dis.calc(before, shifted(after, -shift), None)
+        backward = self._dis.calc(after, shifted(before, shift), None)
+        if shift.any():  # on small last axes numpy is slow
+            forward, backward = forward + shift, backward - shift
         return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward)
 
     def _grey(self, rgb: NDArray[np.uint8]) -> Grey:
@@ -160,8 +162,8 @@ def shifted(image: Grey, shift: Floats) -> Grey:
 
 def sample(flow: Floats, xy: Floats) -> Floats:
     """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
-    x, y = np.split(xy, 2, axis=1)
-    sampled = cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    no_map: Any = None  # OpenCV's stubs forbid it
+    sampled = cv2.remap(flow, xy[:, None], no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(sampled[:, 0], np.float32)
 
 

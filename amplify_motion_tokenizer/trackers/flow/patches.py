@@ -19,6 +19,8 @@ Floats = NDArray[np.float32]
 RADIUS_PX = 5
 """Patches are every third pixel of 11 x 11 of the image that flow is computed on; all do no better."""
 ITERATIONS = 2
+CONVERGED_PX = 0.05
+"""A point whose next step is no longer than this has arrived."""
 LONGEST_STEP_PX = 1.0
 LONGEST_MOVE_PX = 3.0
 """A point that is refined to further than this from its prediction has slipped to something else."""
@@ -39,6 +41,15 @@ class Found(NamedTuple):
     """(N,) correlation with the first-frame patch, -1..1."""
     brighter: Floats
     """(N,) mean grey level, less that of the first-frame patch."""
+
+    def take(self, rows: NDArray[np.intp]) -> Found:
+        """What some of the patches were matched with."""
+        return Found(*(column[rows] for column in self))
+
+    def put(self, rows: NDArray[np.intp], found: Found) -> None:
+        """Writes what the patches ``rows`` were matched with."""
+        for column, values in zip(self, found, strict=True):
+            column[rows] = values
 
 
 @dataclass(frozen=True)
@@ -88,15 +99,29 @@ class Patches:
         """
         around = _spread(warp)
         start, step = self._compare(image, xy, around)
-        offset = place = np.zeros_like(xy)
+        end = Found(*map(np.copy, start))
+        rows, moving, offset = np.arange(len(xy)), self, np.zeros_like(xy)
         for _ in range(ITERATIONS):
-            pull = np.einsum("pij,pj->pi", self.stiffness, offset)
-            offset = offset - np.clip(step + pull, -LONGEST_STEP_PX, LONGEST_STEP_PX)
-            place = xy + np.einsum("pij,pj->pi", warp, offset)
-            end, step = self._compare(image, place, around)
-        near = np.abs(place - xy).max(axis=1) < LONGEST_MOVE_PX
-        taken = near & (end.match > start.match + np.float32(LEAST_GAIN))
-        return choose(taken, end, start)
+            step += np.einsum("pij,pj->pi", moving.stiffness, offset)
+            step = step.clip(-LONGEST_STEP_PX, LONGEST_STEP_PX)
+            on = np.flatnonzero((np.abs(step) > CONVERGED_PX).any(axis=1))
+            if not len(on):
+                break
+            rows, moving, around, offset = rows[on], moving.take(on), around[:, on], (offset - step)[on]
+            place = xy[rows] + np.einsum("pij,pj->pi", warp[rows], offset)
+            found, step = moving._compare(image, place, around)
+            end.put(rows, found)
+        near = np.abs(end.xy - xy).max(axis=1) < LONGEST_MOVE_PX
+        return choose(near & (end.match > start.match + np.float32(LEAST_GAIN)), end, start)
+
+    def take(self, points: NDArray[np.intp] | slice) -> Patches:
+        """Patches of some of the points."""
+        return Patches(self.rows[points], self.level[points], self.stiffness[points])
+
+    def __add__(self, other: Patches) -> Patches:
+        """These and others."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Patches(*(np.concatenate(pair) for pair in pairs))
 
     def _compare(self, image: Floats, xy: Floats, around: Floats) -> tuple[Found, Floats]:
         """The match at ``xy``, and the (N, 2) step away from the best match, in first-frame axes."""
@@ -133,8 +158,7 @@ _PATCH = _sparse_square(RADIUS_PX)
 
 def _spread(warp: Floats) -> Floats:
     """(2, N, n) x and y from each point to the pixels of its patch under each warp (N, 2, 2)."""
-    across, down = (warp[..., axis].T[..., None] * _PATCH[axis] for axis in range(2))
-    return np.asarray(across + down)
+    return np.ascontiguousarray(np.swapaxes(warp, 0, 1)) @ _PATCH
 
 
 def _lookup(image: Floats, xy: Floats, around: Floats) -> Floats:

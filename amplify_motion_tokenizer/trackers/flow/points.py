@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.trackers.base import inside
-from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Neighbours
+from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Motion, Neighbours
 from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, pair_confidence, sample
 from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choose
 
@@ -16,6 +16,8 @@ Floats = NDArray[np.float32]
 
 OWN_FLOW_BETTER = 0.15
 """By how much a point must match better along its own flow than with its neighbours to go its own way."""
+ALIKE_PX, ALIKE_MATCH = 0.2, 0.9
+"""A point that matches this well along its own flow, this near to where its neighbours have it, is there."""
 EVIDENCE = (1.06, 5.0, -1.14, -0.5)
 """Log odds that a point is seen: constant, and factors of match, of log(1 + change of brightness that the
 neighbours did not see, in grey levels), and of log(0.025 + squared forward-backward error in pixels).
@@ -27,12 +29,18 @@ do next: two seeds of fifteen kinds of scene at frame steps 1 and 4. The other c
 
 
 class Points(Protocol):
-    """N points of a window."""
+    """P points of the open windows, N of each; those of the window that was opened first come first."""
 
     xy_px: Floats
-    """(N, 2), (x, y) in pixels of the frame that they have reached."""
+    """(P, 2), (x, y) in pixels of the frame that they have reached."""
     visibility: Floats
-    """(N,) in [0, 1]."""
+    """(P,) in [0, 1]."""
+
+    def begin(self) -> None:
+        """Opens a window at the frame that the others have reached: its points are at the queries."""
+
+    def end(self) -> None:
+        """Closes the window that was opened first."""
 
     def step(self, pair: Pair) -> None:
         """Moves them from the pair's first frame, where they are, to its second."""
@@ -47,8 +55,20 @@ class ChainedPoints:
 
     def __init__(self, queries_xy_px: Floats, scale: Scale) -> None:
         self._scale = scale
-        self.xy_px = queries_xy_px
-        self.visibility = inside(queries_xy_px, scale.size).astype(np.float32)
+        self._queries = queries_xy_px
+        self.xy_px = queries_xy_px[:0]
+        self.visibility = np.zeros(0, np.float32)
+
+    def begin(self) -> None:
+        """See ``Points``."""
+        seen = inside(self._queries, self._scale.size).astype(np.float32)
+        self.xy_px = np.concatenate([self.xy_px, self._queries])
+        self.visibility = np.concatenate([self.visibility, seen])
+
+    def end(self) -> None:
+        """See ``Points``."""
+        points = len(self._queries)
+        self.xy_px, self.visibility = self.xy_px[points:], self.visibility[points:]
 
     def step(self, pair: Pair) -> None:
         """See ``Points``."""
@@ -68,34 +88,63 @@ class HeldPoints:
     matches again. Positions inside are in pixels of the image that flow is computed on.
     """
 
-    def __init__(self, queries_xy_px: Floats, scale: Scale, neighbours: Neighbours) -> None:
-        """``neighbours`` are those of the queries in pixels of the image."""
+    def __init__(self, queries_xy_px: Floats, scale: Scale) -> None:
         self._scale = scale
-        self._xy = scale.to_image(queries_xy_px)
-        self._motion = LocalMotion(neighbours)
-        self._brighter = np.zeros(len(queries_xy_px), np.float32)
+        self._queries = queries_xy_px
+        self._start = scale.to_image(queries_xy_px)
+        self._motion = LocalMotion(Neighbours.of(self._start))
         self._patches: Patches | None = None
-        self._has_patch = inside(queries_xy_px, scale.size)
-        self.xy_px = queries_xy_px
-        self.visibility = self._has_patch.astype(np.float32)
+        """Those of the points that have been moved before."""
+        self._xy = self._start[:0]
+        self._brighter = np.zeros(0, np.float32)
+        self._has_patch = np.zeros(0, np.bool_)
+        self.xy_px = queries_xy_px[:0]
+        self.visibility = np.zeros(0, np.float32)
+
+    def begin(self) -> None:
+        """See ``Points``."""
+        seen = inside(self._queries, self._scale.size)
+        self._motion.begin()
+        self._xy = np.concatenate([self._xy, self._start])
+        self._brighter = np.concatenate([self._brighter, np.zeros(len(seen), np.float32)])
+        self._has_patch = np.concatenate([self._has_patch, seen])
+        self.xy_px = np.concatenate([self.xy_px, self._queries])
+        self.visibility = np.concatenate([self.visibility, seen.astype(np.float32)])
+
+    def end(self) -> None:
+        """See ``Points``."""
+        rest = slice(len(self._queries), None)
+        self._motion.end()
+        self._patches = self._patches.take(rest) if self._patches else None
+        self._xy, self._brighter, self._has_patch = (
+            self._xy[rest],
+            self._brighter[rest],
+            self._has_patch[rest],
+        )
+        self.xy_px, self.visibility = self.xy_px[rest], self.visibility[rest]
 
     def step(self, pair: Pair) -> None:
         """See ``Points``."""
-        if self._patches is None:
-            self._patches = Patches.cut(pair.before, self._xy)
+        patches = self._patches = self._cut(pair.before)
         seen = self.visibility >= 0.5
-        own = self._patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        own = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
         score = self._score(own, pair)
         trust = score * np.maximum(own.match, 0) ** 2 * (seen & (score >= 0.5))
         motion = self._motion.fit(own.xy, trust)
         self._brighter = self._motion.average(motion.weight, own.brighter)
-        carried = self._patches.find(pair.after, motion.xy, motion.warp)
-        found = choose(seen & (own.match > carried.match + np.float32(OWN_FLOW_BETTER)), own, carried)
+        found = _carried(patches, own, motion, pair.after, seen)
         self.visibility = self._score(found, pair)
         seen = self.visibility >= 0.5
         self._xy = np.where(seen[:, None], found.xy, motion.xy)
         self._motion.learn(self._xy, motion.warp, seen)
         self.xy_px = self._scale.to_frame(self._xy)
+
+    def _cut(self, image: Floats) -> Patches:
+        """All patches, with those of windows that begin in ``image``."""
+        if self._patches is None:
+            return Patches.cut(image, self._xy)
+        begun = self._xy[len(self._patches.level) :]
+        return self._patches + Patches.cut(image, begun) if len(begun) else self._patches
 
     def _score(self, found: Found, pair: Pair) -> Floats:
         """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""
@@ -110,3 +159,16 @@ class HeldPoints:
         score = 1 / (1 + np.exp(-np.clip(evidence, -30, 30)))
         possible = self._has_patch & inside(found.xy, self._scale.image_size)
         return np.asarray(score * possible, np.float32)
+
+
+def _carried(patches: Patches, own: Found, motion: Motion, image: Floats, seen: NDArray[np.bool_]) -> Found:
+    """Points found from where their neighbours have them, but those for which ``own`` is better or alike."""
+    alike = seen & (own.match > ALIKE_MATCH) & (np.abs(own.xy - motion.xy).max(axis=1) < ALIKE_PX)
+    rows = np.flatnonzero(~alike)
+    if not len(rows):
+        return own
+    carried = patches.take(rows).find(image, motion.xy[rows], motion.warp[rows])
+    before = own.take(rows)
+    better = seen[rows] & (before.match > carried.match + np.float32(OWN_FLOW_BETTER))
+    own.put(rows, choose(better, before, carried))
+    return own

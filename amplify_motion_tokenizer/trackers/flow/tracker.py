@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
-from amplify_motion_tokenizer.trackers.flow.motion import Neighbours
-from amplify_motion_tokenizer.trackers.flow.pairs import Pair, PairFlow, Scale, size_of
+from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, size_of
 from amplify_motion_tokenizer.trackers.flow.points import ChainedPoints, HeldPoints, Points
 
 Floats = NDArray[np.float32]
@@ -44,32 +42,22 @@ class FlowTracker:
             TrackerError: frames smaller than 16 pixels, or of different sizes.
         """
         cv2.setNumThreads(self._threads)
-        pending: deque[_Chain] = deque()
-        pairs: PairFlow | None = None
+        clip: _Clip | None = None
         for window in windows:
-            if pairs is None:
-                pairs = PairFlow(self._config, size_of(window.frames[0]))
-                begin = self._beginning(queries_xy_px, pairs.scale)
-            yield from _advance(pending, pairs, until=window.start)
-            pending.append(_Chain(window, begin()))
-        if pairs is not None:
-            yield from _advance(pending, pairs, until=None)
-
-    def _beginning(self, queries_xy_px: Floats, scale: Scale) -> Callable[[], Points]:
-        """What makes the points of a window."""
-        if not self._config.refine:
-            return partial(ChainedPoints, queries_xy_px, scale)
-        neighbours = Neighbours.of(scale.to_image(queries_xy_px))
-        return partial(HeldPoints, queries_xy_px, scale, neighbours)
+            if clip is None:
+                clip = _Clip(self._config, size_of(window.frames[0]), queries_xy_px)
+            yield from clip.advance(until=window.start)
+            clip.begin(window)
+        if clip is not None:
+            yield from clip.advance(until=None)
 
 
 class _Chain:
-    """A window whose first ``done`` rows are tracked."""
+    """A window and its tracks so far, a row a frame."""
 
-    def __init__(self, window: FrameWindow, points: Points) -> None:
+    def __init__(self, window: FrameWindow) -> None:
         self._window = window
-        self._points = points
-        self._rows = [(points.xy_px, points.visibility)]
+        self._rows: list[tuple[Floats, Floats]] = []
 
     @property
     def frame(self) -> int:
@@ -85,26 +73,48 @@ class _Chain:
         """The last tracked frame and the next."""
         return self._window.frames[len(self._rows) - 1 : len(self._rows) + 1]
 
-    def step(self, pair: Pair) -> None:
-        """Moves the points to the next frame."""
-        self._points.step(pair)
-        self._rows.append((self._points.xy_px, self._points.visibility))
+    def add(self, xy_px: Floats, visibility: Floats) -> None:
+        """The next row, (N, 2) and (N,); rows after the window's last are dropped."""
+        if not self.finished:
+            self._rows.append((xy_px, visibility))
 
     def result(self) -> WindowTracks:
         tracks, visibility = (np.stack(rows) for rows in zip(*self._rows, strict=True))
         return WindowTracks(self._window.start, self._window.time_s, tracks, visibility)
 
 
-def _advance(pending: deque[_Chain], pairs: PairFlow, until: int | None) -> Iterator[WindowTracks]:
-    """Moves the pending chains on to frame ``until`` (None: to their ends), yields the finished ones."""
-    while pending:
-        if pending[0].finished:
-            yield pending.popleft().result()
-            continue
-        frame = pending[0].frame
-        if until is not None and frame >= until:
-            return
-        pair = pairs.pair(frame, *pending[0].frames)
-        for chain in pending:
-            if chain.frame == frame and not chain.finished:
-                chain.step(pair)
+class _Clip:
+    """The open windows of a clip, which have all reached the same frame."""
+
+    def __init__(self, config: FlowConfig, size: tuple[int, int], queries_xy_px: Floats) -> None:
+        self._pairs = PairFlow(config, size)
+        kind = HeldPoints if config.refine else ChainedPoints
+        self._points: Points = kind(queries_xy_px, self._pairs.scale)
+        self._num_points = len(queries_xy_px)
+        self._chains: deque[_Chain] = deque()
+
+    def begin(self, window: FrameWindow) -> None:
+        """Opens a window that starts at the frame which the others have reached."""
+        self._chains.append(_Chain(window))
+        self._points.begin()
+        first = slice(-self._num_points, None)
+        self._chains[-1].add(self._points.xy_px[first], self._points.visibility[first])
+
+    def advance(self, until: int | None) -> Iterator[WindowTracks]:
+        """Moves the windows on to frame ``until`` (None: to their ends), yields the finished ones."""
+        while self._chains:
+            chain = self._chains[0]
+            if chain.finished:
+                self._points.end()
+                yield self._chains.popleft().result()
+            elif until is not None and chain.frame >= until:
+                return
+            else:
+                self._points.step(self._pairs.pair(chain.frame, *chain.frames))
+                self._record()
+
+    def _record(self) -> None:
+        xy_px = self._points.xy_px.reshape(-1, self._num_points, 2)
+        visibility = self._points.visibility.reshape(-1, self._num_points)
+        for chain, *row in zip(self._chains, xy_px, visibility, strict=True):
+            chain.add(*row)
