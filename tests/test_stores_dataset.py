@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.dataset import (
-    MAX_OPEN_FILES,
     PADDING,
     EpochSampler,
     WindowDataset,
@@ -22,6 +21,7 @@ from amplify_motion_tokenizer.dataset import (
 )
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.readers import MAX_OPEN_FILES
 from amplify_motion_tokenizer.stores import find_tracks, is_complete
 from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
@@ -344,5 +344,6 @@ def test_open_files_are_bounded(tmp_path: Path, tiny: Config, write_tracks: Writ
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
     for index in range(len(data)):
         data.__getitems__([index])
-    assert len(data._open_files._files) == MAX_OPEN_FILES
+    opened = [reader for reader in data._readers._readers.values() if reader._descriptor is not None]
+    assert len(opened) == MAX_OPEN_FILES
     assert data.__getitems__([0]).indices.tolist() == [0]
