@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Clips = Mapping[str, StoredTracks | VelocityFiles]
 
-CHUNK_WINDOWS = 16
+CHUNK_WINDOWS = 64
 """Windows that become model input at a time."""
 
 PADDING = -1
@@ -113,13 +113,15 @@ class WindowDataset(Dataset[Batch]):
         windows = np.maximum(wanted, 0)
         clips = np.searchsorted(self._offsets, windows, side="right") - 1
         epoch = indices.epoch if self._augment and isinstance(indices, EpochWindows) else None
-        # Windows that were tracked at one size become model input together, and so few at a time that
-        # what is made of them stays in the CPU's caches.
+        # Windows that were tracked at one size become model input together, but not so many that what is
+        # made of them leaves the CPU's caches.
         sizes = self._sizes[clips]
         together = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
         chunks = [at[i : i + CHUNK_WINDOWS] for at in together for i in range(0, len(at), CHUNK_WINDOWS)]
         made = [self._inputs(windows[at], epoch) for at in chunks]
-        inputs = ModelInput(*(torch.cat(column) for column in zip(*made, strict=True)))
+        inputs = made[0]
+        if len(made) > 1:
+            inputs = ModelInput(*(torch.cat(column) for column in zip(*made, strict=True)))
         if len(together) > 1:
             back = np.argsort(np.concatenate(together))
             inputs = ModelInput(*(column[back] for column in inputs))
