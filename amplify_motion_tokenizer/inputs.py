@@ -133,9 +133,9 @@ def _keypoint_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput
         velocities,
         labels_from_wnorm(velocities, width),
         _mask(velocities, view.visibility, finite, config),
-        view.visibility if truth else _no_frames_of(view.visibility),
+        view.visibility if truth else _none_of(view.visibility),
         finite,
-        _rc_norm(tracks, view.size, size_px, config) if truth else _no_frames_of(tracks),
+        _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _no_images(len(velocities)),
     )
@@ -154,9 +154,9 @@ def _amplify_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
         velocities,
         labels_from_rc_norm(tracks_rc_norm, size_px, config.class_grid),
         _mask(velocities_wnorm, view.visibility, finite, config),
-        view.visibility if truth else _no_frames_of(view.visibility),
+        view.visibility if truth else _none_of(view.visibility),
         finite,
-        tracks_rc_norm if truth else _no_frames_of(tracks_rc_norm),
+        tracks_rc_norm if truth else _none_of(tracks_rc_norm),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _first_frames(view, config),
     )
@@ -192,7 +192,7 @@ def _first_frames(view: ViewTracks, config: Config) -> Tensor:
     return view.first_frames
 
 
-def _no_frames_of(values: Tensor) -> Tensor:
+def _none_of(values: Tensor) -> Tensor:
     """(B, 0, N, ...) for (B, T, N, ...); no part of it, which would keep all of it in memory."""
     return values.new_empty(len(values), 0, *values.shape[2:])
 
@@ -231,4 +231,4 @@ def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: 
         points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
     # In numpy, which compares ten times as fast.
     visible = torch.from_numpy(visibility.numpy() >= np.float32(config.loss.min_visibility))
-    return points[:, None, :] & visible[:, 1:] & visible[:, :-1]
+    return (visible[:, 1:] & visible[:, :-1]).logical_and_(points[:, None, :])
