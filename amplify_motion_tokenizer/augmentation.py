@@ -96,14 +96,16 @@ def _frames(numbers: NDArray[np.float64], config: Config) -> NDArray[np.int64]:
     return np.where(numbers[:, :1] < own.reverse, frames[:, ::-1], frames)
 
 
-def augmented_input(views: Sequence[ViewTracks], changes: Changes, config: Config) -> ModelInput:
+def augmented_input(
+    views: Sequence[ViewTracks], changes: Changes, config: Config, truth: bool = True
+) -> ModelInput:
     """``from_tracks`` of changed windows; all views of a window change alike, but for dropped points."""
     order, grid_size = config.tracking.query_order, config.data.grid_size
     changed = [
         take_frames(move_points(view, changes.mirror_xy, changes.speed, order, grid_size), changes.frames)
         for view in views
     ]
-    return drop_points(from_tracks(changed, config), changes.kept)
+    return drop_points(from_tracks(changed, config, truth), changes.kept)
 
 
 def move_points(view: ViewTracks, mirror_xy: Tensor, speed: Tensor, order: str, grid_size: int) -> ViewTracks:

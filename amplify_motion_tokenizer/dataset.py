@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,22 +23,17 @@ from amplify_motion_tokenizer.augmentation import (
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
-from amplify_motion_tokenizer.packed import PackedClip, is_pack, read_pack
+from amplify_motion_tokenizer.packed import is_pack, read_pack
+from amplify_motion_tokenizer.readers import Readers, StoredTracks
 from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.track_rows import ViewArrays
 from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
 logger = logging.getLogger(__name__)
 
-StoredTracks = TrackFile | PackedClip
-"""Tracks of a clip as pixels."""
-
 Clips = Mapping[str, StoredTracks | VelocityFiles]
 
-MAX_OPEN_FILES = 64
-"""Track files that one process keeps open, below the usual limit of 1,024 descriptors."""
-
-CHUNK_WINDOWS = 16
+CHUNK_WINDOWS = 64
 """Windows that become model input at a time."""
 
 PADDING = -1
@@ -65,18 +59,26 @@ class WindowDataset(Dataset[Batch]):
         config: how tracks become model input.
         augment: whether ``EpochWindows`` are changed as ``data.augmentation`` says; windows that are asked
             for by plain indices never are.
+        truth: as in ``from_tracks``; False for steps of training.
 
     Raises:
         TrackFileError: tracks cannot be augmented.
     """
 
-    def __init__(self, clips: Clips, config: Config, augment: bool = False) -> None:
+    def __init__(self, clips: Clips, config: Config, augment: bool = False, truth: bool = True) -> None:
         self.clips = dict(clips)
         self.config = config
         self._names = list(self.clips)
+        known = list(self.clips.values())
         # Index of each clip's first window, and the total at the end.
-        self._offsets = np.cumsum([0, *(clip.num_windows for clip in self.clips.values())])
-        self._open_files = _OpenFiles()
+        self._offsets = np.cumsum([0, *(clip.num_windows for clip in known)])
+        # Of each clip, the number of the first one in the same file, its first row there, and the number
+        # of the first one that was tracked at the same size.
+        self._files = _numbered([clip.path for clip in known])
+        self._first_rows = np.array([clip.first_row for clip in known])
+        self._sizes = _numbered([tuple(clip.sizes) for clip in known])
+        self._readers = Readers()
+        self._truth = truth
         self._augment = augment and config.data.augmentation.enabled
         if self._augment:
             check_augmentable(self.clips.values(), config)
@@ -100,7 +102,7 @@ class WindowDataset(Dataset[Batch]):
         clip = self.clips[name]
         if isinstance(clip, VelocityFiles) or clip.frame_size is None:
             return None
-        return [frames[0] for frames in clip.read_first_frames(self._open_files.get(clip), [row])]
+        return [frames[0] for frames in self._readers.get(clip).first_frames([clip.first_row + row])]
 
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
@@ -109,92 +111,75 @@ class WindowDataset(Dataset[Batch]):
         """One batch of the windows ``indices``, in that order; PADDING reads as a masked window."""
         wanted = np.asarray(indices, np.int64)
         windows = np.maximum(wanted, 0)
-        clip_of = np.searchsorted(self._offsets, windows, side="right") - 1
-        rows = windows - self._offsets[clip_of]
-        # Windows that were tracked at one size become model input together.
-        groups: dict[object, tuple[list[NDArray[np.intp]], list[Any]]] = {}
-        for number in np.unique(clip_of):
-            clip, positions = self.clips[self._names[number]], np.flatnonzero(clip_of == number)
-            places, parts = groups.setdefault(tuple(clip.sizes), ([], []))
-            places.append(positions)
-            parts.append(self.stored(clip, rows[positions]))
+        clips = np.searchsorted(self._offsets, windows, side="right") - 1
         epoch = indices.epoch if self._augment and isinstance(indices, EpochWindows) else None
-        made = [
-            self._inputs(parts, windows[np.concatenate(places)], epoch) for places, parts in groups.values()
-        ]
-        back = np.argsort(np.concatenate([np.concatenate(places) for places, _ in groups.values()]))
-        inputs = ModelInput(*(torch.cat(column)[back] for column in zip(*made, strict=True)))
+        # Windows that were tracked at one size become model input together, but not so many that what is
+        # made of them leaves the CPU's caches.
+        sizes = self._sizes[clips]
+        together = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
+        chunks = [at[i : i + CHUNK_WINDOWS] for at in together for i in range(0, len(at), CHUNK_WINDOWS)]
+        made = [self._inputs(windows[at], epoch) for at in chunks]
+        inputs = made[0]
+        if len(made) > 1:
+            inputs = ModelInput(*(torch.cat(column) for column in zip(*made, strict=True)))
+        if len(together) > 1:
+            back = np.argsort(np.concatenate(together))
+            inputs = ModelInput(*(column[back] for column in inputs))
         real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
         return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
 
-    def stored(self, clip: StoredTracks | VelocityFiles, rows: Sequence[int]) -> list[ViewTracks] | Tensor:
-        """``rows`` of a clip: tracks of each view, or velocities (R, t, N, 2), (x, y), W-normalised."""
-        if isinstance(clip, VelocityFiles):
-            return clip.read(rows)
-        file = self._open_files.get(clip)
-        arrays = clip.read(file, rows)
-        frames: list[Tensor | None] = [None] * len(arrays)
-        if self.config.conditioned:
-            frames = [torch.from_numpy(view) for view in clip.read_first_frames(file, rows)]
+    def stored(self, windows: NDArray[np.int64]) -> list[ViewTracks] | Tensor:
+        """Windows as they are on disk, which must be of one tracked size.
+
+        Returns:
+            Tracks of each view; or of velocity files (B, t, N, 2), (x, y), W-normalised.
+        """
+        clips = np.searchsorted(self._offsets, windows, side="right") - 1
+        rows = windows - self._offsets[clips] + self._first_rows[clips]
+        files = self._files[clips]
+        read: list[tuple[Any, NDArray[np.intp]]] = [
+            (self.clips[self._names[i]], np.flatnonzero(files == i)) for i in np.unique(files)
+        ]
+        first = read[0][0]
+        if isinstance(first, VelocityFiles):
+            return _velocities(read, rows)
+        views = [ViewArrays.empty(len(windows), first.length, first.num_points) for _ in first.sizes]
+        frames: list[list[NDArray[np.uint8]]] = []
+        for clip, at in read:
+            reader = self._readers.get(clip)
+            reader.read_into(rows[at], views, at)
+            if self.config.conditioned:
+                frames.append(reader.first_frames(rows[at]))
+        images: list[Tensor | None] = [None] * len(views)
+        if frames:
+            back = np.argsort(np.concatenate([at for _, at in read]))
+            images = [torch.from_numpy(np.concatenate(view)[back]) for view in zip(*frames, strict=True)]
         return [
-            ViewTracks(torch.from_numpy(tracks), torch.from_numpy(visibility), size, first_frames)
-            for (tracks, visibility), size, first_frames in zip(arrays, clip.sizes, frames, strict=True)
+            ViewTracks(torch.from_numpy(view.tracks_xy_px), torch.from_numpy(view.visibility), size, image)
+            for view, size, image in zip(views, first.sizes, images, strict=True)
         ]
 
-    def _inputs(self, parts: Sequence[Any], windows: NDArray[np.int64], epoch: int | None) -> ModelInput:
-        """Model input of what ``stored`` gave of ``windows``, of several clips of one size."""
-        if isinstance(parts[0], Tensor):
-            return from_velocities(torch.cat(list(parts)), self.config)
-        views = [_joined(column) for column in zip(*parts, strict=True)]
-        made = []
-        # So few at a time that what is made of them stays in the CPU's caches.
-        for first in range(0, len(windows), CHUNK_WINDOWS):
-            chunk = slice(first, first + CHUNK_WINDOWS)
-            some = [_rows_of(view, chunk) for view in views]
-            if epoch is None:
-                made.append(from_tracks(some, self.config))
-            else:
-                drawn = draw_changes(windows[chunk], epoch, self.config)
-                made.append(augmented_input(some, drawn, self.config))
-        return ModelInput(*(torch.cat(column) for column in zip(*made, strict=True)))
+    def _inputs(self, windows: NDArray[np.int64], epoch: int | None) -> ModelInput:
+        """Model input of windows that were tracked at one size."""
+        stored = self.stored(windows)
+        if isinstance(stored, Tensor):
+            return from_velocities(stored, self.config)
+        if epoch is None:
+            return from_tracks(stored, self.config, self._truth)
+        return augmented_input(stored, draw_changes(windows, epoch, self.config), self.config, self._truth)
 
 
-def _joined(windows: Sequence[ViewTracks]) -> ViewTracks:
-    """Windows of one view and size from several clips, as one batch."""
-    frames = [part.first_frames for part in windows if part.first_frames is not None]
-    return ViewTracks(
-        torch.cat([part.tracks_xy_px for part in windows]),
-        torch.cat([part.visibility for part in windows]),
-        windows[0].size,
-        torch.cat(frames) if frames else None,
-    )
+def _velocities(read: Sequence[tuple[Any, NDArray[np.intp]]], rows: NDArray[np.int64]) -> Tensor:
+    velocities = torch.empty(len(rows), read[0][0].length - 1, read[0][0].num_points, 2)
+    for clip, at in read:
+        velocities[at] = clip.read(rows[at])
+    return velocities
 
 
-def _rows_of(view: ViewTracks, rows: slice) -> ViewTracks:
-    frames = None if view.first_frames is None else view.first_frames[rows]
-    return ViewTracks(view.tracks_xy_px[rows], view.visibility[rows], view.size, frames)
-
-
-class _OpenFiles:
-    """Keeps the files of one process open, the least recently used ones closed again."""
-
-    def __init__(self) -> None:
-        self._process: int | None = None
-        self._files: OrderedDict[Path, Any] = OrderedDict()
-
-    def get(self, clip: StoredTracks) -> Any:
-        if self._process != os.getpid():
-            # A forked worker must not use the HDF5 handles of its parent.
-            self._process, self._files = os.getpid(), OrderedDict()
-        if clip.path not in self._files:
-            self._files[clip.path] = clip.open()
-            if len(self._files) > MAX_OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
-        self._files.move_to_end(clip.path)
-        return self._files[clip.path]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"_process": None, "_files": OrderedDict()}
+def _numbered(values: Sequence[Hashable]) -> NDArray[np.int64]:
+    """The index of the first value that equals each."""
+    first: dict[Hashable, int] = {}
+    return np.array([first.setdefault(value, number) for number, value in enumerate(values)], np.int64)
 
 
 def load_clips(folder: Path, config: Config) -> Clips:

@@ -227,12 +227,11 @@ def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, 
     """Batches of one clip's windows: the model's input, and velocities (B, [V, ]t, N, 2), (x, y) px."""
     count = min(len(data), MAX_WINDOWS)
     chosen = np.linspace(0, len(data) - 1, count).round().astype(int)
-    rows: dict[str, list[int]] = {}
-    for index in chosen:
-        name, row = data.locate(int(index))
-        rows.setdefault(name, []).append(row)
-    for name, wanted in tqdm(rows.items(), unit="clip"):
-        views = data.stored(data.clips[name], wanted)
+    windows: dict[str, list[int]] = {}
+    for index in chosen.tolist():
+        windows.setdefault(data.locate(index)[0], []).append(index)
+    for wanted in tqdm(windows.values(), unit="clip"):
+        views = data.stored(np.array(wanted))
         if isinstance(views, Tensor):
             inputs = from_velocities(views, config)
             yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)

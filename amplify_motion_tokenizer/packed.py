@@ -30,6 +30,7 @@ from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.files import read_json, sync, write_json
 from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.track_rows import ViewArrays
 
 INDEX = "pack.json"
 """Written last: a folder without it is no pack."""
@@ -71,7 +72,8 @@ class PackedClip:
         first_row: its first window among all.
         views: those to read, in this order.
 
-    Attributes: as those of ``TrackFile``.
+    Attributes: as those of ``TrackFile``, and
+        view_rows: of each of the views, its place on the axis V.
     """
 
     def __init__(
@@ -84,12 +86,12 @@ class PackedClip:
         self.length: int = index["length"]
         self.num_points: int = index["num_points"]
         self.views = list(views)
-        self._view_rows = [index["views"].index(view) for view in views]
-        sizes = [clip["sizes"][row] for row in self._view_rows]
+        self.view_rows = [index["views"].index(view) for view in views]
+        sizes = [clip["sizes"][row] for row in self.view_rows]
         self.sizes = [None if size is None else (int(size[0]), int(size[1])) for size in sizes]
         self.frame_size = None if index["frame_size"] is None else tuple(index["frame_size"])
         self.settings: dict[str, Any] | None = index["settings"]
-        self._first_row = first_row
+        self.first_row = first_row
         self._px = np.float32(1 / index["units_per_px"])
 
     def open(self) -> PackArrays:
@@ -102,12 +104,13 @@ class PackedClip:
 
     def read(self, arrays: PackArrays, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """As ``TrackFile.read``; lost positions are NaN."""
-        at = self._first_row + np.asarray(rows)
-        return [self._read_view(arrays, at, view) for view in self._view_rows]
+        at = self.first_row + np.asarray(rows)
+        return [self.read_view(arrays, at, view) for view in self.view_rows]
 
-    def _read_view(
+    def read_view(
         self, arrays: PackArrays, at: NDArray[np.int64], view: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Windows ``at`` of the whole pack, as ``read`` gives them, of the view in place ``view``."""
         units = arrays.displacements[at, view]
         tracks = np.multiply(units, self._px, dtype=np.float32)
         tracks += arrays.first[at, view][:, None]
@@ -126,10 +129,47 @@ class PackedClip:
 
     def read_first_frames(self, arrays: PackArrays, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """As ``TrackFile.read_first_frames``."""
+        return self.read_frames(arrays, self.first_row + np.asarray(rows))
+
+    def read_frames(self, arrays: PackArrays, at: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """First frames of windows ``at`` of the whole pack."""
         self.check_first_frames()
-        at = self._first_row + np.asarray(rows)
         frames = arrays.first_frames
-        return [] if frames is None else [frames[at, view] for view in self._view_rows]
+        return [] if frames is None else [frames[at, view] for view in self.view_rows]
+
+
+class PackReader:
+    """Reads windows of all clips of a pack, as ``TrackReader`` reads those of a file.
+
+    Args:
+        clip: any clip of the pack.
+    """
+
+    def __init__(self, clip: PackedClip) -> None:
+        self._clip = clip
+        self._arrays: PackArrays | None = None
+
+    def close(self) -> None:
+        """Lets go of the mappings."""
+        self._arrays = None
+
+    def read_into(
+        self, rows: NDArray[np.int64], into: Sequence[ViewArrays], places: NDArray[np.int64]
+    ) -> None:
+        """As ``TrackReader.read_into``, with rows of the whole pack."""
+        for view, arrays in zip(self._clip.view_rows, into, strict=True):
+            arrays.tracks_xy_px[places], arrays.visibility[places] = self._clip.read_view(
+                self._opened(), rows, view
+            )
+
+    def first_frames(self, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """As ``TrackReader.first_frames``, with rows of the whole pack."""
+        return self._clip.read_frames(self._opened(), np.asarray(rows))
+
+    def _opened(self) -> PackArrays:
+        if self._arrays is None:
+            self._arrays = self._clip.open()
+        return self._arrays
 
 
 def is_pack(folder: Path) -> bool:

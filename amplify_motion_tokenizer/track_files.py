@@ -135,6 +135,7 @@ class TrackFile:
 
     Attributes:
         num_windows: S.
+        first_row: 0, the row of its first window.
         length: T.
         num_points: N.
         views: names of the groups read, in the order asked for.
@@ -149,7 +150,8 @@ class TrackFile:
 
     def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
         self.path = path
-        with _open_hdf5(path) as file, _damage_named(path):
+        self.first_row = 0
+        with _open_hdf5(path) as file, damage_named(path):
             groups = _view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [_window_shape(group, path) for group in groups]
@@ -170,7 +172,7 @@ class TrackFile:
 
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
-        with _damage_named(self.path):
+        with damage_named(self.path):
             return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
 
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
@@ -178,7 +180,7 @@ class TrackFile:
 
         A file without ``vis`` counts as visible everywhere.
         """
-        with _damage_named(self.path):
+        with damage_named(self.path):
             return [_read_view(file[view], rows) for view in self.views]
 
     def check_first_frames(self) -> tuple[int, int]:
@@ -201,7 +203,7 @@ class TrackFile:
             TrackFileError: as ``check_first_frames``.
         """
         self.check_first_frames()
-        with _damage_named(self.path):
+        with damage_named(self.path):
             return [_gather(file[view]["first_frames"], rows) for view in self.views]
 
 
@@ -260,7 +262,7 @@ def _frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int] | N
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
     """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
     try:
         yield

@@ -105,7 +105,8 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
         _check_resumable(checkpoint, config)
     make_output_folder(output)
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
-    train_data, val_data = WindowDataset(train_clips, config, augment=True), WindowDataset(val_clips, config)
+    train_data = WindowDataset(train_clips, config, augment=True, truth=False)
+    val_data = WindowDataset(val_clips, config)
     trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
     stopped_by = None
     if trainer.finished:

@@ -82,7 +82,7 @@ class VelocityFiles:
         self.paths = list(paths)
         self.path = self.paths[0]
         self.sizes: list[tuple[int, int] | None] = []  # velocities are in units of W already
-        self.num_windows = len(self.paths)
+        self.num_windows, self.first_row = len(self.paths), 0
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
         index = self.path.with_name(f"{clip}{INDEX_ENDING}")

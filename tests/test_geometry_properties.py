@@ -167,7 +167,8 @@ def test_rc_norm_round_trip(size: Size, seed: int) -> None:
 @given(sizes, widths, seeds)
 def test_a_velocity_is_the_same_by_either_normalisation(size: Size, width: int, seed: int) -> None:
     tracks_xy_px = positions_in(size, seed, 4, 6)
-    by_frame = wnorm_from_rc_norm(rc_norm_from_px(tracks_xy_px.flip(-1), size).diff(dim=0), size, width)
+    velocities_rc_norm = rc_norm_from_px(tracks_xy_px.flip(-1), size).diff(dim=0)
+    by_frame = wnorm_from_rc_norm(velocities_rc_norm, size, width).flip(-1)
     by_width = tracks_to_velocities(tracks_xy_px, None, size, width)
     torch.testing.assert_close(by_frame, by_width, atol=2e-6 * max(size), rtol=0)
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
+from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import (
-    MAX_OPEN_FILES,
     PADDING,
     EpochSampler,
     WindowDataset,
@@ -22,6 +22,7 @@ from amplify_motion_tokenizer.dataset import (
 )
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.readers import MAX_OPEN_FILES
 from amplify_motion_tokenizer.stores import find_tracks, is_complete
 from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
@@ -337,6 +338,32 @@ def test_loader_workers_give_the_same_batches_and_leave_the_random_state_alone(
         assert torch.equal(a.inputs.velocities, b.inputs.velocities)
 
 
+@pytest.mark.parametrize("model", ["keypoint", "amplify"])
+def test_a_training_batch_is_the_same_without_the_truth(tmp_path: Path, model: str) -> None:
+    config = config_from_dict(
+        {
+            "data": {
+                "sequence_length": 5, "grid_size": 3, "reference_size": [24, 32],
+                "static_filter": {"min_keep": 2},
+            },
+            "model": {"name": model, "decoder_window_size": 7},
+        },
+        "test",
+    )  # fmt: skip
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["root/default/tracks"] = np.random.default_rng(0).uniform(0, 24, (4, 5, 9, 2)).astype(np.float32)
+    clips = load_clips(tmp_path, config)
+    full, lean = (WindowDataset(clips, config, truth=truth)[2].inputs for truth in (True, False))
+    left_out = {"visibility", "tracks_rc_norm"}
+    for name in full._fields:
+        wanted, found = getattr(full, name), getattr(lean, name)
+        if name in left_out:
+            assert found.shape[wanted.ndim - (3 if name == "tracks_rc_norm" else 2)] == 0 < wanted.numel()
+            assert found.untyped_storage().nbytes() == 0, "workers send storages whole"
+        else:
+            assert torch.equal(wanted, found), name
+
+
 def test_open_files_are_bounded(tmp_path: Path, tiny: Config, write_tracks: Write) -> None:
     path = write_tracks(tmp_path / "0.hdf5", 1)
     for number in range(1, MAX_OPEN_FILES + 10):
@@ -344,5 +371,6 @@ def test_open_files_are_bounded(tmp_path: Path, tiny: Config, write_tracks: Writ
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
     for index in range(len(data)):
         data.__getitems__([index])
-    assert len(data._open_files._files) == MAX_OPEN_FILES
+    opened = [reader for reader in data._readers._readers.values() if reader._descriptor is not None]
+    assert len(opened) == MAX_OPEN_FILES
     assert data.__getitems__([0]).indices.tolist() == [0]

@@ -1,0 +1,42 @@
+"""Open files of windows, in each process that reads some."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+from amplify_motion_tokenizer.packed import PackedClip, PackReader
+from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.track_rows import TrackReader
+
+StoredTracks = TrackFile | PackedClip
+"""Tracks of a clip as pixels."""
+
+MAX_OPEN_FILES = 128
+"""Track files that one process keeps open, below the usual limit of 1,024 descriptors."""
+
+
+class Readers:
+    """Keeps the track files of one process open, those least recently used closed again."""
+
+    def __init__(self) -> None:
+        self._process: int | None = None
+        self._readers: dict[Path, TrackReader | PackReader] = {}
+        self._open: OrderedDict[Path, None] = OrderedDict()
+
+    def get(self, clip: StoredTracks) -> TrackReader | PackReader:
+        """The reader of the clip's file; clips of one pack share it."""
+        if self._process != os.getpid():
+            # A forked worker must not use the HDF5 handles of its parent.
+            self._process, self._readers, self._open = os.getpid(), {}, OrderedDict()
+        if clip.path not in self._readers:
+            self._readers[clip.path] = PackReader(clip) if isinstance(clip, PackedClip) else TrackReader(clip)
+        self._open[clip.path] = None
+        self._open.move_to_end(clip.path)
+        if len(self._open) > MAX_OPEN_FILES:
+            self._readers[self._open.popitem(last=False)[0]].close()
+        return self._readers[clip.path]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_process": None, "_readers": {}, "_open": OrderedDict()}
