@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,9 @@ def cut(path: Path) -> None:
 def flip(path: Path) -> None:
     """One byte within a tensor, which torch reads without a word."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
+    with zipfile.ZipFile(path) as archive:
+        tensor = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+    content[content.index(tensor) + len(tensor) // 2] ^= 255
     path.write_bytes(bytes(content))
 
 
