@@ -66,7 +66,7 @@ def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
     moved[:6, :60] = 112  # 7.5 % of the pixels are 6/255 from their mean
     moving = FrameWindow(0, 0.0, [still, moved, still, moved])
     assert MotionGate(GateConfig(enable=True)).moves(moving)
-    assert not MotionGate(GateConfig(enable=True, pixel_threshold=0.03, resize_shorter=60)).moves(moving)
+    assert not MotionGate(GateConfig(enable=True, pixel_threshold=0.03)).moves(moving)
     assert MotionGate(GateConfig(enable=True, min_active_share=1, min_mean_difference=0.001)).moves(moving)
 
 

@@ -32,13 +32,13 @@ class GateConfig:
 
     enable: bool = False
     """Whether still windows are dropped (and counted)."""
-    resize_shorter: int = 64
+    resize_shorter: int = 48
     """Shorter side in pixels of the grey copy that is compared."""
     pixel_threshold: float = 0.02
     """A pixel is active when it differs from its mean over the window by more than this, of a 0..1 range."""
     min_mean_difference: float = 0.01
     """A window is kept when its mean absolute difference, of a 0..1 range, reaches this ..."""
-    min_active_share: float = 0.005
+    min_active_share: float = 0.001
     """... or when its share of active pixels reaches this."""
 
 
