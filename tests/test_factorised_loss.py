@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model import plain_logits
+from references import amplify_logits
 from torch import Tensor
 
 from amplify_motion_tokenizer import factorised_loss as module
@@ -114,7 +114,7 @@ def test_the_networks_parameters_get_the_gradients_of_the_plain_head(per_view: b
     network = AmplifyNetwork(sizes)
     codes = torch.randn(BATCH, sizes.num_tokens, 16)
     labels, mask = make_targets(11, per_element=False)
-    logits = plain_logits(network, codes)
+    logits = amplify_logits(network, codes)
     torch.testing.assert_close(network.decode(codes), logits, rtol=1e-5, atol=1e-6)
     expected, _ = masked_loss(logits, labels, mask, torch.ones(CLASSES), 0.0)
     expected.sum().backward()
