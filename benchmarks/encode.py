@@ -2,8 +2,9 @@
 
     python benchmarks/encode.py [--model amplify] [--device cuda --bf16]
 
-The full config in evaluation mode, velocities already on the device. ``codes`` is ``MotionTokenizer.tokenize``;
-``codes and labels`` also decodes every window to its most likely classes, which ``--save labels`` needs.
+The full config in evaluation mode, velocities already on the device. ``codes`` is
+``MotionTokenizer.tokenize``; ``codes and labels`` also decodes every window to its most likely classes,
+which ``--save labels`` needs.
 """
 
 from __future__ import annotations
@@ -29,18 +30,27 @@ MODELS = {
 }
 
 
-def codes_and_labels(model: MotionTokenizer, velocities: Tensor) -> tuple[Tensor, Tensor]:
-    codes, indices = model.quantize(model.encode(velocities))
-    return indices, model.decode_distinct(codes).argmax(dim=-1)
+def codes_alone(model: MotionTokenizer, velocities: Tensor) -> Tensor:
+    return model.tokenize(velocities)
 
 
-def seconds(run: Callable[[], object], args: argparse.Namespace) -> float:
+def codes_and_labels(model: MotionTokenizer, velocities: Tensor) -> Tensor:
+    codes, _ = model.quantize(model.encode(velocities))
+    return model.decode_distinct(codes).argmax(dim=-1)
+
+
+def seconds(
+    run: Callable[[MotionTokenizer, Tensor], Tensor],
+    model: MotionTokenizer,
+    velocities: Tensor,
+    args: argparse.Namespace,
+) -> float:
     """Shortest of a few runs, after one to warm up; CPU time on a CPU, which others may share."""
     on_gpu = torch.device(args.device).type == "cuda"
     clock, times = time.perf_counter if on_gpu else time.process_time, []
     for _ in range(args.repeats + 1):
         began = clock()
-        run()
+        run(model, velocities)
         if on_gpu:
             torch.cuda.synchronize()
         times.append(clock() - began)
@@ -66,9 +76,7 @@ def main() -> None:
         velocities = torch.rand(args.batch_size, *model.input_shape).sub(0.5).to(args.device)
         kind = torch.device(args.device).type
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=args.bf16):
-            assert torch.equal(model.tokenize(velocities), codes_and_labels(model, velocities)[0])
-            alone = seconds(lambda: model.tokenize(velocities), args)
-            both = seconds(lambda: codes_and_labels(model, velocities), args)
+            alone, both = (seconds(run, model, velocities, args) for run in (codes_alone, codes_and_labels))
         rates = (f"{args.batch_size / each:8.1f}" for each in (alone, both))
         print("  {:24} codes {}   codes and labels {}   {:.2f} x".format(name, *rates, both / alone))
 

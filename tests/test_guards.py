@@ -166,7 +166,7 @@ def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path, n
         trainer.learner.step(micro_batches, wishes)
     assert waits.found == []
     with Waits() as waits:
-        trainer._log_step(trainer._step([next(batches)]), 1.0, tqdm(disable=True))
+        trainer._log_step(trainer._step([next(batches)]), tqdm(disable=True))
     assert "_local_scalar_dense" in waits.found
 
 
