@@ -60,9 +60,11 @@ def factorised_loss(
     if labels.shape != expected:
         raise ValueError(f"labels are {tuple(labels.shape)}; expected {expected} for this head")
     kind = head.weight.device.type
-    # float16 would lose the slopes of unlikely classes: they are made before the loss is scaled.
-    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != torch.float16:
-        head = FactorisedHead(*(part.to(torch.get_autocast_dtype(kind)) for part in head))
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        # float16 would not hold the sums of slopes, nor the least of them: no scaler is before them.
+        dtype = torch.float32 if dtype == torch.float16 else dtype
+        head = FactorisedHead(*(part.to(dtype) for part in head))
     has_views, counted = labels.ndim == 4, expand_mask(mask, labels)
     if not has_views:
         labels, counted = labels.unsqueeze(1), counted.unsqueeze(1)
@@ -92,18 +94,13 @@ class _FactorisedLoss(torch.autograd.Function):
         answers = torch.empty_like(labels)
         grads = _Gradients.zero(head) if needed else None
         with torch.autocast(steps.device.type, enabled=False):
-            for view, windows in _chunks(labels.shape, weight):
-                part = _part(head, view, windows)
-                hidden = (part.steps[:, :, None] + part.points[:, None]).relu_()
-                logits = torch.matmul(hidden, weight.mT).float() + part.base[:, :, None]
-                where = windows, view
-                losses, answers[where], slopes = _focal(
-                    logits, labels[where], counted[where], class_weights, gamma
+            for where in _chunks(labels.shape, weight):
+                total, answers[where], slopes = chunk_loss(
+                    _part(head, *where), labels[where], counted[where], class_weights, gamma, needed
                 )
-                sums[view] += losses.sum()
-                if grads is not None:
-                    slopes = slopes.to(weight.dtype)
-                    grads.add(view, windows, hidden, slopes, weight)
+                sums[where[1]] += total
+                if grads is not None and slopes is not None:
+                    grads.add(*where, slopes)
         if grads is not None:
             ctx.save_for_backward(*grads)
         ctx.mark_non_differentiable(answers)
@@ -115,20 +112,55 @@ class _FactorisedLoss(torch.autograd.Function):
         return *grads.weighed(upstream[0]), None, None, None, None
 
 
-def _chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[int, slice]]:
-    """(view, windows) in turn, so many windows that their float32 logits fit ``CHUNK_BYTES``."""
+def _chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:
+    """(windows, view) in turn, so many windows that their float32 logits fit ``CHUNK_BYTES``."""
     batch, views, steps, points = shape
     room = CHUNK_BYTES.get(weight.device.type, CHUNK_BYTES["cuda"])
     size = max(1, room // (4 * steps * points * len(weight)))
     for view in range(views):
         for first in range(0, batch, size):
-            yield view, slice(first, min(first + size, batch))
+            yield slice(first, min(first + size, batch)), view
 
 
-def _part(head: FactorisedHead, view: int, windows: slice) -> FactorisedHead:
+def _part(head: FactorisedHead, windows: slice, view: int) -> FactorisedHead:
     """The head of some windows of one view: steps (k, t, M), points (k or 1, N, M), base (k, t, C)."""
     points = head.points if len(head.points) == 1 else head.points[windows]
     return FactorisedHead(head.steps[windows, view], points, head.weight, head.base[windows, view])
+
+
+def chunk_loss(
+    part: FactorisedHead, labels: Tensor, counted: Tensor, class_weights: Tensor, gamma: float, slopes: bool
+) -> tuple[Tensor, Tensor, FactorisedHead | None]:
+    """The loss of some windows of one view: all that is done with their logits.
+
+    Args:
+        part: the head of these windows: steps (k, t, M), points (k or 1, N, M), base (k, t, C).
+        labels: (k, t, N) int64.
+        counted: (k, t, N) bool.
+        class_weights: (C,).
+        gamma: focusing exponent.
+        slopes: whether the gradients are wanted.
+
+    Returns:
+        Sum of the losses, a scalar; answers (k, t, N) int64; and the sum's gradients in the shapes of
+        the parts, float32, or None.
+    """
+    hidden = (part.steps[:, :, None] + part.points[:, None]).relu_()
+    logits = torch.matmul(hidden, part.weight.mT).float().add_(part.base[:, :, None])
+    losses, answers, of_logits = _focal(logits, labels, counted, class_weights, gamma)
+    if not slopes:
+        return losses.sum(), answers, None
+    of_logits = of_logits.to(part.weight.dtype)
+    of_weight = of_logits.flatten(0, -2).mT @ hidden.flatten(0, -2)
+    of_hidden = torch.matmul(of_logits, part.weight).mul_(hidden.sign_())  # relu: hidden is 0 or above
+    of_points = of_hidden.sum(dim=1, dtype=torch.float32)
+    gradients = FactorisedHead(
+        steps=of_hidden.sum(dim=-2, dtype=torch.float32),
+        points=of_points.sum(dim=0, keepdim=True) if len(part.points) == 1 else of_points,
+        weight=of_weight.float(),
+        base=of_logits.sum(dim=-2, dtype=torch.float32),
+    )
+    return losses.sum(), answers, gradients
 
 
 def _focal(
@@ -176,17 +208,11 @@ class _Gradients(NamedTuple):
             head.base.new_empty(head.base.shape, dtype=torch.float32),
         )
 
-    def add(self, view: int, windows: slice, hidden: Tensor, slopes: Tensor, weight: Tensor) -> None:
-        """Adds some windows of one view, from hidden (k, t, N, M) and slopes of the logits (k, t, N, C)."""
-        self.base[windows, view] = slopes.sum(dim=-2, dtype=torch.float32)
-        self.weight[view] += slopes.flatten(0, -2).mT @ hidden.flatten(0, -2)
-        of_hidden = torch.matmul(slopes, weight).mul_(hidden.sign_())  # relu: hidden is 0 or above
-        self.steps[windows, view] = of_hidden.sum(dim=-2, dtype=torch.float32)
-        of_points = of_hidden.sum(dim=1, dtype=torch.float32)
-        if self.points.shape[1] == 1:
-            self.points[view, 0] += of_points.sum(dim=0)
-        else:
-            self.points[view, windows] += of_points
+    def add(self, windows: slice, view: int, part: FactorisedHead) -> None:
+        """Adds those of some windows of one view, from ``chunk_loss``."""
+        self.steps[windows, view], self.base[windows, view] = part.steps, part.base
+        self.weight[view] += part.weight
+        self.points[view, windows if self.points.shape[1] > 1 else slice(None)] += part.points
 
     def weighed(self, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The gradients of the head's parts, for the gradient (V,) of the sums."""

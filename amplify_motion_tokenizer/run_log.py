@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from accelerate import Accelerator
@@ -15,6 +17,46 @@ from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.train_state import TrainState
 
 logger = logging.getLogger(__name__)
+
+
+class StepClock:
+    """Windows a second, and the share of the time in which this process waited for its loader.
+
+    On a GPU, steps that are queued may run in the meantime: the share is the most that a faster loader
+    could win.
+    """
+
+    def __init__(self) -> None:
+        self._waited = self._windows = 0.0
+        self._start = self._lap = (time.perf_counter(), self._waited, self._windows)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What runs within it is waiting for data."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    def stepped(self, windows: int) -> None:
+        """A step has taken so many windows."""
+        self._windows += windows
+
+    def lap(self) -> dict[str, float]:
+        """``windows_per_second`` and ``data_wait_share`` since the last lap."""
+        rates, self._lap = self._since(self._lap), (time.perf_counter(), self._waited, self._windows)
+        return rates
+
+    def total(self) -> dict[str, float]:
+        """The same since the clock was made."""
+        return self._since(self._start)
+
+    def _since(self, mark: tuple[float, float, float]) -> dict[str, float]:
+        began, waited, windows = mark
+        elapsed = time.perf_counter() - began
+        return {
+            "windows_per_second": (self._windows - windows) / elapsed,
+            "data_wait_share": (self._waited - waited) / elapsed,
+        }
 
 
 class RunLog:
@@ -42,7 +84,7 @@ class RunLog:
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
     def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: tqdm[Any]) -> None:
-        """A step's totals, and other ``values`` of it."""
+        """A step's totals, and other ``values`` of it, those of ``StepClock.lap`` among them."""
         metrics = self.totals("train", totals, step)
         self._warn_non_finite(metrics)
         usage = _of_split(metrics, "train")
@@ -58,6 +100,7 @@ class RunLog:
             acc=f"{usage['accuracy']:.3f}",
             no_motion=f"{usage['accuracy_no_motion']:.3f}",
             codes=int(usage["unique_codes"]),
+            data_wait=f"{values['data_wait_share']:.0%}",
         )
 
     def _warn_non_finite(self, metrics: Mapping[str, float]) -> None:
@@ -68,12 +111,20 @@ class RunLog:
                 "(train/non_finite_points counts them)"
             )
 
-    def judged(self, metrics: dict[str, float], state: TrainState) -> None:
-        """The metrics of an epoch, of a validation, or of both."""
-        self.accelerator.log(metrics, step=state.step)
+    def judged(self, metrics: dict[str, float], state: TrainState, rates: Mapping[str, float]) -> None:
+        """The metrics of an epoch, of a validation, or of both; with an epoch its ``StepClock.total``."""
+        timed = {f"train_epoch/{name}": value for name, value in rates.items()}
+        self.accelerator.log(metrics | timed, step=state.step)
         if "train_epoch/loss" in metrics:
             self._epoch = _of_split(metrics, "train_epoch")
         when = f"step {state.step}" if state.step_in_epoch else f"epoch {state.epoch}"
+        if rates and self.accelerator.is_main_process:
+            logger.info(
+                "%s train: %.0f windows/s, %.0f%% of the time waiting for data",
+                when,
+                rates["windows_per_second"],
+                100 * rates["data_wait_share"],
+            )
         for split in ("train_epoch", "val"):
             if f"{split}/loss" in metrics and self.accelerator.is_main_process:
                 shown = ("loss", "accuracy", "accuracy_no_motion")

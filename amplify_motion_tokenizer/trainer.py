@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from amplify_motion_tokenizer.learner import Learner, StepResult
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.pictures import Pictures
 from amplify_motion_tokenizer.run_files import BEST, LAST, RunFiles, epoch_name
-from amplify_motion_tokenizer.run_log import RunLog
+from amplify_motion_tokenizer.run_log import RunLog, StepClock
 from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.train_state import (
     TrainState,
@@ -89,6 +88,7 @@ class Trainer:
         self._last_good = "none, for nothing was saved yet"
         self._skipped = SkippedSteps()
         self._epoch_totals = self._no_totals()
+        self._clock = StepClock()
         seed_process(training.seed, accelerator.process_index)
         if resume is not None:
             self._restore(resume)
@@ -175,16 +175,15 @@ class Trainer:
         self.learner.model.train()
         self.train_sampler.set_position(state.epoch, state.step_in_epoch)
         batches = iter(self.train_loader)
-        logged_at, windows_since_log = time.perf_counter(), 0
+        self._clock = StepClock()
         while state.step_in_epoch < self.train_sampler.steps:
-            micro_batches = [next(batches) for _ in range(training.gradient_accumulation_steps)]
+            with self._clock.waiting():
+                micro_batches = [next(batches) for _ in range(training.gradient_accumulation_steps)]
             result = self._step(micro_batches)
-            windows_since_log += self.train_sampler.windows_per_step
+            self._clock.stepped(self.train_sampler.windows_per_step)
             progress.update()
             if state.step % training.log_every_steps == 0 or state.step == 1:
-                elapsed = time.perf_counter() - logged_at
-                self._log_step(result, windows_since_log / elapsed, progress)
-                logged_at, windows_since_log = time.perf_counter(), 0
+                self._log_step(result, progress)
             if self.stopped_by is not None and not self.finished:
                 self._save(LAST, {})
                 return
@@ -204,13 +203,13 @@ class Trainer:
         self.stopped_by, self._save_due = granted(result.wishes.numbers())
         return result
 
-    def _log_step(self, result: StepResult, windows_per_second: float, progress: tqdm[Any]) -> None:
+    def _log_step(self, result: StepResult, progress: tqdm[Any]) -> None:
         self._check_skipped()
         values = {
             "learning_rate": self.learner.learning_rate,
-            "windows_per_second": windows_per_second,
             "grad_norm": float(result.grad_norm),
             "skipped_steps": float(self.state.skipped_steps),
+            **self._clock.lap(),
         } | self.learner.usage.logged()
         self.log.step(result.totals.reduced(self.accelerator), self.state.step, values, progress)
 
@@ -276,7 +275,7 @@ class Trainer:
     def _judge(self, epoch: dict[str, float], validation: dict[str, float], names: list[str]) -> None:
         """Logs what was found, tells whether it is the best, and writes the checkpoints."""
         state, metrics = self.state, epoch | validation
-        self.log.judged(metrics, state)
+        self.log.judged(metrics, state, self._clock.total() if epoch else {})
         loss = metrics.get("val/loss", metrics.get("train_epoch/loss"))
         if loss is not None:
             improved = loss < state.best_loss

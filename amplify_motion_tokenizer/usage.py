@@ -59,16 +59,20 @@ def soft_assignments(digits: Tensor, levels: Sequence[int], temperature: float) 
     """
     positions = torch.arange(max(levels), device=digits.device)
     logits = -(digits.unsqueeze(-1) - positions).square() / temperature
-    missing = positions >= torch.tensor(levels, device=digits.device).unsqueeze(-1)
+    missing = torch.stack([positions >= count for count in levels])
     return logits.masked_fill(missing, _NO_LEVEL).log_softmax(dim=-1)
 
 
-def usage_sums(digits: Tensor, levels: Sequence[int], temperature: float) -> UsageSums:
-    """The sums of windows' digits (B, d, K)."""
+def usage_sums(digits: Tensor, real: Tensor, levels: Sequence[int], temperature: float) -> UsageSums:
+    """The sums of windows' digits (B, d, K) where ``real`` (B,) is True."""
     log_p = soft_assignments(digits, levels, temperature)
     p = log_p.exp()
     entropies = -(p * log_p).sum(dim=-1)
-    return UsageSums(p.sum(dim=0), entropies.sum(dim=0), digits.new_tensor(float(len(digits))))
+    assigned, entropies = (
+        torch.where(real.view(-1, *[1] * (values.ndim - 1)), values, 0.0).sum(dim=0)
+        for values in (p, entropies)
+    )
+    return UsageSums(assigned, entropies, real.sum().to(digits.dtype))
 
 
 def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
@@ -77,7 +81,7 @@ def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
     mean = sums.assigned / windows
     # No level is quite unused, where the entropy's slope would be infinite.
     batch = -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum(dim=-1)
-    most = mean.new_tensor([math.log(level) for level in levels])
+    most = torch.stack([mean.new_full((), math.log(level)) for level in levels])
     return Usage((batch / most).mean(), (sums.entropies / windows / most).mean())
 
 
@@ -111,7 +115,7 @@ class UsageTerm:
         settings = self._settings
         if not settings.weight:
             return digits.new_zeros(())
-        own = usage_sums(digits[real], self._levels, settings.temperature)
+        own = usage_sums(digits, real, self._levels, settings.temperature)
         usage = usage_of(UsageSums(*(self._over_processes(value) for value in own)), self._levels)
         self._last = Usage(*(value.detach() for value in usage))
         term = settings.sample_entropy * usage.sample_entropy - usage.batch_entropy

@@ -1,99 +1,174 @@
-"""Time and memory of AMPLIFY's training step, beside the same step as its source computes it.
+"""Time and memory of a training step, beside the same step as its source computes it.
 
-``python benchmarks/model.py`` runs forward, loss and backward of one model with equal weights and input
-twice, each in a process of its own: *plain* concatenates [h_t, p_n, q_v] for every (view, step, point),
-runs the perceptron over it and takes the cross entropy of all logits; *ours* is ``models.heads`` with
-``factorised_loss``. Prints both, their ratios, and how far loss and gradients are apart.
+    python benchmarks/model.py [--model keypoint] [--grow]
+    python benchmarks/model.py --device cuda --bf16 --batch-size 32
+
+Forward, loss and backward of one model with equal weights and input, each variant in a process of its own:
+``plain`` is ``references.py``, ``ours`` the package, ``point`` the keypoint model with a token a point.
+``+fp16`` runs under float16 autocast with a scaled loss, as AMPLIFY trains; ``+focal`` and ``+chunk`` compile
+the loss of a chunk of logits, or all that is done with them, ``+model`` the network. ``apart`` compares
+loss and gradients, without dropout, with the first variant's. The floor is the time that the products
+which the step cannot do without take at the speed of a large one.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import resource
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.multiprocessing as multiprocessing
-from torch import Tensor
+from references import PlainKeypoint, amplify_logits, focal_sums
+from torch import Tensor, nn
 
-from amplify_motion_tokenizer.config import LossConfig
-from amplify_motion_tokenizer.factorised_loss import factorised_loss
-from amplify_motion_tokenizer.losses import class_weights, masked_loss
+from amplify_motion_tokenizer import factorised_loss
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.losses import class_weights
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.keypoint import KeypointTokenizer
 from amplify_motion_tokenizer.models.quantizer import quantize_float32
 
-LOSS = LossConfig(gamma=0.0, alpha_center=1.0)
+Loss = Callable[[], Tensor]
+FP16_SCALE = 2.0**16
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def plain_logits(network: AmplifyNetwork, codes: Tensor) -> Tensor:
-    """Logits (B, V, t, N, C) of codes (B, L, D), by the head as the source has it."""
-    decoder, sizes = network.decoder, network.sizes
-    tokens = decoder.decoder["transformer"](torch.zeros_like(codes), codes)
-    shape = (len(codes), sizes.num_views, sizes.num_steps, sizes.num_points, sizes.hidden_dim)
-    hidden = tokens.reshape(len(codes), -1, sizes.num_steps, sizes.hidden_dim)[:, :, :, None].expand(shape)
-    points = decoder.track_pos_emb.weight.expand(shape)
-    views = decoder.view_emb.weight[:, None, None].expand(shape)
-    return decoder.decoder_proj(hidden + decoder.decoder_mlp(torch.cat([hidden, points, views], dim=-1)))
+def clock_of(args: argparse.Namespace) -> str:
+    """The clock of ratios: on a CPU that others share, only the process's own time means something."""
+    return "cpu" if torch.device(args.device).type == "cpu" else "wall"
 
 
-def step(
-    kind: str, network: AmplifyNetwork, inputs: dict[str, Tensor], autocast: torch.dtype | None
-) -> Tensor:
-    """Forward, loss and backward; returns the sums (V,) of the loss."""
-    device = inputs["labels"].device
-    weights = class_weights(LOSS, network.sizes.class_grid).to(device)
-    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-        codes, _ = quantize_float32(network.quantize, network.encode(inputs["velocities"]))
-        if kind == "plain":
-            logits = plain_logits(network, codes)
-            sums, _ = masked_loss(logits, inputs["labels"], inputs["mask"], weights, LOSS.gamma)
-        else:
-            head = network.head(codes)
-            sums, _ = factorised_loss(head, inputs["labels"], inputs["mask"], weights, LOSS.gamma)
-    (sums / inputs["labels"].numel()).sum().backward()
-    return sums.detach()
-
-
-def make(args: argparse.Namespace, dropout: float) -> tuple[AmplifyNetwork, dict[str, Tensor]]:
-    """The same network and input in every process."""
-    torch.manual_seed(0)
-    sizes = AmplifySizes(num_views=args.views, num_points=args.points, num_steps=args.steps, dropout=dropout)
-    network = AmplifyNetwork(sizes)
-    shape = (args.batch_size, *network.input_shape[:-1])
-    inputs = {
-        "velocities": 0.01 * torch.randn(*shape, 2),
-        "labels": torch.randint(sizes.num_classes, shape),
-        "mask": torch.rand(shape) < 0.8,
+def config_of(args: argparse.Namespace, tokens: str = "point_step") -> Config:
+    """The full config of ``args.model`` in the sizes of ``args``."""
+    side = round(args.points**0.5)
+    given = {
+        "model": {"name": args.model, "hidden_dim": args.dim, "keypoint": {"tokens": tokens}},
+        "data": {
+            "sequence_length": args.steps + 1,
+            "grid_size": side,
+            "views": [f"view{number}" for number in range(args.views)],
+            "reference_size": [128, 128],
+        },
+        "tracking": {"query_order": "uniform"},
+        "loss": {"gamma": 0.0, "alpha_center": 1.0} if args.model == "amplify" else {},
     }
-    return network.to(args.device), {name: tensor.to(args.device) for name, tensor in inputs.items()}
+    return config_from_dict(given, "in the benchmark")
 
 
-def measure(kind: str, args: argparse.Namespace, output: Path) -> None:
+def inputs_of(config: Config, shape: tuple[int, ...], device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Velocities, labels, the mask and the weights of classes; every fifth element does not count."""
+    torch.manual_seed(1)
+    velocities = 0.1 * torch.randn(*shape, 2)
+    labels, mask = torch.randint(config.num_classes, shape), torch.rand(shape) < 0.8
+    weights = class_weights(config.loss, config.class_grid)
+    return velocities.to(device), labels.to(device), mask.to(device), weights.to(device)
+
+
+def make(kind: str, args: argparse.Namespace, dropout: float) -> tuple[nn.Module, Loss]:
+    """The network, and what makes its mean loss; the same weights and input in every process."""
+    config = config_of(args, "point" if kind == "point" else "point_step")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=dropout))
+    torch.manual_seed(0)
+    network: nn.Module
+    if args.model == "amplify":
+        network = AmplifyNetwork(
+            AmplifySizes(
+                num_views=args.views, num_points=config.num_points, num_steps=args.steps,
+                hidden_dim=args.dim, dropout=dropout,
+            )
+        )  # fmt: skip
+    else:
+        network = KeypointTokenizer(config)
+    if kind == "plain" and args.model == "keypoint":
+        state = network.state_dict()
+        network = PlainKeypoint(config)
+        network.load_state_dict(state | {"causal_mask": network.causal_mask})
+    network = network.to(args.device)
+    views = (args.views,) if args.model == "amplify" else ()
+    shape = (args.batch_size, *views, args.steps, config.num_points)
+    velocities, *target = inputs_of(config, shape, args.device)
+
+    def loss() -> Tensor:
+        if kind != "plain":
+            head = network(velocities).head
+            return factorised_loss.head_loss(head, *target, config.loss.gamma).sums.sum()
+        if isinstance(network, AmplifyNetwork):
+            codes, _ = quantize_float32(network.quantize, network.encode(velocities))
+            return focal_sums(amplify_logits(network, codes), *target, config.loss.gamma)
+        return focal_sums(network(velocities), *target, config.loss.gamma)
+
+    return network, lambda: loss() / target[0].numel()
+
+
+def step(loss: Loss, device: str, autocast: torch.dtype | None) -> Tensor:
+    """Forward, loss and backward; returns the loss."""
+    with torch.autocast(torch.device(device).type, dtype=autocast, enabled=autocast is not None):
+        value = loss()
+    (value * FP16_SCALE if autocast == torch.float16 else value).backward()
+    return value.detach()
+
+
+def measure(variant: str, args: argparse.Namespace, output: Path) -> None:
     """Runs in a process of its own and leaves what it found in ``output``."""
     torch.set_num_threads(args.threads)
-    autocast = torch.bfloat16 if args.bf16 else None
+    kind, *extras = variant.split("+")
+    autocast = torch.float16 if "fp16" in extras else torch.bfloat16 if args.bf16 else None
     on_gpu = torch.device(args.device).type == "cuda"
-    network, inputs = make(args, dropout=0.1)
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    if "focal" in extras:
+        factorised_loss._focal = torch.compile(factorised_loss._focal, dynamic=False)
+    if "chunk" in extras:
+        factorised_loss.chunk_loss = torch.compile(factorised_loss.chunk_loss, dynamic=False)
+
+    def prepared(dropout: float) -> tuple[nn.Module, Loss]:
+        network, loss = make(kind, args, dropout)
+        if "model" in extras:
+            network.compile(dynamic=False)
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return network, loss
+
+    _, loss = prepared(dropout=0.1)
     before = torch.cuda.memory_allocated() if on_gpu else peak_bytes()
+    step(loss, args.device, autocast)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    step(kind, network, inputs, autocast)
-    peak = (torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()) - before
+        step(loss, args.device, autocast)
+    found = {"peak": (torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()) - before}
+    found["waits"] = host_waits(lambda: step(loss, args.device, autocast)) if on_gpu else -1
     times = []
     for _ in range(args.repeats):
-        began = time.perf_counter()
-        step(kind, network, inputs, autocast)
+        began = [clock() for clock in CLOCKS.values()]
+        step(loss, args.device, autocast)
         if on_gpu:
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    network, inputs = make(args, dropout=0.0)
-    sums = step(kind, network, inputs, autocast)
-    grads = torch.cat([p.grad.flatten().float().cpu() for p in network.parameters() if p.grad is not None])
-    torch.save({"sums": sums.cpu(), "grads": grads, "seconds": min(times), "peak": peak}, output)
+        times.append([clock() - start for clock, start in zip(CLOCKS.values(), began, strict=True)])
+    found |= dict(zip(CLOCKS, map(min, zip(*times, strict=True)), strict=True))
+    if not args.grow:
+        network, loss = prepared(dropout=0.0)
+        found["loss"] = float(step(loss, args.device, autocast))
+        scale = FP16_SCALE if autocast == torch.float16 else 1.0
+        torch.save(
+            [p.grad.float().cpu() / scale for _, p in sorted(network.named_parameters())], f"{output}.grads"
+        )
+    torch.save(found, output)
+
+
+def host_waits(run: Callable[[], object]) -> int:
+    """How often ``run`` makes the host wait for the GPU."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
 def peak_bytes() -> int:
@@ -102,63 +177,143 @@ def peak_bytes() -> int:
 
 
 def floor_flops(args: argparse.Namespace) -> float:
-    """Multiply-adds, times two, that the head cannot do without: logits, and two gradients of them."""
-    sizes = AmplifySizes(num_views=args.views)
-    rows = args.batch_size * args.views * args.steps * args.points
-    return 3 * 2.0 * rows * sizes.mlp_dim * sizes.num_classes
+    """Operations that a step cannot do without: products forward, and twice as many for the gradients."""
+    config, dim = config_of(args), args.dim
+    layers, codes, points = config.model.num_layers, config.model.encoder_sequence_len, config.num_points
+    if args.model == "amplify":
+        views, tokens = args.views, args.steps
+        per_token = (
+            2 * views * points + layers * (12 * dim + 2 * tokens) + layers // 2 * (24 * dim + 4 * tokens)
+        )
+        rows = views * tokens * points
+        products = tokens * per_token * dim + rows * AmplifySizes.mlp_dim * config.num_classes
+    else:
+        tokens = args.steps * points
+        # Causal attention needs half of its two (S, S) products.
+        encoder = tokens * dim * (2 + codes + layers * (12 * dim + tokens))
+        decoder = points * dim * (layers * (14 * dim + 2 * points + 2 * codes) + config.num_classes)
+        products = encoder + decoder + layers * codes * 2 * dim**2
+    return 3 * 2.0 * args.batch_size * products
 
 
-def matmul_flops_per_second(args: argparse.Namespace) -> float:
-    """What this machine reaches on one product of the head's shape."""
+def flops_per_second(args: argparse.Namespace) -> float:
+    """What this machine reaches on one large product, per second of ``clock_of``."""
     torch.set_num_threads(args.threads)
-    dtype = torch.bfloat16 if args.bf16 else torch.float32
-    rows, inner, classes = 6000, 256, 225
-    a, b = (
-        torch.randn(shape, device=args.device, dtype=dtype) for shape in ((rows, inner), (inner, classes))
-    )
+    dtype, clock = torch.bfloat16 if args.bf16 else torch.float32, CLOCKS[clock_of(args)]
+    a, b = (torch.randn(shape, device=args.device, dtype=dtype) for shape in ((2048, 768), (768, 3072)))
     best = float("inf")
     for _ in range(10):
-        began = time.perf_counter()
-        for _ in range(5):
+        began = clock()
+        for _ in range(3):
             a @ b
         if a.is_cuda:
             torch.cuda.synchronize()
-        best = min(best, (time.perf_counter() - began) / 5)
-    return 2.0 * rows * inner * classes / best
+        best = min(best, (clock() - began) / 3)
+    return 2.0 * 2048 * 768 * 3072 / best
+
+
+def run(variants: list[str], args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+    """What ``measure`` found of each variant; the gradients lie in ``folder``."""
+    found = {}
+    for variant in variants:
+        process = multiprocessing.get_context("spawn").Process(
+            target=measure, args=(variant, args, folder / variant)
+        )
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"{variant} failed")
+        found[variant] = torch.load(folder / variant, weights_only=True)
+    return found
+
+
+def apart(variants: list[str], found: dict[str, dict[str, float]], folder: Path) -> dict[str, str]:
+    """Relative differences of loss and gradients from the first variant; ``point`` is another function."""
+    first, texts = variants[0], {}
+    theirs = torch.load(folder / f"{first}.grads", weights_only=True)
+    for variant in variants[1:]:
+        if variant.split("+")[0] == "point":
+            continue
+        mine = torch.load(folder / f"{variant}.grads", weights_only=True)
+        off = sum(float((a - b).square().sum()) for a, b in zip(mine, theirs, strict=True)) ** 0.5
+        norm = sum(float(grad.square().sum()) for grad in theirs) ** 0.5
+        loss = abs(found[variant]["loss"] / found[first]["loss"] - 1)
+        texts[variant] = f"   apart: loss {loss:.0e}, gradients {off / norm:.0e}"
+    return texts
+
+
+def show(args: argparse.Namespace, variants: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        found = run(variants, args, Path(name))
+        differences = apart(variants, found, Path(name))
+    clock, flops = clock_of(args), floor_flops(args)
+    first, floor = found[variants[0]], flops / flops_per_second(args)
+    print(f"{args.model} training step: {vars(args)}")
+    for variant, values in found.items():
+        waits = f"   host waits {values['waits']:.0f}" if values["waits"] >= 0 else ""
+        of_floor = "" if variant.startswith("point") else f"   floor {floor / values[clock]:4.0%}"
+        print(
+            f"  {variant:11} {1e3 * values['wall']:7.0f} ms, CPU {1e3 * values['cpu']:7.0f} ms"
+            f"   {first[clock] / values[clock]:5.2f} x   memory {values['peak'] / 2**20:6.0f} MiB"
+            f"{of_floor}{waits}{differences.get(variant, '')}"
+        )
+    print(f"  floor: {flops / 1e9:.0f} G operations, {1e3 * floor:.0f} ms at {flops / floor / 1e9:.0f} G/s")
+    print(f"  ratios and floor are of {clock} time")
+
+
+def show_growth(args: argparse.Namespace, variants: list[str]) -> None:
+    axes = {"B": "batch_size", "V": "views", "N": "points", "t": "steps"}
+    base: dict[str, dict[str, float]] = {}
+    print(f"{args.model} training step, each axis doubled: {vars(args)}")
+    for axis in ("", *axes):
+        if axis == "V" and args.model == "keypoint":
+            continue
+        larger = argparse.Namespace(**vars(args))
+        if axis:
+            setattr(larger, axes[axis], 2 * getattr(args, axes[axis]))
+        if axis == "N":
+            larger.points = round((2 * args.points) ** 0.5) ** 2
+        with tempfile.TemporaryDirectory() as name:
+            found = run(variants, larger, Path(name))
+        base = base or found
+        cells = (
+            f"{variant} {1e3 * values['cpu']:7.0f} ms ({values['cpu'] / base[variant]['cpu']:4.2f} x) "
+            f"{values['peak'] / 2**20:6.0f} MiB"
+            for variant, values in found.items()
+        )
+        print(f"  {axis and f'2 {axis}':4} CPU  " + "   ".join(cells))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--points", type=int, default=400)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=("amplify", "keypoint"), default="amplify")
+    parser.add_argument("--batch-size", type=int, help="default: 4, keypoint 1")
+    parser.add_argument("--views", type=int, help="default: 2, keypoint has 1")
+    parser.add_argument("--points", type=int, default=400, help="a square")
     parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, help="default: 5, keypoint 2")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument(
+        "--variants", nargs="+", help="such as plain ours+chunk; default: what the device has"
+    )
+    parser.add_argument(
+        "--grow", action="store_true", help="double the batch, views, points and steps in turn"
+    )
     args = parser.parse_args()
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in ("plain", "ours"):
-            output = Path(folder) / kind
-            process = multiprocessing.get_context("spawn").Process(target=measure, args=(kind, args, output))
-            process.start()
-            process.join()
-            found[kind] = torch.load(output, weights_only=True)
-    plain, ours = found["plain"], found["ours"]
-    print(f"amplify training step: {vars(args)}")
-    for kind, values in found.items():
-        print(
-            f"  {kind:6} {1e3 * values['seconds']:8.0f} ms   extra memory {values['peak'] / 2**20:8.0f} MiB"
-        )
-    print(f"  time   plain / ours {plain['seconds'] / ours['seconds']:.2f}")
-    print(f"  memory ours / plain {ours['peak'] / plain['peak']:.3f}")
-    apart = float((ours["grads"] - plain["grads"]).norm() / plain["grads"].norm())
-    loss = float(((ours["sums"] - plain["sums"]) / plain["sums"]).abs().max())
-    print(f"  apart (without dropout): loss {loss:.1e}, gradients {apart:.1e}, both relative")
-    floor = floor_flops(args) / matmul_flops_per_second(args)
-    print(f"  head's arithmetic floor {1e3 * floor:.0f} ms: {floor / ours['seconds']:.0%} of our step")
+    amplify = args.model == "amplify"
+    args.batch_size = args.batch_size or (4 if amplify else 1)
+    args.views = args.views or (2 if amplify else 1)
+    args.repeats = args.repeats or (5 if amplify else 2)
+    variants = ["plain", "ours"] if amplify or args.grow else ["plain", "ours", "point"]
+    if torch.device(args.device).type == "cuda" and not args.grow:
+        compiled = ["ours+focal", "ours+chunk", "ours+model"] if amplify else ["ours+model", "point+model"]
+        variants += ["plain+fp16", "ours+fp16", *compiled]
+    (show_growth if args.grow else show)(args, args.variants or variants)
 
 
 if __name__ == "__main__":

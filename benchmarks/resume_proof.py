@@ -81,11 +81,14 @@ def windows_of_epochs(record: Path) -> dict[int, Counter[int]]:
     return epochs
 
 
-def logged(run: Path, skipped: tuple[str, ...] = ("train/windows_per_second",)) -> dict[str, list[object]]:
-    """All numbers in a run's TensorBoard, as (step, value) by tag; but for ``skipped``, which are of time."""
+OF_TIME = ("windows_per_second", "data_wait_share")
+
+
+def logged(run: Path) -> dict[str, list[object]]:
+    """All numbers in a run's TensorBoard, as (step, value) by tag; but for those of time."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in skipped]
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.endswith(OF_TIME)]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 

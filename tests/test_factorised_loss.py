@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model import plain_logits
+from references import amplify_logits
 from torch import Tensor
 
 from amplify_motion_tokenizer import factorised_loss as module
@@ -114,7 +114,7 @@ def test_the_networks_parameters_get_the_gradients_of_the_plain_head(per_view: b
     network = AmplifyNetwork(sizes)
     codes = torch.randn(BATCH, sizes.num_tokens, 16)
     labels, mask = make_targets(11, per_element=False)
-    logits = plain_logits(network, codes)
+    logits = amplify_logits(network, codes)
     torch.testing.assert_close(network.decode(codes), logits, rtol=1e-5, atol=1e-6)
     expected, _ = masked_loss(logits, labels, mask, torch.ones(CLASSES), 0.0)
     expected.sum().backward()
@@ -133,3 +133,20 @@ def test_labels_of_another_shape_are_refused() -> None:
     head, (labels, mask) = make_head(12), make_targets(13, per_element=False)
     with pytest.raises(ValueError, match=r"labels are \(5, 2, 2, 7\); expected \(5, 2, 3, 7\)"):
         factorised_loss(head, labels[:, :, :2], mask, torch.ones(CLASSES), 0.0)
+
+
+def test_float16_autocast_sums_what_float16_cannot_hold() -> None:
+    head, (labels, _) = make_head(14), make_targets(15, per_element=False)
+    with torch.no_grad():
+        head.steps.abs_().mul_(2e3)
+        head.weight.mul_(1e-4)
+    target = torch.zeros_like(labels), torch.ones_like(labels, dtype=torch.bool), torch.ones(CLASSES), 0.0
+    grads = []
+    for half in (False, True):
+        with torch.autocast("cpu", dtype=torch.float16, enabled=half):
+            given = FactorisedHead(*(part.half() for part in head)) if half else head
+            sums = factorised_loss(given, *target).sums
+        grads.append(torch.autograd.grad(1e-3 * sums.sum(), head.weight)[0])
+    exact, found = grads
+    assert exact.abs().max() > 1e-3 * torch.finfo(torch.float16).max
+    assert relative(found, exact) < 0.01

@@ -123,9 +123,14 @@ def test_names_are_few() -> None:
 
 
 class Waits(TorchDispatchMode):
-    """Notes the operations that on a GPU make the host wait for the device."""
+    """Notes the operations that on a GPU make the host wait for the device.
 
-    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal", "is_nonzero")
+    lift_fresh is ``torch.tensor``: numbers of the host, which wait for their copy.
+    """
+
+    NAMES = (
+        "_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal", "is_nonzero", "lift_fresh",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,16 +146,27 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path) -> None:
-    config = with_training(run_config, clip_grad_norm=1.0, ema_decay=0.9)
+@pytest.mark.parametrize("name", ["keypoint", "amplify"])
+def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path, name: str) -> None:
+    usage = dataclasses.replace(run_config.loss.usage, weight=0.1)
+    config = dataclasses.replace(
+        with_training(run_config, clip_grad_norm=1.0, ema_decay=0.9),
+        model=dataclasses.replace(run_config.model, name=name),
+        loss=dataclasses.replace(run_config.loss, usage=usage),
+        data=dataclasses.replace(
+            run_config.data,
+            reference_size=(48, 64),
+            static_filter=dataclasses.replace(run_config.data.static_filter, enable=name == "keypoint"),
+        ),
+    )
     trainer = make_trainer(config, tmp_path)
     batches = iter(trainer.train_loader)
-    micro_batches = [next(batches)]
+    micro_batches, wishes = [next(batches)], trainer.interruption.wishes()
     with Waits() as waits:
-        trainer.learner.step(micro_batches, trainer.interruption.wishes())
+        trainer.learner.step(micro_batches, wishes)
     assert waits.found == []
     with Waits() as waits:
-        trainer._log_step(trainer._step([next(batches)]), 1.0, tqdm(disable=True))
+        trainer._log_step(trainer._step([next(batches)]), tqdm(disable=True))
     assert "_local_scalar_dense" in waits.found
 
 

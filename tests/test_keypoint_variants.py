@@ -77,7 +77,8 @@ def accuracy_on_two_phases(decoder: str) -> float:
     for _ in range(160):
         output = model(velocities)
         loss, count = masked_loss(output.distinct_logits, labels, mask, weights, gamma=0.0)
-        usage = usage_of(usage_sums(output.digits, config.model.fsq_levels, temperature=1.0), (5, 4))
+        sums = usage_sums(output.digits, torch.ones(4).bool(), config.model.fsq_levels, temperature=1.0)
+        usage = usage_of(sums, (5, 4))
         optimizer.zero_grad()
         ((loss / count).sum() - usage.batch_entropy + usage.sample_entropy).backward()
         optimizer.step()

@@ -10,13 +10,14 @@ import torch
 from golden_models import KEYPOINT, keypoint_config, read_golden, state_of
 from reference_losses import focal_loss
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import labels_from_wnorm, wnorm_from_px
 from amplify_motion_tokenizer.losses import static_mask
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.models.blocks import EncoderLayer
+from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32
 
 
@@ -228,19 +229,56 @@ def test_encoder_equals_torchs_with_a_mask(training: bool) -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    layer = EncoderLayer(16, 4, 0.5)
     tokens = torch.randn(1, 6, 16)
-    assert not torch.equal(layer.train()(tokens), layer(tokens))
-    assert torch.equal(layer.eval()(tokens), layer(tokens))
+    for layer, given in ((EncoderLayer(16, 4, 0.5), [tokens]), (DecoderLayer(16, 4, 0.5), [tokens] * 2)):
+        assert not torch.equal(layer.train()(*given), layer(*given))
+        assert torch.equal(layer.eval()(*given), layer(*given))
 
 
-def test_encoder_layer_refuses_masks() -> None:
+def test_layers_refuse_masks() -> None:
     with pytest.raises(ValueError, match="takes no mask"):
         EncoderLayer(16, 4, 0.0)(torch.zeros(1, 3, 16), torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="takes no mask"):
+        DecoderLayer(16, 4, 0.0)(torch.zeros(1, 3, 16), torch.zeros(1, 2, 16), torch.zeros(3, 3))
 
 
-def test_no_tensor_grows_with_the_square_of_the_tokens() -> None:
-    config = dataclasses.replace(small_config(), data=DataConfig(sequence_length=16, grid_size=20))
+def test_decoder_equals_torchs() -> None:
+    torch.manual_seed(3)
+    ours = nn.TransformerDecoder(DecoderLayer(16, 4, 0.0), 2)
+    layer = nn.TransformerDecoderLayer(16, 4, 64, 0.0, activation="gelu", batch_first=True)
+    theirs = nn.TransformerDecoder(layer, 2)
+    theirs.load_state_dict(ours.state_dict())
+    queries, codes = (torch.randn(*shape, requires_grad=True) for shape in ((1, 5, 16), (3, 4, 16)))
+    results = []
+    for output in (ours(queries, codes), theirs(queries.expand(3, -1, -1), codes)):
+        gradients = torch.autograd.grad(output.square().sum(), (queries, codes))
+        results.append((output, *gradients))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["keypoint", "amplify"])
+def test_what_the_codes_do_not_change_is_decoded_once(name: str) -> None:
+    """Without dropout the queries' self-attention is the same for all windows."""
+    model = build_model(small_config(name=name, num_layers=2, dropout=0.1))
+    codes = model.quantize(model.encode(torch.rand(8, *model.input_shape)))[0].detach()
+
+    def operations(windows: int) -> int:
+        with FlopCounterMode(display=False) as counter:
+            model.head(codes[:windows])
+        return int(counter.get_total_flops())
+
+    def shared() -> float:
+        return (8 * operations(1) - operations(8)) / 7
+
+    with_dropout, without = shared(), (model.eval(), shared())[1]
+    tokens = codes.shape[1] if name == "amplify" else 4
+    assert without - with_dropout >= 2 * tokens * 4 * 16**2, "the projections of one self-attention"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_no_tensor_grows_with_the_square_of_the_tokens(dropout: float) -> None:
+    config = small_config(dropout=dropout, num_heads=1, hidden_dim=8)
+    config = dataclasses.replace(config, data=DataConfig(sequence_length=16, grid_size=20))
     model = build_model(config)
     tokens = 15 * 400
     stored = [*model.parameters(), *model.buffers()]

@@ -49,7 +49,8 @@ def test_assignments_by_hand() -> None:
 
 
 def usage(digits: list[list[list[float]]]) -> tuple[float, float]:
-    sums = usage_sums(torch.tensor(digits), (4, 4), temperature=0.01)
+    given = torch.tensor(digits)
+    sums = usage_sums(given, torch.ones(len(given)).bool(), (4, 4), temperature=0.01)
     return tuple(float(value) for value in usage_of(sums, (4, 4)))  # type: ignore[return-value]
 
 

@@ -1,18 +1,21 @@
-"""Transformer layers shared by models."""
+"""Transformer layers of the keypoint model: torch's post-norm layers, which never make a mask.
+
+Parameters, their names and initial values are torch's; only the computation differs. Memory stays linear
+in the tokens (``attention``), where ``torch.nn.TransformerEncoder`` is given an (S, S) mask.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amplify_motion_tokenizer.models.attention import attention
+
 
 class EncoderLayer(nn.TransformerEncoderLayer):
-    """torch's post-norm encoder layer, causal, where asked for, without a mask.
-
-    Parameters, their names and initial values are torch's. Only the computation differs: the fused
-    kernels know what causal means, so memory stays linear in the length S instead of the S * S of
-    ``torch.nn.TransformerEncoder`` with an explicit mask. (On the CPU the fused kernel has no dropout;
-    training there with dropout falls back to torch's plain one.)
+    """``torch.nn.TransformerEncoderLayer`` with GELU, causal where asked for.
 
     Args:
         dim: width D.
@@ -42,16 +45,58 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         """
         if src_mask is not None or src_key_padding_mask is not None:
             raise ValueError("EncoderLayer takes no mask: it is built causal or not, and has no padding")
-        tokens = self.norm1(src + self.dropout1(self._attention(src)))
+        mixed = _multihead(self.self_attn, src, src, self.training, self.causal)
+        tokens = self.norm1(src + self.dropout1(mixed))
         hidden = self.dropout(F.gelu(self.linear1(tokens)))
         output: Tensor = self.norm2(tokens + self.dropout2(self.linear2(hidden)))
         return output
 
-    def _attention(self, tokens: Tensor) -> Tensor:
-        attention, split = self.self_attn, (*tokens.shape[:2], self.self_attn.num_heads, -1)
-        projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-        query, key, value = (part.reshape(split).transpose(1, 2) for part in projected.chunk(3, dim=-1))
-        dropout = attention.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
-        output: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+class DecoderLayer(nn.TransformerDecoderLayer):
+    """``torch.nn.TransformerDecoderLayer`` with GELU, without masks.
+
+    Args:
+        dim: width D.
+        num_heads: attention heads; must divide D.
+        dropout: rate on attention weights, attention outputs and both feed-forward layers.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__(dim, num_heads, 4 * dim, dropout, activation="gelu", batch_first=True)
+
+    def forward(self, tgt: Tensor, memory: Tensor, *masks: Any, **more_masks: Any) -> Tensor:
+        """(B or 1, N, D), 1 for the same queries in all windows, and memory (B, d, D) to (B, N, D).
+
+        ``torch.nn.TransformerDecoder`` passes the other arguments.
+
+        Raises:
+            ValueError: when given a mask.
+        """
+        if any(mask is not None and mask is not False for mask in (*masks, *more_masks.values())):
+            raise ValueError("DecoderLayer takes no mask: all queries see each other and the whole memory")
+        mixed = _multihead(self.self_attn, tgt, tgt, self.training)
+        tokens = self.norm1(tgt + self.dropout1(mixed)).expand(len(memory), -1, -1)
+        mixed = _multihead(self.multihead_attn, tokens, memory, self.training)
+        tokens = self.norm2(tokens + self.dropout2(mixed))
+        hidden = self.dropout(F.gelu(self.linear1(tokens)))
+        output: Tensor = self.norm3(tokens + self.dropout3(self.linear2(hidden)))
         return output
+
+
+def _multihead(
+    module: nn.MultiheadAttention, tokens: Tensor, memory: Tensor, training: bool, causal: bool = False
+) -> Tensor:
+    """What ``module`` makes of tokens (B, S, D) that look at memory (B, K, D)."""
+    weight, bias = module.in_proj_weight, module.in_proj_bias
+    if tokens is memory:
+        query, key, value = F.linear(tokens, weight, bias).chunk(3, dim=-1)
+    else:
+        width = module.embed_dim
+        query = F.linear(tokens, weight[:width], bias[:width])
+        key, value = F.linear(memory, weight[width:], bias[width:]).chunk(2, dim=-1)
+    query, key, value = (
+        part.reshape(*part.shape[:2], module.num_heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    mixed = attention(query, key, value, module.dropout if training else 0.0, causal)
+    output: Tensor = module.out_proj(mixed.transpose(1, 2).flatten(2))
+    return output

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
-from amplify_motion_tokenizer.models.blocks import EncoderLayer
+from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
@@ -94,7 +94,10 @@ class KeypointTokenizer(MotionTokenizer):
         queries: Tensor = self.decoder_queries
         if self.per_step:
             queries = torch.cat([queries, self.step_queries], dim=1)
-        decoded = self.decoder(queries.expand(len(codes), -1, -1), codes)
+        # Without dropout the queries are the same for all windows until they see codes.
+        if self.training and model.dropout > 0:
+            queries = queries.expand(len(codes), -1, -1)
+        decoded = self.decoder(queries, codes)
         points, steps = decoded.tensor_split([self.config.num_points], dim=1)
         if not self.per_step:
             return DenseHead(self.output_projection(points).unsqueeze(1))
@@ -118,14 +121,7 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        layer = nn.TransformerDecoderLayer(
-            model.hidden_dim,
-            model.num_heads,
-            4 * model.hidden_dim,
-            model.dropout,
-            activation="gelu",
-            batch_first=True,
-        )
+        layer = DecoderLayer(model.hidden_dim, model.num_heads, model.dropout)
         self.transformer_decoder = nn.TransformerDecoder(layer, model.num_layers)
 
     def forward(self, queries: Tensor, codes: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""Windows a second to codes: stopping after quantising, as inference does, and decoding as well.
+
+    python benchmarks/encode.py [--model amplify] [--device cuda --bf16]
+
+The full config in evaluation mode, velocities already on the device. ``codes`` is
+``MotionTokenizer.tokenize``; ``codes and labels`` also decodes every window to its most likely classes,
+which ``--save labels`` needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+
+MODELS = {
+    "keypoint": {},
+    "keypoint, tokens: point": {"model": {"keypoint": {"tokens": "point"}}},
+    "amplify": {
+        "model": {"name": "amplify"},
+        "data": {"views": ["agentview", "eye_in_hand"], "reference_size": [128, 128]},
+        "tracking": {"query_order": "uniform"},
+    },
+}
+
+
+def codes_alone(model: MotionTokenizer, velocities: Tensor) -> Tensor:
+    return model.tokenize(velocities)
+
+
+def codes_and_labels(model: MotionTokenizer, velocities: Tensor) -> Tensor:
+    codes, _ = model.quantize(model.encode(velocities))
+    return model.decode_distinct(codes).argmax(dim=-1)
+
+
+def seconds(
+    run: Callable[[MotionTokenizer, Tensor], Tensor],
+    model: MotionTokenizer,
+    velocities: Tensor,
+    args: argparse.Namespace,
+) -> float:
+    """Shortest of a few runs, after one to warm up; CPU time on a CPU, which others may share."""
+    on_gpu = torch.device(args.device).type == "cuda"
+    clock, times = time.perf_counter if on_gpu else time.process_time, []
+    for _ in range(args.repeats + 1):
+        began = clock()
+        run(model, velocities)
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(clock() - began)
+    return min(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=sorted(MODELS), help="default: all")
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"windows per second: {vars(args)}")
+    for name in [args.model] if args.model else MODELS:
+        torch.manual_seed(0)
+        model = build_model(config_from_dict(MODELS[name], "here")).to(args.device).eval()
+        velocities = torch.rand(args.batch_size, *model.input_shape).sub(0.5).to(args.device)
+        kind = torch.device(args.device).type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=args.bf16):
+            alone, both = (seconds(run, model, velocities, args) for run in (codes_alone, codes_and_labels))
+        rates = (f"{args.batch_size / each:8.1f}" for each in (alone, both))
+        print("  {:24} codes {}   codes and labels {}   {:.2f} x".format(name, *rates, both / alone))
+
+
+if __name__ == "__main__":
+    main()
