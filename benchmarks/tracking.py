@@ -18,7 +18,9 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,13 +57,13 @@ class LucasKanade:
     """
 
     name = "lucas_kanade"
-    _SETTINGS = {"winSize": (21, 21), "maxLevel": 4}
+    weights_sha256 = None
 
     def track(
         self, windows: Iterable[FrameWindow], queries_xy_px: NDArray[np.float32]
     ) -> Iterator[WindowTracks]:
         for window in windows:
-            greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in window.frames]
+            greys: list[Any] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in window.frames]
             tracks = np.repeat(queries_xy_px[None], len(greys), axis=0)
             seen = np.repeat(inside(queries_xy_px, greys[0].shape)[None], len(greys), axis=0)
             for step, (before, after) in enumerate(zip(greys, greys[1:], strict=False), start=1):
@@ -72,14 +74,24 @@ class LucasKanade:
     def _step(
         self, before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, xy[:, None], None, **self._SETTINGS)
-        back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **self._SETTINGS)
+        there, found, _ = _optical_flow(before, after, xy[:, None])
+        back, found_back, _ = _optical_flow(after, before, there)
         near = np.linalg.norm(back[:, 0] - xy, axis=-1) < 1
         return there[:, 0], near & (found[:, 0] == 1) & (found_back[:, 0] == 1)
 
 
+def _optical_flow(before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArray[np.float32]) -> Any:
+    # OpenCV's stubs know no points that are yet to be found.
+    find: Any = cv2.calcOpticalFlowPyrLK
+    return find(before, after, xy, None, winSize=(21, 21), maxLevel=4)
+
+
+def _flow(preset: Any) -> FlowTracker:
+    return FlowTracker(FlowConfig(preset=preset))
+
+
 TRACKERS: dict[str, Callable[[], PointTracker]] = {
-    **{f"flow {name}": lambda name=name: FlowTracker(FlowConfig(preset=name)) for name in PRESETS},
+    **{f"flow {name}": partial(_flow, name) for name in PRESETS},
     "lucas-kanade": LucasKanade,
 }
 STILL = "no motion"
