@@ -77,7 +77,7 @@ def main() -> None:
         kind = torch.device(args.device).type
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=args.bf16):
             alone, both = (seconds(run, model, velocities, args) for run in (codes_alone, codes_and_labels))
-        rates = (f"{args.batch_size / each:8.1f}" for each in (alone, both))
+        rates = (f"{args.batch_size / each:8.2f}" for each in (alone, both))
         print("  {:24} codes {}   codes and labels {}   {:.2f} x".format(name, *rates, both / alone))
 
 
