@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "keypoint": {},
     "keypoint, tokens: point": {"model": {"keypoint": {"tokens": "point"}}},
     "amplify": {

@@ -93,18 +93,18 @@ def make(kind: str, args: argparse.Namespace, dropout: float) -> tuple[nn.Module
     network = network.to(args.device)
     views = (args.views,) if args.model == "amplify" else ()
     shape = (args.batch_size, *views, args.steps, config.num_points)
-    velocities, *target = inputs_of(config, shape, args.device)
+    velocities, labels, mask, weights = inputs_of(config, shape, args.device)
 
     def loss() -> Tensor:
         if kind != "plain":
             head = network(velocities).head
-            return factorised_loss.head_loss(head, *target, config.loss.gamma).sums.sum()
+            return factorised_loss.head_loss(head, labels, mask, weights, config.loss.gamma).sums.sum()
         if isinstance(network, AmplifyNetwork):
             codes, _ = quantize_float32(network.quantize, network.encode(velocities))
-            return focal_sums(amplify_logits(network, codes), *target, config.loss.gamma)
-        return focal_sums(network(velocities), *target, config.loss.gamma)
+            return focal_sums(amplify_logits(network, codes), labels, mask, weights, config.loss.gamma)
+        return focal_sums(network(velocities), labels, mask, weights, config.loss.gamma)
 
-    return network, lambda: loss() / target[0].numel()
+    return network, lambda: loss() / labels.numel()
 
 
 def step(loss: Loss, device: str, autocast: torch.dtype | None) -> Tensor:
@@ -155,7 +155,12 @@ def measure(variant: str, args: argparse.Namespace, output: Path) -> None:
         found["loss"] = float(step(loss, args.device, autocast))
         scale = FP16_SCALE if autocast == torch.float16 else 1.0
         torch.save(
-            [p.grad.float().cpu() / scale for _, p in sorted(network.named_parameters())], f"{output}.grads"
+            [
+                parameter.grad.float().cpu() / scale
+                for _, parameter in sorted(network.named_parameters())
+                if parameter.grad is not None
+            ],
+            f"{output}.grads",
         )
     torch.save(found, output)
 
