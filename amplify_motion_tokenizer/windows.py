@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.config import GateConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow
 
+LEAST_LIGHT = 16
+"""Grey levels added to the mean of a frame before frames are brought to one light: near black, means tell little."""
+
 
 def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:
     """Yields every window of ``length`` frames that starts at a multiple of ``stride``.
@@ -55,11 +58,13 @@ class MotionGate:
     def moves(self, window: FrameWindow) -> bool:
         """True when the window's mean absolute difference or active share reaches its threshold.
 
-        Both are means over the window's T frames, of grey values scaled to 0..1.
+        Both are means over the window's T frames, of grey values scaled to 0..1, all frames at the light of
+        the brightest.
         """
         self._small = {index: small for index, small in self._small.items() if index >= window.start}
         copies, levels = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
-        gains = (1 + levels[0]) / (1 + np.array(levels, np.float32)) / 255
+        lights = np.array(levels, np.float32) + LEAST_LIGHT
+        gains = lights.max() / lights / 255
         frames = np.stack(copies) * gains[:, None, None]
         change = np.abs(frames - frames.mean(axis=0))
         return bool(
@@ -68,12 +73,12 @@ class MotionGate:
         )
 
     def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], np.float32]:
-        """Small grey copy of the window's frame ``index``, 0..255, and its median."""
+        """Small grey copy of the window's frame ``index``, 0..255, and its mean."""
         key = window.start + index
         if key not in self._small:
             grey = cv2.cvtColor(window.frames[index], cv2.COLOR_RGB2GRAY).astype(np.float32)
             scale = min(1.0, self.config.resize_shorter / min(grey.shape))
             size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
             small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
-            self._small[key] = small, np.float32(np.median(small))
+            self._small[key] = small, np.float32(small.mean())
         return self._small[key]

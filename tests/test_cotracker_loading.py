@@ -97,8 +97,9 @@ def test_missing_pieces(local, tmp_path):
     fails("not a state dict of cotracker3", weights=str(tmp_path / "tensor.pth"))
     torch.save(hubconf.Model(), tmp_path / "pickled.pth")
     fails("not a state dict of cotracker3", weights=str(tmp_path / "pickled.pth"))
-    (tmp_path / "damaged.pth").write_bytes(b"<html>not found</html>")
-    fails("not a state dict of cotracker3", weights=str(tmp_path / "damaged.pth"))
+    for content in (b"<html>not found</html>", b"hello" * 1000):
+        (tmp_path / "damaged.pth").write_bytes(content)
+        fails("not a state dict of cotracker3", weights=str(tmp_path / "damaged.pth"))
 
     (tmp_path / "repo" / "hubconf.py").write_text("import no_such_package_of_cotracker")
     fails("cannot be imported: .*no_such_package_of_cotracker")

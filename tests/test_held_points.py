@@ -60,7 +60,7 @@ def test_holding_points_is_more_accurate_than_chaining(kind, seed):
     video, scene = scenes.render_clip(kind, seed, SIZE, 31)
     truth, visible = (part[::2] for part in scene.truth(GRID, 0))
     held, chained = (scores(video[::2], truth, visible, refine) for refine in (True, False))
-    assert held[0] > 0.87 and held[1] > 0.92
+    assert held[0] > 0.87 and held[1] > 0.91
     assert held[0] > chained[0] and held[1] >= chained[1]
 
 

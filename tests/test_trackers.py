@@ -10,7 +10,7 @@ from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers import TRACKERS, make_tracker
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
-from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, bilinear, pair_confidence, sample
 
 SIZE = (240, 320)
 
@@ -192,6 +192,27 @@ def test_small_frames(size, finest, scale):
     (window,) = run(video, grid(size, 3), 1, 4, config)
     assert np.isfinite(window.tracks_xy_px).all()
     assert 1.5 < np.median(window.tracks_xy_px[-1] - grid(size, 3), axis=0)[0] < 4.5
+
+
+def test_more_points_than_opencv_looks_up_at_once():
+    """It takes fewer than 32,767 rows: of all open windows together, or of one alone."""
+    video = sideways((48, 64), (1.0, 0.0), 43).render()
+    queries = grid((48, 64), 40)
+    many, few = run(video, queries, 1, 22), run(video, queries[:50], 1, 22)
+    assert len(queries) * 21 > 32767 and len(many) == len(few) == 22
+    assert all(np.isfinite(window.tracks_xy_px).all() for window in many)
+    image = np.random.default_rng(0).random((9, 7), np.float32)
+    row, column = np.mgrid[:9, :7].reshape(2, -1, 1).astype(np.float32)
+    found = bilinear(image, np.tile(column, (700, 1)), np.tile(row, (700, 1)))
+    assert np.array_equal(found[:, 0], np.tile(image.ravel(), 700))
+
+
+@pytest.mark.parametrize(
+    ("size", "image"), [((480, 640), (240, 320)), ((240, 320), (240, 320)), ((128, 128), (128, 128)),
+                        ((320, 480), (240, 360)), ((1080, 1920), (540, 960))]
+)  # fmt: skip
+def test_flow_is_computed_on_some_240_rows_by_default(size, image):
+    assert PairFlow(FlowConfig(), size).scale.image_size == image
 
 
 def test_frames_that_cannot_be_tracked():

@@ -61,6 +61,21 @@ def test_gate_does_not_take_light_for_motion() -> None:
     assert not MotionGate(GateConfig(enable=True)).moves(window([0, 0, 0, 0]))
 
 
+def test_gate_sees_motion_that_fades_in_from_black_and_none_in_a_lamp_at_night() -> None:
+    rng = np.random.default_rng(0)
+    wall = cv2.resize(rng.integers(40, 220, (12, 16, 3), np.uint8), (160, 120))
+    pan = [np.roll(wall, 2 * step, axis=1) for step in range(16)]
+    gate = GateConfig(enable=True)
+    for dark in (1, 4, 8):
+        light = np.minimum(np.arange(16) / dark, 1)
+        faded = [(frame * share).astype(np.uint8) for frame, share in zip(pan, light, strict=True)]
+        assert MotionGate(gate).moves(FrameWindow(0, 0.0, faded)), dark
+    night = np.zeros((120, 160, 3), np.float32)
+    night[40:70, 60:100] = 200
+    noisy = [np.clip(night + level, 0, 255).astype(np.uint8) for level in rng.normal(2, 0.3, 16)]
+    assert not MotionGate(gate).moves(FrameWindow(0, 0.0, noisy))
+
+
 def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
     still, moved = (np.full((60, 80, 3), 100, np.uint8) for _ in range(2))
     moved[:6, :60] = 112  # 7.5 % of the pixels are 6/255 from their mean

@@ -85,7 +85,12 @@ def _tracking_rules(config: Config) -> list[Rule]:
             (f"tracking.gate.{name}", getattr(gate, name), 0 <= getattr(gate, name) <= 1, "0 to 1")
             for name in ("pixel_threshold", "min_mean_difference", "min_active_share")
         ],
-        ("tracking.flow.scale", flow.scale, 0 < flow.scale <= 1, "above 0 and at most 1"),
+        (
+            "tracking.flow.scale",
+            flow.scale,
+            flow.scale is None or 0 < flow.scale <= 1,
+            "above 0 and at most 1, or null",
+        ),
         ("tracking.flow.finest_scale", flow.finest_scale, 0 <= flow.finest_scale <= 4, "0 to 4"),
         _at_least(1, "tracking.cotracker.window_batch_size", tracking.cotracker.window_batch_size),
     ]

@@ -48,9 +48,9 @@ class FlowConfig:
 
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
     """OpenCV DIS preset; the slower ones gain little where refine is on."""
-    scale: float = 0.5
-    """Size of the images that flow and patches are taken from, relative to the tracked size, in (0, 1]; some
-    240 rows are best: 0.5 for frames of 480 rows, 1 for 240 and less."""
+    scale: float | None = None
+    """Size of the images that flow and patches are taken from, relative to the tracked size, in (0, 1]; null:
+    1 for frames of 240 rows and less, 0.5 for 480 and more, 240 rows between."""
     finest_scale: int = 2
     """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser; 1 is
     worth its time where refine is off."""

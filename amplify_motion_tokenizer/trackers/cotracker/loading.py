@@ -123,7 +123,7 @@ def _load_weights(model: torch.nn.Module, path: Path, entry: str) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state.get("model", state))
-    except (*LOAD_ERRORS, AttributeError, TypeError) as error:
+    except (*LOAD_ERRORS, AttributeError, TypeError, ValueError, LookupError) as error:
         raise TrackerError(
             f"tracking.cotracker.weights = {str(path)!r} is not a state dict of {entry}: "
             f"{_one_line(error)}{_where(entry, '. It is at {}')}"

@@ -35,6 +35,8 @@ MOST_SHIFT = 0.7
 """Share of a side, above which what is left in view is too little to tell."""
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
+MOST_ROWS = 16384
+"""Rows that one call of cv2.remap is given, which takes fewer than 32,767."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class PairFlow:
                 f"frames of {size[1]}x{size[0]} are too small for optical flow, which needs "
                 f"{MIN_SIDE_PX} pixels on the shorter side; raise video.resize_shorter"
             )
-        ratio = max(config.scale, MIN_SIDE_PX / min(size))
+        asked = flow_scale(size) if config.scale is None else config.scale
+        ratio = max(asked, MIN_SIDE_PX / min(size))
         self.scale = Scale(size, (round(size[0] * ratio), round(size[1] * ratio)))
         # Any: OpenCV's stubs forbid the None that asks for a new array
         self._dis: Any = cv2.DISOpticalFlow.create(PRESETS[config.preset])
@@ -119,6 +122,11 @@ class PairFlow:
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         height, width = self.scale.image_size
         return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def flow_scale(size: tuple[int, int]) -> float:
+    """Scale for frames of ``size``: 240 pixels on the shorter side, but at least half of what there is."""
+    return min(1.0, max(0.5, 240 / min(size)))
 
 
 def size_of(image: NDArray[np.uint8]) -> tuple[int, int]:
@@ -162,9 +170,23 @@ def shifted(image: Grey, shift: Floats) -> Grey:
 
 def sample(flow: Floats, xy: Floats) -> Floats:
     """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
-    no_map: Any = None  # OpenCV's stubs forbid it
-    sampled = cv2.remap(flow, xy[:, None], no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(sampled[:, 0], np.float32)
+    return bilinear(flow, xy[:, :1], xy[:, 1:])[:, 0]
+
+
+def bilinear(image: Floats, x: Floats, y: Floats) -> Floats:
+    """``image`` (h, w[, c]) at ``x`` and ``y`` (N, n), as (N, n[, c]), with the border's values outside."""
+    blocks = [
+        cv2.remap(
+            image,
+            np.ascontiguousarray(x[rows]),
+            np.ascontiguousarray(y[rows]),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        for rows in (slice(start, start + MOST_ROWS) for start in range(0, len(x), MOST_ROWS))
+    ]
+    found = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return np.asarray(found, np.float32)
 
 
 def pair_confidence(there: Floats, back: Floats) -> Floats:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.trackers.flow.pairs import bilinear
 
 Floats = NDArray[np.float32]
 
@@ -164,8 +165,7 @@ def _spread(warp: Floats) -> Floats:
 def _lookup(image: Floats, xy: Floats, around: Floats) -> Floats:
     """(N, n) grey levels at ``around`` (2, N, n) from each point, bilinear; the border's beyond it."""
     x, y = around + xy.T[..., None]
-    found = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(found, np.float32)
+    return bilinear(image, x, y)
 
 
 def _mean(values: Floats) -> Floats:
