@@ -60,7 +60,7 @@ def test_holding_points_is_more_accurate_than_chaining(kind, seed):
     video, scene = scenes.render_clip(kind, seed, SIZE, 31)
     truth, visible = (part[::2] for part in scene.truth(GRID, 0))
     held, chained = (scores(video[::2], truth, visible, refine) for refine in (True, False))
-    assert held[0] > 0.87 and held[1] > 0.91
+    assert held[0] > 0.87 and held[1] > 0.89
     assert held[0] > chained[0] and held[1] >= chained[1]
 
 
@@ -101,6 +101,24 @@ def test_points_do_not_drift_over_faint_ground():
     faint = np.rint(128 + 0.06 * (video.astype(float) - 128) + noise).astype(np.uint8)
     held, chained = (errors(track(faint, refine=on)[0], truth)[-1, stays].mean() for on in (True, False))
     assert held < 2 and held < 0.5 * chained
+
+
+@pytest.mark.parametrize("velocity", [(3.0, 1.0), (-4.0, -2.0)])
+def test_points_that_drift_over_plain_ground_are_not_said_to_be_seen(velocity):
+    """Right of x = 130 the ground is plain but for soft shading, in which patches match in many places."""
+    video, truth, stays = moving_plane(16, velocity)
+    noise = np.random.default_rng(1).normal(0, 1, (*video.shape[:3], 1))
+    for index, frame in enumerate(video):
+        plain = max(0, round(130 + index * velocity[0]))
+        frame[:, plain:] = cv2.GaussianBlur(frame, (0, 0), 30)[:, plain:]
+        grainy = (frame + noise[index]).clip(0, 255).astype(np.uint8)
+        video[index] = cv2.GaussianBlur(grainy, (0, 0), 0.8)
+    xy, seen = track(video)
+    error, seen = errors(xy, truth)[-1], seen[-1]
+    textured, plain = stays & (GRID[:, 0] < 105), stays & (GRID[:, 0] > 155)
+    assert seen[textured].mean() > 0.98 and np.quantile(error[textured], 0.9) < 0.5
+    strayed = plain & (error > 4)
+    assert strayed.sum() > 20 and seen[strayed].mean() < 0.6
 
 
 def test_a_pan_that_is_faster_than_the_search_of_dis():
@@ -159,6 +177,24 @@ def test_patches_know_their_own_place_and_flat_ones_match_nothing():
     assert (found.xy == GRID).all() and (found.match > 0.999).all()
     flat = Patches.cut(np.full_like(image, 90), GRID).find(image, GRID, STILL)
     assert (flat.xy == GRID).all() and (np.abs(flat.match) < 1e-3).all()
+
+
+def test_variance_of_a_place_is_that_of_noise_along_the_way_which_the_patch_tells_least():
+    """A corner's places under noise scatter as told; an edge and blank ground have no place."""
+    rows, columns = np.mgrid[:41, :41]
+    corner, edge = (
+        cv2.GaussianBlur(np.float32(160 * inside), (0, 0), 2)
+        for inside in ((rows > 20) & (columns > 20), rows > 20)
+    )
+    centre = np.float32([[20, 20]])
+    noise = np.random.default_rng(0).normal(0, 10, (200, 41, 41)).astype(np.float32)
+    patches = Patches.cut(corner, centre)
+    found = [patches.find(corner + one, centre, STILL[:1]) for one in noise]
+    scatter = np.var([one.xy[0] for one in found], axis=0).max()
+    told = np.mean([patches.variance(one.match)[0] for one in found])
+    assert scatter < told < 20 * scatter, "told on the safe side"
+    for vague in (edge, np.zeros_like(edge)):
+        assert Patches.cut(vague, centre).variance(np.float32([0.9]))[0] > 20 * told
 
 
 def test_local_motion_is_that_of_the_neighbours_that_move_alike():

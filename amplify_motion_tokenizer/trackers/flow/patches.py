@@ -29,6 +29,11 @@ LEAST_GAIN = 1e-3
 """A point that would match better by less stays where it was predicted, so that still points do not move."""
 PRIOR = 3.0
 """Weight of the prediction against the patch: variance of its grey levels over that of the prediction."""
+NOISE_NORM = 20.0
+"""Contrast that noise or compression may put into a patch: a norm, of three grey levels in every pixel."""
+SPREAD = (0.2, 1.01)
+"""Variance of a found place by 1 less its match, and what takes the place of that 1: four times what noise
+of its own in every pixel would give."""
 FLAT = 1e-3
 """Added to the norm of a patch, so that one without contrast matches nothing."""
 
@@ -63,6 +68,8 @@ class Patches:
     """(N,) mean grey level."""
     stiffness: Floats
     """(N, 2, 2) share of the way to the prediction that an iteration goes back."""
+    hold: Floats
+    """(N,) how much worse the patch matches a pixel off, along the way on which that tells least."""
 
     @classmethod
     def cut(cls, image: Floats, xy: Floats) -> Patches:
@@ -81,10 +88,12 @@ class Patches:
         slopes = (np.stack(ahead, axis=1) - np.stack(behind, axis=1)) / 2
         slopes -= np.einsum("pkn->pk", slopes)[..., None] / np.float32(slopes.shape[-1])
         slopes -= np.einsum("pkn,pn->pk", slopes, patch)[..., None] * patch[:, None]
-        hessian = np.einsum("pin,pjn->pij", slopes, slopes) + np.float32(PRIOR) * still
+        curvature = np.einsum("pin,pjn->pij", slopes, slopes)
+        hold = _least_eigenvalue(curvature) / (norm * norm + np.float32(NOISE_NORM**2))
+        hessian = curvature + np.float32(PRIOR) * still
         give = _inverse(hessian)
         steps = np.einsum("pij,pjn->pin", give, slopes) * norm[:, None, None]
-        return cls(np.concatenate([patch[:, None], steps], axis=1), level, np.float32(PRIOR) * give)
+        return cls(np.concatenate([patch[:, None], steps], axis=1), level, np.float32(PRIOR) * give, hold)
 
     def find(self, image: Floats, xy: Floats, warp: Floats) -> Found:
         """Moves points from predictions to where their patches match best.
@@ -115,9 +124,19 @@ class Patches:
         near = np.abs(end.xy - xy).max(axis=1) < LONGEST_MOVE_PX
         return choose(near & (end.match > start.match + np.float32(LEAST_GAIN)), end, start)
 
+    def variance(self, match: Floats) -> Floats:
+        """(N,) in square pixels, of places at which patches match this well (N,).
+
+        As for any least squares (Foerstner 1982): of what does not match, over what a pixel's move changes.
+        """
+        by_residual, most = SPREAD
+        return np.asarray(
+            np.float32(by_residual) * (np.float32(most) - match) / (self.hold + np.float32(1e-4))
+        )
+
     def take(self, points: NDArray[np.intp] | slice) -> Patches:
         """Patches of some of the points."""
-        return Patches(self.rows[points], self.level[points], self.stiffness[points])
+        return Patches(*(column[points] for column in vars(self).values()))
 
     def __add__(self, other: Patches) -> Patches:
         """These and others."""
@@ -145,6 +164,13 @@ def _inverse(matrices: Floats) -> Floats:
     (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
     adjugate = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
     return np.asarray(adjugate / (a * d - b * c)[..., None, None], np.float32)
+
+
+def _least_eigenvalue(matrices: Floats) -> Floats:
+    """(N,) of symmetric ones (N, 2, 2); no less than 0."""
+    xx, xy, yy = matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 1, 1]
+    root = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
+    return np.asarray(np.maximum(xx + yy - root, 0) / 2, np.float32)
 
 
 def _sparse_square(radius: int) -> Floats:
