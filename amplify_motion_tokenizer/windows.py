@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.config import GateConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow
 
 LEAST_LIGHT = 16
-"""Grey levels added to the mean of a frame before frames are brought to one light: near black, means tell little."""
+"""Grey levels added to the means by which frames are brought to one light: near black, they tell little."""
 
 
 def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:

@@ -62,7 +62,8 @@ def load_predictor(entry: str, config: CoTrackerConfig) -> Any:
             "code and weights" if source == "github" and pretrained else "weights" if pretrained else "code"
         )
         raise TrackerError(
-            f"no CoTracker {wanted} from {repo}: {_one_line(error)}. {_how_to(entry)}"
+            f"no CoTracker {wanted} from {repo}: {_one_line(error)}. "
+            f"Without network, {_how_to(entry, config)}"
         ) from error
     _check_parts(predictor, entry, repo)
     if config.weights is not None:
@@ -86,7 +87,7 @@ def _repository(config: CoTrackerConfig, entry: str) -> tuple[str, str]:
         if not (folder / "hubconf.py").is_file():
             raise TrackerError(
                 f"tracking.cotracker.checkout = {config.checkout!r} is not a clone of CoTracker (it has no "
-                f"hubconf.py). {_how_to(entry)}"
+                f"hubconf.py); {_CLONE}"
             )
         return str(folder), "local"
     if not re.fullmatch(r"[^/:\s]+/[^/:\s]+", config.hub_repo):
@@ -119,7 +120,7 @@ def _has(value: Any, part: str) -> bool:
 def _load_weights(model: torch.nn.Module, path: Path, entry: str) -> None:
     """Fills ``model`` from a state-dict file."""
     if not path.is_file():
-        raise TrackerError(f"tracking.cotracker.weights = {str(path)!r} is not a file. {_how_to(entry)}")
+        raise TrackerError(f"tracking.cotracker.weights = {str(path)!r} is not a file; {_weights_for(entry)}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state.get("model", state))
@@ -130,12 +131,19 @@ def _load_weights(model: torch.nn.Module, path: Path, entry: str) -> None:
         ) from error
 
 
-def _how_to(entry: str) -> str:
-    return (
-        "Without network, set tracking.cotracker.checkout to a folder made by 'git clone "
-        "https://github.com/facebookresearch/co-tracker', and tracking.cotracker.weights to "
-        f"{_where(entry, 'a file downloaded from {}') or 'a file of weights'}"
-    )
+_CLONE = (
+    "set tracking.cotracker.checkout to a folder made by 'git clone "
+    "https://github.com/facebookresearch/co-tracker'"
+)
+
+
+def _how_to(entry: str, config: CoTrackerConfig) -> str:
+    """What to set where nothing can be fetched; a checkout that is there is not asked for again."""
+    return _weights_for(entry) if config.checkout else f"{_CLONE}, and {_weights_for(entry)}"
+
+
+def _weights_for(entry: str) -> str:
+    return f"set tracking.cotracker.weights to {_where(entry, 'a file downloaded from {}') or 'a file of weights'}"
 
 
 def _where(entry: str, text: str) -> str:
