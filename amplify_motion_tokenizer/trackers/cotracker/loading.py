@@ -143,7 +143,8 @@ def _how_to(entry: str, config: CoTrackerConfig) -> str:
 
 
 def _weights_for(entry: str) -> str:
-    return f"set tracking.cotracker.weights to {_where(entry, 'a file downloaded from {}') or 'a file of weights'}"
+    file = _where(entry, "a file downloaded from {}") or "a file of weights"
+    return f"set tracking.cotracker.weights to {file}"
 
 
 def _where(entry: str, text: str) -> str:
