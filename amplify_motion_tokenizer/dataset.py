@@ -224,11 +224,28 @@ def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
     expected = (config.tracked_length, config.num_points)
     if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
         raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
+    if isinstance(clip, VelocityFiles):
+        _check_not_resampled(clip, config)
     if found != expected:
         raise TrackFileError(
             f"{clip.path}: windows of T = {found[0]} frames and N = {found[1]} points, expected "
             f"T = {expected[0]} (data.true_horizon or data.sequence_length) and "
             f"N = {expected[1]} (data.grid_size^2)"
+        )
+
+
+def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
+    """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
+    tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
+    if tracked != clip.length:
+        raise TrackFileError(
+            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}; preprocess "
+            "the clips to track files (--format hdf5), which data.true_horizon resamples"
+        )
+    if config.tracked_length != config.data.sequence_length:
+        raise TrackFileError(
+            f"{clip.path}: data.true_horizon = {config.tracked_length} cannot be had of velocity files, which "
+            "hold no positions; use track files, or data.true_horizon: null"
         )
 
 

@@ -258,7 +258,7 @@ def preprocess_folder(
     Raises:
         UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings.
         ConfigError: velocity files are asked for, and not for one view of a keypoint model; or with first
-            frames, which they do not hold.
+            frames or ``data.true_horizon``, which take frames or positions that they do not hold.
         TrackerError: the tracker cannot start.
     """
     views = tracked_views(config) if output_format == "hdf5" else _velocity_view(config)
@@ -304,6 +304,11 @@ def _velocity_view(config: Config) -> list[str]:
         raise ConfigError(f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5")
     if config.tracking.first_frames is not None:
         raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
+    if config.tracked_length != config.data.sequence_length:
+        raise ConfigError(
+            "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "
+            "data.true_horizon: null"
+        )
     return model_views(config)
 
 
