@@ -239,13 +239,13 @@ def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
     tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
     if tracked != clip.length:
         raise TrackFileError(
-            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}; preprocess "
-            "the clips to track files (--format hdf5), which data.true_horizon resamples"
+            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}; "
+            "preprocess the clips to track files (--format hdf5), which data.true_horizon resamples"
         )
     if config.tracked_length != config.data.sequence_length:
         raise TrackFileError(
-            f"{clip.path}: data.true_horizon = {config.tracked_length} cannot be had of velocity files, which "
-            "hold no positions; use track files, or data.true_horizon: null"
+            f"{clip.path}: data.true_horizon = {config.tracked_length} cannot be had of velocity files, "
+            "which hold no positions; use track files, or data.true_horizon: null"
         )
 
 

@@ -19,7 +19,8 @@ from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, t
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset, load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
-from amplify_motion_tokenizer.files import make_output_folder, write_yaml
+from amplify_motion_tokenizer.files import write_yaml
+from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.run_files import checkpoints_in, load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.train_state import TrainState
 from amplify_motion_tokenizer.trainer import Trainer
@@ -107,7 +108,7 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
     if checkpoint is not None:
         _check_same_tracks(checkpoint, settings)
         _check_resumable(checkpoint, config)
-    make_output_folder(output)
+    open_output_folder(output, "checkpoints of a run")
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
     train_data = WindowDataset(train_clips, config, augment=True, truth=False)
     val_data = WindowDataset(val_clips, config)
