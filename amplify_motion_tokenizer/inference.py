@@ -362,6 +362,7 @@ def _tokenize_clip(
         "frames": tracked.num_frames,
         "seconds": round(time.perf_counter() - began, 3),
         "stage_seconds": tracked.times.rounded(),
+        **tracked.shortfall,
     }
 
 

@@ -84,6 +84,16 @@ class TrackedClip:
         return self._videos[0].info
 
     @property
+    def shortfall(self) -> dict[str, Any]:
+        """What the manifest tells of damage: of each view that ended early, its frames stated and read."""
+        short = {
+            view: {"stated": round(video.count.stated), "read": video.count.read}
+            for view, video in zip(self.infos, self._videos, strict=True)
+            if video.count is not None and video.count.short
+        }
+        return {"frames_missing": short} if short else {}
+
+    @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of each view's tracked frames."""
         return [info.size for info in self.infos.values()]
@@ -382,4 +392,5 @@ def _track_clip(
         "fps": tracked.info.fps,
         "seconds": round(time.perf_counter() - began, 3),
         "stage_seconds": tracked.times.rounded(),
+        **tracked.shortfall,
     }
