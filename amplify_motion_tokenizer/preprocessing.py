@@ -87,9 +87,9 @@ class TrackedClip:
     def shortfall(self) -> dict[str, Any]:
         """What the manifest tells of damage: of each view that ended early, its frames stated and read."""
         short = {
-            view: {"stated": round(video.count.stated), "read": video.count.read}
+            view: {"stated": round(video.frame_count.stated), "read": video.frame_count.read}
             for view, video in zip(self.infos, self._videos, strict=True)
-            if video.count is not None and video.count.short
+            if video.frame_count is not None and video.frame_count.short
         }
         return {"frames_missing": short} if short else {}
 

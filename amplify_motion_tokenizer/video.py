@@ -72,7 +72,7 @@ class SourceFrames(NamedTuple):
     """(height, width) of the frames."""
     frames: TimedFrames
     """(seconds since the first frame, rising; (H, W, 3) RGB at the source size)."""
-    count: FrameCount | None = None
+    frame_count: FrameCount | None = None
     """How many of the frames that the file states can be read; None where it states none."""
 
 
@@ -83,14 +83,14 @@ class Video:
 
     Attributes:
         info: rates and sizes of the clip.
-        count: how many of the frames that the file states could be read; None where it states none.
+        frame_count: how many of the frames that the file states could be read; None where it states none.
     """
 
     def __init__(
-        self, info: ClipInfo, frames: Generator[Frame, None, None], count: FrameCount | None = None
+        self, info: ClipInfo, frames: Generator[Frame, None, None], frame_count: FrameCount | None = None
     ) -> None:
         self.info = info
-        self.count = count
+        self.frame_count = frame_count
         self._frames = frames
 
     def __iter__(self) -> Iterator[Frame]:
@@ -164,7 +164,7 @@ def make_video(source: SourceFrames, config: VideoConfig, even: bool = False) ->
     frames: Iterable[tuple[float, RGB]] = source.frames
     if even or fps != source.fps:
         frames = pick_by_time(frames, fps, 1 / source.fps)
-    return Video(info, (Frame(_fit(rgb, info), time_s) for time_s, rgb in frames), source.count)
+    return Video(info, (Frame(_fit(rgb, info), time_s) for time_s, rgb in frames), source.frame_count)
 
 
 def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) -> Iterator[tuple[float, T]]:

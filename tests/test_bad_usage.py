@@ -32,7 +32,7 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
         "{preprocess} --input {videos} --output {tmp}/out --overwrit",
         ["overwrit", "overwrite"],
     ),
-    "missing flag": ("{preprocess} --input {videos}", ["output"]),
+    "missing flag": ("{preprocess} --input {videos}", ["required: --output"]),
     "wrong type": (
         "{preprocess} --input {videos} --output {tmp}/out --data.grid_size many",
         ["data.grid_size", "many"],
