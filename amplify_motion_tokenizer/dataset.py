@@ -237,15 +237,11 @@ def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
 def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
     """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
     tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
-    if tracked != clip.length:
+    if tracked != clip.length or config.tracked_length != config.data.sequence_length:
         raise TrackFileError(
-            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}; "
-            "preprocess the clips to track files (--format hdf5), which data.true_horizon resamples"
-        )
-    if config.tracked_length != config.data.sequence_length:
-        raise TrackFileError(
-            f"{clip.path}: data.true_horizon = {config.tracked_length} cannot be had of velocity files, "
-            "which hold no positions; use track files, or data.true_horizon: null"
+            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}, and "
+            f"{config.data.sequence_length} of {config.tracked_length} are asked for; velocity files cannot be "
+            "resampled in time: use track files (--format hdf5), or data.true_horizon: null"
         )
 
 
