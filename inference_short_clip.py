@@ -17,7 +17,7 @@ FLAGS: Flags = {
         "nargs": "+",
         "choices": ["latents", "labels"],
         "default": [],
-        "help": "also write <clip>.pt with latent tokens and/or decoded velocity labels",
+        "help": "also write <clip>.pt with the codes' vectors, after quantising, and/or decoded labels",
     },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
 }

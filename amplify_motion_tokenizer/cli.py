@@ -55,9 +55,16 @@ def parse(
         namespace = parser.parse_args(list(argv))
         instantiated = parser.instantiate(namespace)
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
-        raise ConfigError(one_line(str(error), flags)) from None
+        raise ConfigError(_with_dashes(one_line(str(error), flags), flags)) from None
     sections = {field.name: instantiated[field.name] for field in dataclasses.fields(Config)}
     return validate(Config(**sections)), namespace
+
+
+def _with_dashes(message: str, flags: Flags) -> str:
+    """Names missing flags as they are typed; jsonargparse leaves their dashes out."""
+    told, required, names = message.partition("arguments are required: ")
+    typed = (f"--{name}" if f"--{name}" in flags else name for name in names.split(", "))
+    return f"{told}{required}{', '.join(typed)}" if required else message
 
 
 def _written_out(argument: str, short_for: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ container itself states are used; one that is unknown (zero, all ones) proves no
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,40 @@ class ProbedClip:
     """Whether frames follow each other at about equal distances."""
     first: RGB
     """First frame that decodes, (H, W, 3) at the source size."""
+
+
+class FrameCount:
+    """How many frames of a clip can be read, beside those that its container states.
+
+    Attributes:
+        stated: frames in the header; in Matroska an estimate.
+        read: frames so far.
+        short: whether fewer could be read than the container states; false before the end.
+    """
+
+    def __init__(self, clip: ProbedClip) -> None:
+        self._clip = clip
+        self.stated, self.read, self.short = clip.claimed_frames, 0, False
+
+    def watch(self, frames: TimedFrames) -> TimedFrames:
+        """Passes ``frames`` on, counts them, and warns at the end when they are too few."""
+        clip, first_s, last_s = self._clip, 0.0, 0.0
+        for time_s, rgb in frames:
+            first_s = time_s if self.read == 0 else first_s
+            self.read, last_s = self.read + 1, max(last_s, time_s)
+            yield time_s, rgb
+        if clip.container == "mp4":
+            missing, slack = clip.claimed_frames - self.read, 0.0
+        else:  # AVI counts frames that it left out, Matroska tells its duration, which covers the sound too
+            seen = max((last_s - first_s) * clip.claimed_fps + 1, self.read)
+            missing = clip.claimed_frames - seen
+            slack = 1.5 if clip.container == "riff" else 0.25 * clip.claimed_fps
+        self.short = missing > slack and clip.container != "other"
+        if self.short:
+            warnings.warn(
+                f"{clip.path}: states {self.stated:g} frames, but only {self.read} can be read",
+                stacklevel=2,
+            )
 
 
 def inspect_clip(path: Path, threads: int) -> ProbedClip:

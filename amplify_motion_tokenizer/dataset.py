@@ -224,11 +224,24 @@ def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
     expected = (config.tracked_length, config.num_points)
     if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
         raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
+    if isinstance(clip, VelocityFiles):
+        _check_not_resampled(clip, config)
     if found != expected:
         raise TrackFileError(
             f"{clip.path}: windows of T = {found[0]} frames and N = {found[1]} points, expected "
             f"T = {expected[0]} (data.true_horizon or data.sequence_length) and "
             f"N = {expected[1]} (data.grid_size^2)"
+        )
+
+
+def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
+    """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
+    tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
+    if tracked != clip.length or config.tracked_length != config.data.sequence_length:
+        raise TrackFileError(
+            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}, and "
+            f"{config.data.sequence_length} of {config.tracked_length} are asked for; velocity files cannot be "
+            "resampled in time: use track files (--format hdf5), or data.true_horizon: null"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -31,7 +32,6 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import (
     KeyedLines,
     atomic_path,
-    make_output_folder,
     read_json,
     write_json,
     write_torch,
@@ -39,6 +39,7 @@ from amplify_motion_tokenizer.files import (
 )
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.output_folders import CHECKPOINT_RECORD, CODES, open_output_folder
 from amplify_motion_tokenizer.preprocessing import TrackedClip, stack_views
 from amplify_motion_tokenizer.records import total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
@@ -46,13 +47,9 @@ from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record
 
 logger = logging.getLogger(__name__)
 
-CODES = "codes.jsonl"
-
 Extra = Literal["latents", "labels"]
 """What can be saved besides the codes, in ``<clip>.pt``."""
-
-CHECKPOINT_RECORD = "checkpoint.yaml"
-"""Says in an output folder, beside the config, which checkpoint's codes it holds: name and SHA-256."""
+EXTRAS: tuple[Extra, ...] = ("latents", "labels")
 
 _MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
 """Keys that may differ from the checkpoint's, when they are given on purpose."""
@@ -123,7 +120,8 @@ def tokenize_folder(
     ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
     frames), ``start_seconds`` and ``meta``; ``codes.jsonl`` has the same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
-    (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, t, N).
+    (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
+    What an earlier run saved there is kept.
     Clips that are complete for this checkpoint and config are skipped, unless ``overwrite``. The folder
     holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
@@ -137,10 +135,10 @@ def tokenize_folder(
 
     Raises:
         TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
-            ``output`` holds the codes of another checkpoint or config.
+            ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
     clips = find_clips(source, config, model_views(config))
-    make_output_folder(output)
+    open_output_folder(output, "codes")
     device = resolve_device(config.inference.device, "inference.device")
     model = build_model(checkpoint.config)
     load_weights(model, checkpoint.model, str(checkpoint.path))
@@ -226,15 +224,24 @@ def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> 
         "grid_size": config.data.grid_size,
         "query_order": config.tracking.query_order,
         "reference_size": to_dict(config)["data"]["reference_size"],
-        "decoder_window_size": config.model.decoder_window_size,
+        **_class_meta(config),
         "versions": versions(),
     }
+
+
+def _class_meta(config: Config) -> dict[str, Any]:
+    """The velocity classes that labels number, by the key that the model takes them from."""
+    if config.model.name == "amplify":
+        return {"class_grid": list(config.class_grid)}
+    return {"decoder_window_size": config.model.decoder_window_size}
 
 
 def _code_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that, with the weights, decide codes."""
     flat = flatten(to_dict(config))
-    return track_settings(config) | {key: flat[key] for key in VELOCITY_KEYS}
+    resampled = config.tracked_length != config.data.sequence_length
+    keys = (*VELOCITY_KEYS, "data.interpolation") if resampled else VELOCITY_KEYS
+    return track_settings(config) | {key: flat[key] for key in keys}
 
 
 def _check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
@@ -284,6 +291,31 @@ def _meta_of(path: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
+def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tuple[Extra, ...]:
+    """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
+    found = _meta_of(path) if path.is_file() else {}
+    before = found.get("saved", ()) if found.get("config_hash") == meta["config_hash"] else ()
+    return tuple(extra for extra in EXTRAS if extra in (*save, *before))
+
+
+def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, Tensor]:
+    """A batch of ``encode_windows`` with b = 0: a clip may have no windows, and its arrays still a shape."""
+    config, steps = model.config, model.input_shape[:-2]
+    tokens = config.model.encoder_sequence_len
+    if config.model.name == "amplify":
+        tokens = math.prod(steps) if config.model.amplify.per_view else config.num_steps
+    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "window_starts": ((0,), torch.int64),
+        "start_seconds": ((0,), torch.float64),
+        "code_sequences": ((0, tokens), torch.int64),
+    }
+    if "latents" in save:
+        shapes["latent_tokens"] = ((0, tokens, config.model.hidden_dim), torch.float32)
+    if "labels" in save:
+        shapes["labels_per_point"] = ((0, *steps, config.num_points), torch.int32)
+    return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+
+
 def _tokenize_clip(
     output: Path,
     model: MotionTokenizer,
@@ -294,18 +326,21 @@ def _tokenize_clip(
     clip: Clip,
 ) -> dict[str, Any]:
     began = time.perf_counter()
+    path = output / f"{clip.name}.json"
+    save = _with_saved(path, meta, save)
     with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
-    arrays = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
-    beside = _arrays_of(output / f"{clip.name}.json")
+    batches = batches or [_of_no_windows(model, save)]
+    arrays = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    beside = _arrays_of(path)
     if save:
         write_torch(beside, arrays)
     else:
         beside.unlink(missing_ok=True)  # of another run; its codes would differ
     columns = ("code_sequences", "window_starts", "start_seconds")
-    codes, starts, seconds = (arrays[name].tolist() if arrays else [] for name in columns)
+    codes, starts, seconds = (arrays[name].tolist() for name in columns)
     write_json(
-        output / f"{clip.name}.json",
+        path,
         {
             "clip": clip.name,
             "codes": codes,
@@ -327,6 +362,7 @@ def _tokenize_clip(
         "frames": tracked.num_frames,
         "seconds": round(time.perf_counter() - began, 3),
         "stage_seconds": tracked.times.rounded(),
+        **tracked.shortfall,
     }
 
 

@@ -22,10 +22,10 @@ from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flat
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
-from amplify_motion_tokenizer.files import KeyedLines, make_output_folder, remove_leftovers, write_yaml
+from amplify_motion_tokenizer.files import KeyedLines, remove_leftovers, write_yaml
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
-from amplify_motion_tokenizer.packed import is_pack
+from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.read_ahead import read_ahead
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
@@ -82,6 +82,16 @@ class TrackedClip:
     def info(self) -> ClipInfo:
         """That of the first view."""
         return self._videos[0].info
+
+    @property
+    def shortfall(self) -> dict[str, Any]:
+        """What the manifest tells of damage: of each view that ended early, its frames stated and read."""
+        short = {
+            view: {"stated": round(video.frame_count.stated), "read": video.frame_count.read}
+            for view, video in zip(self.infos, self._videos, strict=True)
+            if video.frame_count is not None and video.frame_count.short
+        }
+        return {"frames_missing": short} if short else {}
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -256,14 +266,15 @@ def preprocess_folder(
     script that calls this needs ``if __name__ == "__main__":`` then, as they import it.
 
     Raises:
-        UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings.
+        UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings, or what
+            another command wrote.
         ConfigError: velocity files are asked for, and not for one view of a keypoint model; or with first
-            frames, which they do not hold.
+            frames or ``data.true_horizon``, which take frames or positions that they do not hold.
         TrackerError: the tracker cannot start.
     """
     views = tracked_views(config) if output_format == "hdf5" else _velocity_view(config)
     clips = find_clips(source, config, views)
-    make_output_folder(output)
+    open_output_folder(output, "tracks")
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
     settings = _recorded_settings(config, output_format)
@@ -304,6 +315,11 @@ def _velocity_view(config: Config) -> list[str]:
         raise ConfigError(f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5")
     if config.tracking.first_frames is not None:
         raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
+    if config.tracked_length != config.data.sequence_length:
+        raise ConfigError(
+            "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "
+            "data.true_horizon: null"
+        )
     return model_views(config)
 
 
@@ -317,9 +333,7 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
 
 
 def _check_layout(output: Path, output_format: Format) -> None:
-    """Refuses to mix the two layouts, or tracks and a pack, in one folder."""
-    if is_pack(output):
-        raise UsageError(f"{output} is a pack, beside which tracks would go unread; choose another --output")
+    """Refuses to mix the two layouts in one folder."""
     other = f"*{INDEX_ENDING}" if output_format == "hdf5" else "*.hdf5"
     if next(output.rglob(other), None) is not None:
         raise UsageError(f"{output} holds tracks of the other --format; choose another --output")
@@ -378,4 +392,5 @@ def _track_clip(
         "fps": tracked.info.fps,
         "seconds": round(time.perf_counter() - began, 3),
         "stage_seconds": tracked.times.rounded(),
+        **tracked.shortfall,
     }

@@ -19,6 +19,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,21 @@ def load_state(path: Path) -> Checkpoint:
             )
         training["optimizer"] = content["optimizer"]
     return checkpoint
+
+
+def run_id_in(folder: Path) -> str | None:
+    """The id of the run whose checkpoints ``folder`` holds; None where none of them tells it."""
+    for path in checkpoints_in(folder):
+        with suppress(CheckpointError):  # a damaged one tells nothing
+            run_id = run_id_of(load_checkpoint(path))
+            if run_id is not None:
+                return run_id
+    return None
+
+
+def run_id_of(checkpoint: Checkpoint) -> str | None:
+    """The id of the run that wrote ``checkpoint``; None where it does not tell."""
+    return checkpoint.training["state"].get("run_id") or None if checkpoint.training else None
 
 
 def newest_state(folder: Path) -> Checkpoint | None:

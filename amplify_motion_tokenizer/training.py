@@ -19,8 +19,9 @@ from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, t
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset, load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
-from amplify_motion_tokenizer.files import make_output_folder, write_yaml
-from amplify_motion_tokenizer.run_files import checkpoints_in, load_state, newest_state
+from amplify_motion_tokenizer.files import write_yaml
+from amplify_motion_tokenizer.output_folders import open_output_folder
+from amplify_motion_tokenizer.run_files import checkpoints_in, load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.train_state import TrainState
 from amplify_motion_tokenizer.trainer import Trainer
 
@@ -47,7 +48,10 @@ _FREE_ON_RESUME = (
     "training.max_skipped_steps",
     "training.collapse.",
 )
-"""Keys that may change when a run goes on: they do not change what a step computes."""
+"""Keys that may change when a run goes on: they do not change what a step computes.
+
+Tracks may move; how they were made is compared by what the files say of it (``_check_same_tracks``).
+"""
 
 
 def make_accelerator(config: Config, output: Path) -> Accelerator:
@@ -102,8 +106,9 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
     with accelerator.main_process_first():
         checkpoint = _find_checkpoint(output, resume)
     if checkpoint is not None:
+        _check_same_tracks(checkpoint, settings)
         _check_resumable(checkpoint, config)
-    make_output_folder(output)
+    open_output_folder(output, "checkpoints of a run")
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
     train_data = WindowDataset(train_clips, config, augment=True, truth=False)
     val_data = WindowDataset(val_clips, config)
@@ -194,12 +199,36 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
     if resume == "auto":
         return newest_state(output)
     if resume is not None:
-        return load_state(Path(resume))
+        checkpoint = load_state(Path(resume))
+        _check_same_run(output, checkpoint)
+        return checkpoint
     if checkpoints_in(output):
         raise UsageError(
             f"{output} holds a run already; give --resume auto to go on with it, or another --output"
         )
     return None
+
+
+def _check_same_run(output: Path, checkpoint: Checkpoint) -> None:
+    """Refuses to write a run's checkpoints over those of another run."""
+    theirs, own = run_id_in(output), run_id_of(checkpoint)
+    if None not in (theirs, own) and theirs != own:
+        raise UsageError(
+            f"{output} holds another run ({theirs}) than {checkpoint.path} ({own}), which would write over "
+            "it; give --resume auto to go on with the run that is there, or another --output"
+        )
+
+
+def _check_same_tracks(checkpoint: Checkpoint, settings: dict[str, Any] | None) -> None:
+    """Refuses tracks that were made in another way than the run's; where they lie does not matter."""
+    if checkpoint.track_settings is None or settings is None:
+        return
+    differ = changes(checkpoint.track_settings, settings)
+    if differ:
+        raise CheckpointError(
+            f"{checkpoint.path}: was trained on tracks of other settings ({'; '.join(differ)}); resume with "
+            "tracks that are made as those were, or start a new run in another --output"
+        )
 
 
 def _check_resumable(checkpoint: Checkpoint, config: Config) -> None:

@@ -26,6 +26,7 @@ from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.containers import (
     RGB,
     TIME_TOLERANCE_S,
+    FrameCount,
     ProbedClip,
     TimedFrames,
     captured_frames,
@@ -71,6 +72,8 @@ class SourceFrames(NamedTuple):
     """(height, width) of the frames."""
     frames: TimedFrames
     """(seconds since the first frame, rising; (H, W, 3) RGB at the source size)."""
+    frame_count: FrameCount | None = None
+    """How many of the frames that the file states can be read; None where it states none."""
 
 
 class Video:
@@ -80,10 +83,14 @@ class Video:
 
     Attributes:
         info: rates and sizes of the clip.
+        frame_count: how many of the frames that the file states could be read; None where it states none.
     """
 
-    def __init__(self, info: ClipInfo, frames: Generator[Frame, None, None]) -> None:
+    def __init__(
+        self, info: ClipInfo, frames: Generator[Frame, None, None], frame_count: FrameCount | None = None
+    ) -> None:
         self.info = info
+        self.frame_count = frame_count
         self._frames = frames
 
     def __iter__(self) -> Iterator[Frame]:
@@ -126,8 +133,9 @@ def open_video(path: Path, config: VideoConfig, even: bool = False) -> Video:
     clip = inspect_clip(path, config.threads)
     decoder = open_decoder(clip, config.threads)
     height, width = clip.first.shape[:2]
-    frames = _from_zero(_warn_if_short(decoder.frames, clip), 1 / clip.fps)
-    source = SourceFrames(path, decoder.reader, clip.fps, (height, width), frames)
+    count = FrameCount(clip)
+    frames = _from_zero(count.watch(decoder.frames), 1 / clip.fps)
+    source = SourceFrames(path, decoder.reader, clip.fps, (height, width), frames, count)
     # At the wanted rate on average is not at its ticks, where frames come unevenly.
     uneven = not clip.even and _same_rate(config.target_fps, clip.fps)
     return make_video(source, config, even or uneven)
@@ -156,7 +164,7 @@ def make_video(source: SourceFrames, config: VideoConfig, even: bool = False) ->
     frames: Iterable[tuple[float, RGB]] = source.frames
     if even or fps != source.fps:
         frames = pick_by_time(frames, fps, 1 / source.fps)
-    return Video(info, (Frame(_fit(rgb, info), time_s) for time_s, rgb in frames))
+    return Video(info, (Frame(_fit(rgb, info), time_s) for time_s, rgb in frames), source.frame_count)
 
 
 def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) -> Iterator[tuple[float, T]]:
@@ -257,26 +265,6 @@ def _from_zero(frames: Iterable[tuple[float, RGB]], interval_s: float) -> TimedF
         first_s = time_s if first_s is None else first_s
         last_s = time_s - first_s if time_s - first_s > last_s else last_s + interval_s
         yield last_s, rgb
-
-
-def _warn_if_short(frames: TimedFrames, clip: ProbedClip) -> TimedFrames:
-    """Passes ``frames`` on and warns at the end when they are fewer than the container states."""
-    count, first_s, last_s = 0, 0.0, 0.0
-    for time_s, rgb in frames:
-        first_s = time_s if count == 0 else first_s
-        count, last_s = count + 1, max(last_s, time_s)
-        yield time_s, rgb
-    if clip.container == "mp4":
-        missing, slack = clip.claimed_frames - count, 0.0
-    else:  # AVI counts frames that it left out, Matroska tells its duration, which covers the sound too
-        seen = max((last_s - first_s) * clip.claimed_fps + 1, count)
-        missing = clip.claimed_frames - seen
-        slack = 1.5 if clip.container == "riff" else 0.25 * clip.claimed_fps
-    if missing > slack and clip.container != "other":
-        warnings.warn(
-            f"{clip.path}: states {clip.claimed_frames:g} frames, but only {count} can be read",
-            stacklevel=2,
-        )
 
 
 def _read_opencv(clip: ProbedClip, threads: int) -> TimedFrames:

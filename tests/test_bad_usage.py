@@ -32,7 +32,7 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
         "{preprocess} --input {videos} --output {tmp}/out --overwrit",
         ["overwrit", "overwrite"],
     ),
-    "missing flag": ("{preprocess} --input {videos}", ["output"]),
+    "missing flag": ("{preprocess} --input {videos}", ["required: --output"]),
     "wrong type": (
         "{preprocess} --input {videos} --output {tmp}/out --data.grid_size many",
         ["data.grid_size", "many"],
@@ -53,7 +53,7 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
     ),
     "preprocess into a pack": (
         "{preprocess} --input {videos} --output {tmp}/pack",
-        ["{tmp}/pack is a pack", "another --output"],
+        ["{tmp}/pack holds a pack", "another --output"],
     ),
     "train on an empty folder": (
         "{train} --input {tmp}/empty --output {tmp}/out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 from read_clips import INSTALLED, READER, numbers, read
 from render_clips import audio_only, claim_more_frames, cut_file, read_number, spoil_packets
+from run_scripts import manifest_of
 
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.containers import check_container
 from amplify_motion_tokenizer.datatypes import Frame
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.preprocessing import preprocess_folder
 
 
 def _bad_clips(clips: Path, folder: Path) -> dict[str, tuple[Path, str]]:
@@ -103,6 +107,17 @@ def test_packets_that_do_not_decode_are_left_out(
         50, 60
     )
     assert [read_number(frame.rgb) for frame in frames[:15]] == shown[:15]
+
+
+def test_the_manifest_tells_which_files_ended_early(clips: Path, tmp_path: Path, tiny: Config) -> None:
+    (tmp_path / "in").mkdir()
+    spoil_packets(clips / "b_frames.mp4", tmp_path / "in/spoilt.mp4", range(50, 60))
+    shutil.copy(clips / "25.mp4", tmp_path / "in")
+    with pytest.warns(UserWarning, match="states 60 frames, but only 50 can be read"):
+        assert preprocess_folder(tmp_path / "in", tmp_path / "out", tiny).done == 2
+    records = manifest_of(tmp_path / "out")
+    assert records["spoilt"]["frames_missing"] == {"default": {"stated": 60, "read": 50}}
+    assert "frames_missing" not in records["25"]
 
 
 def _numbers_and_times(frames: list[Frame]) -> list[tuple[int, float]]:

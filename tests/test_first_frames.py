@@ -169,6 +169,10 @@ def test_turning_frames_on_for_tracks_without_them_says_so(videos: Path, tmp_pat
     keypoint = config_from_dict({**TINY, "tracking": {"first_frames": 32}}, "in the tests")
     with pytest.raises(ConfigError, match="velocity files hold no frames"):
         preprocess_folder(videos / "clip0/front.mp4", tmp_path / "pt", keypoint, "pt")
+    longer = config_from_dict({**TINY, "data": {"true_horizon": 21, "sequence_length": 16}}, "in the tests")
+    with pytest.raises(ConfigError, match=r"hold no positions.* data\.true_horizon: null"):
+        preprocess_folder(videos / "clip0/front.mp4", tmp_path / "pt", longer, "pt")
+    assert not (tmp_path / "pt").exists()
 
 
 def _only_clip0(config: Config, videos: Path) -> Config:

@@ -1,6 +1,7 @@
 """Track and velocity files of other writers: AMPLIFY's own, and tools that follow its layout."""
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from conftest import random_windows
 from numpy.typing import DTypeLike, NDArray
 
-from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import center_label
@@ -102,6 +103,14 @@ def test_velocity_files_of_other_writers_are_read(tmp_path: Path, tiny: Config) 
     clips = load_clips(tmp_path, tiny)
     batch = WindowDataset(clips, tiny).__getitems__([0, 1])
     assert batch.inputs.velocities[:, 0, 0, 0].tolist() == pytest.approx([0.02, 0.1])
+    longer = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, true_horizon=8))
+    with pytest.raises(TrackFileError, match="6 of 8 are asked for; velocity files cannot be resampled"):
+        load_clips(tmp_path, longer)
+    index = {"settings": track_settings(longer)}
+    (tmp_path / "my_clip.windows.json").write_text(json.dumps(index))
+    with pytest.raises(TrackFileError, match="holds 6 frames of windows that were tracked over 8"):
+        load_clips(tmp_path, tiny)
+    (tmp_path / "my_clip.windows.json").unlink()
     torch.save({"not": "a tensor"}, tmp_path / "other_start000000.pt")
     with pytest.raises(TrackFileError, match=r"other_start000000\.pt"):
         load_clips(tmp_path, tiny)

@@ -1,0 +1,58 @@
+"""What an output folder holds, so that no command writes among the files of another.
+
+The commands share names (``config.yaml``, ``manifest.jsonl``) that mean another thing in each kind of folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from amplify_motion_tokenizer.clips import MANIFEST
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.files import make_output_folder
+from amplify_motion_tokenizer.packed import is_pack
+from amplify_motion_tokenizer.run_files import checkpoints_in
+from amplify_motion_tokenizer.stores import TRACK_EXTENSIONS
+from amplify_motion_tokenizer.velocity_files import INDEX_ENDING
+
+CODES = "codes.jsonl"
+"""The codes of all clips of a folder."""
+CHECKPOINT_RECORD = "checkpoint.yaml"
+"""Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
+
+Kind = Literal["tracks", "checkpoints of a run", "codes", "a pack"]
+
+
+def open_output_folder(folder: Path, kind: Kind) -> None:
+    """``make_output_folder`` of a folder that is to hold ``kind`` alone.
+
+    Raises:
+        UsageError: as ``make_output_folder``; or another command's files are there.
+    """
+    make_output_folder(folder)
+    found = kind_of(folder)
+    if found not in (None, kind):
+        raise UsageError(
+            f"{folder} holds {found}, among which {kind} would get mixed up; choose another --output"
+        )
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """What ``folder`` holds as the output of one of the commands; None where it is no such folder.
+
+    Tracks may lie in subfolders, but their manifest does not: a folder of several outputs is none itself.
+    """
+    if is_pack(folder):
+        return "a pack"
+    if checkpoints_in(folder):
+        return "checkpoints of a run"
+    if any((folder / name).is_file() for name in (CODES, CHECKPOINT_RECORD)):
+        return "codes"
+    if (folder / MANIFEST).is_file() and any(_is_tracks(path) for path in folder.rglob("*")):
+        return "tracks"
+    return None
+
+
+def _is_tracks(path: Path) -> bool:
+    return path.suffix in TRACK_EXTENSIONS or path.name.endswith(INDEX_ENDING)
