@@ -44,7 +44,7 @@ def config_of(**sections: dict[str, Any]) -> Config:
             "reference_size": list(SIZE),
             "static_filter": {"enable": False},
         },
-        "model": {**TINY["model"], "name": "amplify", "amplify": {"mlp_dim": 12}},
+        "model": {**TINY["model"], "num_layers": 2, "name": "amplify", "amplify": {"mlp_dim": 12}},
     }
     for name, values in sections.items():
         tree[name] = {**tree[name], **values}

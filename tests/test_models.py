@@ -156,13 +156,6 @@ def test_wrong_codes() -> None:
             model.decode_indices(indices)
 
 
-def test_unknown_model_names_the_closest() -> None:
-    with pytest.raises(
-        ConfigError, match=r"'keypiont' is unknown; did you mean 'keypoint'\? Allowed: amplify, keypoint"
-    ):
-        build_model(small_config(name="keypiont"))
-
-
 def test_fsq_refuses_levels_it_cannot_round() -> None:
     with pytest.raises(ConfigError, match=r"\[4, 2\] .* at least 3"):
         build_model(small_config(fsq_levels=(4, 2)))
