@@ -147,6 +147,24 @@ def test_wrong_velocity_shapes(shape: tuple[int, ...], found: str) -> None:
         build_model(small_config())(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("name", ["keypoint", "amplify"])
+def test_velocities_that_would_give_wrong_codes(name: str) -> None:
+    model = build_model(small_config(name=name, num_layers=2)).eval()
+    good = torch.full((1, *model.input_shape), 0.5)
+    for wrong, found in ((good.numpy(), "a ndarray"), (good.double(), "float64"), (good.long(), "int64")):
+        with pytest.raises(ValueError, match=rf"velocities: expected a torch\.float32 tensor \(B, .*{found}"):
+            model.tokenize(wrong)
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        bad = good.clone()
+        bad[..., 1, 0, 0] = wrong
+        with pytest.raises(ValueError, match="hold NaN or infinity; expected 0"):
+            model.tokenize(bad)
+    assert model.tokenize(good).shape == model.tokenize(-2 * good).shape
+    if name == "keypoint":
+        with pytest.raises(ValueError, match=r"from 0\.5 to 37; expected W-normalised, in \[-1, 1\]"):
+            model.tokenize(torch.cat([good, 74 * good]))
+
+
 def test_wrong_codes() -> None:
     model = build_model(small_config())
     with pytest.raises(ValueError, match=r"expected .*\(B, 3, 16\), found \(2, 4, 16\)"):

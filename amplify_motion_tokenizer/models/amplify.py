@@ -26,7 +26,13 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     Stack,
     encoder_mask,
 )
-from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_images, check_shape
+from amplify_motion_tokenizer.models.base import (
+    MotionTokenizer,
+    TokenizerOutput,
+    check_images,
+    check_shape,
+    check_velocities,
+)
 from amplify_motion_tokenizer.models.heads import FactorisedHead
 from amplify_motion_tokenizer.models.quantizer import (
     build_fsq,
@@ -188,7 +194,8 @@ class AmplifyTokenizer(MotionTokenizer):
                 them; stretched to 224 x 224.
 
         Raises:
-            ValueError: naming the expected and the found shape; or images are missing, or not taken.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                images are missing, or not taken.
         """
         check_images(images, velocities, conditioned=self.vision is not None)
         if self.vision is None:
@@ -242,10 +249,10 @@ class AmplifyNetwork(nn.Module):
             (B, L, D).
 
         Raises:
-            ValueError: naming the expected and the found shape; or image tokens are missing, or given
-                to a model without conditioning.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                image tokens are missing, or given to a model without conditioning.
         """
-        check_shape("velocities", velocities, "(B, V, t, N, 2)", self.input_shape)
+        check_velocities(velocities, "(B, V, t, N, 2)", self.input_shape, self, wnorm=False)
         sizes = self.sizes
         if (cond is not None) != bool(sizes.image_tokens):
             expected = f"(B, {sizes.num_views}, {sizes.image_tokens}, {sizes.image_dim})"

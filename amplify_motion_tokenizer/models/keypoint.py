@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
-from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
+from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape, check_velocities
 from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
@@ -74,10 +74,11 @@ class KeypointTokenizer(MotionTokenizer):
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
 
         Raises:
-            ValueError: naming the expected and the found shape; or images are given.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                images are given.
         """
         check_images(images, velocities, conditioned=False)
-        check_shape("velocities", velocities, "(B, t, N, 2)", self.input_shape)
+        check_velocities(velocities, "(B, t, N, 2)", self.input_shape, self, wnorm=True)
         features = velocities.transpose(1, 2).flatten(2) if self.per_point else velocities.flatten(1, 2)
         tokens = self.encoder(self.input_projection(features) + self.pos_embed)
         latents: Tensor = self.encoder_output_projection(tokens.transpose(1, 2)).transpose(1, 2)
