@@ -154,9 +154,7 @@ def test_a_row_major_grid_or_another_horizon_is_named_so(suite: Path) -> None:
 
 def test_view_files_choose_other_images(tmp_path: Path) -> None:
     write_demos(tmp_path / "s/t_demo.hdf5", {"demo_0": {"agentview": moving(0)["agentview"]}})
-    config = config_of(
-        tracking={"view_files": {"front": "agentview_rgb"}}, data={"views": ["front"]}, model=TINY["model"]
-    )
+    config = config_of(tracking={"view_files": {"front": "agentview_rgb"}}, data={"views": ["front"]})
     assert preprocess_folder(tmp_path / "s", tmp_path / "out", config).done == 1
     (clip,) = load_clips(tmp_path / "out", config).values()
     assert isinstance(clip, TrackFile)

@@ -227,7 +227,7 @@ def peak_of_live_frames(clip: Clip, config: Config, monkeypatch: pytest.MonkeyPa
 
 
 def checkpoint_of(config: Config) -> Checkpoint:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     return Checkpoint(
         path=Path("none.pth"),
         model=build_model(config).state_dict(),
