@@ -120,6 +120,10 @@ def test_errors_name_key_value_and_what_is_allowed(argv: list[str], parts: list[
         ("video: 3", ["video = 3", "section"]),
         ("model: {num_heads: many}", ["model.num_heads = many", "a whole number"]),
         ("- a list", ["list", "sections"]),
+        (
+            "{model: {num_layers: 2}, preprocess: {target_fps: 10}}",
+            ["bad.yaml: this is a config of the keypoint reproduction", "read with the weights beside it"],
+        ),
         ("video: {target_fps: [", ["not YAML"]),
     ],
 )
