@@ -113,6 +113,9 @@ def test_converting_to_the_other_model_or_over_a_file_is_refused(tmp_path: Path)
         convert(tmp_path / "keypoint.pth", tmp_path / "out.pt", "amplify")
     with pytest.raises(CheckpointError, match=r"amplify\.pth: .* only a keypoint tokenizer can"):
         convert(tmp_path / "amplify.pth", tmp_path / "out.pth", "keypoint")
+    with pytest.raises(UsageError, match=r"config\.yaml: is the name of the config .* such as best\.pth"):
+        convert(tmp_path / "keypoint.pth", tmp_path / "config.yaml", "keypoint")
+    assert not (tmp_path / "config.yaml").exists()
     before = (tmp_path / "amplify.pth").read_bytes()
     with pytest.raises(UsageError, match="exists"):
         convert(tmp_path / "keypoint.pth", tmp_path / "amplify.pth", "native")
