@@ -77,6 +77,8 @@ def test_a_source_checkpoint_loads_with_its_own_numbers(tmp_path: Path, name: st
     output = tokenizer(golden["out.velocities"])
     assert torch.equal(output.indices, golden["out.indices"])
     torch.testing.assert_close(output.logits.flatten(1, 3), golden["out.logits"], atol=1e-5, rtol=0)
+    assert torch.equal(tokenizer.tokenize(golden["out.velocities"]), output.indices)
+    torch.testing.assert_close(tokenizer.decode_indices(output.indices), output.logits, atol=1e-5, rtol=0)
     nominal = config["codebook_size"]
     levels = AMPLIFY_LEVELS[nominal]
     assert tokenizer.codebook_size == torch.tensor(levels).prod()

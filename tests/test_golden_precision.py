@@ -100,8 +100,7 @@ def loss_of(case: Case, output: TokenizerOutput) -> Tensor | None:
 def test_bf16_autocast(case: Case) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         output = case.model(*case.inputs)
-        decode = getattr(case.model, "decode_distinct", None) or case.model.decode
-        same_codes = decode(case.output.codes)
+        same_codes = case.model.head(case.output.codes).logits()
     assert output.distinct_logits.dtype == torch.bfloat16
     torch.testing.assert_close(output.latents.float(), case.output.latents, atol=LATENTS, rtol=0)
     torch.testing.assert_close(same_codes.float(), case.output.distinct_logits, atol=LOGITS, rtol=0)
