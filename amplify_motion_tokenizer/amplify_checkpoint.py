@@ -7,6 +7,7 @@ needs, and put together again; reading and writing the file itself is the caller
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,18 @@ from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, LossConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.vision import resnet18_from_timm, resnet18_to_timm
+from amplify_motion_tokenizer.plain_values import (
+    FLAG,
+    MAPPING,
+    NUMBER,
+    NUMBERS,
+    PAIR,
+    TENSORS,
+    TEXTS,
+    WHOLE,
+    Kind,
+    check_kinds,
+)
 
 TRAINING_KEYS: Mapping[str, Any] = {
     "optimizer": None,
@@ -42,22 +55,23 @@ _RESNET18 = {
 }
 _LOSS_VIEWS = ("agentview", "eye_in_hand", "all", "corner", "corner2", "front")
 _FIXED = {"point_dim": 2, "type": "transformer", "loss.loss_fn": "relative_ce"}
-_REQUIRED = (
-    "cond_cameraviews",
-    "track_pred_horizon",
-    "num_tracks",
-    "hidden_dim",
-    "num_heads",
-    "num_layers",
-    "attn_pdrop",
-    "codebook_size",
-    "causal_encoder",
-    "decoder_mlp_hidden_dim",
-    "per_view",
-    "cond_on_img",
-    "img_shape",
-    "loss",
-)
+_REQUIRED: dict[str, Kind] = {
+    "cond_cameraviews": TEXTS,
+    "track_pred_horizon": WHOLE,
+    "num_tracks": WHOLE,
+    "hidden_dim": WHOLE,
+    "num_heads": WHOLE,
+    "num_layers": WHOLE,
+    "attn_pdrop": NUMBER,
+    "codebook_size": WHOLE,
+    "causal_encoder": (lambda value: isinstance(value, bool) or value == "diag", "True, False or 'diag'"),
+    "decoder_mlp_hidden_dim": WHOLE,
+    "per_view": FLAG,
+    "cond_on_img": FLAG,
+    "img_shape": PAIR,
+    "loss": MAPPING,
+}
+_REQUIRED_OF_LOSS: dict[str, Kind] = {"loss_weights": NUMBERS, "rel_cls_img_size": PAIR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +95,15 @@ class AmplifyCheckpoint:
     """Those of ``TRAINING_KEYS`` that are known."""
 
 
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` without the prefixes that compiled and distributed models give all their keys."""
+    return {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in state.items()}
+
+
 def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
     """Takes the dict of an AMPLIFY file apart.
 
-    The prefix of a compiled model is taken off its keys, and every key, shape and attention mask is
+    The prefixes of a wrapped model are taken off its keys, and every key, shape and attention mask is
     checked against the config.
 
     Args:
@@ -100,7 +119,8 @@ def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
         raise CheckpointError(f"{source}: is no AMPLIFY checkpoint; it lacks {' and '.join(missing)}")
     config = dict(content["config"])
     _check_config(config, source)
-    state = {key.removeprefix("_orig_mod."): value for key, value in content["model"].items()}
+    check_kinds(source, content, {"model": TENSORS})
+    state = unwrapped(content["model"])
     vision = {key.removeprefix(_VISION): state.pop(key) for key in list(state) if key.startswith(_VISION)}
     sizes = _sizes_of(config, state, source)
     _check_state(state, sizes, source)
@@ -112,7 +132,7 @@ def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
     return AmplifyCheckpoint(
         sizes=sizes,
         views=tuple(config["cond_cameraviews"]),
-        img_shape=(int(config["img_shape"][0]), int(config["img_shape"][1])),
+        img_shape=(config["img_shape"][0], config["img_shape"][1]),
         model=state,
         loss_weights=dict(config["loss"]["loss_weights"]),
         vision=vision or None,
@@ -146,10 +166,11 @@ def to_amplify(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
 
 
 def _check_config(config: Mapping[str, Any], source: str) -> None:
+    check_kinds(source, config, {**_REQUIRED, "vision_encoder": MAPPING})
+    inner = config.get("loss", {})
+    check_kinds(f"{source}: loss", inner, _REQUIRED_OF_LOSS)
     missing = [key for key in _REQUIRED if key not in config]
-    loss: Any = config.get("loss")
-    inner = loss if isinstance(loss, Mapping) else {}
-    missing += [f"loss.{key}" for key in ("loss_weights", "rel_cls_img_size") if key not in inner]
+    missing += [f"loss.{key}" for key in _REQUIRED_OF_LOSS if key not in inner]
     if missing:
         raise CheckpointError(f"{source}: its config lacks {', '.join(missing)}")
     found = {**config, **{f"loss.{key}": value for key, value in inner.items()}}

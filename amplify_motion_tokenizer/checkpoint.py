@@ -37,8 +37,9 @@ from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.interop import Exchanged, read_amplify, read_reproduction
+from amplify_motion_tokenizer.interop import OWN_PARTS, Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.plain_values import MAPPING, TENSORS, check_kinds, or_none
 
 FORMAT = "amplify_motion_tokenizer"
 FORMAT_VERSION = 1
@@ -251,6 +252,8 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     if version != FORMAT_VERSION or missing:
         problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version}"
         raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
+    own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
+    check_kinds(str(path), content, OWN_PARTS | own)
     return Checkpoint(
         path=path,
         model=content["model"],

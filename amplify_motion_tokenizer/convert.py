@@ -40,9 +40,15 @@ def convert(source: Path, target: Path, kind: str) -> list[Path]:
 
     Raises:
         CheckpointError: ``source`` cannot be read, its weights do not fit, or it is of another model.
-        UsageError: ``target``, or the config beside it, is there already or cannot be written.
+        UsageError: ``target``, or the config beside it, is there already or cannot be written; or both
+            have the same name.
     """
     targets = [target] + [target.with_name(REPRODUCTION_CONFIG)] * (kind == "keypoint")
+    if len(set(targets)) < len(targets):
+        raise UsageError(
+            f"{target}: is the name of the config that lies beside the weights; name the weights otherwise, "
+            "such as best.pth"
+        )
     for path in targets:
         if path.exists():
             raise UsageError(f"{path} exists; choose another name, nothing is overwritten")

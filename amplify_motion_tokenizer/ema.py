@@ -13,7 +13,7 @@ class WeightAverage:
     """Exponential moving average of a model's parameters.
 
     After step n the mean moves by 1 - d towards the weights, d = min(decay, (1 + n) / (10 + n)): early
-    means would else be those of the first, random weights.
+    means would else be those of the first, random weights. Steps that changed no weights do not count.
 
     Args:
         model: its present parameters are the first mean.
@@ -21,21 +21,31 @@ class WeightAverage:
 
     Attributes:
         means: by the names of the parameters.
-        updates: n, steps so far.
+        updates: n, steps so far, an int64 scalar on the weights' device, so that no step waits for it.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.updates = 0
         self._parameters = dict(model.named_parameters())
+        device = next(iter(self._parameters.values())).device
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
         self.means = {name: value.detach().clone() for name, value in self._parameters.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Moves the means towards the model's weights, which a step has changed."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.means.values()), list(self._parameters.values()), 1 - decay)
+    def update(self, changed: Tensor) -> None:
+        """Moves the means towards the model's weights after a step.
+
+        Args:
+            changed: bool scalar on the weights' device, whether the step changed them; else means and
+                count stay as they are.
+        """
+        self.updates += changed
+        # 1 - d, in a form that is as exact in float32.
+        share = (9 / (10 + self.updates)).clamp(min=1 - self.decay) * changed
+        means = list(self.means.values())
+        moves = torch._foreach_sub(list(self._parameters.values()), means)
+        torch._foreach_mul_(moves, share)
+        torch._foreach_add_(means, moves)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

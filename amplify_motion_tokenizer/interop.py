@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
+from amplify_motion_tokenizer.amplify_checkpoint import (
+    AmplifyCheckpoint,
+    from_amplify,
+    to_amplify,
+    unwrapped,
+)
 from amplify_motion_tokenizer.config import (
     Config,
     KeypointConfig,
@@ -29,6 +34,7 @@ from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import amplify_sizes
 from amplify_motion_tokenizer.models.vision import IMAGE_SIDE, image_shape
+from amplify_motion_tokenizer.plain_values import MAPPING, NUMBERS, Kind, check_kinds, or_none
 
 OWN_KEY = "amplify_motion_tokenizer"
 """Where an export keeps what the other system's file has no place for: ``own_part``."""
@@ -64,6 +70,10 @@ _OPTIONAL = {
     "preprocess.window_stride": "tracking.window_stride",
 }
 """The reproduction's keys that ours know, by either name; its other keys have no meaning here."""
+
+
+OWN_PARTS: dict[str, Kind] = {"config": MAPPING, "track_settings": or_none(MAPPING), "metrics": NUMBERS}
+"""What our own files say beside the weights, and exports under ``OWN_KEY``."""
 
 
 class Exchanged(NamedTuple):
@@ -105,6 +115,7 @@ def _read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dic
         raise CheckpointError(
             f"{path}: {OWN_KEY} holds no config, track_settings and metrics, as an export's does; remove it"
         )
+    check_kinds(f"{path}: {OWN_KEY}", part, OWN_PARTS)
     config = config_from_dict(part["config"], f"in {path} under {OWN_KEY}")
     return config, part["track_settings"], part["metrics"]
 
@@ -119,8 +130,8 @@ def read_reproduction(path: Path, state: Mapping[str, Tensor]) -> Exchanged:
             something else under ``OWN_KEY``.
         ConfigError: the config holds an impossible value.
     """
-    state = {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in state.items()}
-    state.pop("causal_mask", None)
+    state = unwrapped(state)
+    state.pop("causal_mask", None)  # it follows from the number of tokens, and the kernel is told instead
     if "decoder_queries" not in state or "input_projection.weight" not in state:
         raise CheckpointError(
             f"{path}: is a state dict of another model; its first keys are {', '.join(list(state)[:4])}"

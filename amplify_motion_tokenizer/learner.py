@@ -86,8 +86,9 @@ class Learner:
     def step(self, micro_batches: list[Batch], wishes: Tensor) -> StepResult:
         """One optimiser step; every process must call it.
 
-        A step whose loss or gradients are not finite changes neither weights nor optimiser. The
-        schedule counts it all the same, so that a step's number decides its rate in every precision.
+        A step whose loss or gradients are not finite changes neither weights nor their mean nor the
+        optimiser. The schedule counts it all the same, so that a step's number decides its rate in every
+        precision.
 
         Args:
             micro_batches: those of this process.
@@ -126,8 +127,9 @@ class Learner:
         scaler = self.accelerator.scaler
         # Gradients are the same in all processes, losses are not.
         finite: Tensor = self.accelerator.reduce(totals.loss.sum(), "sum").isfinite()
+        changed = norm.isfinite()
         if scaler is None:
-            finite = finite & norm.isfinite()
+            finite = changed = finite & changed
             # As GradScaler does: a fused optimiser leaves its step out on the device.
             self.optimizer.optimizer.found_inf = (~finite).float()
         # With fp16 gradients may overflow: the scaler skips such a step, and scales the next by less.
@@ -135,7 +137,7 @@ class Learner:
         self.optimizer.zero_grad()
         self.schedule.step()
         if self.average is not None:
-            self.average.update()
+            self.average.update(changed)
         return ~finite
 
     def forward(self, batch: Batch) -> tuple[TokenizerOutput, HeadLoss, Totals]:
@@ -163,12 +165,14 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds beside ``inference_weights``, so that the next step is the same."""
-        scaler, average = self.accelerator.scaler, self.average
+        scaler, average = self.accelerator.scaler, None
+        if self.average is not None:
+            average = {"updates": int(self.average.updates), "own": self._weights()}
         return {
             "optimizer": self.optimizer.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
-            "average": None if average is None else {"updates": average.updates, "own": self._weights()},
+            "average": average,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -180,7 +184,7 @@ class Learner:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             # It was made from the checkpoint's weights, which are the means.
-            self.average.updates = state["average"]["updates"]
+            self.average.updates.fill_(state["average"]["updates"])
             self.accelerator.unwrap_model(self.model).load_state_dict(state["average"]["own"])
 
 

@@ -38,7 +38,10 @@ def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int,
 
 
 def track_metrics(predicted: Tensor, inputs: ModelInput) -> dict[str, float]:
-    """AMPLIFY's metrics by their names, ``l2_px`` and ``delta_avg``; the last three also for no motion.
+    """AMPLIFY's metrics by their names, ``l2_px`` and ``delta_avg``.
+
+    ``l2_px``, ``delta_avg`` and AMPLIFY's ``delta_auc`` come a second time with the suffix
+    ``_no_motion``, of tracks that stay where they begin.
 
     Args:
         predicted: (B, [V, ]T, N, 2) rc_norm.

@@ -115,8 +115,9 @@ def test_round_trip(causal: Causal, per_view: bool, image_tokens: int) -> None:
     torch.save(content, buffer)
     buffer.seek(0)
     content = torch.load(buffer, weights_only=True)
-    # As a compiled model's file has it.
-    content["model"] = {f"_orig_mod.{key}": value for key, value in content["model"].items()}
+    # As the file of a compiled model in several processes has it, in either order.
+    wrapped = "module._orig_mod." if per_view else "_orig_mod.module."
+    content["model"] = {f"{wrapped}{key}": value for key, value in content["model"].items()}
     back = from_amplify(content, "file.pt")
     assert (back.sizes, back.views, back.img_shape) == (checkpoint.sizes, checkpoint.views, (48, 64))
     AmplifyNetwork(back.sizes).load_state_dict(back.model)
@@ -187,6 +188,13 @@ def test_files_that_are_refused() -> None:
         (changed(content, codebook_size=2000), "codebook_size = 2000 is unknown; allowed: 16, 64"),
         (changed(content, point_dim=3), "point_dim = 3 is not supported; only 2"),
         (changed(content, loss={**loss, "loss_fn": "mse"}), "loss.loss_fn = 'mse' is not supported"),
+        (changed(content, loss=3), "file: loss is 3; expected a mapping"),
+        (changed(content, loss={**loss, "loss_weights": {"a": "1"}}), "loss_weights is .* to numbers"),
+        (changed(content, img_shape=128), "file: img_shape is 128; expected two whole numbers"),
+        (changed(content, causal_encoder=1), "causal_encoder is 1; expected True, False or 'diag'"),
+        (changed(content, hidden_dim="64"), "hidden_dim is '64'; expected a whole number"),
+        (changed(content, cond_cameraviews="agentview"), "cond_cameraviews is 'agentview'; expected a list"),
+        ({**content, "model": {**content["model"], weight: 3}}, "model is a dict; expected .* to tensors"),
         (changed(content, cond_on_img=True), "no weights for image tokens"),
     ]
     for wrong, message in refused:

@@ -8,7 +8,8 @@ from run_scripts import Work
 
 
 def test_codebook_trains_each_variant_with_each_seed(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
-    keypoint, amplify = "keypoint", "amplify --model.name amplify --data.reference_size [48,64]"
+    keypoint = "keypoint"
+    amplify = "amplify --model.name amplify --model.num_layers 2 --data.reference_size [48,64]"
     arguments = ["--tracks", work.tracks, "--config", work.config, "--steps", 2, "--seeds", 0, 1]
     codebook.main([*map(str, arguments), "--variant", keypoint, "--variant", amplify])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]

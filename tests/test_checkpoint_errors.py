@@ -49,12 +49,13 @@ def test_other_files_are_called_what_they_are(kind: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("damage", ["cut", "changed", "zeros", "old and cut"])
 def test_damage_is_told_in_our_words(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "best.pth"
-    save_native(path, config_from_dict(TINY, "in the tests"))
+    model = save_native(path, config_from_dict(TINY, "in the tests"))
     if damage == "old and cut":
         torch.save({"weights": torch.ones(99)}, path, _use_new_zipfile_serialization=False)
     content = bytearray(path.read_bytes())
     if damage == "changed":
-        content[len(content) // 2] ^= 255
+        # Between the parts of a file are bytes that mean nothing.
+        content[content.index(model.get_parameter("pos_embed").detach().numpy().tobytes())] ^= 255
     cut = len(content) if damage == "changed" else len(content) // 2
     path.write_bytes(bytes(5000) if damage == "zeros" else content[:cut])
     with pytest.raises(CheckpointError) as caught:
@@ -63,3 +64,24 @@ def test_damage_is_told_in_our_words(damage: str, tmp_path: Path) -> None:
     assert message.startswith(f"{path}: is damaged, cut short or changed (copy it again")
     for theirs in ("PytorchStreamReader", "miniz", "weights_only", ".tmp"):
         assert theirs not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("model", None, "model is None; expected a mapping of names to tensors"),
+        ("model", {"pos_embed": [1.0]}, "expected a mapping of names to tensors"),
+        ("config", 3, "config is 3; expected a mapping"),
+        ("track_settings", 5, "track_settings is 5; expected a mapping, or None"),
+        ("metrics", None, "metrics is None; expected a mapping of names to numbers"),
+        ("training", [1], "training is [1]; expected a mapping, or None"),
+    ],
+)
+def test_parts_of_another_kind(key: str, value: object, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "best.pth"
+    save_native(path, config_from_dict(TINY, "in the tests"))
+    torch.save({**torch.load(path, weights_only=True), key: value}, path)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert found in str(caught.value)

@@ -77,6 +77,8 @@ def test_a_source_checkpoint_loads_with_its_own_numbers(tmp_path: Path, name: st
     output = tokenizer(golden["out.velocities"])
     assert torch.equal(output.indices, golden["out.indices"])
     torch.testing.assert_close(output.logits.flatten(1, 3), golden["out.logits"], atol=1e-5, rtol=0)
+    assert torch.equal(tokenizer.tokenize(golden["out.velocities"]), output.indices)
+    torch.testing.assert_close(tokenizer.decode_indices(output.indices), output.logits, atol=1e-5, rtol=0)
     nominal = config["codebook_size"]
     levels = AMPLIFY_LEVELS[nominal]
     assert tokenizer.codebook_size == torch.tensor(levels).prod()
@@ -113,6 +115,9 @@ def test_converting_to_the_other_model_or_over_a_file_is_refused(tmp_path: Path)
         convert(tmp_path / "keypoint.pth", tmp_path / "out.pt", "amplify")
     with pytest.raises(CheckpointError, match=r"amplify\.pth: .* only a keypoint tokenizer can"):
         convert(tmp_path / "amplify.pth", tmp_path / "out.pth", "keypoint")
+    with pytest.raises(UsageError, match=r"config\.yaml: is the name of the config .* such as best\.pth"):
+        convert(tmp_path / "keypoint.pth", tmp_path / "config.yaml", "keypoint")
+    assert not (tmp_path / "config.yaml").exists()
     before = (tmp_path / "amplify.pth").read_bytes()
     with pytest.raises(UsageError, match="exists"):
         convert(tmp_path / "keypoint.pth", tmp_path / "amplify.pth", "native")

@@ -19,7 +19,7 @@ def watched_model(tiny: Config, name: str) -> tuple[MotionTokenizer, set[str], C
     """A model, the names of its modules that have run, and its config."""
     config = dataclasses.replace(
         tiny,
-        model=dataclasses.replace(tiny.model, name=name),
+        model=dataclasses.replace(tiny.model, name=name, num_layers=2),
         data=dataclasses.replace(tiny.data, reference_size=(48, 64)),
     )
     model, ran = build_model(config).eval(), set[str]()

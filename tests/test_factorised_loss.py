@@ -115,7 +115,7 @@ def test_the_networks_parameters_get_the_gradients_of_the_plain_head(per_view: b
     codes = torch.randn(BATCH, sizes.num_tokens, 16)
     labels, mask = make_targets(11, per_element=False)
     logits = amplify_logits(network, codes)
-    torch.testing.assert_close(network.decode(codes), logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(network.head(codes).logits(), logits, rtol=1e-5, atol=1e-6)
     expected, _ = masked_loss(logits, labels, mask, torch.ones(CLASSES), 0.0)
     expected.sum().backward()
     theirs = gradients(network)

@@ -110,6 +110,24 @@ def test_some_steps_may_be_skipped_and_change_nothing(
     assert torch.tensor(scalars(run, "train_epoch/loss")[0][1]).isfinite()
 
 
+def test_a_skipped_step_leaves_the_running_mean(run_config: Config, poison: Callable[[int], None]) -> None:
+    poison(2)
+    config = with_training(
+        run_config,
+        max_skipped_steps=1,
+        save_every_steps=1,
+        keep_last=20,
+        epochs=1,
+        ema_decay=0.9,
+        learning_rate=0.01,
+    )
+    train(config)
+    before, after, later = (load_checkpoint(run_of(config) / f"step_{step}.pth") for step in (1, 2, 3))
+    assert all(torch.equal(before.model[name], after.model[name]) for name in before.model)
+    assert not all(torch.equal(later.model[name], after.model[name]) for name in before.model)
+    assert [each.training["average"]["updates"] for each in (before, after, later)] == [1, 1, 2]
+
+
 def test_one_step_more_than_allowed_ends_the_run(run_config: Config, poison: Callable[[int], None]) -> None:
     poison(2)
     poison(4)
@@ -231,7 +249,9 @@ def test_running_mean_of_weights_follows_its_recurrence() -> None:
     expected = 1.0
     for update, value in enumerate([3.0, 5.0, -2.0, 7.0, 7.0, 7.0, 7.0, 7.0, 0.0], start=1):
         torch.nn.init.constant_(model.weight, value)
-        average.update()
+        average.update(torch.tensor(False))
+        assert average.means["weight"].item() == pytest.approx(expected, abs=1e-6), "a step that was skipped"
+        average.update(torch.tensor(True))
         decay = min(0.5, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * value
         assert average.means["weight"].item() == pytest.approx(expected, abs=1e-6)

@@ -106,7 +106,7 @@ def test_amplify_motion_is_measured_in_every_view(tmp_path: Path) -> None:
     tree = {
         **TINY,
         "data": {**TINY["data"], "reference_size": [48, 64]},
-        "model": {**TINY["model"], "name": "amplify", "amplify": {"class_grid": [5, 9]}},
+        "model": {**TINY["model"], "num_layers": 2, "name": "amplify", "amplify": {"class_grid": [5, 9]}},
     }
     config = config_from_dict(tree, "in the tests")
     write_motion(tmp_path / "clip.hdf5", config, (3.0, 0.0), moving=3)

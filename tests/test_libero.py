@@ -44,7 +44,7 @@ def config_of(**sections: dict[str, Any]) -> Config:
             "reference_size": list(SIZE),
             "static_filter": {"enable": False},
         },
-        "model": {**TINY["model"], "name": "amplify", "amplify": {"mlp_dim": 12}},
+        "model": {**TINY["model"], "num_layers": 2, "name": "amplify", "amplify": {"mlp_dim": 12}},
     }
     for name, values in sections.items():
         tree[name] = {**tree[name], **values}
@@ -154,9 +154,7 @@ def test_a_row_major_grid_or_another_horizon_is_named_so(suite: Path) -> None:
 
 def test_view_files_choose_other_images(tmp_path: Path) -> None:
     write_demos(tmp_path / "s/t_demo.hdf5", {"demo_0": {"agentview": moving(0)["agentview"]}})
-    config = config_of(
-        tracking={"view_files": {"front": "agentview_rgb"}}, data={"views": ["front"]}, model=TINY["model"]
-    )
+    config = config_of(tracking={"view_files": {"front": "agentview_rgb"}}, data={"views": ["front"]})
     assert preprocess_folder(tmp_path / "s", tmp_path / "out", config).done == 1
     (clip,) = load_clips(tmp_path / "out", config).values()
     assert isinstance(clip, TrackFile)

@@ -46,7 +46,7 @@ def config_of(view_files: dict[str, str] = VIEWS, **sections: dict[str, Any]) ->
 def amplify_config(views: tuple[str, ...] = tuple(VIEWS)) -> Config:
     return config_of(
         data={"views": list(views), "reference_size": [32, 48], "static_filter": {"enable": False}},
-        model={"name": "amplify", "amplify": {"mlp_dim": 12}},
+        model={"name": "amplify", "num_layers": 2, "amplify": {"mlp_dim": 12}},
     )
 
 
@@ -227,7 +227,7 @@ def peak_of_live_frames(clip: Clip, config: Config, monkeypatch: pytest.MonkeyPa
 
 
 def checkpoint_of(config: Config) -> Checkpoint:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     return Checkpoint(
         path=Path("none.pth"),
         model=build_model(config).state_dict(),

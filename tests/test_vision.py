@@ -108,6 +108,12 @@ def test_images_are_stretched_and_not_normalised() -> None:
         encoder((small * 255).byte())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_may_be_of_any_float_type(dtype: torch.dtype) -> None:
+    encoder, images = resnet().eval(), torch.rand(1, 1, 20, 20, 3).to(dtype)
+    assert torch.equal(encoder(images), encoder(images.float()))
+
+
 @pytest.mark.parametrize("wrong", [255.0, -1.0, torch.nan])
 def test_values_beyond_0_to_1_are_refused(wrong: float) -> None:
     images = torch.rand(1, 1, 20, 20, 3)

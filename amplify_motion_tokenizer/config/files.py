@@ -26,6 +26,9 @@ from amplify_motion_tokenizer.errors import ConfigError
 OUTPUT_CONFIG = "config.yaml"
 """Name of the resolved config in every output folder."""
 
+_REPRODUCTIONS = "preprocess"
+"""Section that the keypoint reproduction's configs have, and ours do not."""
+
 Flags = Mapping[str, Mapping[str, Any]]
 """A script's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
 
@@ -103,6 +106,11 @@ def _known_keys() -> list[str]:
 
 def check_keys(tree: dict[str, Any], source: str) -> None:
     """Raises ConfigError naming the first unknown key of ``tree``, and the closest valid one."""
+    if _REPRODUCTIONS in tree:
+        raise ConfigError(
+            f"unknown section {_REPRODUCTIONS} {source}: this is a config of the keypoint reproduction, "
+            "which is read with the weights beside it; leave it out here"
+        )
     known = _known_keys()
     sections = {key[: match.start()] for key in known for match in re.finditer(r"\.", key)}
     for key, value in _walk(tree, sections, ""):

@@ -122,10 +122,10 @@ class AmplifyConfig:
 class ModelConfig:
     """The tokenizer network."""
 
-    name: str = "keypoint"
+    name: Literal["keypoint", "amplify"] = "keypoint"
     """Which model: keypoint (compact, one distribution per point) or amplify (the source's)."""
     num_layers: int = 2
-    """Transformer layers of the encoder, and of the decoder."""
+    """Transformer layers of the encoder, and of the decoder (amplify: half as many in the decoder)."""
     num_heads: int = 8
     """Attention heads; must divide hidden_dim."""
     hidden_dim: int = 768

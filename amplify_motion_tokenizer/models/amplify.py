@@ -26,11 +26,16 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     Stack,
     encoder_mask,
 )
-from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, check_images, check_shape
+from amplify_motion_tokenizer.models.base import (
+    MotionTokenizer,
+    TokenizerOutput,
+    check_images,
+    check_shape,
+    check_velocities,
+)
 from amplify_motion_tokenizer.models.heads import FactorisedHead
 from amplify_motion_tokenizer.models.quantizer import (
     build_fsq,
-    codes_of_indices,
     quantize_float32,
     unrounded_digits,
 )
@@ -188,7 +193,8 @@ class AmplifyTokenizer(MotionTokenizer):
                 them; stretched to 224 x 224.
 
         Raises:
-            ValueError: naming the expected and the found shape; or images are missing, or not taken.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                images are missing, or not taken.
         """
         check_images(images, velocities, conditioned=self.vision is not None)
         if self.vision is None:
@@ -207,8 +213,8 @@ class AmplifyTokenizer(MotionTokenizer):
 class AmplifyNetwork(nn.Module):
     """AMPLIFY's tokenizer; its state dict has exactly the keys of AMPLIFY's, buffers included.
 
-    Image tokens are an input; ``models.vision`` makes them. All methods that take velocities take them
-    as a second argument, ``cond``, exactly when ``sizes.image_tokens`` is not 0.
+    Image tokens are an input; ``models.vision`` makes them. ``encode`` and ``forward`` take them as a
+    second argument, ``cond``, exactly when ``sizes.image_tokens`` is not 0.
 
     Args:
         sizes: hyperparameters.
@@ -220,11 +226,6 @@ class AmplifyNetwork(nn.Module):
         self.encoder = _Encoder(sizes)
         self.quantize = build_fsq(sizes.fsq_levels, sizes.hidden_dim)
         self.decoder = _Decoder(sizes)
-
-    @property
-    def codebook_size(self) -> int:
-        """True number of codes: the product of the FSQ levels."""
-        return math.prod(self.sizes.fsq_levels)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -242,10 +243,10 @@ class AmplifyNetwork(nn.Module):
             (B, L, D).
 
         Raises:
-            ValueError: naming the expected and the found shape; or image tokens are missing, or given
-                to a model without conditioning.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                image tokens are missing, or given to a model without conditioning.
         """
-        check_shape("velocities", velocities, "(B, V, t, N, 2)", self.input_shape)
+        check_velocities(velocities, "(B, V, t, N, 2)", self.input_shape, self, wnorm=False)
         sizes = self.sizes
         if (cond is not None) != bool(sizes.image_tokens):
             expected = f"(B, {sizes.num_views}, {sizes.image_tokens}, {sizes.image_dim})"
@@ -259,16 +260,8 @@ class AmplifyNetwork(nn.Module):
         latents: Tensor = self.encoder(velocities, cond)
         return latents
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Logits (B, V, t, N, C) of codes (B, L, D).
-
-        Raises:
-            ValueError: naming the expected and the found shape.
-        """
-        return self.head(codes).logits()
-
     def head(self, codes: Tensor) -> FactorisedHead:
-        """What ``decode`` computes before it makes the logits.
+        """What makes the logits (B, V, t, N, C) of codes (B, L, D).
 
         Raises:
             ValueError: naming the expected and the found shape.
@@ -276,15 +269,6 @@ class AmplifyNetwork(nn.Module):
         check_shape("codes", codes, "(B, L, D)", (self.sizes.num_tokens, self.sizes.hidden_dim))
         head: FactorisedHead = self.decoder(codes)
         return head
-
-    @torch.no_grad()
-    def tokenize(self, velocities: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Code ids (B, L) int64 of velocities, without decoding; call ``eval()`` first."""
-        return quantize_float32(self.quantize, self.encode(velocities, cond))[1]
-
-    def decode_indices(self, indices: Tensor) -> Tensor:
-        """Logits (B, V, t, N, C) of code ids (B, L)."""
-        return self.decode(codes_of_indices(self.quantize, indices))
 
     def forward(self, velocities: Tensor, cond: Tensor | None = None) -> TokenizerOutput:
         """All of it; logits are (B, V, t, N, C)."""

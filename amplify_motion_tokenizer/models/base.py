@@ -9,6 +9,7 @@ view's first frame, (B, V, H, W, 3) float in [0, 1], RGB, of any size.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -92,7 +93,8 @@ class MotionTokenizer(nn.Module, ABC):
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
 
         Raises:
-            ValueError: naming the expected and the found shape; or images are missing, or not taken.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                images are missing, or not taken.
         """
 
     @abstractmethod
@@ -169,6 +171,39 @@ def check_images(images: Tensor | None, velocities: Tensor, conditioned: bool) -
     if images is not None and images.shape[:2] != velocities.shape[:2]:
         expected = ", ".join(map(str, velocities.shape[:2]))
         raise ValueError(f"images: expected ({expected}, H, W, 3), found {tuple(images.shape)}")
+
+
+def check_velocities(
+    velocities: Tensor, axes: str, expected: tuple[int, ...], weights: nn.Module, wnorm: bool
+) -> None:
+    """Raises ValueError unless ``velocities`` are (B, *expected) of the weights' type, and known.
+
+    Looking at values waits for the device; training, whose velocities ``inputs`` makes, does without.
+
+    Args:
+        velocities: what a model is given.
+        axes: the axes' letters, such as "(B, t, N, 2)".
+        expected: sizes after B.
+        weights: the model; in evaluation mode values are looked at.
+        wnorm: whether they must lie in [-1, 1].
+    """
+    dtype = next(weights.parameters()).dtype
+    unit = "W-normalised, in [-1, 1]" if wnorm else "in normalised positions"
+    if not isinstance(velocities, Tensor) or velocities.dtype != dtype:
+        found = velocities.dtype if isinstance(velocities, Tensor) else f"a {type(velocities).__name__}"
+        shape = f"{axes} = (B, {', '.join(map(str, expected))})"
+        raise ValueError(f"velocities: expected a {dtype} tensor {shape}, {unit}; found {found}")
+    check_shape("velocities", velocities, axes, expected)
+    if weights.training or not velocities.numel() or torch.compiler.is_compiling():
+        return
+    low, high = (float(bound) for bound in velocities.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("velocities hold NaN or infinity; expected 0 where a point is lost")
+    if wnorm and max(-low, high) > 1:
+        raise ValueError(
+            f"velocities hold values from {low:g} to {high:g}; expected {unit}: pixels a step become so by "
+            "geometry.wnorm_from_px"
+        )
 
 
 def check_shape(name: str, found: Tensor, axes: str, expected: tuple[int, ...]) -> None:

@@ -5,13 +5,13 @@ Letters: B windows, t steps, N points, S tokens, d codes, D width, C classes.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
-from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
+from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape, check_velocities
 from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
@@ -31,7 +31,8 @@ class KeypointTokenizer(MotionTokenizer):
     ``per_step`` t more queries, one per step, are decoded beside them, and a factorised head joins each
     point with each step.
 
-    ``point_step`` with ``replicate`` is the reproduction; weights exchange with its files by name.
+    ``point_step`` with ``replicate`` is the reproduction; weights exchange with its files by name. Its
+    files also hold their causal mask, which ``interop`` leaves out.
 
     Args:
         config: sizes of the model and of its input.
@@ -60,7 +61,6 @@ class KeypointTokenizer(MotionTokenizer):
                 }
             )
         self.output_projection = nn.Linear(dim, config.num_classes)
-        self.register_load_state_dict_pre_hook(_drop_causal_mask)  # type: ignore[no-untyped-call]
 
     def _fsq(self) -> nn.Module:
         return self.quantizer
@@ -74,10 +74,11 @@ class KeypointTokenizer(MotionTokenizer):
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
 
         Raises:
-            ValueError: naming the expected and the found shape; or images are given.
+            ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
+                images are given.
         """
         check_images(images, velocities, conditioned=False)
-        check_shape("velocities", velocities, "(B, t, N, 2)", self.input_shape)
+        check_velocities(velocities, "(B, t, N, 2)", self.input_shape, self, wnorm=True)
         features = velocities.transpose(1, 2).flatten(2) if self.per_point else velocities.flatten(1, 2)
         tokens = self.encoder(self.input_projection(features) + self.pos_embed)
         latents: Tensor = self.encoder_output_projection(tokens.transpose(1, 2)).transpose(1, 2)
@@ -127,8 +128,3 @@ class _Decoder(nn.Module):
     def forward(self, queries: Tensor, codes: Tensor) -> Tensor:
         output: Tensor = self.transformer_decoder(queries, codes)
         return output
-
-
-def _drop_causal_mask(_: nn.Module, state_dict: dict[str, Any], prefix: str, *__: Any) -> None:
-    # The reproduction stores its (S, S) mask, which follows from S; here the kernel is told instead.
-    state_dict.pop(f"{prefix}causal_mask", None)

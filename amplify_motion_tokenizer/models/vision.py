@@ -106,7 +106,7 @@ class VisionEncoder(nn.Module):
         """Tokens of the first frames.
 
         Args:
-            images: (B, V, H, W, 3) float in [0, 1], RGB, of any size.
+            images: (B, V, H, W, 3) in [0, 1], RGB, of any size and any float type.
 
         Returns:
             (B, V, P, E).
@@ -116,7 +116,7 @@ class VisionEncoder(nn.Module):
         """
         _check_images(images, values=not self.training)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            pixels = images.flatten(0, 1).movedim(-1, 1)
+            pixels = images.flatten(0, 1).movedim(-1, 1).to(next(self.model.parameters()).dtype)
             pixels = F.interpolate(pixels, (IMAGE_SIDE, IMAGE_SIDE), mode="bilinear", align_corners=False)
             features: Tensor = self.model(pixel_values=pixels).last_hidden_state
             tokens = features.flatten(2).transpose(1, 2) if self._is_resnet else features[:, 1:]
