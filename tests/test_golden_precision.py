@@ -65,9 +65,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     else:
         is_keypoint = request.param == KEYPOINT
         model = build_model(keypoint_config(golden)) if is_keypoint else amplify_network(golden)
-        state = state_of(tensors)
-        state.pop("causal_mask", None)
-        model.load_state_dict(state)
+        model.load_state_dict(state_of(tensors))
         inputs = (tensors["out.velocities"],)
     quantizer = model.quantizer if request.param == KEYPOINT else model.quantize
     assert isinstance(quantizer, nn.Module)

@@ -37,7 +37,7 @@ def golden_config() -> Config:
 @pytest.fixture
 def loaded(golden: dict[str, Tensor], golden_config: Config) -> MotionTokenizer:
     model = build_model(golden_config)
-    model.load_state_dict({key: value for key, value in state_of(golden).items() if key != "causal_mask"})
+    model.load_state_dict(state_of(golden))
     return model.eval()
 
 
@@ -100,7 +100,15 @@ def test_state_dict_has_the_files_keys_but_the_mask(
     assert {key: value.shape for key, value in theirs.items() if key != "causal_mask"} == {
         key: value.shape for key, value in ours.items()
     }
-    assert "causal_mask" in theirs
+    assert "causal_mask" in theirs, "loading must not change the caller's dict"
+
+
+def test_only_the_mask_is_forgiven(loaded: MotionTokenizer, golden: dict[str, Tensor]) -> None:
+    with pytest.raises(RuntimeError, match="causal_masks"):
+        loaded.load_state_dict({**state_of(golden), "causal_masks": torch.zeros(1)})
+    without = {key: value for key, value in loaded.state_dict().items() if key != "pos_embed"}
+    with pytest.raises(RuntimeError, match="pos_embed"):
+        loaded.load_state_dict(without)
 
 
 def test_shapes_and_codebook_size() -> None:

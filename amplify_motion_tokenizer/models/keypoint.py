@@ -5,7 +5,7 @@ Letters: B windows, t steps, N points, S tokens, d codes, D width, C classes.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,7 @@ class KeypointTokenizer(MotionTokenizer):
     ``per_step`` t more queries, one per step, are decoded beside them, and a factorised head joins each
     point with each step.
 
-    ``point_step`` with ``replicate`` is the reproduction; weights exchange with its files by name. Its
-    files also hold their causal mask, which ``interop`` leaves out.
+    ``point_step`` with ``replicate`` is the reproduction; weights exchange with its files by name.
 
     Args:
         config: sizes of the model and of its input.
@@ -61,6 +60,7 @@ class KeypointTokenizer(MotionTokenizer):
                 }
             )
         self.output_projection = nn.Linear(dim, config.num_classes)
+        self.register_load_state_dict_pre_hook(_drop_causal_mask)  # type: ignore[no-untyped-call]
 
     def _fsq(self) -> nn.Module:
         return self.quantizer
@@ -128,3 +128,8 @@ class _Decoder(nn.Module):
     def forward(self, queries: Tensor, codes: Tensor) -> Tensor:
         output: Tensor = self.transformer_decoder(queries, codes)
         return output
+
+
+def _drop_causal_mask(_: nn.Module, state_dict: dict[str, Any], prefix: str, *__: Any) -> None:
+    # The reproduction stores its (S, S) mask, which follows from S; here the kernel is told instead.
+    state_dict.pop(f"{prefix}causal_mask", None)
