@@ -240,8 +240,8 @@ def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
     if tracked != clip.length or config.tracked_length != config.data.sequence_length:
         raise TrackFileError(
             f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}, and "
-            f"{config.data.sequence_length} of {config.tracked_length} are asked for; velocity files cannot be "
-            "resampled in time: use track files (--format hdf5), or data.true_horizon: null"
+            f"{config.data.sequence_length} of {config.tracked_length} are asked for; velocity files cannot "
+            "be resampled in time: use track files (--format hdf5), or data.true_horizon: null"
         )
 
 

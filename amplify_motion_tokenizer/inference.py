@@ -40,9 +40,9 @@ from amplify_motion_tokenizer.files import (
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.output_folders import CHECKPOINT_RECORD, CODES, open_output_folder
-from amplify_motion_tokenizer.preprocessing import TrackedClip, stack_views
 from amplify_motion_tokenizer.records import total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
+from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 
 logger = logging.getLogger(__name__)

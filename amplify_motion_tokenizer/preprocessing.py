@@ -1,257 +1,40 @@
-"""A folder of videos to a folder of tracks; ``TrackedClip`` is also inference's way to tracks."""
+"""A folder of videos to a folder of tracks."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import logging
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.clips import MANIFEST, Clip, Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
-from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
-from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
+from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import KeyedLines, remove_leftovers, write_yaml
-from amplify_motion_tokenizer.geometry import Letterbox, content_grid
-from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.output_folders import open_output_folder
-from amplify_motion_tokenizer.read_ahead import read_ahead
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
-from amplify_motion_tokenizer.sources import find_clips, model_views, open_views, tracked_views
-from amplify_motion_tokenizer.stage_times import StageTimes
+from amplify_motion_tokenizer.sources import find_clips, model_views, tracked_views
 from amplify_motion_tokenizer.stores import is_complete
 from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
-from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
 from amplify_motion_tokenizer.workers import available_cores, cleaned_up
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")
 
-_LEAST_AHEAD = 4
-"""Frames decoded ahead; more only hold memory where frames are tracked one by one."""
-
-
-class TrackedClip:
-    """One clip's way from video to the tracks of its windows, streamed, all views together.
-
-    Frames are decoded ahead while those before them are tracked. Iterate once: each window is a tuple with
-    its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
-
-    Args:
-        clip: its views' files.
-        config: sections video, tracking and data decide frames, windows and queries.
-        tracker: made by ``make_tracker``, shared between clips.
-
-    Attributes:
-        infos: rates and sizes of the open views, by name.
-        num_frames: frames read so far, of each view; the clip ends with its shortest view.
-        windows_dropped: still windows that the motion gate dropped so far.
-        times: time spent so far on open, read (waiting for frames), gate and track; users add their own.
-
-    Raises:
-        VideoError: a view cannot be read, or has fewer than T frames.
-    """
-
-    def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
-        self._config = config
-        self._tracker = tracker
-        self.times = StageTimes()
-        with self.times.stage("open"):
-            self._videos = open_views(clip, config.video)
-        self._rows = read_ahead(self._decoded(), _frames_ahead(config))
-        self.infos: dict[str, ClipInfo] = {
-            view: video.info for view, video in zip(clip.views, self._videos, strict=True)
-        }
-        self.num_frames = 0
-        self.windows_dropped = 0
-
-    @property
-    def info(self) -> ClipInfo:
-        """That of the first view."""
-        return self._videos[0].info
-
-    @property
-    def shortfall(self) -> dict[str, Any]:
-        """What the manifest tells of damage: of each view that ended early, its frames stated and read."""
-        short = {
-            view: {"stated": round(video.frame_count.stated), "read": video.frame_count.read}
-            for view, video in zip(self.infos, self._videos, strict=True)
-            if video.frame_count is not None and video.frame_count.short
-        }
-        return {"frames_missing": short} if short else {}
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each view's tracked frames."""
-        return [info.size for info in self.infos.values()]
-
-    def __enter__(self) -> TrackedClip:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rows.close()
-        for video in self._videos:
-            video.close()
-
-    def __iter__(self) -> Iterator[tuple[WindowTracks, ...]]:
-        config, views = self._config, len(self._videos)
-        length, stride = config.tracked_length, config.tracking.window_stride
-        per_view = (iter_windows(frames, length, stride) for frames in _columns(self._frames(), views))
-        windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
-        if config.tracking.gate.enable:
-            windows = self._moving(windows)
-        tracks = (
-            self._tracked(column, info)
-            for column, info in zip(_columns(windows, views), self.infos.values(), strict=True)
-        )
-        yield from self.times.each("track", zip(*tracks, strict=True))
-
-    def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """One view's tracks, with first frames when ``tracking.first_frames`` asks for them."""
-        side = self._config.tracking.first_frames
-        if side is None:
-            return self._track_content(windows, info)
-        # A tracker reads ahead by some windows, and yields in their order.
-        waiting: deque[NDArray[np.uint8]] = deque()
-
-        def watched() -> Iterator[FrameWindow]:
-            for window in windows:
-                waiting.append(small_frame(window.frames[0], side))
-                yield window
-
-        return (
-            dataclasses.replace(tracks, first_frame=waiting.popleft())
-            for tracks in self._track_content(watched(), info)
-        )
-
-    def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """Tracks in pixels of the padded frame, found without the padding.
-
-        Padding stands still, and what reaches it has left the picture.
-        """
-        queries, box = self._queries(info), info.letterbox
-        pad_xy = np.array([box.pad_left, box.pad_top], np.float32)
-        if not pad_xy.any():
-            yield from self._tracker.track(windows, queries)
-            return
-        contents = (_content(window, box) for window in windows)
-        for tracks in self._tracker.track(contents, queries - pad_xy):
-            yield dataclasses.replace(tracks, tracks_xy_px=tracks.tracks_xy_px + pad_xy)
-
-    def _queries(self, info: ClipInfo) -> NDArray[np.float32]:
-        return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)
-
-    def _frames(self) -> Iterator[tuple[Frame, ...]]:
-        for row in self.times.each("read", self._rows):
-            self.num_frames += 1
-            yield row
-
-    def _decoded(self) -> Iterator[tuple[Frame, ...]]:
-        """One frame of each view at a time, up to the end of the shortest.
-
-        Raises:
-            VideoError: it ends before the first window.
-        """
-        streams = [iter(video) for video in self._videos]
-        for count in itertools.count():
-            row: list[Frame] = []
-            for stream in streams:
-                frame = next(stream, None)
-                if frame is None:
-                    return self._check_length(count, self._videos[len(row)].info)
-                row.append(frame)
-            yield tuple(row)
-
-    def _check_length(self, count: int, shortest: ClipInfo) -> None:
-        length = self._config.tracked_length
-        if count < length:
-            key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
-            raise VideoError(
-                f"{shortest.path}: has {count} frames at {shortest.fps:g} fps, "
-                f"expected at least {length} ({key})"
-            )
-
-    def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
-        """The windows in which at least one view moves."""
-        gates = [MotionGate(self._config.tracking.gate) for _ in self._videos]
-        boxes = [video.info.letterbox for video in self._videos]
-        for views in windows:
-            # The gate judges shares of the frame, to which padding must not count.
-            contents = map(_content, views, boxes)
-            with self.times.stage("gate"):
-                moves = any(gate.moves(content) for gate, content in zip(gates, contents, strict=True))
-            if moves:
-                yield views
-            else:
-                self.windows_dropped += 1
-
-
-def _frames_ahead(config: Config) -> int:
-    """Frames of each view to decode ahead: what a neural tracker's next batch of windows adds."""
-    return max(_LEAST_AHEAD, config.tracking.window_stride * config.tracking.cotracker.window_batch_size)
-
-
-def _content(window: FrameWindow, box: Letterbox) -> FrameWindow:
-    """``window`` without its padding; the pixels are shared."""
-    return dataclasses.replace(window, frames=[frame[box.content] for frame in window.frames])
-
-
-T = TypeVar("T")
-
-
-def _columns(rows: Iterator[tuple[T, ...]], count: int) -> list[Iterator[T]]:
-    """The ``count`` columns of a stream of rows.
-
-    What one column is ahead of another is held, and nothing that all have passed; ``itertools.tee``
-    would hold up to 57 rows more.
-    """
-    waiting: list[deque[T]] = [deque() for _ in range(count)]
-
-    def fill() -> bool:
-        row = next(rows, ())
-        for queue, item in zip(waiting, row, strict=False):
-            queue.append(item)
-        return bool(row)
-
-    def column(own: deque[T]) -> Iterator[T]:
-        while own or fill():
-            yield own.popleft()
-
-    return [column(own) for own in waiting]
-
-
-def stack_views(
-    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
-) -> list[ViewTracks]:
-    """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
-    return [
-        ViewTracks(
-            torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
-            torch.from_numpy(np.stack([window.visibility for window in column])),
-            size,
-            _stack_frames(column),
-        )
-        for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
-    ]
-
-
-def _stack_frames(windows: Sequence[WindowTracks]) -> Tensor | None:
-    """(B, h, w, 3) uint8; None where no first frames are kept."""
-    frames = [window.first_frame for window in windows if window.first_frame is not None]
-    return torch.from_numpy(np.stack(frames)) if frames else None
+logger = logging.getLogger(__name__)
 
 
 def preprocess_folder(
@@ -288,8 +71,23 @@ def preprocess_folder(
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
     workers = Workers(_num_workers(config), partial(_in_worker, output, config, settings, output_format))
+    manifest = KeyedLines(output / MANIFEST)
+    _warn_of_others(output, manifest, clips)
     with cleaned_up(partial(remove_leftovers, output, own=True)):
-        return run_clips(clips, KeyedLines(output / MANIFEST), complete, process, workers)
+        return run_clips(clips, manifest, complete, process, workers)
+
+
+def _warn_of_others(output: Path, manifest: KeyedLines, clips: Sequence[Clip]) -> None:
+    """Tracks of clips that were renamed or removed stay, and training would use them."""
+    given = {clip.name for clip in clips}
+    done = (name for name, record in manifest.records.items() if record["status"] != "failed")
+    others = sorted(name for name in done if name not in given)
+    if others:
+        logger.warning(
+            "%s also holds tracks of %d clips that are not in the input, such as %s; training on it will use "
+            "them: remove their files and manifest.jsonl if they were renamed or removed",
+            output, len(others), others[0],
+        )  # fmt: skip
 
 
 def _num_workers(config: Config) -> int:

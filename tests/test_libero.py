@@ -19,11 +19,12 @@ from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.demo_selection import natural_key, parse_dataset, select_demos
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
-from amplify_motion_tokenizer.preprocessing import TrackedClip, preprocess_folder
+from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.sources import find_clips, tracked_views
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
 
 ROOT = Path(__file__).parents[1]

@@ -24,9 +24,10 @@ from amplify_motion_tokenizer.datatypes import Frame, WindowTracks
 from amplify_motion_tokenizer.errors import TrackerError, VideoError
 from amplify_motion_tokenizer.inference import encode_windows
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.preprocessing import FORMATS, Format, TrackedClip, preprocess_folder
+from amplify_motion_tokenizer.preprocessing import FORMATS, Format, preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
 

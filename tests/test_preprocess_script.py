@@ -87,6 +87,13 @@ def test_second_run_skips_everything(run: Run, work: Work, tracks: Path) -> None
     )
 
 
+def test_tracks_of_clips_that_are_gone_are_warned_of(run: Run, work: Work, tracks: Path) -> None:
+    result = preprocess(run, work, tracks, source=work.videos / "pan.mp4")
+    assert result.status == 0
+    assert "also holds tracks of 3 clips that are not in the input, such as sub/deep/roll" in result.err
+    assert "also holds" not in preprocess(run, work, tracks).err
+
+
 def test_missing_and_cut_outputs_alone_are_redone(run: Run, work: Work, tracks: Path) -> None:
     before = files_below(tracks, "*.hdf5")
     (tracks / "pan.hdf5").unlink()

@@ -10,6 +10,7 @@ view's first frame, (B, V, H, W, 3) float in [0, 1], RGB, of any size.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -178,14 +179,14 @@ def check_velocities(
 ) -> None:
     """Raises ValueError unless ``velocities`` are (B, *expected) of the weights' type, and known.
 
-    Looking at values waits for the device; training, whose velocities ``inputs`` makes, does without.
+    Values beyond [-1, 1], which no training saw, are warned of. Looking at values waits for the device; training, whose velocities ``inputs`` makes, does without.
 
     Args:
         velocities: what a model is given.
         axes: the axes' letters, such as "(B, t, N, 2)".
         expected: sizes after B.
         weights: the model; in evaluation mode values are looked at.
-        wnorm: whether they must lie in [-1, 1].
+        wnorm: whether they should lie in [-1, 1].
     """
     dtype = next(weights.parameters()).dtype
     unit = "W-normalised, in [-1, 1]" if wnorm else "in normalised positions"
@@ -200,9 +201,10 @@ def check_velocities(
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("velocities hold NaN or infinity; expected 0 where a point is lost")
     if wnorm and max(-low, high) > 1:
-        raise ValueError(
+        warnings.warn(
             f"velocities hold values from {low:g} to {high:g}; expected {unit}: pixels a step become so by "
-            "geometry.wnorm_from_px"
+            "geometry.wnorm_from_px",
+            stacklevel=2,
         )
 
 

@@ -1,0 +1,241 @@
+"""One clip from video to tracks, for preprocessing and inference alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amplify_motion_tokenizer.clips import Clip
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
+from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.geometry import Letterbox, content_grid
+from amplify_motion_tokenizer.inputs import ViewTracks
+from amplify_motion_tokenizer.read_ahead import read_ahead
+from amplify_motion_tokenizer.sources import open_views
+from amplify_motion_tokenizer.stage_times import StageTimes
+from amplify_motion_tokenizer.trackers import PointTracker
+from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
+
+_LEAST_AHEAD = 4
+"""Frames decoded ahead; more only hold memory where frames are tracked one by one."""
+
+
+class TrackedClip:
+    """One clip's way from video to the tracks of its windows, streamed, all views together.
+
+    Frames are decoded ahead while those before them are tracked. Iterate once: each window is a tuple with
+    its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
+
+    Args:
+        clip: its views' files.
+        config: sections video, tracking and data decide frames, windows and queries.
+        tracker: made by ``make_tracker``, shared between clips.
+
+    Attributes:
+        infos: rates and sizes of the open views, by name.
+        num_frames: frames read so far, of each view; the clip ends with its shortest view.
+        windows_dropped: still windows that the motion gate dropped so far.
+        times: time spent so far on open, read (waiting for frames), gate and track; users add their own.
+
+    Raises:
+        VideoError: a view cannot be read, or has fewer than T frames.
+    """
+
+    def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
+        self._config = config
+        self._tracker = tracker
+        self.times = StageTimes()
+        with self.times.stage("open"):
+            self._videos = open_views(clip, config.video)
+        self._rows = read_ahead(self._decoded(), _frames_ahead(config))
+        self.infos: dict[str, ClipInfo] = {
+            view: video.info for view, video in zip(clip.views, self._videos, strict=True)
+        }
+        self.num_frames = 0
+        self.windows_dropped = 0
+
+    @property
+    def info(self) -> ClipInfo:
+        """That of the first view."""
+        return self._videos[0].info
+
+    @property
+    def shortfall(self) -> dict[str, Any]:
+        """What the manifest tells of damage: of each view that ended early, its frames stated and read."""
+        short = {
+            view: {"stated": round(video.frame_count.stated), "read": video.frame_count.read}
+            for view, video in zip(self.infos, self._videos, strict=True)
+            if video.frame_count is not None and video.frame_count.short
+        }
+        return {"frames_missing": short} if short else {}
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of each view's tracked frames."""
+        return [info.size for info in self.infos.values()]
+
+    def __enter__(self) -> TrackedClip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+        for video in self._videos:
+            video.close()
+
+    def __iter__(self) -> Iterator[tuple[WindowTracks, ...]]:
+        config, views = self._config, len(self._videos)
+        length, stride = config.tracked_length, config.tracking.window_stride
+        per_view = (iter_windows(frames, length, stride) for frames in _columns(self._frames(), views))
+        windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
+        if config.tracking.gate.enable:
+            windows = self._moving(windows)
+        tracks = (
+            self._tracked(column, info)
+            for column, info in zip(_columns(windows, views), self.infos.values(), strict=True)
+        )
+        yield from self.times.each("track", zip(*tracks, strict=True))
+
+    def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
+        """One view's tracks, with first frames when ``tracking.first_frames`` asks for them."""
+        side = self._config.tracking.first_frames
+        if side is None:
+            return self._track_content(windows, info)
+        # A tracker reads ahead by some windows, and yields in their order.
+        waiting: deque[NDArray[np.uint8]] = deque()
+
+        def watched() -> Iterator[FrameWindow]:
+            for window in windows:
+                waiting.append(small_frame(window.frames[0], side))
+                yield window
+
+        return (
+            dataclasses.replace(tracks, first_frame=waiting.popleft())
+            for tracks in self._track_content(watched(), info)
+        )
+
+    def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
+        """Tracks in pixels of the padded frame, found without the padding.
+
+        Padding stands still, and what reaches it has left the picture.
+        """
+        queries, box = self._queries(info), info.letterbox
+        pad_xy = np.array([box.pad_left, box.pad_top], np.float32)
+        if not pad_xy.any():
+            yield from self._tracker.track(windows, queries)
+            return
+        contents = (_content(window, box) for window in windows)
+        for tracks in self._tracker.track(contents, queries - pad_xy):
+            yield dataclasses.replace(tracks, tracks_xy_px=tracks.tracks_xy_px + pad_xy)
+
+    def _queries(self, info: ClipInfo) -> NDArray[np.float32]:
+        return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)
+
+    def _frames(self) -> Iterator[tuple[Frame, ...]]:
+        for row in self.times.each("read", self._rows):
+            self.num_frames += 1
+            yield row
+
+    def _decoded(self) -> Iterator[tuple[Frame, ...]]:
+        """One frame of each view at a time, up to the end of the shortest.
+
+        Raises:
+            VideoError: it ends before the first window.
+        """
+        streams = [iter(video) for video in self._videos]
+        for count in itertools.count():
+            row: list[Frame] = []
+            for stream in streams:
+                frame = next(stream, None)
+                if frame is None:
+                    return self._check_length(count, self._videos[len(row)].info)
+                row.append(frame)
+            yield tuple(row)
+
+    def _check_length(self, count: int, shortest: ClipInfo) -> None:
+        length = self._config.tracked_length
+        if count < length:
+            key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
+            raise VideoError(
+                f"{shortest.path}: has {count} frames at {shortest.fps:g} fps, "
+                f"expected at least {length} ({key})"
+            )
+
+    def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
+        """The windows in which at least one view moves."""
+        gates = [MotionGate(self._config.tracking.gate) for _ in self._videos]
+        boxes = [video.info.letterbox for video in self._videos]
+        for views in windows:
+            # The gate judges shares of the frame, to which padding must not count.
+            contents = map(_content, views, boxes)
+            with self.times.stage("gate"):
+                moves = any(gate.moves(content) for gate, content in zip(gates, contents, strict=True))
+            if moves:
+                yield views
+            else:
+                self.windows_dropped += 1
+
+
+def _frames_ahead(config: Config) -> int:
+    """Frames of each view to decode ahead: what a neural tracker's next batch of windows adds."""
+    if config.tracking.tracker == "flow":
+        return _LEAST_AHEAD
+    return max(_LEAST_AHEAD, config.tracking.window_stride * config.tracking.cotracker.window_batch_size)
+
+
+def _content(window: FrameWindow, box: Letterbox) -> FrameWindow:
+    """``window`` without its padding; the pixels are shared."""
+    return dataclasses.replace(window, frames=[frame[box.content] for frame in window.frames])
+
+
+T = TypeVar("T")
+
+
+def _columns(rows: Iterator[tuple[T, ...]], count: int) -> list[Iterator[T]]:
+    """The ``count`` columns of a stream of rows.
+
+    What one column is ahead of another is held, and nothing that all have passed; ``itertools.tee``
+    would hold up to 57 rows more.
+    """
+    waiting: list[deque[T]] = [deque() for _ in range(count)]
+
+    def fill() -> bool:
+        row = next(rows, ())
+        for queue, item in zip(waiting, row, strict=False):
+            queue.append(item)
+        return bool(row)
+
+    def column(own: deque[T]) -> Iterator[T]:
+        while own or fill():
+            yield own.popleft()
+
+    return [column(own) for own in waiting]
+
+
+def stack_views(
+    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
+) -> list[ViewTracks]:
+    """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
+    return [
+        ViewTracks(
+            torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
+            torch.from_numpy(np.stack([window.visibility for window in column])),
+            size,
+            _stack_frames(column),
+        )
+        for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
+    ]
+
+
+def _stack_frames(windows: Sequence[WindowTracks]) -> Tensor | None:
+    """(B, h, w, 3) uint8; None where no first frames are kept."""
+    frames = [window.first_frame for window in windows if window.first_frame is not None]
+    return torch.from_numpy(np.stack(frames)) if frames else None
