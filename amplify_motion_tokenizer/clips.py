@@ -104,7 +104,8 @@ class Summary:
         total = sum(self.stage_seconds.values()) or 1.0
         longest_first = sorted(self.stage_seconds.items(), key=lambda item: -item[1])
         stages = ", ".join(f"{name} {spent:.1f} s ({spent / total:.0%})" for name, spent in longest_first)
-        return f"{self.frames} frames in {seconds:.1f} s, {self.frames / seconds:.1f}/s; all processes: {stages}"
+        rate = self.frames / seconds
+        return f"{self.frames} frames in {seconds:.1f} s, {rate:.1f} a second; all processes: {stages}"
 
 
 Process = Callable[[Clip], dict[str, Any]]

@@ -90,10 +90,6 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--model.codebook_size", "1024"], ["model.codebook_size = 1024", "2048"]),
         (["--model.num_heads", "7"], ["model.num_heads = 7", "768"]),
         (["--model.name", "amplfy"], ["model.name = amplfy is impossible; allowed: keypoint, amplify"]),
-        (
-            ["--model.name", "amplify", "--data.reference_size", "[8,8]", "--model.num_layers", "1"],
-            ["model.num_layers = 1", "at least 2 for the amplify model"],
-        ),
         (["--tracking.num_workers", "0"], ["tracking.num_workers = 0", "at least 1", "null"]),
         (["--tracking.window_stride", "0"], ["tracking.window_stride = 0", "at least 1"]),
         (["--model.decoder_window_size", "14"], ["model.decoder_window_size = 14", "odd"]),

@@ -147,6 +147,16 @@ def test_wrong_velocity_shapes(shape: tuple[int, ...], found: str) -> None:
         build_model(small_config())(torch.zeros(shape))
 
 
+def test_a_decoder_without_layers_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Files of the source may have one; a new run would train codes that nothing reads."""
+    config = small_config(name="amplify", num_layers=1)
+    build_model(config)
+    assert not caplog.records
+    build_model(config, pretrained=True)
+    (record,) = caplog.records
+    assert "model.num_layers = 1 leaves the decoder" in record.getMessage()
+
+
 @pytest.mark.parametrize("name", ["keypoint", "amplify"])
 def test_velocities_that_would_give_wrong_codes(name: str) -> None:
     model = build_model(small_config(name=name, num_layers=2)).eval()

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer import inference
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import build_model
 
-AMPLIFY = {"model__name": "amplify", "data__reference_size": [48, 64]}
+AMPLIFY = {"model__name": "amplify", "model__num_layers": 2, "data__reference_size": [48, 64]}
 
 
 @pytest.mark.parametrize(

@@ -209,13 +209,6 @@ def _model_rules(config: Config) -> list[Rule]:
     levels_ok = len(model.fsq_levels) >= 1 and all(level >= 3 for level in model.fsq_levels)
     return [
         _at_least(1, "model.num_layers", model.num_layers),
-        (
-            "model.num_layers",
-            model.num_layers,
-            model.name != "amplify" or model.num_layers >= 2,
-            "a whole number of at least 2 for the amplify model, whose decoder has half as many and would "
-            "not see the codes",
-        ),
         _at_least(1, "model.hidden_dim", model.hidden_dim),
         (
             "model.num_heads",

@@ -151,11 +151,16 @@ class AmplifyTokenizer(MotionTokenizer):
     def load_pretrained(self) -> None:
         """Gives the vision encoder the weights that ``model.amplify.vision.weights`` names, if any.
 
-        Warns of an encoder that would stay as random as it is.
+        Warns of an encoder that would stay as random as it is, and of a decoder that would never see codes.
 
         Raises:
             CheckpointError: they cannot be read, or are of another architecture.
         """
+        if self.config.model.num_layers < 2:
+            logger.warning(
+                "model.num_layers = 1 leaves the decoder, which has half as many, no layer that sees the "
+                "codes: they will not matter; give 2 or more"
+            )
         own = self.config.model.amplify.vision
         if self.vision is not None and own.weights is not None:
             load_pretrained(self.vision, own.weights)

@@ -179,7 +179,8 @@ def check_velocities(
 ) -> None:
     """Raises ValueError unless ``velocities`` are (B, *expected) of the weights' type, and known.
 
-    Values beyond [-1, 1], which no training saw, are warned of. Looking at values waits for the device; training, whose velocities ``inputs`` makes, does without.
+    Values beyond [-1, 1], which no training saw, are warned of. Looking at values waits for the device;
+    training, whose velocities ``inputs`` makes, does without.
 
     Args:
         velocities: what a model is given.
