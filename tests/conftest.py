@@ -1,6 +1,7 @@
 """What tests share: a tiny config, tracks with known motion, odd clips, and the commands, run once."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,9 @@ from run_scripts import (  # noqa: E402
     run_script,
     write_config,
 )
+
+# A shell starts what runs in the background with Ctrl-C ignored, and the commands here would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The models here are too small to share between threads.
 torch.set_num_threads(1)
