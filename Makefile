@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 	@echo "  $(BIN)/python inference_short_clip.py --checkpoint my/run/best.pth --input YOUR_VIDEOS --output my/codes"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -128,7 +128,7 @@ class _Worker(Generic[Item, Result]):
         arguments = (theirs, prepare, threads, logging.getLogger().getEffectiveLevel())
         self.process = spawn.Process(target=_work, args=arguments, daemon=True)
         # Ctrl-C reaches all processes of a terminal; workers inherit to leave it to their parent.
-        with _on_signal(signal.SIGINT, signal.SIG_IGN):
+        with _on_signal(signal.SIGINT, signal.SIG_IGN), _held_back(signal.SIGTERM):
             self.process.start()
         theirs.close()
 
@@ -165,6 +165,7 @@ def _work(
     connection: Connection[Any, Any], prepare: Callable[[int], Work[Any, Any]], threads: int, log_level: int
 ) -> None:
     """What a worker process runs."""
+    _let_through(signal.SIGTERM)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger().setLevel(log_level)
     logging.getLogger().addHandler(_ToParent(connection))
@@ -205,3 +206,22 @@ def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """Delivers the signal only afterwards: a worker that is half started would not be among those to end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _let_through(number: signal.Signals) -> None:
+    """Workers inherit what is held back while they start."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
