@@ -165,7 +165,6 @@ def _work(
     connection: Connection[Any, Any], prepare: Callable[[int], Work[Any, Any]], threads: int, log_level: int
 ) -> None:
     """What a worker process runs."""
-    _let_through(signal.SIGTERM)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger().setLevel(log_level)
     logging.getLogger().addHandler(_ToParent(connection))
@@ -210,18 +209,12 @@ def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
 
 @contextmanager
 def _held_back(number: signal.Signals) -> Iterator[None]:
-    """Delivers the signal only afterwards: a worker that is half started would not be among those to end."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Handles the signal only afterwards: a worker that is half started is not yet among those to end.
 
-
-def _let_through(number: signal.Signals) -> None:
-    """Workers inherit what is held back while they start."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    Blocking it in this thread would not do, as another thread would take it for this one.
+    """
+    came: list[int] = []
+    with _on_signal(number, lambda which, _: came.append(which)):
+        yield
+    if came:
+        signal.raise_signal(number)
