@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -300,19 +299,16 @@ def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tupl
 
 def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, Tensor]:
     """A batch of ``encode_windows`` with b = 0: a clip may have no windows, and its arrays still a shape."""
-    config, steps = model.config, model.input_shape[:-2]
-    tokens = config.model.encoder_sequence_len
-    if config.model.name == "amplify":
-        tokens = math.prod(steps) if config.model.amplify.per_view else config.num_steps
+    *labels, _ = model.input_shape
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "window_starts": ((0,), torch.int64),
         "start_seconds": ((0,), torch.float64),
-        "code_sequences": ((0, tokens), torch.int64),
+        "code_sequences": ((0, model.num_codes), torch.int64),
     }
     if "latents" in save:
-        shapes["latent_tokens"] = ((0, tokens, config.model.hidden_dim), torch.float32)
+        shapes["latent_tokens"] = ((0, model.num_codes, model.config.model.hidden_dim), torch.float32)
     if "labels" in save:
-        shapes["labels_per_point"] = ((0, *steps, config.num_points), torch.int32)
+        shapes["labels_per_point"] = ((0, *labels), torch.int32)
     return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
 
 

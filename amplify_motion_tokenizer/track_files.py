@@ -183,6 +183,10 @@ class TrackFile:
         with damage_named(self.path):
             return [_read_view(file[view], rows) for view in self.views]
 
+    def data_sets(self, file: h5py.File) -> list[tuple[h5py.Dataset, h5py.Dataset | None]]:
+        """Each view's tracks (S, T, N, 2) and visibility (S, T, N) as they lie in the file; None without it."""
+        return [(file[view]["tracks"], file[view].get("vis")) for view in self.views]
+
     def check_first_frames(self) -> tuple[int, int]:
         """(height, width) of the first frames in pixels, which every view must have.
 

@@ -108,13 +108,10 @@ class TrackReader:
             return None
         expected = (self._clip.num_windows, self._clip.length, self._clip.num_points)
         with self._clip.open() as file, damage_named(self._clip.path):
-            for view in self._clip.views:
-                if file[view]["tracks"].shape[:3] != expected:
-                    raise TrackFileError(f"{self._clip.path}: has changed since it was indexed; start again")
-            found = [
-                tuple(_row_places(file[view].get(name)) for name in ("tracks", "vis"))
-                for view in self._clip.views
-            ]
+            views = self._clip.data_sets(file)
+            if any(tracks.shape[:3] != expected for tracks, _ in views):
+                raise TrackFileError(f"{self._clip.path}: has changed since it was indexed; start again")
+            found = [(_row_places(tracks), _row_places(seen)) for tracks, seen in views]
         places = [(tracks, seen) for tracks, seen in found if tracks is not None and seen is not None]
         return places if len(places) == len(found) else None
 

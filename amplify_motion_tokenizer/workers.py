@@ -37,7 +37,7 @@ def available_cores() -> int:
 
 @contextmanager
 def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
-    """Calls ``clean_up`` before and after the block, whatever ends it, and after its workers.
+    """Calls ``clean_up`` after the block, whatever ends it, and after its workers.
 
     SIGTERM ends the process there and then, with status 143.
     """
@@ -50,7 +50,6 @@ def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
         clean_up()
         os._exit(EXIT_TERMINATED)
 
-    clean_up()
     with _on_signal(signal.SIGTERM, end):
         try:
             yield

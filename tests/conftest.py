@@ -1,9 +1,11 @@
 """What tests share: a tiny config, tracks with known motion, odd clips, and the commands, run once."""
 
+import dataclasses
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +107,19 @@ def write_tracks(tiny: Config) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def with_training(config: Config, **values: Any) -> Config:
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **values))
+
+
+@pytest.fixture
+def run_config(tmp_path: Path, tiny: Config, write_tracks: Callable[..., Path]) -> Config:
+    """Four clips of seven windows: twelve steps in two epochs, the last of each smaller than the others."""
+    for number in range(4):
+        write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 7, seed=number)
+    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"))
+    return with_training(dataclasses.replace(tiny, data=data), output_dir=str(tmp_path / "run"))
 
 
 def windows_of(video: Iterable[NDArray[np.uint8]], stride: int = 1, steps: int = 16) -> Iterator[FrameWindow]:

@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import with_training
 from run_scripts import TINY
-from test_trainer import first_step_gradient, scalars, weights, with_training
+from test_trainer import first_step_gradient, scalars, weights
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict

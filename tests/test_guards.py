@@ -11,7 +11,8 @@ import h5py
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker
-from test_trainer import make_trainer, scalars, weights, with_training
+from conftest import with_training
+from test_trainer import make_trainer, scalars, weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
@@ -26,15 +27,6 @@ from amplify_motion_tokenizer.learner import Learner
 from amplify_motion_tokenizer.training import train
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def run_config(tmp_path: Path, tiny: Config, write_tracks: Write) -> Config:
-    """Twelve steps in two epochs."""
-    for number in range(4):
-        write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 7, seed=number)
-    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"))
-    return with_training(dataclasses.replace(tiny, data=data), output_dir=str(tmp_path / "run"))
 
 
 def run_of(config: Config) -> Path:

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import with_training
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_stores_dataset import write_velocities
-from test_trainer import make_trainer, next_second, with_training
+from test_trainer import make_trainer, next_second
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config

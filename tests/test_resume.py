@@ -1,6 +1,5 @@
 """Runs that are killed, stopped or damaged, and go on as if nothing had been."""
 
-import dataclasses
 import logging
 import os
 import re
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import clip_record_of
+from conftest import clip_record_of, with_training
 from resume_proof import largest_difference, logged, windows_of_epochs
 from run_ranks import GRADIENT, KILLED, run_ranks
 from run_scripts import Result, Run, files_below, write_config
-from test_trainer import StopError, next_second, scalars, stop_after, weights, with_training
+from test_trainer import StopError, next_second, scalars, stop_after, weights
 
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
@@ -101,13 +100,9 @@ def test_two_processes_stop_together_and_go_on(folder: Path) -> None:
 
 
 @pytest.fixture
-def run_config(tmp_path: Path, tiny: Config, write_tracks: Write) -> Config:
+def run_config(run_config: Config) -> Config:
     """Twelve steps in two epochs, with every state kept."""
-    for number in range(4):
-        write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 7, seed=number)
-    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"))
-    config = dataclasses.replace(tiny, data=data)
-    return with_training(config, output_dir=str(tmp_path / "run"), save_every_steps=2)
+    return with_training(run_config, save_every_steps=2)
 
 
 def run_of(config: Config) -> Path:

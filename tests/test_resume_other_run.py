@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import with_training
 from run_scripts import files_below
-from test_trainer import with_training
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError

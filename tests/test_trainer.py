@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import pytest
 import torch
+from conftest import with_training
 from reference_losses import focal_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,19 +24,6 @@ from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator, train
 
 Write = Callable[..., Path]
-
-
-def with_training(config: Config, **values: Any) -> Config:
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, **values))
-
-
-@pytest.fixture
-def run_config(tmp_path: Path, tiny: Config, write_tracks: Write) -> Config:
-    """Four clips of seven windows; the last step of an epoch is smaller than the others."""
-    for number in range(4):
-        write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 7, seed=number)
-    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"))
-    return with_training(dataclasses.replace(tiny, data=data), output_dir=str(tmp_path / "run"))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

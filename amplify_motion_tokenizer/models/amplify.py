@@ -189,6 +189,11 @@ class AmplifyTokenizer(MotionTokenizer):
         """(V, t, N, 2)."""
         return self.network.input_shape
 
+    @property
+    def num_codes(self) -> int:
+        """L: a code for each step, or for each step of each view."""
+        return self.network.sizes.num_tokens
+
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, L, D) of velocities (B, V, t, N, 2), rc_norm.
 

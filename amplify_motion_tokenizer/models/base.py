@@ -58,7 +58,7 @@ def expand_steps(distinct_logits: Tensor, num_steps: int) -> Tensor:
 class MotionTokenizer(nn.Module, ABC):
     """Velocities to discrete codes and back to a distribution over velocity classes.
 
-    Subclasses build their layers and implement ``input_shape``, ``encode`` and ``head``.
+    Subclasses build their layers and implement ``input_shape``, ``num_codes``, ``encode`` and ``head``.
 
     Args:
         config: the whole config; ``model`` and ``data`` decide the layers.
@@ -81,6 +81,11 @@ class MotionTokenizer(nn.Module, ABC):
     @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one window's velocities: (t, N, 2), or (V, t, N, 2)."""
+
+    @property
+    @abstractmethod
+    def num_codes(self) -> int:
+        """Codes d that one window is written as."""
 
     def load_pretrained(self) -> None:
         """Gives parts that the config names pretrained weights for those weights; here there are none."""

@@ -70,6 +70,11 @@ class KeypointTokenizer(MotionTokenizer):
         """(t, N, 2)."""
         return self.config.num_steps, self.config.num_points, 2
 
+    @property
+    def num_codes(self) -> int:
+        """D of the config, ``model.encoder_sequence_len``."""
+        return self.config.model.encoder_sequence_len
+
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.
 
