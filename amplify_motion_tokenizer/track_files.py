@@ -184,7 +184,7 @@ class TrackFile:
             return [_read_view(file[view], rows) for view in self.views]
 
     def data_sets(self, file: h5py.File) -> list[tuple[h5py.Dataset, h5py.Dataset | None]]:
-        """Each view's tracks (S, T, N, 2) and visibility (S, T, N) as they lie in the file; None without it."""
+        """Each view's tracks (S, T, N, 2) and visibility (S, T, N), or None, as they lie in the file."""
         return [(file[view]["tracks"], file[view].get("vis")) for view in self.views]
 
     def check_first_frames(self) -> tuple[int, int]:
