@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.clips import MANIFEST
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import make_output_folder
 from amplify_motion_tokenizer.packed import is_pack
-from amplify_motion_tokenizer.run_files import checkpoints_in
+from amplify_motion_tokenizer.run_names import checkpoints_in
 from amplify_motion_tokenizer.stores import TRACK_EXTENSIONS
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING
 

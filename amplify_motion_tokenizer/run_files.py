@@ -1,13 +1,4 @@
-"""The checkpoints in a run's folder: their names, which are kept, and which a run goes on from.
-
-::
-
-    last.pth              the newest state
-    step_N.pth            states before it: what last.pth was at step N
-    best.pth              state of the lowest validation loss so far
-    epoch_N.pth           state at the end of epoch N, counted from 1
-    step_N.optimizer.pth  the optimiser's state at step N, of all checkpoints of that step, where it
-                          is kept apart (training.separate_optimizer)
+"""The checkpoints in a run's folder: which are kept, and which a run goes on from.
 
 At every moment, also between two writes, the folder holds a whole state to go on from.
 """
@@ -17,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,32 +25,16 @@ from amplify_motion_tokenizer.checkpoint import (
 from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.run_names import (
+    LAST,
+    checkpoints_in,
+    epoch_name,
+    numbers_of,
+    optimizer_name,
+    step_name,
+)
 
 logger = logging.getLogger(__name__)
-
-LAST, BEST = "last.pth", "best.pth"
-_NAME = re.compile(r"last\.pth|best\.pth|(?:step|epoch)_\d+\.pth")
-_OPTIMIZER_NAME = re.compile(r"step_(\d+)\.optimizer\.pth")
-
-
-def epoch_name(epoch: int) -> str:
-    """File name of the checkpoint kept at the end of ``epoch``, counted from 1."""
-    return f"epoch_{epoch}.pth"
-
-
-def step_name(step: int) -> str:
-    """File name of an older state to resume from."""
-    return f"step_{step}.pth"
-
-
-def optimizer_name(step: int) -> str:
-    """File name of the optimiser's state at ``step``."""
-    return f"step_{step}.optimizer.pth"
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a run, sorted by name; empty where there is no such folder."""
-    return sorted(path for path in folder.glob("*.pth") if _NAME.fullmatch(path.name))
 
 
 class RunFiles:
@@ -117,27 +91,19 @@ class RunFiles:
 
     def _prune(self, step: int) -> None:
         # Steps ahead of this one are of a run that was resumed from an earlier state.
-        numbers = _numbers(self.folder, "step")
+        numbers = numbers_of("step", self.folder)
         older = [number for number in numbers if number < step][: self.training.keep_last - 1]
         for number in set(numbers) - set(older):
             self._remove(step_name(number))
         if self.training.keep_epochs is not None:
-            for number in _numbers(self.folder, "epoch")[self.training.keep_epochs :]:
+            for number in numbers_of("epoch", self.folder)[self.training.keep_epochs :]:
                 self._remove(epoch_name(number))
-        for path in self.folder.glob("step_*.optimizer.pth"):
-            match = _OPTIMIZER_NAME.fullmatch(path.name)
-            if match and int(match[1]) not in self._steps.values():
-                path.unlink()
+        for number in set(numbers_of("optimizer", self.folder)) - set(self._steps.values()):
+            (self.folder / optimizer_name(number)).unlink()
 
     def _remove(self, name: str) -> None:
         (self.folder / name).unlink()
         self._steps.pop(name, None)
-
-
-def _numbers(folder: Path, kind: str) -> list[int]:
-    """N of the files <kind>_N.pth, the highest first."""
-    names = (re.fullmatch(rf"{kind}_(\d+)\.pth", path.name) for path in folder.iterdir())
-    return sorted((int(match[1]) for match in names if match), reverse=True)
 
 
 def load_state(path: Path) -> Checkpoint:

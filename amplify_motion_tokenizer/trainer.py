@@ -26,8 +26,9 @@ from amplify_motion_tokenizer.interruption import Interruption, granted
 from amplify_motion_tokenizer.learner import Learner, StepResult
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.pictures import Pictures
-from amplify_motion_tokenizer.run_files import BEST, LAST, RunFiles, epoch_name
+from amplify_motion_tokenizer.run_files import RunFiles
 from amplify_motion_tokenizer.run_log import RunLog, StepClock
+from amplify_motion_tokenizer.run_names import BEST, LAST, epoch_name
 from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.train_state import (
     TrainState,

@@ -1,8 +1,10 @@
 """Video files to RGB frames at a wanted rate and size, one frame at a time.
 
-Two decoders, decord and OpenCV, give the same frames. OpenCV opens every clip first: it rejects what is
-no video, and its first frame is the yardstick that decord's is held against. decord is used where the
-two agree; where decord would give other frames, or gives up, OpenCV reads on and the log says so.
+Two decoders, OpenCV and decord, give the same frames. OpenCV opens every clip first: it rejects what is
+no video, and its first frame is the yardstick that decord's is held against. OpenCV is the default: it is
+as fast, and holds no frame but the one asked for, where decord decodes ahead without limit as long as its
+frames are taken slowly. Where decord, when asked for, would give other frames, or gives up, OpenCV reads on
+and the log says so.
 
 Pixels are taken as they are stored: the pixel aspect ratio and mirroring are not applied, rotation is.
 """
@@ -372,16 +374,17 @@ def _gist(error: BaseException) -> str:
 
 def _reader_name(wanted: str) -> str:
     """The backend to use for ``config.reader``."""
-    try:
-        import decord  # noqa: F401
-    except ImportError as error:
-        if wanted == "decord":
+    if wanted == "auto":
+        return "opencv"
+    if wanted == "decord":
+        try:
+            import decord  # noqa: F401
+        except ImportError as error:
             raise VideoError(
                 "video.reader=decord, but decord is not installed; pip install decord, "
                 "or use --video.reader opencv"
             ) from error
-        return "opencv"
-    return "decord" if wanted == "auto" else wanted
+    return wanted
 
 
 READERS: dict[str, Callable[[ProbedClip, int], _Decoder]] = {"decord": _open_decord, "opencv": _open_opencv}

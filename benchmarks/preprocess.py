@@ -1,12 +1,13 @@
 """Speed and memory of preprocess_videos.py, by workers, stride and reader, and of the embedded tracker.
 
-    python benchmarks/preprocess.py [--input FOLDER] [--workers 2] [--clips 8]
+    python benchmarks/preprocess.py [--input FOLDER] [--workers 2] [--clips 16]
 
 Without --input it renders clips of 480x640. Every run of the command is a process of its own; frames/s is
 from its start to its end, imports included, CPU s is of all its processes, and peak MiB that of the largest.
-Stages are the shares of the time that its processes spent on clips; read is waiting for frames, which are
-decoded ahead. Tracks made by several workers must equal those of one, byte for byte. The reference of the
-tracker tracks each window by itself, as a tracker without shared flow does.
+Tracks made by several workers must equal those of one, byte for byte. The last rows are of one clip, and
+of one 20 times as long. Stages are the shares of the time that its processes spent on clips; read is waiting
+for frames, which are decoded ahead. The reference of the tracker tracks each window by itself, as a tracker
+without shared flow does.
 """
 
 import argparse
@@ -17,13 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.scenes import write_clips
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS, open_video
 from amplify_motion_tokenizer.windows import iter_windows
@@ -58,15 +59,32 @@ def run_command(source: Path, output: Path, reader: str, workers: int, stride: i
 
 def compare_workers(source: Path, workers: int, stride: int) -> None:
     """Prints the rows of one worker and of several; exits when their tracks differ."""
+    tracks = []
     with tempfile.TemporaryDirectory() as folder:
-        tracks = []
         for count in (1, workers):
             output = Path(folder) / str(count)
             print(run_command(source, output, "auto", count, stride), flush=True)
             files = sorted(output.rglob("*.hdf5"))
-            tracks.append({path.relative_to(output): path.read_bytes() for path in files})
+            tracks.append({path.relative_to(output): sha256(path.read_bytes()).digest() for path in files})
     if tracks[0] != tracks[1]:
         raise SystemExit(f"the tracks of {workers} workers differ from those of one")
+
+
+def compare_lengths(folder: Path, frames: int = 60, times: int = 20) -> None:
+    """Prints the rows of a clip and of a longer one, whose memory is to be the same."""
+    for count in (frames, times * frames):
+        source = folder / str(count)
+        render(source, clips=1, frames=count)
+        print(f"one clip of {count} frames:")
+        print(run_command(source, folder / f"{count}_tracks", "auto", 1, 4), flush=True)
+
+
+def render(folder: Path, clips: int, frames: int) -> None:
+    """Renders in another process: the peak memory that Linux tells of a process is never less than what the
+    one that started it held at that time."""
+    options = ["--clips", str(clips), "--frames", str(frames), "--size", "480x640", "--output", str(folder)]
+    command = [sys.executable, "-m", "amplify_motion_tokenizer.scenes", *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def tracker_seconds(source: Path, stride: int, config: Config) -> tuple[float, float, int]:
@@ -91,13 +109,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--input", type=Path)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=8, help="how many to render, of 120 frames")
+    parser.add_argument("--clips", type=int, default=16, help="how many to render, of 120 frames")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as rendered:
-        source = arguments.input
+    with tempfile.TemporaryDirectory() as scratch:
+        rendered, source = Path(scratch), arguments.input
         if source is None:
-            source = Path(rendered)
-            write_clips(source, clips=arguments.clips, seed=0, size=(480, 640), frames=120, fps=20)
+            source = rendered / "clips"
+            render(source, clips=arguments.clips, frames=120)
         print(f"{available_cores()} cores")
         print(HEADER)
         for stride in STRIDES:
@@ -105,6 +123,7 @@ def main() -> None:
         for reader in ("decord", "opencv"):
             with tempfile.TemporaryDirectory() as output:
                 print(run_command(source, Path(output), reader, 1, 16))
+        compare_lengths(rendered)
         config = validate(config_from_dict({"video": {"threads": 1}}, "in the benchmark"))
         print("tracker alone, one thread: each window by itself / flow shared")
         for stride in STRIDES:

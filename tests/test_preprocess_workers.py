@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,11 @@ def test_workers_are_one_per_core_unless_a_tracker_owns_a_device(monkeypatch: py
         for name, asked in (("flow", None), ("cotracker3_offline", None), ("cotracker2", 2))
     }
     assert numbers == {"flow": 6, "cotracker3_offline": 1, "cotracker2": 2}
+
+
+def test_workers_start_without_what_only_models_need() -> None:
+    """Every worker imports anew: the quantiser's library alone took as long as half of the rest."""
+    lines = "import sys, amplify_motion_tokenizer.preprocessing; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert "amplify_motion_tokenizer.trackers" in found.stdout.split()
+    assert "vector_quantize_pytorch" not in found.stdout.split()

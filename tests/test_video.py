@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import subprocess
 import sys
 import warnings
@@ -211,17 +210,9 @@ def test_colours_are_rgb(tmp_path: Path, reader: str) -> None:
 # ---------------------------------------------------------------- readers as such
 
 
-def test_auto_takes_decord_where_it_is_installed(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(clips / "25.mp4", "auto")[0].reader == INSTALLED[0]
+def test_only_decord_needs_decord(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(READERS) == {"decord", "opencv"} and ".mp4" in VIDEO_EXTENSIONS
-    real_import = builtins.__import__
-
-    def without_decord(name: str, *args: object, **kwargs: object) -> object:
-        if name == "decord":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", without_decord)
+    monkeypatch.setitem(sys.modules, "decord", None)
     assert read(clips / "25.mp4", "auto")[0].reader == "opencv"
     with pytest.raises(VideoError, match=r"decord is not installed; .*--video.reader opencv"):
         read(clips / "25.mp4", "decord")
@@ -239,14 +230,15 @@ def test_closing_early_ends_the_clip_without_a_warning(clips: Path, reader: str)
 
 
 _WATCH_MEMORY = """
-import pathlib, resource, sys
+import pathlib, resource, sys, time
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.video import open_video
 config = VideoConfig(reader=sys.argv[2], target_fps=None, resize_shorter=None)
 with open_video(pathlib.Path(sys.argv[1]), config) as video:
     for index, frame in enumerate(video):
-        if index == 30:
+        if index == 1:
             early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        time.sleep(0.01 if index < 100 else 0)  # as tracking is slower than decoding
 print(index + 1, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - early)
 """
 
@@ -258,11 +250,10 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("long") / "long.mp4", frames, 25, options=options)
 
 
-@READER
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
-def test_memory_does_not_grow_with_the_clip(long_clip: Path, reader: str) -> None:
+def test_memory_does_not_grow_with_the_clip(long_clip: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _WATCH_MEMORY, str(long_clip), reader],
+        [sys.executable, "-c", _WATCH_MEMORY, str(long_clip), "auto"],
         capture_output=True,
         text=True,
         check=True,
@@ -270,7 +261,7 @@ def test_memory_does_not_grow_with_the_clip(long_clip: Path, reader: str) -> Non
     )
     count, grown_kib = map(int, done.stdout.split())
     assert count == 400
-    assert grown_kib < 50_000
+    assert grown_kib < 20_000
 
 
 @READER

@@ -13,7 +13,7 @@ class VideoConfig:
     source: Literal["files", "libero"] = "files"
     """What the input holds: video files, or LIBERO's demos (<suite>/<task>_demo.hdf5)."""
     reader: Literal["auto", "decord", "opencv"] = "auto"
-    """Decoder. auto is decord where it is installed, else OpenCV; both return the same frames."""
+    """Decoder. auto is OpenCV; decord returns the same frames, and holds more of a long clip in memory."""
     threads: int = 2
     """Decoder and optical-flow threads of one process, at least 1; fewer where workers share the cores."""
     target_fps: float | None = 20.0

@@ -1,0 +1,56 @@
+"""How the checkpoints in a run's folder are named.
+
+::
+
+    last.pth              the newest state
+    step_N.pth            states before it: what last.pth was at step N
+    best.pth              state of the lowest validation loss so far
+    epoch_N.pth           state at the end of epoch N, counted from 1
+    step_N.optimizer.pth  the optimiser's state at step N, of all checkpoints of that step, where it
+                          is kept apart (training.separate_optimizer)
+
+Without torch or a model, as commands that write no checkpoints look for them too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+LAST, BEST = "last.pth", "best.pth"
+_NUMBERED = {
+    "step": re.compile(r"step_(\d+)\.pth"),
+    "epoch": re.compile(r"epoch_(\d+)\.pth"),
+    "optimizer": re.compile(r"step_(\d+)\.optimizer\.pth"),
+}
+
+
+def epoch_name(epoch: int) -> str:
+    """File name of the checkpoint kept at the end of ``epoch``, counted from 1."""
+    return f"epoch_{epoch}.pth"
+
+
+def step_name(step: int) -> str:
+    """File name of an older state to resume from."""
+    return f"step_{step}.pth"
+
+
+def optimizer_name(step: int) -> str:
+    """File name of the optimiser's state at ``step``."""
+    return f"step_{step}.optimizer.pth"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, sorted by name; empty where there is no such folder."""
+    return sorted(path for path in folder.glob("*.pth") if _is_checkpoint(path.name))
+
+
+def numbers_of(kind: Literal["step", "epoch", "optimizer"], folder: Path) -> list[int]:
+    """N of the files of a kind in ``folder``, the highest first."""
+    names = (_NUMBERED[kind].fullmatch(path.name) for path in folder.iterdir())
+    return sorted((int(match[1]) for match in names if match), reverse=True)
+
+
+def _is_checkpoint(name: str) -> bool:
+    return name in (LAST, BEST) or any(_NUMBERED[kind].fullmatch(name) for kind in ("step", "epoch"))
