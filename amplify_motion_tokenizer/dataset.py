@@ -73,7 +73,7 @@ class WindowDataset(Dataset[Batch]):
         # Index of each clip's first window, and the total at the end.
         self._offsets = np.cumsum([0, *(clip.num_windows for clip in known)])
         # Of each clip, the number of the first one in the same file, its first row there, and the number
-        # of the first one that was tracked at the same size.
+        # of the first one whose views were tracked at the same sizes.
         self._files = _numbered([clip.path for clip in known])
         self._first_rows = np.array([clip.first_row for clip in known])
         self._sizes = _numbered([tuple(clip.sizes) for clip in known])
@@ -140,9 +140,10 @@ class WindowDataset(Dataset[Batch]):
         read: list[tuple[Any, NDArray[np.intp]]] = [
             (self.clips[self._names[i]], np.flatnonzero(files == i)) for i in np.unique(files)
         ]
-        first = read[0][0]
-        if isinstance(first, VelocityFiles):
+        if isinstance(read[0][0], VelocityFiles):
             return _velocities(read, rows)
+        # Clips of one pack share a file, not a size: what is told of a window is told by its own clip.
+        first = self.clips[self._names[clips[0]]]
         views = [ViewArrays.empty(len(windows), first.length, first.num_points) for _ in first.sizes]
         frames: list[list[NDArray[np.uint8]]] = []
         for clip, at in read:
