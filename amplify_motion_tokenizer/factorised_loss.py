@@ -41,6 +41,18 @@ def head_loss(head: Head, labels: Tensor, mask: Tensor, weights: Tensor, gamma: 
     return HeadLoss(sums, logits.detach().argmax(dim=-1))
 
 
+def head_answers(head: Head) -> Tensor:
+    """(B, [V, ]t or 1, N) int64, the argmax of ``head.logits()``, of which a factorised head holds few."""
+    if not isinstance(head, FactorisedHead):
+        return head.logits().argmax(dim=-1)
+    views = head.with_views()
+    shape = (*views.steps.shape[:-1], views.points.shape[1])
+    answers = torch.empty(shape, dtype=torch.long, device=views.base.device)
+    for where in _chunks(answers.shape, views.weight):
+        answers[where] = _part(views, *where).logits().argmax(dim=-1)
+    return answers if views is head else answers.squeeze(1)
+
+
 def factorised_loss(
     head: FactorisedHead, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float
 ) -> HeadLoss:
@@ -68,8 +80,10 @@ def factorised_loss(
     has_views, counted = labels.ndim == 4, expand_mask(mask, labels)
     if not has_views:
         labels, counted = labels.unsqueeze(1), counted.unsqueeze(1)
+    # Asked here: within ``forward`` gradients are off, and parameters say that they need one in any case.
+    wanted = torch.is_grad_enabled() and any(part.requires_grad for part in head)
     sums, answers = _FactorisedLoss.apply(  # type: ignore[no-untyped-call]
-        *head.with_views(), labels, counted, weights.to(labels.device), gamma
+        *head.with_views(), labels, counted, weights.to(labels.device), gamma, wanted
     )
     return HeadLoss(sums, answers if has_views else answers.squeeze(1))
 
@@ -88,15 +102,16 @@ class _FactorisedLoss(torch.autograd.Function):
         counted: Tensor,
         class_weights: Tensor,
         gamma: float,
+        wanted: bool,
     ) -> tuple[Tensor, Tensor]:
-        head, needed = FactorisedHead(steps, points, weight, base), any(ctx.needs_input_grad)
+        head = FactorisedHead(steps, points, weight, base)
         sums = torch.zeros(steps.shape[1], device=steps.device)
         answers = torch.empty_like(labels)
-        grads = _Gradients.zero(head) if needed else None
+        grads = _Gradients.zero(head) if wanted else None
         with torch.autocast(steps.device.type, enabled=False):
             for where in _chunks(labels.shape, weight):
                 total, answers[where], slopes = chunk_loss(
-                    _part(head, *where), labels[where], counted[where], class_weights, gamma, needed
+                    _part(head, *where), labels[where], counted[where], class_weights, gamma, wanted
                 )
                 sums[where[1]] += total
                 if grads is not None and slopes is not None:
@@ -109,7 +124,7 @@ class _FactorisedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         grads = _Gradients(*ctx.saved_tensors)
-        return *grads.weighed(upstream[0]), None, None, None, None
+        return *grads.weighed(upstream[0]), *[None] * 5
 
 
 def _chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:

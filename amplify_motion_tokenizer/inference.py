@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dic
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
+from amplify_motion_tokenizer.factorised_loss import head_answers
 from amplify_motion_tokenizer.files import (
     KeyedLines,
     atomic_path,
@@ -200,7 +201,8 @@ def encode_windows(
             if "latents" in save:
                 result["latent_tokens"] = codes.float().cpu()
             if "labels" in save:
-                result["labels_per_point"] = model.decode(codes).argmax(dim=-1).to(torch.int32).cpu()
+                labels = head_answers(model.head(codes)).expand(-1, *model.input_shape[:-1])
+                result["labels_per_point"] = labels.to(torch.int32).cpu()
         yield result
 
 

@@ -170,6 +170,15 @@ class TrackFile:
         """Opens the file for reading; a handle must not be shared between processes."""
         return _open_hdf5(self.path)
 
+    def check_unchanged(self, file: h5py.File) -> None:
+        """Raises TrackFileError when ``file``, open now, holds other windows than were found at first."""
+        groups = [file[view] for view in self.views]
+        expected = self.num_windows, self.length, self.num_points
+        if [_tracked_size(group) for group in groups] != self.sizes or any(
+            _window_shape(group, self.path) != expected for group in groups
+        ):
+            raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
+
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
         with damage_named(self.path):

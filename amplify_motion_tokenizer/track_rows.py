@@ -92,25 +92,28 @@ class TrackReader:
 
     def _open(self) -> int:
         try:
-            descriptor = os.open(self._clip.path, os.O_RDONLY)
+            self._descriptor = os.open(self._clip.path, os.O_RDONLY)
         except OSError as error:
             raise TrackFileError(f"{self._clip.path}: cannot be opened ({error.strerror})") from None
-        self._descriptor, state = descriptor, os.fstat(descriptor)
+        state = os.fstat(self._descriptor)
         identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
         if identity != self._identity:
             # The first time, or the file was made anew since.
-            self._places, self._identity = self._find_places(), identity
-        return descriptor
+            try:
+                self._places = self._find_places()
+            except TrackFileError:
+                self.close()
+                raise
+            self._identity = identity
+        return self._descriptor
 
     def _find_places(self) -> list[tuple[Rows, Rows]] | None:
         """Where the windows of each view lie; None where one must be read through HDF5."""
-        if not hasattr(os, "preadv"):
-            return None
-        expected = (self._clip.num_windows, self._clip.length, self._clip.num_points)
         with self._clip.open() as file, damage_named(self._clip.path):
+            self._clip.check_unchanged(file)
+            if not hasattr(os, "preadv"):
+                return None
             views = self._clip.data_sets(file)
-            if any(tracks.shape[:3] != expected for tracks, _ in views):
-                raise TrackFileError(f"{self._clip.path}: has changed since it was indexed; start again")
             found = [(_row_places(tracks), _row_places(seen)) for tracks, seen in views]
         places = [(tracks, seen) for tracks, seen in found if tracks is not None and seen is not None]
         return places if len(places) == len(found) else None
@@ -130,12 +133,14 @@ def _row_places(data: h5py.Dataset | None) -> Rows | None:
     if data.chunks[1:] != data.shape[1:]:
         return None
     chunk_rows = data.chunks[0]
-    firsts = np.arange(0, len(data), chunk_rows)
-    starts = [
-        data.id.get_chunk_info_by_coord((int(row), *[0] * (data.ndim - 1))).byte_offset for row in firsts
-    ]
-    if None in starts:
+    starts = np.full(-(-len(data) // chunk_rows), -1)
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        starts[chunk.chunk_offset[0] // chunk_rows] = chunk.byte_offset
+
+    # All in one go: asked for a single chunk, HDF5 walks over those before it.
+    data.id.chunk_iter(note)
+    if starts.min() < 0:
         return None
-    within = row_bytes * np.arange(chunk_rows)
-    offsets: Rows = (np.array(starts, np.int64)[:, None] + within).reshape(-1)
+    offsets: Rows = (starts[:, None] + row_bytes * np.arange(chunk_rows)).reshape(-1)
     return offsets[: len(data)]

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from amplify_motion_tokenizer import factorised_loss as module
 from amplify_motion_tokenizer.config import LossConfig
-from amplify_motion_tokenizer.factorised_loss import factorised_loss
+from amplify_motion_tokenizer.factorised_loss import factorised_loss, head_answers
 from amplify_motion_tokenizer.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
-from amplify_motion_tokenizer.models.heads import FactorisedHead
+from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead
 
 BATCH, VIEWS, STEPS, POINTS, WIDTH, GRID = 5, 2, 3, 7, 6, (3, 5)
 CLASSES = 15
@@ -64,6 +64,17 @@ def test_equals_the_loss_of_the_logits(
         assert relative(mine, theirs) < 1e-6, name
 
 
+@pytest.mark.parametrize("views", [True, False])
+def test_answers_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch, views: bool) -> None:
+    monkeypatch.setitem(module.CHUNK_BYTES, "cpu", 4 * STEPS * POINTS * CLASSES * 2)
+    head = make_head(16)
+    if not views:
+        head = head._replace(steps=head.steps[:, 0], base=head.base[:, 0])
+    logits = head.logits()
+    assert torch.equal(head_answers(head), logits.argmax(dim=-1))
+    assert torch.equal(head_answers(DenseHead(logits)), logits.argmax(dim=-1))
+
+
 def test_a_view_in_which_nothing_counts_gives_zeros() -> None:
     head, (labels, mask) = make_head(2), make_targets(3, per_element=True)
     mask[:, 1] = False
@@ -86,11 +97,13 @@ def test_sure_and_hopeless_elements_stay_finite() -> None:
     assert all(part.grad is not None and part.grad.isfinite().all() for part in head)
 
 
-def test_without_gradients_nothing_is_kept() -> None:
+def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     head, (labels, mask) = make_head(6), make_targets(7, per_element=False)
+    expected, _ = factorised_loss(head, labels, mask, torch.ones(CLASSES), 0.0)
+    monkeypatch.setattr(module._Gradients, "zero", lambda head: pytest.fail("gradients are made"))
     with torch.no_grad():
         sums, _ = factorised_loss(head, labels, mask, torch.ones(CLASSES), 0.0)
-    assert not sums.requires_grad
+    assert not sums.requires_grad and torch.equal(sums, expected)
 
 
 def test_autocast_computes_in_its_type_and_sums_in_float32() -> None:

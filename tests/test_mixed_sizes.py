@@ -40,10 +40,13 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("stored", ["tracks", "pack"])
 @pytest.mark.parametrize("model", ["keypoint", "amplify"])
 def test_equal_motion_at_any_size_is_equal_input(folder: Path, stored: str, model: str) -> None:
-    data = {"sequence_length": 5, "grid_size": 3, "reference_size": REFERENCE, "static_filter": {"min_keep": 0}}
-    config = config_from_dict(
-        {"model": {"name": model}, "data": data}, ""
-    )
+    data = {
+        "sequence_length": 5,
+        "grid_size": 3,
+        "reference_size": REFERENCE,
+        "static_filter": {"min_keep": 0},
+    }
+    config = config_from_dict({"model": {"name": model}, "data": data}, "in the test")
     clips = WindowDataset(load_clips(folder / stored, config), config)
     order = np.random.default_rng(1).permutation(len(clips)).tolist()
     inputs = clips.__getitems__(order).inputs
