@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.factorised_loss import head_answers
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ def codes_alone(model: MotionTokenizer, velocities: Tensor) -> Tensor:
 
 def codes_and_labels(model: MotionTokenizer, velocities: Tensor) -> Tensor:
     codes, _ = model.quantize(model.encode(velocities))
-    return model.decode_distinct(codes).argmax(dim=-1)
+    return head_answers(model.head(codes))
 
 
 def seconds(

@@ -98,3 +98,7 @@ def test_half_precision_stays_within_its_rounding() -> None:
     for exact, rough in zip(*results, strict=True):
         assert rough.dtype == torch.bfloat16
         assert (rough - exact).norm() < 0.02 * exact.norm()
+
+
+def test_any_rate_below_one_keeps_weights_finite() -> None:
+    assert attention(*inputs(), dropout=0.999999).isfinite().all()

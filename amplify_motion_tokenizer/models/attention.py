@@ -129,7 +129,7 @@ class _Dropout:
 
     def __init__(self, rate: float, seed: int) -> None:
         self.rate, self.seed = rate, seed
-        self._dropped = round(rate * 2**16)
+        self._dropped = min(round(rate * 2**16), 2**16 - 1)  # a rate below 1 keeps some
         self._generator = torch.Generator().manual_seed(seed)
 
     def again(self) -> _Dropout:
