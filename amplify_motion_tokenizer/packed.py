@@ -17,7 +17,8 @@ frames, N points)::
 Displacements are rounded to the nearest unit: 1/256 pixel, or where a track goes 128 pixels or further from
 its first position, the finest power of two that holds it. So positions are off by at most half a unit
 (``max_error_px``), and a stray point spoils its own track of that window alone. A confidence reads up to
-1/200 too low, and stays on its side of every threshold that is a multiple of 0.005, such as 0.25 and 0.6.
+1/200 too low, and stays on its side of every threshold that is a multiple of 0.005, such as 0.25 and 0.6;
+where windows are resampled in time, one that is interpolated may not.
 """
 
 from __future__ import annotations
