@@ -1,7 +1,10 @@
 """Packs a folder of track files into a few arrays, smaller and somewhat faster to train from.
 
 ``train.py --input PACK`` takes the result as it takes the folder: the same clips, windows and order.
-Positions are rounded to a fraction of a pixel, which is printed. The folder's config.yaml goes along.
+Positions are rounded to a fraction of a pixel, which is printed; clips with positions that are off by more
+than 1/16 px are named. Confidences are rounded down to 1/200, so that the same points count as visible at
+any min_visibility that is a multiple of 0.005 (unless windows are resampled in time). The folder's
+config.yaml goes along.
 """
 
 from __future__ import annotations

@@ -3,20 +3,27 @@
 ``python -m amplify_motion_tokenizer.pack`` makes one. Its layout (S windows of all clips, V views, T
 frames, N points)::
 
-    pack.json            version, settings, views, length T, num_points N, units_per_px, max_error_px, and of
-                         each clip in order: name, windows, sizes (height, width of each view, or null)
-    first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, positions in frame 0
-    displacements.npy    int16 (S, V, T, N, 2), positions less those of frame 0, in 1 / units_per_px pixels;
-                         LOST where a position is NaN or infinite
-    visibility.npy       uint8 (S, V, T, N), confidence in 1 / 255; 0.5 stays on its side
+    pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
+                         order: name, windows, sizes (height, width of each view, or null), max_error_px
+    first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
+                         they are not lost, which is mostly frame 0; 0 where all are lost
+    units.npy            int8 (S, V, N), a track's unit is 2**units pixels
+    displacements.npy    int16 (S, V, T, N, 2), positions less those of ``first``, in the track's unit; LOST
+                         where a position is NaN, infinite or FAR
+    visibility.npy       uint8 (S, V, T, N), confidence in 1 / 200, rounded down; UNSEEN where it is NaN or
+                         negative, which no threshold passes
     first_frames.npy     uint8 (S, V, h, w, 3), where the track files hold them
 
-Displacements are rounded to the nearest unit, the finest power of two that the largest one allows, so a
-position is off by at most half a unit (``max_error_px``).
+Displacements are rounded to the nearest unit: 1/256 pixel, or where a track goes 128 pixels or further from
+its first position, the finest power of two that holds it. So positions are off by at most half a unit
+(``max_error_px``), and a stray point spoils its own track of that window alone. A confidence reads up to
+1/200 too low, and stays on its side of every threshold that is a multiple of 0.005, such as 0.25 and 0.6;
+where windows are resampled in time, one that is interpolated may not.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,14 +39,27 @@ from amplify_motion_tokenizer.files import read_json, sync, write_json
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.track_rows import ViewArrays
 
+logger = logging.getLogger(__name__)
+
 INDEX = "pack.json"
 """Written last: a folder without it is no pack."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LOST = -(2**15)
-"""Stands for a position that is not finite."""
+"""Stands for a position that is lost."""
+UNSEEN = 255
+"""Stands for a confidence that is NaN or negative."""
+WARN_ERROR_PX = 1 / 16
+"""Clips with positions that may be further off are named in a warning."""
+FAR = 2.0**100
+"""Pixels from which a position is lost too, so that float32 holds all displacements."""
 _LIMIT = 2**15 - 1
-_MAX_UNITS = 256
-"""Units in a pixel at most: finer than any tracker."""
+_FINEST = -8
+"""The finest unit's power of two: finer than any tracker."""
+_LEVELS = 200
+_CONFIDENCES = np.arange(_LEVELS + 1, dtype=np.float32) / np.float32(_LEVELS)
+"""What the numbers of ``visibility.npy`` stand for."""
+_NAMED = 10
+"""Clips that the warning names."""
 _ROWS = 64
 """Windows that packing holds at a time."""
 
@@ -48,6 +68,7 @@ class PackArrays(NamedTuple):
     """The arrays of a pack, memory-mapped."""
 
     first: NDArray[np.float32]
+    units: NDArray[np.int8]
     displacements: NDArray[np.int16]
     visibility: NDArray[np.uint8]
     first_frames: NDArray[np.uint8] | None
@@ -92,7 +113,6 @@ class PackedClip:
         self.frame_size = None if index["frame_size"] is None else tuple(index["frame_size"])
         self.settings: dict[str, Any] | None = index["settings"]
         self.first_row = first_row
-        self._px = np.float32(1 / index["units_per_px"])
 
     def open(self) -> PackArrays:
         """The arrays of the whole pack; a process may share them with its workers.
@@ -103,7 +123,7 @@ class PackedClip:
         return _open_arrays(self.path, frames=self.frame_size is not None)
 
     def read(self, arrays: PackArrays, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """As ``TrackFile.read``; lost positions are NaN."""
+        """As ``TrackFile.read``; lost positions are NaN, and so are confidences that are UNSEEN."""
         at = self.first_row + np.asarray(rows)
         return [self.read_view(arrays, at, view) for view in self.view_rows]
 
@@ -111,12 +131,19 @@ class PackedClip:
         self, arrays: PackArrays, at: NDArray[np.int64], view: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Windows ``at`` of the whole pack, as ``read`` gives them, of the view in place ``view``."""
-        units = arrays.displacements[at, view]
-        tracks = np.multiply(units, self._px, dtype=np.float32)
-        tracks += arrays.first[at, view][:, None]
-        if units.min(initial=0) == LOST:
-            tracks[units == LOST] = np.nan
-        return tracks, np.multiply(arrays.visibility[at, view], np.float32(1 / 255), dtype=np.float32)
+        moved = arrays.displacements[at, view]
+        first = arrays.first[at, view]
+        # As many units as numbers in ``first``: numpy multiplies by one unit for two numbers far slower.
+        unit_px = np.ldexp(np.float32(1), arrays.units[at, view]).repeat(2, axis=-1).reshape(first.shape)
+        tracks = np.multiply(moved, unit_px[:, None], dtype=np.float32)
+        tracks += first[:, None]
+        if moved.min(initial=0) == LOST:
+            tracks[moved == LOST] = np.nan
+        seen = arrays.visibility[at, view]
+        confidence = np.divide(seen, np.float32(_LEVELS), dtype=np.float32)
+        if seen.max(initial=0) == UNSEEN:
+            confidence[seen == UNSEEN] = np.nan
+        return tracks, confidence
 
     def check_first_frames(self) -> tuple[int, int]:
         """As ``TrackFile.check_first_frames``."""
@@ -217,6 +244,8 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
 def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
     """Packs track files into the new folder ``output``; returns the content of its index.
 
+    Warns of clips with positions that may be off by more than WARN_ERROR_PX.
+
     Raises:
         UsageError: ``output`` exists, or cannot be written.
         TrackFileError: a file is damaged, or files differ in T, N, views or size of their first frames.
@@ -228,7 +257,10 @@ def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        _write_arrays(clips, unfinished, index)
+        errors_px = _write_arrays(clips, unfinished, index)
+        index["max_error_px"] = max(errors_px.values())
+        for clip in index["clips"]:
+            clip["max_error_px"] = errors_px[clip["name"]]
         for array in unfinished.glob("*.npy"):
             sync(array)
         write_json(unfinished / INDEX, index)
@@ -238,6 +270,7 @@ def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
         raise UsageError(f"{output}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    _warn_of_errors(errors_px)
     return index
 
 
@@ -250,7 +283,6 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
                 raise TrackFileError(
                     f"{clip.path}: {fact} is {found}, and {expected} in {first.path}; pack files of one kind"
                 )
-    units = _units_per_px(clips)
     return {
         "format_version": FORMAT_VERSION,
         "settings": first.settings,
@@ -258,39 +290,43 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
         "length": first.length,
         "num_points": first.num_points,
         "frame_size": first.frame_size,
-        "units_per_px": units,
-        "max_error_px": 0.5 / units,
         "clips": [
             {"name": name, "windows": clip.num_windows, "sizes": clip.sizes} for name, clip in clips.items()
         ],
     }
 
 
-def _units_per_px(clips: Mapping[str, TrackFile]) -> float:
-    """The finest unit that holds every displacement, a power of two."""
-    largest = 0.0
-    for clip, file, rows in _batches(clips, "measure"):
-        for tracks, _ in clip.read(file, rows):
-            moved = np.abs(tracks - tracks[:, :1])
-            largest = max(largest, float(moved[np.isfinite(moved)].max(initial=0.0)))
-    units = float(_MAX_UNITS)
-    while largest * units > _LIMIT - 1:
-        units /= 2
-    return units
+def _warn_of_errors(errors_px: Mapping[str, float]) -> None:
+    """Names the clips with positions that may be off by more than WARN_ERROR_PX, the worst first."""
+    coarse = sorted(
+        ((error, name) for name, error in errors_px.items() if error > WARN_ERROR_PX), reverse=True
+    )
+    if coarse:
+        named = ", ".join(f"{name} (up to {error:g} px)" for error, name in coarse[:_NAMED])
+        logger.warning(
+            "%d of %d clips have points that stray by thousands of pixels, whose tracks are off by more than "
+            "%g px: %s%s; look at these clips, or leave them out",
+            len(coarse),
+            len(errors_px),
+            WARN_ERROR_PX,
+            named,
+            f" and {len(coarse) - _NAMED} more, see max_error_px in {INDEX}" if len(coarse) > _NAMED else "",
+        )
 
 
-def _batches(clips: Mapping[str, TrackFile], title: str) -> Iterator[tuple[TrackFile, Any, list[int]]]:
+def _batches(clips: Mapping[str, TrackFile]) -> Iterator[tuple[str, Any, list[int]]]:
     total = sum(clip.num_windows for clip in clips.values())
-    with tqdm(total=total, unit="window", desc=title) as progress:
-        for clip in clips.values():
+    with tqdm(total=total, unit="window", desc="pack") as progress:
+        for name, clip in clips.items():
             with clip.open() as file:
                 for first in range(0, clip.num_windows, _ROWS):
                     rows = list(range(first, min(first + _ROWS, clip.num_windows)))
-                    yield clip, file, rows
+                    yield name, file, rows
                     progress.update(len(rows))
 
 
-def _write_arrays(clips: Mapping[str, TrackFile], folder: Path, index: Mapping[str, Any]) -> None:
+def _write_arrays(clips: Mapping[str, TrackFile], folder: Path, index: Mapping[str, Any]) -> dict[str, float]:
+    """Returns by how many pixels a position of each clip may be off; 0 for those without windows."""
     total = sum(clip.num_windows for clip in clips.values())
     views, length, points = len(index["views"]), index["length"], index["num_points"]
 
@@ -298,30 +334,48 @@ def _write_arrays(clips: Mapping[str, TrackFile], folder: Path, index: Mapping[s
         return np.lib.format.open_memmap(folder / name, "w+", dtype, (total, views, *shape))
 
     first = create("first.npy", np.float32, points, 2)
+    units = create("units.npy", np.int8, points)
     displacements = create("displacements.npy", np.int16, length, points, 2)
     visibility = create("visibility.npy", np.uint8, length, points)
     frames = None
     if index["frame_size"] is not None:
         frames = create("first_frames.npy", np.uint8, *index["frame_size"], 3)
-    row = 0
-    for clip, file, rows in _batches(clips, "pack"):
+    row, errors_px = 0, dict.fromkeys(clips, 0.0)
+    for name, file, rows in _batches(clips):
         to = slice(row, row + len(rows))
-        for view, (tracks, confidence) in enumerate(clip.read(file, rows)):
-            first[to, view] = tracks[:, 0]
-            displacements[to, view] = _to_units(tracks, index["units_per_px"])
-            visibility[to, view] = np.floor(confidence.clip(0, 1) * 255 + 0.5)
+        for view, (tracks, confidence) in enumerate(clips[name].read(file, rows)):
+            first[to, view], units[to, view], displacements[to, view] = _packed_tracks(tracks)
+            visibility[to, view] = _packed_visibility(confidence)
         if frames is not None:
-            frames[to] = np.stack(clip.read_first_frames(file, rows), axis=1)
+            frames[to] = np.stack(clips[name].read_first_frames(file, rows), axis=1)
+        errors_px[name] = max(errors_px[name], 0.5 * 2.0 ** float(units[to].max(initial=_FINEST)))
         row += len(rows)
+    return errors_px
 
 
-def _to_units(tracks: NDArray[np.float32], units_per_px: float) -> NDArray[np.int16]:
-    moved = (tracks - tracks[:, :1]) * np.float32(units_per_px)
-    return np.where(np.isfinite(moved), np.rint(moved), LOST).astype(np.int16)
+def _packed_tracks(
+    tracks: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]], NDArray[np.int16]]:
+    """``first``, ``units`` and ``displacements`` of tracks (R, T, N, 2)."""
+    known = np.abs(tracks) < FAR
+    tracks = np.where(known, tracks, np.float32(0))
+    first = np.take_along_axis(tracks, known.argmax(axis=1)[:, None], axis=1)
+    moved = np.where(known, tracks - first, np.float32(0))
+    # The larger of x and y; below 1 px the finest unit serves anyway, and no power of two is that of 0.
+    largest = np.abs(moved).max(axis=(1, 3), initial=1)
+    units = np.maximum(np.frexp(largest / _LIMIT)[1], _FINEST)
+    counts = np.rint(np.ldexp(moved, -units[:, None, :, None]))
+    return first[:, 0], units, np.where(known, counts, LOST).astype(np.int16)
+
+
+def _packed_visibility(confidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Levels of confidences (R, T, N); compared, not multiplied, so that each stays on its level's side."""
+    levels = np.searchsorted(_CONFIDENCES, confidence, side="right") - 1
+    return np.where(confidence >= 0, levels, UNSEEN).astype(np.uint8)
 
 
 def _open_arrays(folder: Path, frames: bool) -> PackArrays:
-    names = ["first", "displacements", "visibility"] + ["first_frames"] * frames
+    names = ["first", "units", "displacements", "visibility"] + ["first_frames"] * frames
     try:
         arrays: list[Any] = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
     except (OSError, ValueError) as error:
