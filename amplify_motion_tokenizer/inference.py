@@ -329,7 +329,8 @@ def _tokenize_clip(
     with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
     batches = batches or [_of_no_windows(model, save)]
-    arrays = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    # Each batch lets go of what is joined: with ``save`` they are most of what a long clip holds.
+    arrays = {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
     beside = _arrays_of(path)
     if save:
         write_torch(beside, arrays)
