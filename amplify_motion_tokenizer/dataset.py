@@ -194,9 +194,8 @@ def load_clips(folder: Path, config: Config) -> Clips:
             model that is conditioned on them.
     """
     views, dataset = config.data.views, config.data.dataset
-    clips: Clips = (
-        read_pack(folder, views, dataset) if is_pack(folder) else find_tracks(folder, views, dataset)
-    )
+    find = read_pack if is_pack(folder) else find_tracks
+    clips: Clips = find(folder, views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
@@ -341,6 +340,10 @@ class EpochSampler(Sampler[list[int]]):
     def steps(self) -> int:
         """Steps of a whole epoch."""
         return -(-self.num_windows // self.windows_per_step)
+
+    def windows_in(self, step: int) -> int:
+        """Windows of ``step`` of an epoch, from 0, over all processes: the last step may have fewer."""
+        return min(self.windows_per_step, self.num_windows - step * self.windows_per_step)
 
     def set_position(self, epoch: int, first_step: int = 0) -> None:
         """The next iteration yields ``epoch`` from its step ``first_step`` on."""

@@ -22,13 +22,15 @@ logger = logging.getLogger(__name__)
 class StepClock:
     """Windows a second, and the share of the time in which this process waited for its loader.
 
+    Both are of training alone: time within ``paused`` does not count.
+
     On a GPU, steps that are queued may run in the meantime: the share is the most that a faster loader
     could win.
     """
 
     def __init__(self) -> None:
-        self._waited = self._windows = 0.0
-        self._start = self._lap = (time.perf_counter(), self._waited, self._windows)
+        self._waited = self._windows = self._paused = 0.0
+        self._start = self._lap = self._now()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -37,26 +39,32 @@ class StepClock:
         yield
         self._waited += time.perf_counter() - began
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs within it is not training; wait for the device first, which may still train."""
+        began = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - began
+
     def stepped(self, windows: int) -> None:
-        """A step has taken so many windows."""
+        """A step has taken so many windows, over all processes."""
         self._windows += windows
 
     def lap(self) -> dict[str, float]:
         """``windows_per_second`` and ``data_wait_share`` since the last lap."""
-        rates, self._lap = self._since(self._lap), (time.perf_counter(), self._waited, self._windows)
+        rates, self._lap = self._since(self._lap), self._now()
         return rates
 
     def total(self) -> dict[str, float]:
         """The same since the clock was made."""
         return self._since(self._start)
 
+    def _now(self) -> tuple[float, float, float]:
+        return time.perf_counter() - self._paused, self._waited, self._windows
+
     def _since(self, mark: tuple[float, float, float]) -> dict[str, float]:
-        began, waited, windows = mark
-        elapsed = time.perf_counter() - began
-        return {
-            "windows_per_second": (self._windows - windows) / elapsed,
-            "data_wait_share": (self._waited - waited) / elapsed,
-        }
+        elapsed, waited, windows = (now - then for now, then in zip(self._now(), mark, strict=True))
+        return {"windows_per_second": windows / elapsed, "data_wait_share": waited / elapsed}
 
 
 class RunLog:

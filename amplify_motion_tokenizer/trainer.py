@@ -180,8 +180,9 @@ class Trainer:
         while state.step_in_epoch < self.train_sampler.steps:
             with self._clock.waiting():
                 micro_batches = [next(batches) for _ in range(training.gradient_accumulation_steps)]
+            windows = self.train_sampler.windows_in(state.step_in_epoch)
             result = self._step(micro_batches)
-            self._clock.stepped(self.train_sampler.windows_per_step)
+            self._clock.stepped(windows)
             progress.update()
             if state.step % training.log_every_steps == 0 or state.step == 1:
                 self._log_step(result, progress)
@@ -267,9 +268,10 @@ class Trainer:
         self._check_skipped()
         if self.val_data is None:
             return {}
-        totals, tracks = validate(self.learner, self.val_loader)
-        with self.learner.averaged():
-            self.pictures.log(self.learner.model, self.state.step)
+        with self._clock.paused():
+            totals, tracks = validate(self.learner, self.val_loader)
+            with self.learner.averaged():
+                self.pictures.log(self.learner.model, self.state.step)
         metrics = {f"val/{name}": value for name, value in tracks.items()}
         return metrics | self.log.totals("val", totals, self.state.step)
 
@@ -290,6 +292,10 @@ class Trainer:
     def _save(self, name: str, metrics: dict[str, float]) -> None:
         """Writes a checkpoint from the main process; every process must call it."""
         self._check_skipped()
+        with self._clock.paused():
+            self._write(name, metrics)
+
+    def _write(self, name: str, metrics: dict[str, float]) -> None:
         random_states = get_random_states(self.accelerator)
         epoch_totals = self._epoch_totals.reduced(self.accelerator)
         weights = self.learner.inference_weights()

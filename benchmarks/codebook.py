@@ -82,12 +82,13 @@ def measure(config: Config, cpu_seconds: float) -> dict[str, float]:
         seconds = time.process_time() - start
         totals, tracks = validate(trainer.learner, trainer.val_loader)
     AcceleratorState._reset_state(reset_partial_state=True)
-    windows = trainer.state.step * trainer.train_sampler.windows_per_step
+    state, sampler = trainer.state, trainer.train_sampler
+    windows = state.epoch * sampler.num_windows + state.step_in_epoch * sampler.windows_per_step
     return {
         **tracks,
         **totals.metrics(config),
         "windows_per_second": windows / seconds,
-        "steps": trainer.state.step,
+        "steps": state.step,
         "parameters": sum(parameter.numel() for parameter in trainer.learner.model.parameters()),
     }
 

@@ -15,12 +15,13 @@ timed, so that all come from the page cache. The references are written plainly,
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 import torch
+from measuring import positive
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -156,15 +157,15 @@ def share_that_differs(ours: Batch, item: Callable[[int], object]) -> dict[str, 
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=("keypoint", "amplify"), default="keypoint")
-    parser.add_argument("--windows", type=int, default=2048)
-    parser.add_argument("--clips", type=int, default=16, help="files that the windows are in")
-    parser.add_argument("--batch-size", type=int, default=64)
-    args = parser.parse_args()
+    parser.add_argument("--windows", type=positive, default=2048)
+    parser.add_argument("--clips", type=positive, default=16, help="files that the windows are in")
+    parser.add_argument("--batch-size", type=positive, default=64)
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     config = config_from_dict({"model": {"name": args.model}, "data": {"reference_size": REFERENCE}}, "here")
     each = -(-args.windows // args.clips)
@@ -205,7 +206,8 @@ def main() -> None:
         for name, (wall, cpu) in rates.items():
             times = [rates[f"ours, {own}"][1] / cpu for own in ("track files", "pack")]
             print(f"  {name:24} {wall:10.0f} {cpu:16.0f} {times[0]:12.1f} x {times[1]:6.1f} x")
-        first, packed = files.__getitems__(range(64)), pack.__getitems__(range(64)).inputs
+        some = range(min(64, windows))
+        first, packed = files.__getitems__(some), pack.__getitems__(some).inputs
         print(f"  differ from the reference's, share: {share_that_differs(first, same)}")
         off = float((first.inputs.velocities - packed.velocities).abs().max())
         changed = float((first.inputs.labels != packed.labels).float().mean())

@@ -7,23 +7,31 @@ Forward, loss and backward of one model with equal weights and input, each varia
 ``plain`` is ``references.py``, ``ours`` the package, ``point`` the keypoint model with a token a point.
 ``+fp16`` runs under float16 autocast with a scaled loss, as AMPLIFY trains; ``+focal`` and ``+chunk`` compile
 the loss of a chunk of logits, or all that is done with them, ``+model`` the network. ``apart`` compares
-loss and gradients, without dropout, with the first variant's. The floor is the time that the products
-which the step cannot do without take at the speed of a large one.
+loss and gradients, without dropout, with the first variant's: the norm of all gradients' difference, and
+the largest difference in one parameter's, over that gradient's largest element. The floor is the time that
+the products which the step cannot do without take at the speed of a large one.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.multiprocessing as multiprocessing
+from measuring import (
+    CLOCKS,
+    clock_of,
+    encoder_products,
+    flops_per_second,
+    peak_bytes,
+    positive,
+    square,
+)
 from references import PlainKeypoint, amplify_logits, focal_sums
 from torch import Tensor, nn
 
@@ -37,12 +45,10 @@ from amplify_motion_tokenizer.models.quantizer import quantize_float32
 
 Loss = Callable[[], Tensor]
 FP16_SCALE = 2.0**16
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-def clock_of(args: argparse.Namespace) -> str:
-    """The clock of ratios: on a CPU that others share, only the process's own time means something."""
-    return "cpu" if torch.device(args.device).type == "cpu" else "wall"
+VARIANTS = [
+    *("plain", "ours", "point", "plain+fp16", "ours+fp16"),
+    *("ours+focal", "ours+chunk", "ours+model", "point+model"),
+]
 
 
 def config_of(args: argparse.Namespace, tokens: str = "point_step") -> Config:
@@ -53,6 +59,8 @@ def config_of(args: argparse.Namespace, tokens: str = "point_step") -> Config:
         "data": {
             "sequence_length": args.steps + 1,
             "grid_size": side,
+            # The mask is random here; the filter's own least number would not fit a small grid.
+            "static_filter": {"min_keep": 0},
             "views": [f"view{number}" for number in range(args.views)],
             "reference_size": [128, 128],
         },
@@ -155,11 +163,11 @@ def measure(variant: str, args: argparse.Namespace, output: Path) -> None:
         found["loss"] = float(step(loss, args.device, autocast))
         scale = FP16_SCALE if autocast == torch.float16 else 1.0
         torch.save(
-            [
-                parameter.grad.float().cpu() / scale
-                for _, parameter in sorted(network.named_parameters())
+            {
+                name: parameter.grad.float().cpu() / scale
+                for name, parameter in network.named_parameters()
                 if parameter.grad is not None
-            ],
+            },
             f"{output}.grads",
         )
     torch.save(found, output)
@@ -176,51 +184,25 @@ def host_waits(run: Callable[[], object]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-def peak_bytes() -> int:
-    """Most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def floor_flops(args: argparse.Namespace) -> float:
     """Operations that a step cannot do without: products forward, and twice as many for the gradients."""
     config, dim = config_of(args), args.dim
     layers, codes, points = config.model.num_layers, config.model.encoder_sequence_len, config.num_points
     if args.model == "amplify":
         views, tokens = args.views, args.steps
-        per_token = (
-            2 * views * points + layers * (12 * dim + 2 * tokens) + layers // 2 * (24 * dim + 4 * tokens)
-        )
-        rows = views * tokens * points
-        products = tokens * per_token * dim + rows * AmplifySizes.mlp_dim * config.num_classes
+        decoder = tokens * dim * (layers // 2) * (24 * dim + 4 * tokens)
+        head = views * tokens * points * AmplifySizes.mlp_dim * config.num_classes
     else:
-        tokens = args.steps * points
-        # Causal attention needs half of its two (S, S) products.
-        encoder = tokens * dim * (2 + codes + layers * (12 * dim + tokens))
-        decoder = points * dim * (layers * (14 * dim + 2 * points + 2 * codes) + config.num_classes)
-        products = encoder + decoder + layers * codes * 2 * dim**2
-    return 3 * 2.0 * args.batch_size * products
+        of_codes = layers * codes * 2 * dim**2
+        decoder = points * dim * layers * (14 * dim + 2 * points + 2 * codes) + of_codes
+        head = points * dim * config.num_classes
+    return 3 * 2.0 * args.batch_size * (encoder_products(config) + decoder + head)
 
 
-def flops_per_second(args: argparse.Namespace) -> float:
-    """What this machine reaches on one large product, per second of ``clock_of``."""
-    torch.set_num_threads(args.threads)
-    dtype, clock = torch.bfloat16 if args.bf16 else torch.float32, CLOCKS[clock_of(args)]
-    a, b = (torch.randn(shape, device=args.device, dtype=dtype) for shape in ((2048, 768), (768, 3072)))
-    best = float("inf")
-    for _ in range(10):
-        began = clock()
-        for _ in range(3):
-            a @ b
-        if a.is_cuda:
-            torch.cuda.synchronize()
-        best = min(best, (clock() - began) / 3)
-    return 2.0 * 2048 * 768 * 3072 / best
-
-
-def run(variants: list[str], args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+def run(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
     """What ``measure`` found of each variant; the gradients lie in ``folder``."""
     found = {}
-    for variant in variants:
+    for variant in args.variants:
         process = multiprocessing.get_context("spawn").Process(
             target=measure, args=(variant, args, folder / variant)
         )
@@ -232,27 +214,42 @@ def run(variants: list[str], args: argparse.Namespace, folder: Path) -> dict[str
     return found
 
 
-def apart(variants: list[str], found: dict[str, dict[str, float]], folder: Path) -> dict[str, str]:
+def apart(found: dict[str, dict[str, float]], folder: Path) -> dict[str, str]:
     """Relative differences of loss and gradients from the first variant; ``point`` is another function."""
-    first, texts = variants[0], {}
+    (first, *others), texts = found, {}
     theirs = torch.load(folder / f"{first}.grads", weights_only=True)
-    for variant in variants[1:]:
-        if variant.split("+")[0] == "point":
+    for variant in others:
+        if variant.startswith("point") != first.startswith("point"):
             continue
         mine = torch.load(folder / f"{variant}.grads", weights_only=True)
-        off = sum(float((a - b).square().sum()) for a, b in zip(mine, theirs, strict=True)) ** 0.5
-        norm = sum(float(grad.square().sum()) for grad in theirs) ** 0.5
         loss = abs(found[variant]["loss"] / found[first]["loss"] - 1)
-        texts[variant] = f"   apart: loss {loss:.0e}, gradients {off / norm:.0e}"
+        of_all, largest, name = gradients_apart(mine, theirs)
+        of_one = f"at most {largest:.0e} in one ({name})"
+        texts[variant] = f"   apart: loss {loss:.0e}, gradients {of_all:.0e}, {of_one}"
     return texts
 
 
-def show(args: argparse.Namespace, variants: list[str]) -> None:
+def gradients_apart(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[float, float, str]:
+    """|mine - theirs| / |theirs| of all gradients, and max |mine - theirs| / max |theirs| of the parameter
+    that is furthest apart, with its name; infinite where theirs is zero alone."""
+    assert mine.keys() == theirs.keys(), mine.keys() ^ theirs.keys()
+    off = {name: mine[name] - grad for name, grad in theirs.items()}
+    norms = [sum(float(x.square().sum()) for x in grads.values()) ** 0.5 for grads in (off, theirs)]
+    largest = {
+        name: float(each.abs().max() / theirs[name].abs().max()) if each.any() else 0.0
+        for name, each in off.items()
+    }
+    name = max(largest, key=largest.__getitem__)
+    return norms[0] / norms[1], largest[name], name
+
+
+def show(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
-        found = run(variants, args, Path(name))
-        differences = apart(variants, found, Path(name))
-    clock, flops = clock_of(args), floor_flops(args)
-    first, floor = found[variants[0]], flops / flops_per_second(args)
+        found = run(args, Path(name))
+        differences = apart(found, Path(name))
+    torch.set_num_threads(args.threads)
+    clock, flops = clock_of(args.device), floor_flops(args)
+    first, floor = found[args.variants[0]], flops / flops_per_second(args.device, args.bf16)
     print(f"{args.model} training step: {vars(args)}")
     for variant, values in found.items():
         waits = f"   host waits {values['waits']:.0f}" if values["waits"] >= 0 else ""
@@ -266,7 +263,7 @@ def show(args: argparse.Namespace, variants: list[str]) -> None:
     print(f"  ratios and floor are of {clock} time")
 
 
-def show_growth(args: argparse.Namespace, variants: list[str]) -> None:
+def show_growth(args: argparse.Namespace) -> None:
     axes = {"B": "batch_size", "V": "views", "N": "points", "t": "steps"}
     base: dict[str, dict[str, float]] = {}
     print(f"{args.model} training step, each axis doubled: {vars(args)}")
@@ -279,7 +276,7 @@ def show_growth(args: argparse.Namespace, variants: list[str]) -> None:
         if axis == "N":
             larger.points = round((2 * args.points) ** 0.5) ** 2
         with tempfile.TemporaryDirectory() as name:
-            found = run(variants, larger, Path(name))
+            found = run(larger, Path(name))
         base = base or found
         cells = (
             f"{variant} {1e3 * values['cpu']:7.0f} ms ({values['cpu'] / base[variant]['cpu']:4.2f} x) "
@@ -289,36 +286,50 @@ def show_growth(args: argparse.Namespace, variants: list[str]) -> None:
         print(f"  {axis and f'2 {axis}':4} CPU  " + "   ".join(cells))
 
 
-def main() -> None:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=("amplify", "keypoint"), default="amplify")
-    parser.add_argument("--batch-size", type=int, help="default: 4, keypoint 1")
-    parser.add_argument("--views", type=int, help="default: 2, keypoint has 1")
-    parser.add_argument("--points", type=int, default=400, help="a square")
-    parser.add_argument("--steps", type=int, default=15)
-    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--batch-size", type=positive, help="default: 4, keypoint 1")
+    parser.add_argument("--views", type=positive, help="default: 2, keypoint has 1")
+    parser.add_argument("--points", type=square, default=400, help="a square")
+    parser.add_argument("--steps", type=positive, default=15)
+    parser.add_argument("--dim", type=positive, default=768)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, help="default: 5, keypoint 2")
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--repeats", type=positive, help="default: 5, keypoint 2")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument(
-        "--variants", nargs="+", help="such as plain ours+chunk; default: what the device has"
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        metavar="VARIANT",
+        help=f"of {', '.join(VARIANTS)}; default: what the device has",
     )
     parser.add_argument(
         "--grow", action="store_true", help="double the batch, views, points and steps in turn"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     amplify = args.model == "amplify"
     args.batch_size = args.batch_size or (4 if amplify else 1)
     args.views = args.views or (2 if amplify else 1)
     args.repeats = args.repeats or (5 if amplify else 2)
+    if amplify and any(variant.startswith("point") for variant in args.variants or ()):
+        parser.error("point is a variant of --model keypoint alone")
+    if not amplify and args.views > 1:
+        parser.error("--model keypoint has one view")
     variants = ["plain", "ours"] if amplify or args.grow else ["plain", "ours", "point"]
     if torch.device(args.device).type == "cuda" and not args.grow:
         compiled = ["ours+focal", "ours+chunk", "ours+model"] if amplify else ["ours+model", "point+model"]
         variants += ["plain+fp16", "ours+fp16", *compiled]
-    (show_growth if args.grow else show)(args, args.variants or variants)
+    args.variants = args.variants or variants
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    (show_growth if args.grow else show)(args)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The two published training steps as their sources compute them, with our weights' names.
+"""The two published training steps as their sources compute them, with our weights' names; and attention.
 
-Both are plain on purpose: everything is made for every (view, step, point), masks are stored, and the loss
+All are plain on purpose: everything is made for every (view, step, point), masks are stored, and the loss
 takes all logits. What they compute is what the package computes.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
@@ -73,3 +74,9 @@ def focal_sums(logits: Tensor, labels: Tensor, mask: Tensor, weights: Tensor, ga
     log_p = logits.float().log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     losses = -weights[labels] * (1 - log_p.exp()) ** gamma * log_p
     return (losses * mask).sum()
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, mask: Tensor) -> Tensor:
+    """softmax(query key^T / sqrt(E) + mask) value of (B, H, S, E), with dropout on the whole softmax."""
+    scores = query @ key.mT * query.shape[-1] ** -0.5 + mask.to(query.dtype)
+    return F.dropout(scores.softmax(dim=-1), dropout) @ value

@@ -14,12 +14,10 @@ from conftest import with_training
 from reference_losses import focal_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amplify_motion_tokenizer import run_log
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
-from amplify_motion_tokenizer.run_log import StepClock
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator, train
 
@@ -91,19 +89,6 @@ def test_a_run_leaves_checkpoints_config_and_logs(
     loss = checkpoint.metrics["val/loss"]
     assert any(report.startswith(f"epoch 2 val: loss {loss:.4f}, accuracy") for report in reports)
     assert any(re.fullmatch(r"epoch 2 train: \d+ windows/s, \d+% of the time waiting .*", r) for r in reports)
-
-
-def test_the_clock_tells_waiting_from_working(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(run_log.time, "perf_counter", lambda: now)
-    clock = StepClock()
-    for waited, worked in ((3.0, 1.0), (1.0, 3.0)):
-        with clock.waiting():
-            now += waited
-        now += worked
-        clock.stepped(8)
-        assert clock.lap() == {"windows_per_second": 2.0, "data_wait_share": waited / 4}
-    assert clock.total() == {"windows_per_second": 2.0, "data_wait_share": 0.5}
 
 
 def test_training_lowers_the_loss_and_moves_every_weight(run_config: Config) -> None:
