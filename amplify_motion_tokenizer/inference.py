@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -31,6 +32,7 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import (
     KeyedLines,
     atomic_path,
+    check_target,
     read_json,
     write_json,
     write_torch,
@@ -268,7 +270,7 @@ def _checkpoint_name(record: Mapping[str, Any]) -> str:
 
 def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
     path = output / f"{clip.name}.json"
-    if not path.is_file() or (save and not _arrays_of(path).is_file()):
+    if not os.path.isfile(path) or (save and not _arrays_of(path).is_file()):
         return False
     meta_found = _meta_of(path)
     wanted = {"source_bytes": total_bytes(clip.paths), "config_hash": meta["config_hash"]}
@@ -323,6 +325,8 @@ def _tokenize_clip(
 ) -> dict[str, Any]:
     began = time.perf_counter()
     path = output / f"{clip.name}.json"
+    for target in (path, _arrays_of(path)):
+        check_target(target)
     save = _with_saved(path, meta, save)
     with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: st
 
 def total_bytes(paths: Iterable[Path]) -> int:
     """Size of the files, each counted once; one that is missing counts 0, so its return is noticed."""
-    return sum(path.stat().st_size for path in set(paths) if path.exists())
+    return sum(path.stat().st_size for path in set(paths) if os.path.exists(path))
 
 
 def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:

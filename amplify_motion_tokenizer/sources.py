@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -80,7 +81,7 @@ def _open_all(clip: Clip, config: VideoConfig) -> list[Video]:
     with ExitStack() as opened:
         videos = []
         for view, source in clip.views.items():
-            if not source.path.exists():
+            if not os.path.exists(source.path):
                 raise VideoError(
                     f"{source}: is missing, the view {view} of the clip {clip.name}; add it, leave the clip "
                     "out, or take the view out of tracking.view_files"

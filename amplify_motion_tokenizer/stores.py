@@ -6,6 +6,7 @@ file per window.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ TRACK_EXTENSIONS = (".hdf5", ".h5")
 
 def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
     """Whether ``path`` (a track file or an index) was made with ``settings`` from ``sources`` as they are."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file also of a name too long for one
         return False
     try:
         record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
