@@ -32,7 +32,7 @@ from amplify_motion_tokenizer.files import KeyedLines
 from amplify_motion_tokenizer.geometry import content_norm_from_px
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
-from amplify_motion_tokenizer.records import total_bytes
+from amplify_motion_tokenizer.records import is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
@@ -164,11 +164,11 @@ def _settings(file: TrackFile) -> Config:
 
 
 def _draw_clip(clip: Clip, file: TrackFile, output: Path, style: Style) -> dict[str, Any]:
-    found = total_bytes(clip.paths)
-    if found != file.attributes["source_bytes"]:
+    if not is_made_of(file.attributes, clip.paths):
         raise TrackFileError(
-            f"{file.path}: was tracked from {file.attributes['source_bytes']} bytes, but {clip.source} has "
-            f"{found}; give the video that was tracked, or track this one"
+            f"{file.path}: was tracked from a file of {file.attributes['source_bytes']} bytes, which is not "
+            f"{clip.source} as it is ({total_bytes(clip.paths)}); give the video that was tracked, or track "
+            "this one"
         )
     file = TrackFile(file.path, list(clip.views))  # its views in the order of the clip's
     config = _settings(file)

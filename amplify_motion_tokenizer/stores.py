@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.packed import is_pack
-from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, total_bytes
+from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, is_made_of
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFiles, velocity_files
 
@@ -31,8 +31,8 @@ def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
         record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
     except (TrackFileError, UsageError):
         return False
-    made_by = (record.get("format_version"), record.get("config_hash"), record.get("source_bytes"))
-    if made_by != (FORMAT_VERSION, settings_hash(settings), total_bytes(sources)):
+    made_by = (record.get("format_version"), record.get("config_hash"))
+    if made_by != (FORMAT_VERSION, settings_hash(settings)) or not is_made_of(record, sources):
         return False
     if path.suffix != ".json":
         return True

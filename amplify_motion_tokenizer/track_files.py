@@ -4,7 +4,7 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
     root                     attributes: format_version, settings (JSON), config_hash, tracker,
                              reader, fps, source_fps, source_height, source_width, source_name,
-                             source_bytes, num_frames, windows_dropped
+                             source_bytes, source_fingerprint, num_frames, windows_dropped
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
                              scale (x, y), pad (top, left) of the source frame in them
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.output_folders import SCENES, open_output_folder
-from amplify_motion_tokenizer.records import ClipRecord, total_bytes
+from amplify_motion_tokenizer.records import ClipRecord, fingerprint, total_bytes
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
 from amplify_motion_tokenizer.track_files import TrackFileWriter
@@ -160,6 +160,7 @@ def _record(
         source_width=size[1],
         source_name=path.name,
         source_bytes=total_bytes([path]),
+        source_fingerprint=fingerprint([path]),
         scene_kind=kind,
         motion_class=KINDS[kind].label,
         scene_seed=seed,
