@@ -11,7 +11,12 @@ from amplify_motion_tokenizer.config.files import Flags
 
 FLAGS: Flags = {
     "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},
-    "--input": {"type": str, "required": True, "help": "video file, or folder of videos (subfolders too)"},
+    "--input": {
+        "type": str,
+        "required": True,
+        "help": "video file, or folder of videos (subfolders and links too); two of one name with "
+        "different extensions are refused",
+    },
     "--output": {"type": str, "required": True, "help": "folder for the codes"},
     "--save": {
         "nargs": "+",

@@ -9,7 +9,12 @@ from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config.files import Flags
 
 FLAGS: Flags = {
-    "--input": {"type": str, "required": True, "help": "video file, or folder of clips (subfolders too)"},
+    "--input": {
+        "type": str,
+        "required": True,
+        "help": "video file, or folder of clips (subfolders and links too); two of one name with "
+        "different extensions are refused",
+    },
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {
         "choices": ["hdf5", "pt"],

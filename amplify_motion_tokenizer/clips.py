@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -16,13 +17,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from amplify_motion_tokenizer.errors import (
     EXIT_OK,
     EXIT_SOME_FAILED,
+    FileNameError,
     TokenizerError,
     TrackerError,
     TrackFileError,
     VideoError,
     WorkerError,
 )
-from amplify_motion_tokenizer.files import KeyedLines
+from amplify_motion_tokenizer.files import KeyedLines, make_output_folder
 from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ STAGES: dict[type[TokenizerError], str] = {
     VideoError: "video",
     TrackerError: "tracking",
     TrackFileError: "files",
+    FileNameError: "write",
     WorkerError: "worker",
 }
 """Errors that concern one clip, and the stage that they belong to; any other error ends the run."""
@@ -68,7 +71,8 @@ class Clip:
     @property
     def source(self) -> str:
         """Where it is, for people: of several views the first that is there."""
-        return str(next((v for v in self.views.values() if v.path.exists()), next(iter(self.views.values()))))
+        views = list(self.views.values())
+        return str(next((view for view in views if os.path.exists(view.path)), views[0]))
 
 
 @dataclass
@@ -134,11 +138,15 @@ def run_clips(
 
     Args:
         clips: what to process, in this order.
-        manifest: one record per clip: ``clip``, ``source``, ``status`` (done, skipped, failed),
-            then what ``process`` returned, or ``stage`` and ``error``.
+        manifest: in the output folder; one record per clip: ``clip``, ``source``, ``status`` (done, skipped,
+            failed), then what ``process`` returned, or ``stage`` and ``error``.
         is_complete: whether the clip's output is there already.
         process: makes the output; its result may hold ``frames`` and ``stage_seconds``, which are summed.
         workers: used in the place of ``process`` where they and the clips to do are more than one.
+
+    Raises:
+        TokenizerError: any other that ``process`` raised; what was done before stays.
+        UsageError: nothing can be written in the output folder any more.
     """
     summary, began = Summary(), time.perf_counter()
     with logging_redirect_tqdm(), tqdm(total=len(clips), unit="clip") as progress:
@@ -151,6 +159,8 @@ def run_clips(
                 to_do.append(clip)
         with closing(_outcomes(to_do, process, workers, progress)) as outcomes:
             for clip, outcome in outcomes:
+                if isinstance(outcome, FileNameError):
+                    make_output_folder(manifest.path.parent)  # raises where it is not that clip's alone
                 manifest.add(_finished(clip, outcome, summary))
                 progress.update()
     manifest.compact()

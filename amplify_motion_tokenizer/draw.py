@@ -28,10 +28,11 @@ from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.files import KeyedLines, make_output_folder
+from amplify_motion_tokenizer.files import KeyedLines
 from amplify_motion_tokenizer.geometry import content_norm_from_px
+from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
-from amplify_motion_tokenizer.records import total_bytes
+from amplify_motion_tokenizer.records import is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
@@ -71,7 +72,8 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         style: what is drawn.
 
     Raises:
-        UsageError: nothing belongs together, or a drawing would be written over a video or its tracks.
+        UsageError: nothing belongs together, or drawings would be written over or among the videos, or
+            among what another command wrote.
         TrackFileError: a track file is damaged or not of this project.
     """
     files = {tracks.stem: TrackFile(tracks, None)} if tracks.is_file() else find_tracks(tracks, None)
@@ -88,12 +90,12 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         )
     if len(pairs) < len(track_files):
         log.warning("%s: %d clips are not in %s; left out", tracks, len(track_files) - len(pairs), source)
-    _check_output(output, tracks, pairs)
+    _check_output(output, source, tracks, pairs)
 
     def process(clip: Clip) -> dict[str, Any]:
         return _draw_clip(clip, pairs[clip.name][1], output, style)
 
-    make_output_folder(output)
+    open_output_folder(output, "drawings")
     drawn = [clip for clip, _ in pairs.values()]
     return run_clips(drawn, KeyedLines(output / MANIFEST), lambda clip: False, process)
 
@@ -132,13 +134,18 @@ def _listed(clips: Sequence[Clip]) -> str:
     return ", ".join(clip.name for clip in clips[:3])
 
 
-def _check_output(output: Path, tracks: Path, pairs: dict[str, tuple[Clip, TrackFile]]) -> None:
-    """Raises UsageError when a drawing would take the place of a video, or of the tracks' manifest."""
+def _check_output(output: Path, source: Path, tracks: Path, pairs: dict[str, tuple[Clip, TrackFile]]) -> None:
+    """Raises UsageError when a drawing would take the place of a video, or of the tracks' manifest.
+
+    Or when it would lie in the folder of the videos, as one of those that the next run tracks.
+    """
     videos = {path.resolve() for clip, _ in pairs.values() for path in clip.paths}
     targets = {target for clip, _ in pairs.values() for target in _targets(output, clip)}
     over = sorted(str(target) for target in targets if target.resolve() in videos)
     if over or output.resolve() == (tracks if tracks.is_dir() else tracks.parent).resolve():
         raise UsageError(f"{over[0] if over else output} would be written over; choose another --output")
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{output} lies in the input {source}; choose an --output outside it")
 
 
 def _targets(output: Path, clip: Clip) -> list[Path]:
@@ -157,11 +164,11 @@ def _settings(file: TrackFile) -> Config:
 
 
 def _draw_clip(clip: Clip, file: TrackFile, output: Path, style: Style) -> dict[str, Any]:
-    found = total_bytes(clip.paths)
-    if found != file.attributes["source_bytes"]:
+    if not is_made_of(file.attributes, clip.paths):
         raise TrackFileError(
-            f"{file.path}: was tracked from {file.attributes['source_bytes']} bytes, but {clip.source} has "
-            f"{found}; give the video that was tracked, or track this one"
+            f"{file.path}: was tracked from a file of {file.attributes['source_bytes']} bytes, which is not "
+            f"{clip.source} as it is ({total_bytes(clip.paths)}); give the video that was tracked, or track "
+            "this one"
         )
     file = TrackFile(file.path, list(clip.views))  # its views in the order of the clip's
     config = _settings(file)

@@ -37,6 +37,10 @@ class UsageError(TokenizerError):
     """Paths or flags that cannot work together, such as an empty input folder."""
 
 
+class FileNameError(UsageError):
+    """A file cannot be made under its name, where others can: too long, or something is in its way."""
+
+
 EXIT_OK = 0
 EXIT_BAD_USAGE = 2
 EXIT_SOME_FAILED = 3

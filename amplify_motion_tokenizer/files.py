@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
 import socket
+import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.errors import FileNameError, UsageError
+
+_OF_THE_NAME = {
+    errno.ENAMETOOLONG,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.EILSEQ,
+    errno.EACCES,
+    errno.EPERM,
+}
+"""What the system says of one path, not of a disk that is full or gone."""
 
 _TEMPORARY = re.compile(r"\.(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?")
 
@@ -67,22 +81,51 @@ def atomic_path(path: Path) -> Iterator[Path]:
     When the block raises, the temporary file is removed and ``path`` stays as it was.
 
     Raises:
-        UsageError: the folder or file cannot be written (permissions, disk full); names the path.
+        UsageError: the folder or file cannot be written (disk full); names the path.
+        FileNameError: as ``check_target``; or the system allows no file there.
     """
+    check_target(path)
     temporary = path.with_name(_temporary_name(path.suffix))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there is kept"
-        ) from error
+        with failure_named(path):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Makes the folder of ``path``, before there is anything to write.
+
+    Raises:
+        FileNameError: no file can have that path: its name is too long, a folder is in its place, or a
+            file in the place of one of its folders.
+    """
+    with failure_named(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is a file") from None
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(path.stat().st_mode):
+                raise IsADirectoryError(errno.EISDIR, "a folder has that name")
+
+
+@contextmanager
+def failure_named(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block, which writes ``path``, into a UsageError that names it.
+
+    FileNameError where it is that path's alone.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = FileNameError if error.errno in _OF_THE_NAME else UsageError
+        reason = error.strerror or error
+        raise kind(f"{path}: cannot be written ({reason}); what was there is kept") from error
 
 
 def sync(path: Path) -> None:
@@ -184,12 +227,13 @@ class KeyedLines:
     def add(self, record: dict[str, Any]) -> None:
         """Appends ``record``, whose key ``clip`` names the clip."""
         new = not self.path.exists()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            sync(self.path.parent)
+        with failure_named(self.path):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                sync(self.path.parent)
         self.records[record["clip"]] = record
 
     def compact(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ from amplify_motion_tokenizer.factorised_loss import head_answers
 from amplify_motion_tokenizer.files import (
     KeyedLines,
     atomic_path,
+    check_target,
     read_json,
     write_json,
     write_torch,
@@ -40,7 +42,7 @@ from amplify_motion_tokenizer.files import (
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.output_folders import CHECKPOINT_RECORD, CODES, open_output_folder
-from amplify_motion_tokenizer.records import total_bytes
+from amplify_motion_tokenizer.records import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
@@ -270,11 +272,10 @@ def _checkpoint_name(record: Mapping[str, Any]) -> str:
 
 def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
     path = output / f"{clip.name}.json"
-    if not path.is_file() or (save and not _arrays_of(path).is_file()):
+    if not os.path.isfile(path) or (save and not _arrays_of(path).is_file()):
         return False
     meta_found = _meta_of(path)
-    wanted = {"source_bytes": total_bytes(clip.paths), "config_hash": meta["config_hash"]}
-    same = all(meta_found.get(key) == value for key, value in wanted.items())
+    same = meta_found.get("config_hash") == meta["config_hash"] and is_made_of(meta_found, clip.paths)
     return same and set(save) <= set(meta_found["saved"])
 
 
@@ -325,6 +326,8 @@ def _tokenize_clip(
 ) -> dict[str, Any]:
     began = time.perf_counter()
     path = output / f"{clip.name}.json"
+    for target in (path, _arrays_of(path)):
+        check_target(target)
     save = _with_saved(path, meta, save)
     with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
@@ -371,6 +374,7 @@ def _source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "source": info.path.name,
         "source_bytes": total_bytes(clip.paths),
+        "source_fingerprint": fingerprint(clip.paths),
         "source_fps": info.source_fps,
         "fps": info.fps,
         "tracked_size": list(info.size),

@@ -17,6 +17,7 @@ from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.containers import TimedFrames
 from amplify_motion_tokenizer.demo_selection import natural_key
 from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.input_files import files_below
 from amplify_motion_tokenizer.video import SourceFrames, Video, make_video
 
 LIBERO_FPS = 20.0
@@ -45,7 +46,8 @@ def find_demos(source: Path, config: Config, views: Mapping[str, str]) -> list[C
     Raises:
         UsageError: the source is missing or holds no such file.
     """
-    paths = [source] if source.is_file() else sorted(source.rglob(_FILES))
+    there = files_below(source) if source.is_dir() else []
+    paths = [source] if source.is_file() else [path for path in there if path.match(_FILES)]
     if not paths:
         raise UsageError(f"input {source} does not exist or holds no LIBERO demos; looked for {_FILES}")
     tracked = f"{config.tracking.query_order}_{config.num_points}_reinit_{config.tracked_length}"

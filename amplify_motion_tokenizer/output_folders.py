@@ -21,7 +21,10 @@ CODES = "codes.jsonl"
 CHECKPOINT_RECORD = "checkpoint.yaml"
 """Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
 
-Kind = Literal["tracks", "checkpoints of a run", "codes", "a pack"]
+SCENES = "scenes.yaml"
+"""Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
+
+Kind = Literal["tracks", "checkpoints of a run", "codes", "a pack", "drawings", "rendered clips"]
 
 
 def open_output_folder(folder: Path, kind: Kind) -> None:
@@ -41,7 +44,8 @@ def open_output_folder(folder: Path, kind: Kind) -> None:
 def kind_of(folder: Path) -> Kind | None:
     """What ``folder`` holds as the output of one of the commands; None where it is no such folder.
 
-    Tracks may lie in subfolders, but their manifest does not: a folder of several outputs is none itself.
+    Tracks and drawings may lie in subfolders, but their manifest does not: a folder of several outputs is
+    none itself.
     """
     if is_pack(folder):
         return "a pack"
@@ -49,8 +53,14 @@ def kind_of(folder: Path) -> Kind | None:
         return "checkpoints of a run"
     if any((folder / name).is_file() for name in (CODES, CHECKPOINT_RECORD)):
         return "codes"
-    if (folder / MANIFEST).is_file() and any(_is_tracks(path) for path in folder.rglob("*")):
+    if (folder / SCENES).is_file():
+        return "rendered clips"
+    if not (folder / MANIFEST).is_file():
+        return None
+    if any(_is_tracks(path) for path in folder.rglob("*")):
         return "tracks"
+    if any(path.with_suffix(".png").is_file() for path in folder.rglob("*.mp4")):
+        return "drawings"
     return None
 
 

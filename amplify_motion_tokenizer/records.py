@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,8 @@ class ClipRecord:
     source_width: int
     source_name: str
     source_bytes: int
+    source_fingerprint: str = ""
+    """``fingerprint`` of the source; empty where it is not known."""
     config_hash: str = field(default="")
     """Hash of the settings; set by the store."""
     format_version: int = FORMAT_VERSION
@@ -43,9 +47,10 @@ class ClipRecord:
 def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: str) -> ClipRecord:
     """The record of an open clip, ``infos`` of its views, that ``tracker`` tracks with ``settings``.
 
-    Sizes, rates and name are the first view's; the bytes are those of all its files.
+    Sizes, rates and name are the first view's; bytes and fingerprint are those of all its files.
     """
     info = infos[0]
+    paths = [info.path for info in infos]
     return ClipRecord(
         settings=settings,
         tracker=tracker,
@@ -55,13 +60,50 @@ def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: st
         source_height=info.source_size[0],
         source_width=info.source_size[1],
         source_name=info.path.name,
-        source_bytes=total_bytes(info.path for info in infos),
+        source_bytes=total_bytes(paths),
+        source_fingerprint=fingerprint(paths),
     )
 
 
 def total_bytes(paths: Iterable[Path]) -> int:
     """Size of the files, each counted once; one that is missing counts 0, so its return is noticed."""
-    return sum(path.stat().st_size for path in set(paths) if path.exists())
+    return sum(path.stat().st_size for path in set(paths) if os.path.exists(path))
+
+
+_BLOCK, _BLOCKS = 1 << 16, 10
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """SHA-256, in hex, of the files' sizes and of blocks of each: its first, its last and some between.
+
+    Files of up to ten blocks of 64 KiB are read whole. The order of the files does not matter, and as for
+    ``total_bytes`` each counts once and missing ones do not.
+    """
+    digests = sorted(_blocks_digest(path) for path in set(paths) if os.path.exists(path))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _blocks_digest(path: Path) -> bytes:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= _BLOCKS * _BLOCK:
+            digest.update(file.read())
+            return digest.digest()
+        for number in range(_BLOCKS):
+            file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK))
+    return digest.digest()
+
+
+def is_made_of(record: Mapping[str, Any], paths: Sequence[Path]) -> bool:
+    """Whether ``record``, of tracks or codes, tells that they were made of the files as they are.
+
+    By size alone where it has no fingerprint, as before there was one.
+    """
+    if record.get("source_bytes") != total_bytes(paths):
+        return False
+    return not record.get("source_fingerprint") or record["source_fingerprint"] == fingerprint(paths)
 
 
 def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:

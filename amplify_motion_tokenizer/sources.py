@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
+from amplify_motion_tokenizer.input_files import files_below
 from amplify_motion_tokenizer.libero import LIBERO_VIEWS, find_demos, open_demo
 from amplify_motion_tokenizer.records import DEFAULT_VIEW
 from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS, Video, open_video
@@ -44,7 +46,7 @@ def model_views(config: Config) -> list[str]:
 def find_clips(source: Path, config: Config, views: Sequence[str]) -> list[Clip]:
     """The clips in ``source``, a folder or a file, sorted, with those of their ``views`` in that order.
 
-    Hidden files and folders are passed over.
+    ``files_below`` says which links are followed and what is passed over.
 
     Raises:
         UsageError: the source is missing, empty, or holds no clip; or two would share an output.
@@ -80,7 +82,7 @@ def _open_all(clip: Clip, config: VideoConfig) -> list[Video]:
     with ExitStack() as opened:
         videos = []
         for view, source in clip.views.items():
-            if not source.path.exists():
+            if not os.path.exists(source.path):
                 raise VideoError(
                     f"{source}: is missing, the view {view} of the clip {clip.name}; add it, leave the clip "
                     "out, or take the view out of tracking.view_files"
@@ -97,7 +99,7 @@ def _open_view(source: ViewSource, config: VideoConfig, even: bool) -> Video:
 
 
 def _files(source: Path) -> list[Path]:
-    """Files below the folder ``source`` that are not hidden, sorted.
+    """``files_below`` the folder ``source``.
 
     Raises:
         UsageError: it is no folder, or empty.
@@ -106,11 +108,7 @@ def _files(source: Path) -> list[Path]:
         raise UsageError(f"input {source} does not exist; expected a file or folder")
     if not any(source.iterdir()):
         raise UsageError(f"input folder {source} is empty; looked for {' '.join(VIDEO_EXTENSIONS)}")
-    return [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts)
-    ]
+    return files_below(source)
 
 
 def _find_videos(source: Path) -> list[Clip]:

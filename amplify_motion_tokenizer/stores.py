@@ -6,6 +6,7 @@ file per window.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.packed import is_pack
-from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, total_bytes
+from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, is_made_of
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFiles, velocity_files
 
@@ -24,14 +25,14 @@ TRACK_EXTENSIONS = (".hdf5", ".h5")
 
 def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
     """Whether ``path`` (a track file or an index) was made with ``settings`` from ``sources`` as they are."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file also of a name too long for one
         return False
     try:
         record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
     except (TrackFileError, UsageError):
         return False
-    made_by = (record.get("format_version"), record.get("config_hash"), record.get("source_bytes"))
-    if made_by != (FORMAT_VERSION, settings_hash(settings), total_bytes(sources)):
+    made_by = (record.get("format_version"), record.get("config_hash"))
+    if made_by != (FORMAT_VERSION, settings_hash(settings)) or not is_made_of(record, sources):
         return False
     if path.suffix != ".json":
         return True

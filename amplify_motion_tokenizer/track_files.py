@@ -4,7 +4,7 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
     root                     attributes: format_version, settings (JSON), config_hash, tracker,
                              reader, fps, source_fps, source_height, source_width, source_name,
-                             source_bytes, num_frames, windows_dropped
+                             source_bytes, source_fingerprint, num_frames, windows_dropped
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
                              scale (x, y), pad (top, left) of the source frame in them
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
@@ -19,6 +19,7 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -62,8 +63,9 @@ class TrackFileWriter:
         self._frame_shape = None if side is None else (side, side, 3)
 
     def __enter__(self) -> TrackFileWriter:
-        self._file = h5py.File(self._stack.enter_context(atomic_path(self.path)), "w")
-        self._stack.enter_context(self._file)
+        temporary = self._stack.enter_context(atomic_path(self.path))
+        self._written = self._stack.enter_context(_WrittenFile(temporary))
+        self._file = self._stack.enter_context(h5py.File(self._written, "w"))
         root = self._file.create_group("root")
         attributes = asdict(self.record)
         root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
@@ -87,6 +89,7 @@ class TrackFileWriter:
             if found != self._frame_shape:
                 raise ValueError(f"first frame: expected {self._frame_shape}, found {found}")
             _append_row(self._file["root"][name], window)
+        self._written.check()
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
         """Records the counts that are known only at the end."""
@@ -101,6 +104,36 @@ class TrackFileWriter:
             view.create_dataset("start_time", (0,), np.float64)
             if self._frame_shape is not None:
                 view.create_dataset("first_frames", (0, *self._frame_shape), np.uint8)
+
+
+class _WrittenFile(io.FileIO):
+    """A new file for h5py that keeps the first error of writing it, such as a full disk, for ``check``.
+
+    HDF5 cannot close a file that it cannot write: it would end the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        total = len(rest)
+        while rest and self._error is None:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self._error = error
+        return total
+
+    def check(self) -> None:
+        """Raises the error kept."""
+        if self._error is not None:
+            raise self._error
+
+    def __exit__(self, *ending: Any) -> None:
+        super().__exit__(*ending)
+        self.check()
 
 
 def _append_row(view: h5py.Group, window: WindowTracks) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.files import read_json, write_json, write_torch
+from amplify_motion_tokenizer.files import check_target, failure_named, read_json, write_json, write_torch
 from amplify_motion_tokenizer.records import ClipRecord
 
 INDEX_ENDING = ".windows.json"
@@ -45,6 +45,8 @@ class VelocityFilesWriter:
         self._times: list[float] = []
 
     def __enter__(self) -> VelocityFilesWriter:
+        check_target(self.path.with_name(self._window_name(0)))  # the longest of the names
+        check_target(self.path)
         self._folder = self.path.with_name(f".{self._clip}.unfinished")
         shutil.rmtree(self._folder, ignore_errors=True)
         return self
@@ -56,23 +58,26 @@ class VelocityFilesWriter:
 
     def append(self, *views: WindowTracks) -> None:
         """Writes one window's file, beside the others in a hidden folder."""
-        name = f"{self._clip}_start{views[0].start:06d}.pt"
-        write_torch(self._folder / name, self._velocities(*views))
+        write_torch(self._folder / self._window_name(views[0].start), self._velocities(*views))
         self._starts.append(views[0].start)
         self._times.append(views[0].time_s)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
         """Moves the windows to their place, those of an earlier run away, and writes the index last."""
-        self.path.unlink(missing_ok=True)
-        for stale in velocity_files(self.path.parent).get(self._clip, []):
-            stale.unlink()
-        for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
-            window.replace(self.path.with_name(window.name))
+        with failure_named(self.path):
+            self.path.unlink(missing_ok=True)
+            for stale in velocity_files(self.path.parent).get(self._clip, []):
+                stale.unlink()
+            for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
+                window.replace(self.path.with_name(window.name))
         counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
         write_json(
             self.path,
             asdict(self.record) | counts | {"start_frame": self._starts, "start_time": self._times},
         )
+
+    def _window_name(self, start: int) -> str:
+        return f"{self._clip}_start{start:06d}.pt"
 
 
 class VelocityFiles:

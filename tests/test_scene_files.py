@@ -14,6 +14,7 @@ from run_scripts import ENVIRONMENT, REPO
 from amplify_motion_tokenizer import cli, scenes, video_writing
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.files import load_yaml
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inference import tokenize_folder
@@ -50,7 +51,10 @@ def names_in(folder, pattern="*"):
 
 def test_the_command_writes_clips_and_their_truth(rendered):
     clips = ["000_pan", "001_mixed", "002_still", "003_pan"]
-    assert names_in(rendered) == [f"{clip}.mp4" for clip in clips] + [f"truth/{clip}.hdf5" for clip in clips]
+    said = ["scenes.yaml", "truth/scenes.yaml"]
+    written = [f"{clip}.mp4" for clip in clips] + [f"truth/{clip}.hdf5" for clip in clips]
+    assert names_in(rendered) == sorted(written + said)
+    assert load_yaml(rendered / "scenes.yaml")["seed"] == 7
     capture = cv2.VideoCapture(str(rendered / "001_mixed.mp4"))
     assert capture.get(cv2.CAP_PROP_FPS) == 10
     frames = []
@@ -149,7 +153,7 @@ def test_no_truth_is_left_beside_another_clip(tmp_path):
     (tmp_path / "truth" / "000_pan.hdf5").unlink()
     (tmp_path / "truth" / "001_pan.hdf5").unlink()
     command.main([*line, "--kinds", "still"])
-    assert names_in(tmp_path) == ["000_pan.mp4", "000_still.mp4", "001_pan.mp4", "001_still.mp4"]
+    assert names_in(tmp_path, "0*") == ["000_pan.mp4", "000_still.mp4", "001_pan.mp4", "001_still.mp4"]
 
 
 def test_a_kill_between_clip_and_truth_leaves_no_truth_of_another(tmp_path, monkeypatch):
@@ -158,7 +162,7 @@ def test_a_kill_between_clip_and_truth_leaves_no_truth_of_another(tmp_path, monk
     monkeypatch.setattr(writing, "write_truth", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         command.main([*line, "--seed", "1", *TRUTH])
-    assert names_in(tmp_path) == ["000_pan.mp4"]
+    assert names_in(tmp_path, "0*") == ["000_pan.mp4"]
 
 
 def test_a_size_that_is_none_is_told_in_words(capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.files import make_output_folder
+from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.records import ClipRecord, total_bytes
+from amplify_motion_tokenizer.output_folders import SCENES, open_output_folder
+from amplify_motion_tokenizer.records import ClipRecord, fingerprint, total_bytes
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
 from amplify_motion_tokenizer.track_files import TrackFileWriter
@@ -87,14 +88,18 @@ def write_clips(
         VideoError: OpenCV cannot write there.
         UsageError: ``size`` is odd or under 32 pixels, a number is not positive, a kind does not exist,
             clips are shorter than the truth's windows, or clips without truth would be written beside the
-            truth of others that had their names.
+            truth of others that had their names; or the output holds what another command wrote.
     """
     _check(clips, size, frames, fps, kinds, truth)
     names = [f"{index:03d}_{kind}" for index, kind in zip(range(clips), itertools.cycle(kinds))]
     truth_files = {name: output / TRUTH_FOLDER / f"{name}.hdf5" for name in names}
     if truth is None:
         _check_no_truth(truth_files.values())
-    make_output_folder(output)
+    open_output_folder(output, "rendered clips")
+    made_with = {"seed": seed, "size": list(size), "frames": frames, "fps": fps, "kinds": list(kinds)}
+    write_yaml(output / SCENES, made_with)
+    if truth is not None:
+        write_yaml(output / TRUTH_FOLDER / SCENES, made_with | {"windows": asdict(truth)})
     for index, name in enumerate(tqdm(names, unit="clip")):
         kind, path = kinds[index % len(kinds)], output / f"{name}.mp4"
         video, scene = render_clip(kind, (seed, index), size, frames)
@@ -155,6 +160,7 @@ def _record(
         source_width=size[1],
         source_name=path.name,
         source_bytes=total_bytes([path]),
+        source_fingerprint=fingerprint([path]),
         scene_kind=kind,
         motion_class=KINDS[kind].label,
         scene_seed=seed,

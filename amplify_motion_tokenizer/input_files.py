@@ -1,0 +1,60 @@
+"""The files of an input folder, whatever they hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from amplify_motion_tokenizer.output_folders import kind_of
+
+logger = logging.getLogger(__name__)
+
+
+def files_below(source: Path) -> list[Path]:
+    """Files below the folder ``source``, sorted; links to files and folders are followed.
+
+    Each folder counts once, so links cannot lead in circles: under its own path where that lies in
+    ``source``, else under that of the first link to it. Hidden files and folders are passed over. So are,
+    with a warning, links that lead nowhere and folders that cannot be read, and folders of drawings below
+    ``source``, whose videos would be taken for recorded ones.
+    """
+    unreadable: list[Path] = []
+    drawings: list[Path] = []
+    found = sorted(_walk(source, unreadable, drawings))
+    if unreadable:
+        logger.warning(
+            "%s: %d links or folders cannot be followed or read, such as %s; left out",
+            source, len(unreadable), min(unreadable),
+        )  # fmt: skip
+    if drawings:
+        logger.warning(
+            "%s: %d folders hold drawings of tracks, such as %s; left out",
+            source, len(drawings), min(drawings),
+        )  # fmt: skip
+    return found
+
+
+def _walk(source: Path, unreadable: list[Path], drawings: list[Path]) -> Iterator[Path]:
+    folders, links, seen = [source], list[Path](), set[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        try:
+            paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+            drawn = folder != source and kind_of(folder) == "drawings"
+        except OSError:
+            unreadable.append(folder)
+            continue
+        if drawn:
+            drawings.append(folder)
+            continue
+        for path in paths:
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+            elif path.is_file():
+                yield path
+            elif path.is_symlink():
+                unreadable.append(path)
