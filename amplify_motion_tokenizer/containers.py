@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -150,13 +151,20 @@ def _average_fps(times_s: NDArray[np.float64], claimed_fps: float, min_packets: 
 
 
 def open_capture(path: Path, option: int, value: int) -> cv2.VideoCapture:
-    """An FFmpeg capture; OpenCV's own log and, unless the user set its level, FFmpeg's are kept quiet."""
+    """An FFmpeg capture."""
+    with quiet_opencv():
+        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [option, value])
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keeps OpenCV's own log quiet, and FFmpeg's unless the user set its level: errors tell what they do."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, when OpenCV first opens a video
     log: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # OpenCV 5 moved these two
     level = log.getLogLevel()
     log.setLogLevel(0)  # silent
     try:
-        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [option, value])
+        yield
     finally:
         log.setLogLevel(level)
 

@@ -158,7 +158,7 @@ def one_line(message: str, flags: Flags | None = None) -> str:
     """Jsonargparse's message as one line that names key, value, what is allowed, closest key."""
     unknown = re.search(r"unrecognized arguments: --([\w.\-]+)[= ]?(.*)", message)
     if unknown:
-        return _unknown(*unknown.groups(), [name.lstrip("-") for name in flags or ()])
+        return _unknown(unknown[1], unknown[2], [name.lstrip("-") for name in flags or ()])
     wrong = re.search(r'(?:Parser key|argument) "?-{0,2}([\w.]+)"?:\s*(.*)', message, re.DOTALL)
     if wrong is None:
         return _squash(message)
