@@ -230,19 +230,15 @@ def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, 
     windows: dict[str, list[int]] = {}
     for index in chosen.tolist():
         windows.setdefault(data.locate(index)[0], []).append(index)
-    with tqdm(windows.values(), unit="clip") as progress:
-        for wanted in progress:
-            yield _inputs(data.stored(np.array(wanted)), config)
-
-
-def _inputs(views: Tensor | list[ViewTracks], config: Config) -> tuple[ModelInput, Tensor]:
-    """One clip's windows, as they are stored, as ``_windows`` gives them."""
-    if isinstance(views, Tensor):
-        inputs = from_velocities(views, config)
-        return inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
-    velocities = [_velocities_px(view, config) for view in views]
-    several = config.model.name == "amplify"
-    return from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]
+    for wanted in tqdm(windows.values(), unit="clip"):
+        views = data.stored(np.array(wanted))
+        if isinstance(views, Tensor):
+            inputs = from_velocities(views, config)
+            yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
+            continue
+        velocities = [_velocities_px(view, config) for view in views]
+        several = config.model.name == "amplify"
+        yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]
 
 
 def _velocities_px(view: ViewTracks, config: Config) -> Tensor:

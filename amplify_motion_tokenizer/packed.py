@@ -18,8 +18,7 @@ position is off by at most half a unit (``max_error_px``).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,20 +269,17 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
 def _units_per_px(clips: Mapping[str, TrackFile]) -> float:
     """The finest unit that holds every displacement, a power of two."""
     largest = 0.0
-    with closing(_batches(clips, "measure")) as batches:  # an error ends the bar's line before it is told
-        for clip, file, rows in batches:
-            for tracks, _ in clip.read(file, rows):
-                moved = np.abs(tracks - tracks[:, :1])
-                largest = max(largest, float(moved[np.isfinite(moved)].max(initial=0.0)))
+    for clip, file, rows in _batches(clips, "measure"):
+        for tracks, _ in clip.read(file, rows):
+            moved = np.abs(tracks - tracks[:, :1])
+            largest = max(largest, float(moved[np.isfinite(moved)].max(initial=0.0)))
     units = float(_MAX_UNITS)
     while largest * units > _LIMIT - 1:
         units /= 2
     return units
 
 
-def _batches(
-    clips: Mapping[str, TrackFile], title: str
-) -> Generator[tuple[TrackFile, Any, list[int]], None, None]:
+def _batches(clips: Mapping[str, TrackFile], title: str) -> Iterator[tuple[TrackFile, Any, list[int]]]:
     total = sum(clip.num_windows for clip in clips.values())
     with tqdm(total=total, unit="window", desc=title) as progress:
         for clip in clips.values():
@@ -308,16 +304,15 @@ def _write_arrays(clips: Mapping[str, TrackFile], folder: Path, index: Mapping[s
     if index["frame_size"] is not None:
         frames = create("first_frames.npy", np.uint8, *index["frame_size"], 3)
     row = 0
-    with closing(_batches(clips, "pack")) as batches:
-        for clip, file, rows in batches:
-            to = slice(row, row + len(rows))
-            for view, (tracks, confidence) in enumerate(clip.read(file, rows)):
-                first[to, view] = tracks[:, 0]
-                displacements[to, view] = _to_units(tracks, index["units_per_px"])
-                visibility[to, view] = np.floor(confidence.clip(0, 1) * 255 + 0.5)
-            if frames is not None:
-                frames[to] = np.stack(clip.read_first_frames(file, rows), axis=1)
-            row += len(rows)
+    for clip, file, rows in _batches(clips, "pack"):
+        to = slice(row, row + len(rows))
+        for view, (tracks, confidence) in enumerate(clip.read(file, rows)):
+            first[to, view] = tracks[:, 0]
+            displacements[to, view] = _to_units(tracks, index["units_per_px"])
+            visibility[to, view] = np.floor(confidence.clip(0, 1) * 255 + 0.5)
+        if frames is not None:
+            frames[to] = np.stack(clip.read_first_frames(file, rows), axis=1)
+        row += len(rows)
 
 
 def _to_units(tracks: NDArray[np.float32], units_per_px: float) -> NDArray[np.int16]:

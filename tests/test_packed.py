@@ -174,21 +174,6 @@ def test_damage_is_named(tmp_path: Path) -> None:
         read_pack(tmp_path / "out", ("default",))
 
 
-def test_an_error_ends_the_bars_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_tracks(tmp_path / "in/a.hdf5", 1, 0)
-
-    def refuse(*_: object) -> None:
-        raise TrackFileError("damaged")
-
-    monkeypatch.setattr(TrackFile, "read", refuse)
-    with pytest.raises(TrackFileError) as caught:
-        pack(tmp_path / "in", tmp_path / "out")
-    assert caught.traceback  # holds the frames, and so a bar that was left open
-    assert capsys.readouterr().err.endswith("\n")
-
-
 def test_the_command(tmp_path: Path) -> None:
     write_tracks(tmp_path / "in/a.hdf5", 2, 0)
     line = [sys.executable, "-m", "amplify_motion_tokenizer.pack"]

@@ -99,16 +99,14 @@ def write_clips(
     if truth is None:
         _check_no_truth(truth_files.values())
     make_output_folder(output)
-    with tqdm(names, unit="clip") as progress:
-        for index, name in enumerate(progress):
-            kind, path = kinds[index % len(kinds)], output / f"{name}.mp4"
-            video, scene = render_clip(kind, (seed, index), size, frames)
-            # Never, also not after a kill, the truth of another clip beside this one.
-            truth_files[name].unlink(missing_ok=True)
-            write_clip(path, video, fps)
-            if truth is not None:
-                record = _record(path, kind, (seed, index), size, fps, truth)
-                write_truth(truth_files[name], scene, record, truth)
+    for index, name in enumerate(tqdm(names, unit="clip")):
+        kind, path = kinds[index % len(kinds)], output / f"{name}.mp4"
+        video, scene = render_clip(kind, (seed, index), size, frames)
+        # Never, also not after a kill, the truth of another clip beside this one.
+        truth_files[name].unlink(missing_ok=True)
+        write_clip(path, video, fps)
+        if truth is not None:
+            write_truth(truth_files[name], scene, _record(path, kind, (seed, index), size, fps, truth), truth)
 
 
 def _check_no_truth(paths: Iterable[Path]) -> None:
