@@ -36,7 +36,7 @@ from amplify_motion_tokenizer import __version__
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.files import unpickling_gist, write_torch
 from amplify_motion_tokenizer.interop import OWN_PARTS, Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.plain_values import MAPPING, TENSORS, check_kinds, or_none
@@ -185,12 +185,9 @@ def read_torch(path: Path) -> Any:
         _check_whole(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), None)
-        if reason is None:
+        if "GLOBAL" not in str(error):
             raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
-        raise CheckpointError(
-            f"{path}: is refused, because it needs more than tensors and plain values ({reason})"
-        ) from None
+        raise CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     except _DAMAGE as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -23,8 +24,13 @@ Container = Literal["mp4", "riff", "matroska", "other"]
 
 RGB = NDArray[np.uint8]
 TimedFrames = Generator[tuple[float, RGB], None, None]
-TIME_TOLERANCE_S = 1e-3
-"""Matroska rounds timestamps to 1 ms; a frame counts as on screen at a tick this little before it."""
+TIME_TOLERANCE_S = 1.0014e-3
+"""A frame counts as on screen at a tick this little before it.
+
+Matroska rounds timestamps to 1 ms, so that one may be up to 1 ms late of the first. The rest keeps rounding
+errors from choosing the frame: times and ticks are multiples of 1 ms, of a 90 kHz clock or of 1001/24000 s
+and the like, frame 30 of 29.97 fps is 1 ms after the tick at 1 s, and the next such distance is 361/360 ms.
+"""
 
 _MAX_FAILURES = 256
 """Undecodable packets in a row after which OpenCV is taken to have reached the end."""
@@ -48,6 +54,8 @@ class ProbedClip:
     """Nominal frame rate in the header."""
     even: bool
     """Whether frames follow each other at about equal distances."""
+    times_s: NDArray[np.float64]
+    """When packets are shown, in order, in OpenCV's seconds; empty where the container has no sound times."""
     first: RGB
     """First frame that decodes, (H, W, 3) at the source size."""
 
@@ -104,22 +112,15 @@ def inspect_clip(path: Path, threads: int) -> ProbedClip:
         claimed_frames = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:
         capture.release()
-    fps, even = claimed_fps, True
-    if container != "other":
-        fps, even = _average_fps(path, claimed_fps, claimed_frames if container == "mp4" else 0)
+    times_s = _packet_times(path) if container != "other" else np.zeros(0)
+    fps, even = _average_fps(times_s, claimed_fps, claimed_frames if container == "mp4" else 0)
     if not 0 < fps < float("inf"):
         raise VideoError(f"{path}: states no frame rate")
-    return ProbedClip(path, container, fps, claimed_frames, claimed_fps, even, first[1])
+    return ProbedClip(path, container, fps, claimed_frames, claimed_fps, even, times_s, first[1])
 
 
-def _average_fps(path: Path, claimed_fps: float, min_packets: float) -> tuple[float, bool]:
-    """Packets per second, without decoding, and whether they are even.
-
-    The rate is ``claimed_fps`` where both are the same but for rounding.
-
-    Headers of clips with a variable rate often state only a nominal one. With fewer than ``min_packets``
-    the clip is trimmed or damaged; the measure is coarse then, and the header may differ by 10 percent.
-    """
+def _packet_times(path: Path) -> NDArray[np.float64]:
+    """When each packet is shown, in seconds and in order, without decoding; the same as of its frame."""
     packets = open_capture(path, cv2.CAP_PROP_FORMAT, -1)
     times_s = []
     while packets.grab():
@@ -127,10 +128,21 @@ def _average_fps(path: Path, claimed_fps: float, min_packets: float) -> tuple[fl
         if time_s >= 0:  # an edit list hides earlier packets
             times_s.append(time_s)
     packets.release()
-    count, span_s = len(times_s), max(times_s, default=0.0)
+    return np.sort(np.array(times_s, np.float64))
+
+
+def _average_fps(times_s: NDArray[np.float64], claimed_fps: float, min_packets: float) -> tuple[float, bool]:
+    """Packets per second, and whether they are even.
+
+    The rate is ``claimed_fps`` where both are the same but for rounding.
+
+    Headers of clips with a variable rate often state only a nominal one. With fewer than ``min_packets``
+    the clip is trimmed or damaged; the measure is coarse then, and the header may differ by 10 percent.
+    """
+    count, span_s = len(times_s), times_s[-1].item() if len(times_s) else 0.0
     if count < 2 or span_s <= 0:
         return claimed_fps, True
-    intervals_s = np.diff(np.sort(times_s))
+    intervals_s = np.diff(times_s)
     even = bool(intervals_s.max() <= 1.5 * np.median(intervals_s) + 2 * TIME_TOLERANCE_S)
     slack_s = 2 * TIME_TOLERANCE_S + span_s * (0.1 if count < min_packets else 5e-4)
     if claimed_fps > 0 and abs((count - 1) / claimed_fps - span_s) <= slack_s:
@@ -139,13 +151,20 @@ def _average_fps(path: Path, claimed_fps: float, min_packets: float) -> tuple[fl
 
 
 def open_capture(path: Path, option: int, value: int) -> cv2.VideoCapture:
-    """An FFmpeg capture; OpenCV's own log and, unless the user set its level, FFmpeg's are kept quiet."""
+    """An FFmpeg capture."""
+    with quiet_opencv():
+        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [option, value])
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keeps OpenCV's own log quiet, and FFmpeg's unless the user set its level: errors tell what they do."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, when OpenCV first opens a video
     log: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # OpenCV 5 moved these two
     level = log.getLogLevel()
     log.setLogLevel(0)  # silent
     try:
-        return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [option, value])
+        yield
     finally:
         log.setLogLevel(level)
 

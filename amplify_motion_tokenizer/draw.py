@@ -36,6 +36,7 @@ from amplify_motion_tokenizer.records import is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracking_evaluation import listed_starts
 from amplify_motion_tokenizer.video import Video
 from amplify_motion_tokenizer.video_writing import mp4_writer, write_png
 
@@ -190,7 +191,10 @@ def _chosen(file: TrackFile, opened: h5py.File, style: Style) -> dict[int, int]:
     rows = {int(start): row for row, start in enumerate(file.starts(opened))}
     missing = [start for start in style.starts if start not in rows]
     if missing:
-        raise TrackFileError(f"{file.path}: no window starts at frame {missing[0]}; see its start_frame")
+        raise TrackFileError(
+            f"{file.path}: no window starts at frame {missing[0]}; they start at the frames "
+            f"{listed_starts(sorted(rows))}"
+        )
     if style.starts:
         return {start: rows[start] for start in sorted(style.starts)}
     chain: dict[int, int] = {}

@@ -137,6 +137,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def unpickling_gist(error: Exception) -> str:
+    """What ``torch.load`` says with an UnpicklingError, without its advice to switch the refusal off."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it needs more than tensors and plain values ({found[1]})" if found else "it is no torch file"
+
+
 def write_torch(path: Path, value: Any) -> None:
     """Writes ``value`` with ``torch.save``, atomically."""
     with atomic_path(path) as temporary:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -79,12 +79,12 @@ def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = 0.5) -> l
     extra = [clip for clip in predicted if clip not in true]
     if extra:
         log.warning("%s: holds %d clips without truth, such as %s; left out", tracks, len(extra), extra[0])
-    progress = tqdm(true, unit="clip")
-    return [
-        score
-        for clip in progress
-        for score in evaluate_clip(clip, predicted[clip], true[clip], min_visibility)
-    ]
+    with tqdm(true, unit="clip") as progress:  # an error ends the bar's line before it is told
+        return [
+            score
+            for clip in progress
+            for score in evaluate_clip(clip, predicted[clip], true[clip], min_visibility)
+        ]
 
 
 def _track_files(folder: Path) -> dict[str, TrackFile]:
@@ -207,13 +207,14 @@ def _common_windows(predicted: TrackFile, true: TrackFile) -> tuple[NDArray[np.i
     common, rows, true_rows = np.intersect1d(starts, true_starts, return_indices=True)
     if not len(common) and len(starts):
         raise TrackFileError(
-            f"{predicted.path}: its windows start at the frames {_listed(starts)}, none where those of "
-            f"{true.path} do, {_listed(true_starts)}; set tracking.window_stride alike"
+            f"{predicted.path}: its windows start at the frames {listed_starts(starts)}, none where those of "
+            f"{true.path} do, {listed_starts(true_starts)}; set tracking.window_stride alike"
         )
     return rows, true_rows
 
 
-def _listed(starts: NDArray[np.int64]) -> str:
+def listed_starts(starts: Sequence[int] | NDArray[np.int64]) -> str:
+    """The first few start frames, for messages."""
     shown = ", ".join(map(str, starts[:3]))
     return f"{shown} ..." if len(starts) > 3 else shown
 

@@ -20,7 +20,14 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.files import check_target, failure_named, read_json, write_json, write_torch
+from amplify_motion_tokenizer.files import (
+    check_target,
+    failure_named,
+    read_json,
+    unpickling_gist,
+    write_json,
+    write_torch,
+)
 from amplify_motion_tokenizer.records import ClipRecord
 
 INDEX_ENDING = ".windows.json"
@@ -109,7 +116,8 @@ def _load_velocity(path: Path) -> Tensor:
     try:
         window = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).split("\n")[0]
+        unpickling = isinstance(error, pickle.UnpicklingError)
+        reason = unpickling_gist(error) if unpickling else str(error).split("\n")[0]
         raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
     if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
         found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__

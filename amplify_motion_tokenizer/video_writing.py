@@ -10,10 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.containers import quiet_opencv
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.files import atomic_path
 
 RGB = NDArray[np.uint8]
+
+MOST_SIDE_PX = 8190
+"""Longest even side of an MPEG-4 frame, which has 13 bits for it."""
+MOST_FPS = 65535
+"""Ticks of an MPEG-4 clock in a second, which has 16 bits for them."""
 
 
 @contextmanager
@@ -23,7 +29,7 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
     Both sides must be even, and one for all frames.
 
     Raises:
-        VideoError: OpenCV cannot write mp4 files.
+        VideoError: mp4 files cannot hold frames of that size or rate, or OpenCV cannot write them here.
         UsageError: ``path`` cannot be written, or no frame was.
     """
     opened: list[cv2.VideoWriter] = []
@@ -43,9 +49,19 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
 
 def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2.VideoWriter:
     width, height = size
-    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if max(size) > MOST_SIDE_PX or not 0 < fps <= MOST_FPS:  # of an infinite rate OpenCV never returns
+        raise VideoError(
+            f"{path}: frames of {width}x{height} at {fps:g} per second cannot be written; MPEG-4 takes sides "
+            f"of {MOST_SIDE_PX} pixels and {MOST_FPS} frames per second at most"
+        )
+    # OpenCV keeps three decimals, and MPEG-4 counts them in 16 bits.
+    rate = fps if fps * 1000 <= MOST_FPS else round(fps, 2)
+    with quiet_opencv():
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
     if not writer.isOpened():
-        raise VideoError(f"{path}: OpenCV cannot write an mp4 file here")
+        raise VideoError(
+            f"{path}: OpenCV cannot write an mp4 file of {width}x{height} at {fps:g} frames per second here"
+        )
     return writer
 
 

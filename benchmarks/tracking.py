@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import FlowConfig, VideoConfig
+from amplify_motion_tokenizer.config import Config, FlowConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow, WindowTracks
+from amplify_motion_tokenizer.errors import TokenizerError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip
+from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.tapvid import count_tracks, mean_metrics, no_motion
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.base import inside
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
-from amplify_motion_tokenizer.video import open_video
 from amplify_motion_tokenizer.windows import iter_windows
 
 COLUMNS = {
@@ -196,9 +197,14 @@ def there_and_back(
 def report_real(arguments: argparse.Namespace) -> None:
     print("pixels from the start, median and 90th percentile, of points that the tracker sees / that all see")
     print(f"{'clip':16} {'tracker':16}  seen  median     90 %  all see  median     90 %")
-    for path in sorted(arguments.input.glob("*.mp4")):
-        with open_video(path, VideoConfig()) as video:
+    config = Config()
+    for clip in find_clips(arguments.input, config, tracked_views(config)):
+        (video,) = open_views(clip, config.video)
+        with video:
             windows = list(iter_windows(video, arguments.length, arguments.stride))
+        if not windows:
+            print(f"{clip.name:16} is shorter than --length {arguments.length}; left out", flush=True)
+            continue
         found = {
             name: there_and_back(windows, arguments.grid, TRACKERS[name]()) for name in arguments.trackers
         }
@@ -209,7 +215,7 @@ def report_real(arguments: argparse.Namespace) -> None:
                 f"{np.quantile(distance[counted], 0.9):8.3f}"
                 for counted in (seen, by_all)
             ]
-            print(f"{path.stem:16} {name:16} {columns[0]}    {columns[1]}", flush=True)
+            print(f"{clip.name:16} {name:16} {columns[0]}    {columns[1]}", flush=True)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -217,7 +223,7 @@ def _size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -232,9 +238,12 @@ def main() -> None:
     )
     parser.add_argument("--input", type=Path, help="folder of real clips")
     parser.add_argument("--json", type=Path, help="file for all the numbers")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.input:
-        return report_real(arguments)
+        try:
+            return report_real(arguments)
+        except TokenizerError as error:
+            parser.error(str(error))
     if arguments.frames < arguments.length:
         parser.error(f"--frames {arguments.frames} is less than a window's --length {arguments.length}")
     cv2.setNumThreads(1)

@@ -72,7 +72,7 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
     ),
     "misspelt train flag": (
         "{train} --input {tracks} --output {tmp}/out --resumed auto",
-        ["resumed", "closest valid key: resume"],
+        ["unknown option --resumed", "did you mean --resume?"],
     ),
     "no checkpoint given": ("infer --input {videos} --output {tmp}/out", ["checkpoint"]),
     "no such checkpoint": (

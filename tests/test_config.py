@@ -67,8 +67,13 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
     [
         (["--training.epoch", "5"], ["training.epoch = 5", "training.epochs"]),
         (["--training.epoch=5"], ["training.epoch = 5", "training.epochs"]),
-        (["--epochs", "5"], ["epochs = 5", "training.epochs"]),
-        (["--inptu", "x"], ["inptu = x", "closest valid key: input"]),
+        (["--training.quick"], ["unknown key training.quick; closest valid key: training."]),
+        (["--epochs", "5"], ["unknown option --epochs; did you mean --training.epochs?"]),
+        (["--inptu", "x"], ["unknown option --inptu; did you mean --input?"]),
+        (
+            ["--overwrite", "--training.epochs", "3"],
+            ["unknown option --overwrite; options here are --config, --input, ", "--help"],
+        ),
         (["--training.epochs", "many"], ["training.epochs = many is impossible; allowed: a whole number"]),
         (["--training.epochs", "2.5"], ["training.epochs = 2.5", "a whole number"]),
         (["--training.epochs"], ["training.epochs lacks its value; allowed: a whole number"]),

@@ -96,10 +96,13 @@ def test_missing_pieces(local, tmp_path):
     torch.save(torch.zeros(1), tmp_path / "tensor.pth")
     fails("not a state dict of cotracker3", weights=str(tmp_path / "tensor.pth"))
     torch.save(hubconf.Model(), tmp_path / "pickled.pth")
-    fails("not a state dict of cotracker3", weights=str(tmp_path / "pickled.pth"))
+    needs = fails("not a state dict of cotracker3", weights=str(tmp_path / "pickled.pth"))
+    assert "it needs more than tensors and plain values (cotracker_double.hubconf.Model)" in needs
+    assert "weights_only" not in needs
     for content in (b"<html>not found</html>", b"hello" * 1000):
         (tmp_path / "damaged.pth").write_bytes(content)
-        fails("not a state dict of cotracker3", weights=str(tmp_path / "damaged.pth"))
+        told = fails("not a state dict of cotracker3", weights=str(tmp_path / "damaged.pth"))
+        assert "weights_only" not in told and "arbitrary" not in told
 
     (tmp_path / "repo" / "hubconf.py").write_text("import no_such_package_of_cotracker")
     fails("cannot be imported: .*no_such_package_of_cotracker")

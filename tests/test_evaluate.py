@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import tracking
 from conftest import clip_record_of
 from run_scripts import Run, run_process
 
@@ -251,6 +253,33 @@ def test_bad_input_is_told(truth: Path, tmp_path: Path, tiny: Config) -> None:
         del file["root/default"].attrs["height"]
     with pytest.raises(TrackFileError, match=r"pan\.hdf5: does not say the size that was tracked"):
         evaluate_tracks(truth, truth)
+
+
+def test_an_error_ends_the_bars_line(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(truth, tmp_path / "other")
+    with h5py.File(tmp_path / "other" / "sub" / "pan.hdf5", "a") as file:
+        del file["root/default"].attrs["height"]
+    with pytest.raises(TrackFileError) as caught:
+        evaluate_tracks(tmp_path / "other", truth)
+    assert caught.traceback  # holds the frames, and so a bar that was left open
+    err = capsys.readouterr().err
+    assert "clip" in err and err.endswith("\n")
+
+
+def test_the_benchmark_takes_what_can_be_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video, _ = render_clip("pan", 3, SIZE, 9)
+    (tmp_path / "videos").mkdir()
+    write_clip(tmp_path / "videos" / "pan.mp4", video, 10)
+    shutil.move(tmp_path / "videos" / "pan.mp4", tmp_path / "videos" / "pan.m4v")
+    write_clip(tmp_path / "videos" / "short.mp4", video[:3], 10)
+    line = ["--length", "6", "--stride", "3", "--grid", "3", "--trackers", "lucas-kanade", "--input"]
+    with pytest.warns(UserWarning, match="below video.target_fps"):
+        tracking.main([*line, str(tmp_path / "videos")])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split()[:2] for row in rows] == [["pan", "lucas-kanade"], ["short", "is"]]
+    with pytest.raises(SystemExit):
+        tracking.main([*line, str(tmp_path / "none")])
+    assert f"error: input {tmp_path / 'none'} does not exist" in capsys.readouterr().err
 
 
 def test_the_benchmark_of_trackers(run: Run, tmp_path: Path) -> None:

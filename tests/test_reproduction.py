@@ -16,7 +16,8 @@ from torch import Tensor
 from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import load_yaml
-from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrackFileError
+from amplify_motion_tokenizer.velocity_files import _load_velocity
 
 GOLDEN = REPO / "tests" / "golden" / "keypoint_small.safetensors"
 
@@ -141,9 +142,15 @@ class Payload:
 def test_a_pickle_with_code_is_refused_and_not_run(reproduction: Path) -> None:
     target = reproduction.with_name("executed")
     torch.save({"weights": Payload(target)}, reproduction)
-    with pytest.raises(CheckpointError, match=r"best\.pth: is refused"):
+    with pytest.raises(CheckpointError, match=r"best\.pth: is refused") as caught:
         load_tokenizer(reproduction)
     assert not target.exists()
+    assert "safe_globals" not in str(caught.value)  # torch's advice would run the code
+    velocities = reproduction.with_name("clip_start000000.pt")
+    torch.save(Payload(target), velocities)
+    with pytest.raises(TrackFileError, match=r"it needs more than tensors and plain values") as caught:
+        _load_velocity(velocities)
+    assert not target.exists() and "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

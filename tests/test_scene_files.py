@@ -191,6 +191,38 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
             return False
 
     monkeypatch.setattr(video_writing.cv2, "VideoWriter", Closed)
-    with pytest.raises(VideoError, match="x.mp4"):
-        scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, 32, 32, 3), np.uint8), 20)
+    with pytest.raises(VideoError, match="x.mp4: OpenCV cannot write an mp4 file of 32x36 at 20 frames"):
+        scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, 36, 32, 3), np.uint8), 20)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("size", "fps"), [((32, 8192), 20), ((8192, 32), 20), ((32, 32), np.inf)])
+def test_what_mpeg4_does_not_hold_is_told_with_size_and_rate(tmp_path, capfd, size, fps):
+    with pytest.raises(VideoError, match=rf"x.mp4: frames of {size[1]}x{size[0]} at {fps} per second"):
+        scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, *size, 3), np.uint8), fps)
+    with pytest.raises(VideoError, match=r"x.mp4: .*32x32 at 0.0001 frames per second"):
+        scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, 32, 32, 3), np.uint8), 1e-4)
+    assert not list(tmp_path.iterdir()) and capfd.readouterr().err == ""
+
+
+def test_rates_of_many_decimals_are_written(tmp_path):
+    scenes.write_clip(tmp_path / "x.mp4", np.zeros((3, 32, 32, 3), np.uint8), 1000 / 15)
+    assert cv2.VideoCapture(str(tmp_path / "x.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(66.67)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--fps", "nan"], "fps is nan; expected 0.1 to 1000"),
+        (["--fps", "inf"], "fps is inf; expected 0.1 to 1000"),
+        (["--fps", "0.001"], "fps is 0.001; expected 0.1 to 1000"),
+        (["--seed", "-1"], "seed is -1; expected 0 or more"),
+        (["--size", "32x10000"], "size 32x10000 cannot be written; .* from 32 to the 8190 pixels"),
+        (["--size", "20000x20000"], "size 20000x20000 cannot be written"),
+        (["--size", "8000x8000"], "64 frames of 8000x8000 are more than the 4 GiB"),
+    ],
+)
+def test_impossible_scenes_are_refused(tmp_path, arguments, match):
+    with pytest.raises(UsageError, match=match):
+        command.main(["--output", str(tmp_path / "out"), *arguments])
+    assert not (tmp_path / "out").exists()

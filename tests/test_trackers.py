@@ -217,7 +217,9 @@ def test_flow_is_computed_on_some_240_rows_by_default(size, image):
 
 def test_frames_that_cannot_be_tracked():
     small = np.zeros((4, 12, 40, 3), np.uint8)
-    with pytest.raises(TrackerError, match="40x12 are too small.*video.resize_shorter"):
+    with pytest.raises(
+        TrackerError, match="40x12 are too small.*target_size where.*letterbox.*resize_shorter"
+    ):
         run(small, np.zeros((1, 2), np.float32), 1, 4)
     mixed = FrameWindow(0, 0.0, [np.zeros((32, 40, 3), np.uint8), np.zeros((40, 32, 3), np.uint8)])
     with pytest.raises(TrackerError, match="differ in size"):
@@ -233,4 +235,7 @@ def test_make_tracker():
         ConfigError, match=r"tracking.tracker = 'flo' .*flow, cotracker3.*Did you mean flow\?"
     ):
         make_tracker(Config(tracking=TrackingConfig(tracker="flo")))
+    for name, meant in {"cotraker3": "cotracker3_offline", "cotraker2": "cotracker2"}.items():
+        with pytest.raises(ConfigError, match=rf"Did you mean {meant}\?"):
+            make_tracker(Config(tracking=TrackingConfig(tracker=name)))
     assert {"flow", "cotracker3_offline", "cotracker3_online", "cotracker2"} <= set(TRACKERS)

@@ -29,6 +29,9 @@ OUTPUT_CONFIG = "config.yaml"
 _REPRODUCTIONS = "preprocess"
 """Section that the keypoint reproduction's configs have, and ours do not."""
 
+_LIKE = 0.75
+"""Likeness from which a name is taken for another one misspelt: resumed for resume, not overwrite."""
+
 Flags = Mapping[str, Mapping[str, Any]]
 """A script's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
 
@@ -134,17 +137,17 @@ def _walk(tree: dict[str, Any], sections: set[str], prefix: str) -> list[tuple[s
 
 def closest_key(key: str, extra: Sequence[str] = ()) -> str:
     """The valid dotted key that resembles ``key`` most, by its whole or by its last part."""
+    return max([*_known_keys(), *extra], key=lambda candidate: _likeness(key, candidate))
+
+
+def _likeness(key: str, candidate: str) -> float:
     last = key.rsplit(".", 1)[-1]
-
-    def likeness(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        name = candidate.rsplit(".", 1)[-1]
-        part = difflib.SequenceMatcher(None, last, name).ratio()
-        # A word left out, fps for target_fps, is likelier than another word that looks like it.
-        word = 0.9 if last in name.split("_") else 0.0
-        return max(whole, 0.99 * part, word)
-
-    return max([*_known_keys(), *extra], key=likeness)
+    whole = difflib.SequenceMatcher(None, key, candidate).ratio()
+    name = candidate.rsplit(".", 1)[-1]
+    part = difflib.SequenceMatcher(None, last, name).ratio()
+    # A word left out, fps for target_fps, is likelier than another word that looks like it.
+    word = 0.9 if last in name.split("_") else 0.0
+    return max(whole, 0.99 * part, word)
 
 
 def _squash(text: str) -> str:
@@ -155,9 +158,7 @@ def one_line(message: str, flags: Flags | None = None) -> str:
     """Jsonargparse's message as one line that names key, value, what is allowed, closest key."""
     unknown = re.search(r"unrecognized arguments: --([\w.\-]+)[= ]?(.*)", message)
     if unknown:
-        key, value = unknown.groups()
-        closest = closest_key(key, [name.lstrip("-") for name in flags or ()])
-        return f"unknown key {key} = {value or 'nothing'}; closest valid key: {closest}"
+        return _unknown(unknown[1], unknown[2], [name.lstrip("-") for name in flags or ()])
     wrong = re.search(r'(?:Parser key|argument) "?-{0,2}([\w.]+)"?:\s*(.*)', message, re.DOTALL)
     if wrong is None:
         return _squash(message)
@@ -172,6 +173,17 @@ def one_line(message: str, flags: Flags | None = None) -> str:
     if dataclasses.is_dataclass(_type_of(key)):
         return f"{key} is a section; expected keys below it, such as {_first_key(key)}"
     return _squash(message)
+
+
+def _unknown(name: str, value: str, flags: Sequence[str]) -> str:
+    """What to say of ``--name value``: a key where it has a section, else an option."""
+    closest = closest_key(name, flags)
+    if "." in name:
+        return f"unknown key {name}{f' = {value}' if value else ''}; closest valid key: {closest}"
+    if _likeness(name, closest) >= _LIKE:
+        return f"unknown option --{name}; did you mean --{closest}?"
+    own = ", ".join(f"--{flag}" for flag in ["config", *flags])
+    return f"unknown option --{name}; options here are {own}, and the keys that --help lists"
 
 
 def _type_of(key: str) -> Any:

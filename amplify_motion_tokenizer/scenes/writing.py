@@ -19,9 +19,13 @@ from amplify_motion_tokenizer.records import ClipRecord, fingerprint, total_byte
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
 from amplify_motion_tokenizer.track_files import TrackFileWriter
-from amplify_motion_tokenizer.video_writing import mp4_writer
+from amplify_motion_tokenizer.video_writing import MOST_SIDE_PX, mp4_writer
 
 TRUTH_FOLDER = "truth"
+LEAST_FPS, MOST_FPS = 0.1, 1000
+"""Rates that make sense, and that mp4 files keep to three digits."""
+MOST_BYTES = 4 << 30
+"""Size of a clip's frames in memory."""
 _QUERY_ORDER = "row_major"
 
 
@@ -86,11 +90,11 @@ def write_clips(
 
     Raises:
         VideoError: OpenCV cannot write there.
-        UsageError: ``size`` is odd or under 32 pixels, a number is not positive, a kind does not exist,
+        UsageError: ``size`` is odd, too small or too large, a number is out of range, a kind does not exist,
             clips are shorter than the truth's windows, or clips without truth would be written beside the
             truth of others that had their names; or the output holds what another command wrote.
     """
-    _check(clips, size, frames, fps, kinds, truth)
+    _check(clips, seed, size, frames, fps, kinds, truth)
     names = [f"{index:03d}_{kind}" for index, kind in zip(range(clips), itertools.cycle(kinds))]
     truth_files = {name: output / TRUTH_FOLDER / f"{name}.hdf5" for name in names}
     if truth is None:
@@ -120,13 +124,31 @@ def _check_no_truth(paths: Iterable[Path]) -> None:
 
 
 def _check(
-    clips: int, size: Size, frames: int, fps: float, kinds: Sequence[str], truth: TruthWindows | None
+    clips: int,
+    seed: int,
+    size: Size,
+    frames: int,
+    fps: float,
+    kinds: Sequence[str],
+    truth: TruthWindows | None,
 ) -> None:
     """Refuses what cannot be written, before anything is."""
-    if min(size) < 32 or any(side % 2 for side in size):
-        raise UsageError(f"size {size[0]}x{size[1]} cannot be written; sides must be even, 32 or more")
+    if not 32 <= min(size) <= max(size) <= MOST_SIDE_PX or any(side % 2 for side in size):
+        raise UsageError(
+            f"size {size[0]}x{size[1]} cannot be written; sides must be even, from 32 to the {MOST_SIDE_PX} "
+            "pixels of MPEG-4"
+        )
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; expected 0 or more")
     if min(clips, frames, fps) <= 0:
         raise UsageError(f"clips, frames and fps must be above 0, not {clips}, {frames} and {fps}")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise UsageError(f"fps is {fps}; expected {LEAST_FPS} to {MOST_FPS}")
+    if size[0] * size[1] * 3 * frames > MOST_BYTES:
+        raise UsageError(
+            f"{frames} frames of {size[0]}x{size[1]} are more than the {MOST_BYTES >> 30} GiB that a clip "
+            "may take, as it is rendered in memory; give fewer or smaller ones"
+        )
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise UsageError(f"there is no kind of scene {unknown[0]!r}; allowed: {', '.join(KINDS)}")

@@ -45,12 +45,17 @@ def make_tracker(config: Config) -> PointTracker:
     name = config.tracking.tracker
     build = TRACKERS.get(name, _cotracker if name.startswith("cotracker") else None)
     if build is None:
-        close = difflib.get_close_matches(name, TRACKERS, n=1, cutoff=0.0)[0]
+        close = max(TRACKERS, key=lambda known: _likeness(name, known))
         raise ConfigError(
             f"tracking.tracker = {name!r} is not a tracker; allowed: {', '.join(TRACKERS)}. "
             f"Did you mean {close}?"
         )
     return build(config)
+
+
+def _likeness(name: str, known: str) -> float:
+    """Of ``name`` to the beginning of ``known``: cotraker3 is a cotracker3_offline that was cut short."""
+    return difflib.SequenceMatcher(None, name, known[: len(name) + 1]).ratio()
 
 
 def record_weights(config: Config, tracker: PointTracker) -> Config:

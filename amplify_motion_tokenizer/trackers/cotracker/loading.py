@@ -15,6 +15,7 @@ import torch
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
 from amplify_motion_tokenizer.errors import TrackerError
+from amplify_motion_tokenizer.files import unpickling_gist
 
 _HUGGING_FACE = "https://huggingface.co/facebook"
 WEIGHTS_URLS = {
@@ -153,4 +154,6 @@ def _where(entry: str, text: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return unpickling_gist(error)
     return textwrap.shorten(f"{type(error).__name__}: {error}", 300)

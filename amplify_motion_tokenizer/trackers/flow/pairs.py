@@ -88,7 +88,8 @@ class PairFlow:
         if min(size) < MIN_SIDE_PX:
             raise TrackerError(
                 f"frames of {size[1]}x{size[0]} are too small for optical flow, which needs "
-                f"{MIN_SIDE_PX} pixels on the shorter side; raise video.resize_shorter"
+                f"{MIN_SIDE_PX} pixels on the shorter side; raise video.target_size where video.fit is "
+                "letterbox, else video.resize_shorter"
             )
         asked = flow_scale(size) if config.scale is None else config.scale
         ratio = max(asked, MIN_SIDE_PX / min(size))
