@@ -49,9 +49,8 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
 
 def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2.VideoWriter:
     width, height = size
-    if (
-        max(size) > MOST_SIDE_PX or not LEAST_FPS <= fps <= MOST_FPS
-    ):  # of an infinite rate OpenCV never returns
+    # Of an infinite rate OpenCV never returns.
+    if max(size) > MOST_SIDE_PX or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(
             f"{path}: frames of {width}x{height} at {fps:g} per second cannot be written; MPEG-4 takes sides "
             f"of up to {MOST_SIDE_PX} pixels and {LEAST_FPS} to {MOST_FPS} frames per second"
