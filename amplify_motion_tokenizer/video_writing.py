@@ -18,8 +18,8 @@ RGB = NDArray[np.uint8]
 
 MOST_SIDE_PX = 8190
 """Longest even side of an MPEG-4 frame, which has 13 bits for it."""
-MOST_FPS = 65535
-"""Ticks of an MPEG-4 clock in a second, which has 16 bits for them."""
+LEAST_FPS, MOST_FPS = 0.01, 65535
+"""OpenCV keeps three decimals of a rate, and an MPEG-4 clock has 16 bits for its ticks in a second."""
 
 
 @contextmanager
@@ -49,10 +49,11 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
 
 def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2.VideoWriter:
     width, height = size
-    if max(size) > MOST_SIDE_PX or not 0 < fps <= MOST_FPS:  # of an infinite rate OpenCV never returns
+    # Of an infinite rate OpenCV never returns.
+    if max(size) > MOST_SIDE_PX or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(
             f"{path}: frames of {width}x{height} at {fps:g} per second cannot be written; MPEG-4 takes sides "
-            f"of {MOST_SIDE_PX} pixels and {MOST_FPS} frames per second at most"
+            f"of up to {MOST_SIDE_PX} pixels and {LEAST_FPS} to {MOST_FPS} frames per second"
         )
     # OpenCV keeps three decimals, and MPEG-4 counts them in 16 bits.
     rate = fps if fps * 1000 <= MOST_FPS else round(fps, 2)

@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 def test_what_mpeg4_does_not_hold_is_told_with_size_and_rate(tmp_path, capfd, size, fps):
     with pytest.raises(VideoError, match=rf"x.mp4: frames of {size[1]}x{size[0]} at {fps} per second"):
         scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, *size, 3), np.uint8), fps)
-    with pytest.raises(VideoError, match=r"x.mp4: .*32x32 at 0.0001 frames per second"):
+    with pytest.raises(VideoError, match=r"x.mp4: frames of 32x32 at 0.0001 per second"):
         scenes.write_clip(tmp_path / "x.mp4", np.zeros((1, 32, 32, 3), np.uint8), 1e-4)
     assert not list(tmp_path.iterdir()) and capfd.readouterr().err == ""
 
