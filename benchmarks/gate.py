@@ -1,4 +1,4 @@
-"""The share of windows that the motion gate keeps, for every kind of rendered scene and some under other light.
+"""The share of windows that the motion gate keeps, for every kind of rendered scene, and under other light.
 
     python benchmarks/gate.py [--sizes 240x320 480x640] [--seeds 0 1 2]
 
@@ -16,7 +16,6 @@ from amplify_motion_tokenizer.config import GateConfig, VideoConfig
 from amplify_motion_tokenizer.scenes import KINDS, render_clip, write_clip
 from amplify_motion_tokenizer.video import open_video
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
-
 
 FRAMES = 40
 TIMES = np.arange(FRAMES)
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["240x320", "480x640"], help="HEIGHTxWIDTH")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
-    sizes = [tuple(map(int, text.split("x"))) for text in arguments.sizes]
+    sizes = [(int(height), int(width)) for height, width in (text.split("x") for text in arguments.sizes)]
     rows = [(kind, "") for kind in KINDS] + [(kind, light) for kind in UNDER_LIGHT for light in LIGHTS]
     print(f"{'kind':32}", *(f"{size:>9}" for size in arguments.sizes))
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
+from amplify_motion_tokenizer.sampling import bilinear
 
 Floats = NDArray[np.float32]
 Grey = NDArray[np.uint8]
@@ -35,8 +36,6 @@ MOST_SHIFT = 0.7
 """Share of a side, above which what is left in view is too little to tell."""
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
-MOST_ROWS = 16384
-"""Rows that one call of cv2.remap is given, which takes fewer than 32,767."""
 
 
 @dataclass(frozen=True)
@@ -179,22 +178,6 @@ def shifted(image: Grey, shift: Floats) -> Grey:
 def sample(flow: Floats, xy: Floats) -> Floats:
     """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
     return bilinear(flow, xy[:, :1], xy[:, 1:])[:, 0]
-
-
-def bilinear(image: Floats, x: Floats, y: Floats) -> Floats:
-    """``image`` (h, w[, c]) at ``x`` and ``y`` (N, n), as (N, n[, c]), with the border's values outside."""
-    blocks = [
-        cv2.remap(
-            image,
-            np.ascontiguousarray(x[rows]),
-            np.ascontiguousarray(y[rows]),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        for rows in (slice(start, start + MOST_ROWS) for start in range(0, len(x), MOST_ROWS))
-    ]
-    found = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return np.asarray(found, np.float32)
 
 
 def pair_confidence(there: Floats, back: Floats) -> Floats:
