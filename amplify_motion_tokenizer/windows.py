@@ -71,7 +71,7 @@ class MotionGate:
         )
 
     def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Small grey copy of the window's frame ``index``, 0..255, and which of its pixels are clipped in part."""
+        """Small grey copy of the window's frame ``index``, 0..255, and where it is clipped, if in part."""
         key = window.start + index
         if key not in self._small:
             rgb = window.frames[index]
@@ -87,9 +87,9 @@ class MotionGate:
 def _besides_light(grey: NDArray[np.float32], clipped: NDArray[np.bool_]) -> NDArray[np.float32]:
     """What one light a frame on one scene does not explain of copies (T, h, w), in grey levels.
 
-    A frame's light is the factor by which it is nearest to the mean of all; the scene, their mean in one light.
-    Dark frames are not made brighter, as that would make more of their noise. A ``clipped`` pixel says no more
-    than that the scene is at least as bright, and one that is clipped in all but dim frames says nothing.
+    A frame's light is the factor by which it is nearest to the mean of all; the scene, the mean in one light.
+    Dark frames are not made brighter, as that would make more of their noise. A ``clipped`` pixel is what it
+    looks like or brighter, whichever explains more; clipped in all but dim frames, it says nothing.
     """
     whole = ~clipped.any(axis=0)
     whole = whole if whole.any() else ~whole
@@ -97,6 +97,10 @@ def _besides_light(grey: NDArray[np.float32], clipped: NDArray[np.bool_]) -> NDA
     light = (grey * mean)[:, whole].sum(axis=1) / np.maximum((mean * mean)[whole].sum(), 1e-3)
     light = light[:, None, None]
     known = ~clipped & (light > DIM)
-    scene = (grey * known).sum(axis=0) / np.maximum((light * known).sum(axis=0), 1e-3)
-    rest = grey - light * scene
-    return np.asarray(np.where(clipped, np.maximum(rest, 0), rest) * known.any(axis=0), np.float32)
+    scene, dimmer = (
+        (grey * used).sum(axis=0) / np.maximum((light * used).sum(axis=0), 1e-3) for used in (known, 1)
+    )
+    as_seen, rest = grey - light * dimmer, grey - light * scene
+    rest = np.where(clipped, np.maximum(rest, 0), rest) * known.any(axis=0)
+    brighter = np.abs(rest).sum(axis=0) < np.abs(as_seen).sum(axis=0)
+    return np.asarray(np.where(brighter, rest, as_seen), np.float32)
