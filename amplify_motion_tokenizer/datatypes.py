@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.geometry import Letterbox
 
+SEEN = 0.5
+"""Confidence from which a point counts as visible, if nothing else is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:

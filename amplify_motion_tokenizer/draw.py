@@ -27,6 +27,7 @@ from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
+from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.files import KeyedLines
 from amplify_motion_tokenizer.geometry import content_norm_from_px
@@ -57,7 +58,7 @@ class Style:
     """Each how many-th row and column of the grid is drawn."""
     trail: int = 8
     """Steps of the trail behind a point."""
-    min_visibility: float = 0.5
+    min_visibility: float = SEEN
     """Confidence from which a point counts as visible."""
 
 
@@ -310,7 +311,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--every", type=int, default=1, help="each how many-th row and column of the grid")
     parser.add_argument("--trail", type=int, default=8, help="steps of the trail behind a point (default 8)")
     parser.add_argument(
-        "--visibility", type=float, default=0.5, help="confidence from which a point is visible (default 0.5)"
+        "--visibility",
+        type=float,
+        default=SEEN,
+        help="confidence from which a point is visible (default 0.5)",
     )
     arguments = parser.parse_args(argv)
     if arguments.every < 1 or arguments.trail < 0 or not 0 < arguments.visibility <= 1:

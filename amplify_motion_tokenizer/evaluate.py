@@ -23,6 +23,7 @@ from typing import Any
 
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.code_statistics import code_report, read_codes
+from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import write_json
 from amplify_motion_tokenizer.tapvid import mean_metrics
@@ -155,7 +156,10 @@ def main(argv: Sequence[str]) -> int:
     tracking.add_argument("--truth", type=Path, required=True, help="folder of the true tracks")
     tracking.add_argument("--json", type=Path, help="file for all the numbers, also those of each clip")
     tracking.add_argument(
-        "--visibility", type=float, default=0.5, help="confidence from which a point is visible (default 0.5)"
+        "--visibility",
+        type=float,
+        default=SEEN,
+        help="confidence from which a point is visible (default 0.5)",
     )
     tracking.set_defaults(run=evaluate_tracking)
     codes = commands.add_parser("codes", help="usage of codes, and how alike overlapping windows are")

@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.config.files import (
     load_yaml,
 )
 from amplify_motion_tokenizer.dataset import Clips, load_clips
+from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.motion_statistics import MotionStatistics, Suggestion, measure, suggest
@@ -72,7 +73,7 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
     grid = " x ".join(map(str, config.class_grid))
     shares = [
         ("static points", found.static_share, f"data.static_filter.threshold {threshold:g}"),
-        ("visible", found.visible_share, "confidence of at least 0.5"),
+        ("visible", found.visible_share, f"confidence of at least {SEEN:g}"),
         ("finite", found.finite_share, "no NaN or infinity in the track"),
         ("clamped labels", found.clamped_share, f"of moving points {found.moving_clamped_share:.1%}"),
         ("centre class", found.center_share, f"of moving points {found.moving_center_share:.1%}"),

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset
+from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
 from amplify_motion_tokenizer.inputs import (
     ModelInput,
@@ -28,7 +29,6 @@ from amplify_motion_tokenizer.inputs import (
 )
 from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import motion_score
-from amplify_motion_tokenizer.reconstruction import VISIBLE
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
@@ -159,7 +159,7 @@ def _elements(inputs: ModelInput, velocity_px: Tensor, config: Config) -> _Eleme
         clamped=beyond_window(inputs, config)[finite],
         labels=inputs.labels[finite],
         score=score[inputs.finite.flatten(0, -2)],
-        visible=(inputs.visibility >= VISIBLE).flatten(),
+        visible=(inputs.visibility >= SEEN).flatten(),
         finite=inputs.finite.flatten(),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.geometry import integrate_velocities, rc_norm_from_labels
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.track_metrics import (
@@ -16,9 +17,6 @@ from amplify_motion_tokenizer.track_metrics import (
     point_error_px,
     zero_motion,
 )
-
-VISIBLE = 0.5
-"""Confidence from which a true point counts as visible in ``delta_avg`` and ``l2_px``."""
 
 
 def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
@@ -47,7 +45,7 @@ def track_metrics(predicted: Tensor, inputs: ModelInput) -> dict[str, float]:
         predicted: (B, [V, ]T, N, 2) rc_norm.
         inputs: the truth; all positions must be finite.
     """
-    target, visible, size = inputs.tracks_rc_norm, inputs.visibility >= VISIBLE, inputs.size_px
+    target, visible, size = inputs.tracks_rc_norm, inputs.visibility >= SEEN, inputs.size_px
     if target.ndim == 4:
         predicted, target, visible, size = (x[:, None] for x in (predicted, target, visible, size))
     metrics = amplify_track_metrics(predicted, target, size[:, 0, 0])

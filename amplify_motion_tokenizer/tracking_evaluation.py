@@ -7,6 +7,7 @@ two files may differ in tracked size and in the order of the grid.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import Letterbox, content_norm_from_px, unpadded
 from amplify_motion_tokenizer.records import view_letterbox
@@ -55,7 +57,7 @@ class VideoScore:
     """Those of the prediction that every point stays where it is."""
 
 
-def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = 0.5) -> list[VideoScore]:
+def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> list[VideoScore]:
     """Scores of every clip of ``truth``, a folder of track files, which ``tracks`` must all hold.
 
     Distances in pixels are those of the truth's frames. What ``tracks`` holds besides is left out, with
@@ -166,8 +168,7 @@ def _same_points(
     Raises:
         TrackFileError: a point has no counterpart in some window.
     """
-    apart = np.linalg.norm(true_queries[0][:, None] - queries[0], axis=-1)
-    order = np.asarray(apart.argmin(axis=1))
+    order = _near(queries[0], true_queries[0])
     off = np.linalg.norm(queries[:, order] - true_queries, axis=-1)
     if len(np.unique(order)) < len(order) or not off.max() <= _QUERY_TOLERANCE:
         raise TrackFileError(
@@ -175,6 +176,36 @@ def _same_points(
             f"off, expected {_QUERY_TOLERANCE:g} at most; use one grid (data.grid_size) for both"
         )
     return order
+
+
+def _near(points: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.intp]:
+    """For each of ``targets`` (N, 2) the number of the nearest of ``points`` (N, 2) within the tolerance.
+
+    Where there is none it is that of the nearest of all. Points are looked for in cells as wide as the
+    tolerance, as a dense grid has too many distances to hold.
+    """
+    best, order = np.full(len(targets), np.inf), np.zeros(len(targets), np.intp)
+    cells = _cell(points)
+    by_cell = np.argsort(cells, kind="stable")
+    cells = cells[by_cell]
+    for step in itertools.product((-_QUERY_TOLERANCE, 0, _QUERY_TOLERANCE), repeat=2):
+        cell = _cell(targets + step)
+        first, end = np.searchsorted(cells, cell), np.searchsorted(cells, cell, side="right")
+        for place in range(int((end - first).max())):
+            rows = np.flatnonzero(first + place < end)
+            candidates = by_cell[first[rows] + place]
+            apart = np.linalg.norm(points[candidates] - targets[rows], axis=-1)
+            nearer = apart < best[rows]
+            best[rows[nearer]], order[rows[nearer]] = apart[nearer], candidates[nearer]
+    for row in np.flatnonzero(np.isinf(best)):
+        order[row] = np.linalg.norm(points - targets[row], axis=-1).argmin()
+    return order
+
+
+def _cell(xy: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(N,) number of the cell, as wide as the tolerance, that holds each point (N, 2)."""
+    column, row = np.floor(xy / _QUERY_TOLERANCE).astype(np.int64).T
+    return np.asarray(column * 2**31 + row)
 
 
 def _check_alike(predicted: TrackFile, true: TrackFile) -> None:

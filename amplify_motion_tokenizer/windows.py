@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.config import GateConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow
 
-LEAST_LIGHT = 16
-"""Grey levels added to the means by which frames are brought to one light: near black, they tell little."""
+CLIPPED = 250
+"""Level from which a colour may have been brighter than its file can say; compression spreads 255."""
+
+DIM = 0.125
+"""Light, of the mean of a window's frames, up to which a frame is too dark to say what clipped pixels are."""
 
 
 def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:
@@ -45,40 +48,59 @@ def small_frame(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 class MotionGate:
     """Tells windows with motion from still ones, by how small grey copies of its frames differ.
 
-    Every frame is held against the mean of its window's frames: faint or slow motion adds up there, and
-    the noise of single frames does not. The copies are so small that noise averages out, and brought to
-    one brightness, as light that changes is no motion. Each frame is shrunk once, however many windows
-    cover it. One gate serves one clip.
+    Every frame is held against the mean of its window's frames under its own light: faint or slow motion
+    adds up there, and the noise of single frames does not. The copies are so small that noise averages out.
+    Each frame is shrunk once, however many windows cover it. One gate serves one clip.
     """
 
     def __init__(self, config: GateConfig) -> None:
         self.config = config
-        self._small: dict[int, tuple[NDArray[np.float32], np.float32]] = {}
+        self._small: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
 
     def moves(self, window: FrameWindow) -> bool:
         """True when the window's mean absolute difference or active share reaches its threshold.
 
-        Both are means over the window's T frames, of grey values scaled to 0..1, all frames at the light of
-        the brightest.
+        Both are means over the window's T frames, of grey values scaled to 0..1.
         """
         self._small = {index: small for index, small in self._small.items() if index >= window.start}
-        copies, levels = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
-        lights = np.array(levels, np.float32) + LEAST_LIGHT
-        gains = lights.max() / lights / 255
-        frames = np.stack(copies) * gains[:, None, None]
-        change = np.abs(frames - frames.mean(axis=0))
+        copies, clipped = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
+        change = np.abs(_besides_light(np.stack(copies), np.stack(clipped))) / 255
         return bool(
             change.mean() >= self.config.min_mean_difference
             or (change > self.config.pixel_threshold).mean() >= self.config.min_active_share
         )
 
-    def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], np.float32]:
-        """Small grey copy of the window's frame ``index``, 0..255, and its mean."""
+    def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Small grey copy of the window's frame ``index``, 0..255, and where it is clipped, if in part."""
         key = window.start + index
         if key not in self._small:
-            grey = cv2.cvtColor(window.frames[index], cv2.COLOR_RGB2GRAY).astype(np.float32)
-            scale = min(1.0, self.config.resize_shorter / min(grey.shape))
-            size = tuple(max(1, round(side * scale)) for side in grey.shape[::-1])
-            small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
-            self._small[key] = small, np.float32(small.mean())
+            rgb = window.frames[index]
+            scale = min(1.0, self.config.resize_shorter / min(rgb.shape[:2]))
+            size = tuple(max(1, round(side * scale)) for side in rgb.shape[1::-1])
+            grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+            whole = cv2.inRange(rgb, (0, 0, 0), (CLIPPED - 1,) * 3)
+            copy, whole = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (grey, whole))
+            self._small[key] = np.asarray(copy, np.float32), np.asarray(whole) < 255
         return self._small[key]
+
+
+def _besides_light(grey: NDArray[np.float32], clipped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What one light a frame on one scene does not explain of copies (T, h, w), in grey levels.
+
+    A frame's light is the factor by which it is nearest to the mean of all; the scene, the mean in one light.
+    Dark frames are not made brighter, as that would make more of their noise. A ``clipped`` pixel is what it
+    looks like or brighter, whichever explains more; clipped in all but dim frames, it says nothing.
+    """
+    whole = ~clipped.any(axis=0)
+    whole = whole if whole.any() else ~whole
+    mean = grey.mean(axis=0)
+    light = (grey * mean)[:, whole].sum(axis=1) / np.maximum((mean * mean)[whole].sum(), 1e-3)
+    light = light[:, None, None]
+    known = ~clipped & (light > DIM)
+    scene, dimmer = (
+        (grey * used).sum(axis=0) / np.maximum((light * used).sum(axis=0), 1e-3) for used in (known, 1)
+    )
+    as_seen, rest = grey - light * dimmer, grey - light * scene
+    rest = np.where(clipped, np.maximum(rest, 0), rest) * known.any(axis=0)
+    brighter = np.abs(rest).sum(axis=0) < np.abs(as_seen).sum(axis=0)
+    return np.asarray(np.where(brighter, rest, as_seen), np.float32)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from plain_cotracker import plain_call, random_predictor
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
 from amplify_motion_tokenizer.datatypes import Frame, FrameWindow
@@ -28,29 +29,6 @@ from amplify_motion_tokenizer.trackers.cotracker.tracker import AUTOCAST
 from amplify_motion_tokenizer.windows import iter_windows
 
 SIZE = (480, 640)
-
-
-def random_predictor(checkout: str, entry: str) -> Any:
-    """With heads at which points move by pixels, as trained ones do."""
-    torch.manual_seed(0)
-    predictor: Any = torch.hub.load(checkout, entry, source="local", pretrained=False)
-    torch.nn.init.normal_(predictor.model.updateformer.flow_head.weight, std=0.02)
-    return predictor.eval()
-
-
-@torch.inference_mode()
-def plain_call(predictor: Any, window: FrameWindow, xy: np.ndarray, device: str, dtype: Any) -> np.ndarray:
-    """Tracks (T, N, 2) as the predictor's authors get them."""
-    video = torch.from_numpy(np.stack(window.frames)).to(device).permute(0, 3, 1, 2)[None].float()
-    queries = torch.nn.functional.pad(torch.from_numpy(xy).to(device), (1, 0))[None]
-    with torch.autocast(torch.device(device).type, dtype, enabled=dtype is not None):
-        if hasattr(predictor, "step"):
-            predictor(video, is_first_step=True, queries=queries)
-            for start in range(0, video.shape[1] - predictor.step, predictor.step):
-                tracks, _ = predictor(video[:, start : start + 2 * predictor.step])
-        else:
-            tracks, _ = predictor(video, queries=queries)
-    return tracks[0].float().cpu().numpy()
 
 
 def measured(call: Callable[[], list[np.ndarray]], device: str) -> tuple[list[np.ndarray], float, float]:
@@ -110,7 +88,7 @@ def main() -> None:
     predictor.to(device)
 
     def plain(windows: list[FrameWindow], dtype: Any) -> list[np.ndarray]:
-        return [plain_call(predictor, window, queries, device, dtype) for window in windows]
+        return [plain_call(predictor, window, queries, device, dtype)[0] for window in windows]
 
     def ours(windows: list[FrameWindow]) -> list[np.ndarray]:
         return [result.tracks_xy_px for result in tracker.track(windows, queries)]

@@ -1,4 +1,4 @@
-"""The share of windows that the motion gate keeps, for every kind of rendered scene.
+"""The share of windows that the motion gate keeps, for every kind of rendered scene, and under other light.
 
     python benchmarks/gate.py [--sizes 240x320 480x640] [--seeds 0 1 2]
 
@@ -9,17 +9,38 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from amplify_motion_tokenizer.config import GateConfig, VideoConfig
 from amplify_motion_tokenizer.scenes import KINDS, render_clip, write_clip
 from amplify_motion_tokenizer.video import open_video
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
+FRAMES = 40
+TIMES = np.arange(FRAMES)
+LIGHTS = {
+    "steps to 0.7x": np.where(TIMES // 10 % 2, 0.7, 1),
+    "steps to 1.5x": np.where(TIMES // 10 % 2, 1.5, 1),
+    "ramp to 0.4x": np.linspace(1, 0.4, FRAMES),
+    "ramp to 1.5x": np.linspace(1, 1.5, FRAMES),
+    "fade from black": np.minimum(TIMES / 12, 1),
+    "0.1x, steps to 0.2x": np.where(TIMES // 10 % 2, 0.2, 0.1),
+}
+"""Factor of every level of a frame; above 255 they are clipped."""
+UNDER_LIGHT = ("still", "movers", "articulated")
 
-def kept(kind: str, seed: int, size: tuple[int, int], path: Path) -> list[bool]:
-    write_clip(path, render_clip(kind, seed, size, 40)[0], 20)
+
+def kept(video: NDArray[np.uint8], path: Path) -> list[bool]:
+    write_clip(path, video, 20)
     gate = MotionGate(GateConfig(enable=True))
-    with open_video(path, VideoConfig(resize_shorter=None)) as video:
-        return [gate.moves(window) for window in iter_windows(video, 16, 4)]
+    with open_video(path, VideoConfig(resize_shorter=None)) as frames:
+        return [gate.moves(window) for window in iter_windows(frames, 16, 4)]
+
+
+def lit(video: NDArray[np.uint8], light: NDArray[np.floating]) -> NDArray[np.uint8]:
+    frames = [np.clip(np.rint(frame * gain), 0, 255) for frame, gain in zip(video, light, strict=True)]
+    return np.stack(frames).astype(np.uint8)
 
 
 def main() -> None:
@@ -27,15 +48,19 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["240x320", "480x640"], help="HEIGHTxWIDTH")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
-    print("kind        ", *(f"{size:>9}" for size in arguments.sizes))
+    sizes = [(int(height), int(width)) for height, width in (text.split("x") for text in arguments.sizes)]
+    rows = [(kind, "") for kind in KINDS] + [(kind, light) for kind in UNDER_LIGHT for light in LIGHTS]
+    print(f"{'kind':32}", *(f"{size:>9}" for size in arguments.sizes))
     with tempfile.TemporaryDirectory() as folder:
-        for kind in KINDS:
+        for kind, light in rows:
             shares = []
-            for text in arguments.sizes:
-                height, width = map(int, text.split("x"))
-                found = [kept(kind, s, (height, width), Path(folder) / "clip.mp4") for s in arguments.seeds]
+            for size in sizes:
+                clips = (render_clip(kind, seed, size, FRAMES)[0] for seed in arguments.seeds)
+                clips = (lit(clip, LIGHTS[light]) for clip in clips) if light else clips
+                found = [kept(clip, Path(folder) / "clip.mp4") for clip in clips]
                 shares.append(sum(map(sum, found)) / sum(map(len, found)))
-            print(f"{kind:12}", *(f"{share:9.2f}" for share in shares), flush=True)
+            name = f"{kind}, {light}" if light else kind
+            print(f"{name:32}", *(f"{share:9.2f}" for share in shares), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """How well and how fast the trackers follow rendered scenes whose true tracks are known.
 
-    python benchmarks/tracking.py [--kinds pan zoom] [--seeds 0 1] [--steps 1 4] [--trackers ...]
+    python benchmarks/tracking.py [--kinds pan zoom] [--seeds 0 1] [--steps 1 4] [--trackers ...] [--mp4]
     python benchmarks/tracking.py --input FOLDER    # real clips: there and back again
 
-Clips are rendered in memory. At frame step 4 every fourth frame is tracked, so motion is four times as
+Clips are rendered in memory; with --mp4 they are written as ``scenes`` writes them and read again, so that
+compression is in them. At frame step 4 every fourth frame is tracked, so motion is four times as
 fast. Besides the embedded tracker with each of its presets there are pyramidal Lucas-Kanade, a plain
 tracker to measure against, and the prediction that nothing moves. Numbers are means over clips of
 TAP-Vid's metrics; speeds are per second of processor time of this process, that is, of one core.
@@ -16,6 +17,7 @@ that are seen at the end of both ways.
 import argparse
 import dataclasses
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -26,16 +28,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import Config, FlowConfig
-from amplify_motion_tokenizer.datatypes import Frame, FrameWindow, WindowTracks
+from amplify_motion_tokenizer.config import Config, FlowConfig, VideoConfig
+from amplify_motion_tokenizer.datatypes import SEEN, Frame, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import TokenizerError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip
+from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip, write_clip
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.tapvid import count_tracks, mean_metrics, no_motion
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.base import inside
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
+from amplify_motion_tokenizer.video import open_video
 from amplify_motion_tokenizer.windows import iter_windows
 
 COLUMNS = {
@@ -47,7 +50,6 @@ COLUMNS = {
     "frames_per_cpu_s": "9.1f",
 }
 """What is printed, and how."""
-MIN_VISIBILITY = 0.5
 
 
 class LucasKanade:
@@ -132,7 +134,16 @@ def make_clips(arguments: argparse.Namespace, step: int) -> Iterator[Clip]:
     for kind in arguments.kinds:
         for seed in arguments.seeds:
             video, scene = render_clip(kind, seed, arguments.size, arguments.frames * step)
-            yield cut(kind, video[::step], scene, step, arguments)
+            video = through_mp4(video[::step]) if arguments.mp4 else video[::step]
+            yield cut(kind, video, scene, step, arguments)
+
+
+def through_mp4(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, video, 20)
+        with open_video(path, VideoConfig(resize_shorter=None)) as frames:
+            return np.stack([frame.rgb for frame in frames])
 
 
 def cut(kind: str, video: NDArray[np.uint8], scene: Scene, step: int, arguments: argparse.Namespace) -> Clip:
@@ -154,7 +165,7 @@ def run(clip: Clip, tracker: PointTracker) -> Result:
     begin = time.process_time()
     tracked = list(tracker.track(clip.windows, clip.queries))
     seconds = time.process_time() - begin
-    seen = np.stack([window.visibility for window in tracked]) >= MIN_VISIBILITY
+    seen = np.stack([window.visibility for window in tracked]) >= SEEN
     metrics = score(clip, np.stack([window.tracks_xy_px for window in tracked]), seen)
     return Result([metrics], seconds, len(tracked), clip.frames)
 
@@ -190,7 +201,7 @@ def there_and_back(
         reverse = FrameWindow(0, 0.0, window.frames[::-1])
         (back,) = tracker.track([reverse], there.tracks_xy_px[-1])
         distances.append(np.linalg.norm(back.tracks_xy_px[-1] - queries, axis=-1))
-        seen.append(np.minimum(there.visibility[-1], back.visibility[-1]) >= MIN_VISIBILITY)
+        seen.append(np.minimum(there.visibility[-1], back.visibility[-1]) >= SEEN)
     return np.stack(distances), np.stack(seen)
 
 
@@ -236,6 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--trackers", nargs="+", choices=list(TRACKERS), default=list(TRACKERS), metavar="NAME"
     )
+    parser.add_argument("--mp4", action="store_true", help="compress the rendered clips")
     parser.add_argument("--input", type=Path, help="folder of real clips")
     parser.add_argument("--json", type=Path, help="file for all the numbers")
     arguments = parser.parse_args(argv)

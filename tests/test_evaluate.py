@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from amplify_motion_tokenizer.geometry import content_grid, letterbox, query_gri
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import make_scene, render_clip, write_clip
 from amplify_motion_tokenizer.track_files import TrackFileWriter
-from amplify_motion_tokenizer.tracking_evaluation import VideoScore, evaluate_tracks
+from amplify_motion_tokenizer.tracking_evaluation import VideoScore, _same_points, evaluate_tracks
 
 SIZE = (96, 128)
 """The sources' (height, width)."""
@@ -207,6 +208,25 @@ def test_other_rates_starts_and_queries_are_refused(truth: Path, tmp_path: Path,
         lambda window: WindowTracks(window.start + 1, 0.0, window.tracks_xy_px, window.visibility),
     )
     refused("its queries are not those of", lambda window: moved(window, window.tracks_xy_px + 3))
+
+
+def test_points_of_a_dense_grid_are_matched_in_little_memory() -> None:
+    rng, side = np.random.default_rng(0), 150
+    true = ((np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2) + 0.5) / side).astype(np.float64)
+    true = np.concatenate([true, [[0.0, 1.0], [0.0004, 1.0], [-0.0002, 1.0]]])[None]  # several in a cell
+    mixed = rng.permutation(true.shape[1])
+    queries = true[:, mixed] + rng.uniform(-1e-4, 1e-4, true.shape)
+    tracemalloc.start()
+    order = _same_points(queries, true, Path("a"), Path("b"))
+    assert tracemalloc.get_traced_memory()[1] < 100 * queries.nbytes
+    tracemalloc.stop()
+    assert np.array_equal(mixed[order], np.arange(true.shape[1]))
+    for wrong in (true + 0.002, np.repeat(true[:, :1], true.shape[1], axis=1)):
+        few = wrong[:, :500], true[:, :500]
+        with pytest.raises(
+            TrackFileError, match=r"one lies [0-9.]+ of the frame's side off, expected 0\.001"
+        ):
+            _same_points(*few, Path("a"), Path("b"))
 
 
 def test_missing_tracks_are_refused_and_missing_truth_is_told(

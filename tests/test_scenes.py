@@ -24,6 +24,13 @@ def grid(height, width, side=12):
 # Truth against pixels
 
 
+def test_truth_of_more_points_than_opencv_looks_up_at_once():
+    _, scene = scenes.render_clip("movers", 0, (48, 64), 2)
+    few, many = (scene.truth(np.tile(grid(48, 64, 10), (times, 1)), 0) for times in (1, 400))
+    for expected, found in zip(few, many, strict=True):
+        assert np.array_equal(np.tile(expected, (1, 400, 1)[: expected.ndim]), found)
+
+
 def middle_exposure(scene, frame):
     return frame * scene.exposures + scene.exposures // 2
 

@@ -8,9 +8,10 @@ from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import Config, FlowConfig, TrackingConfig
 from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
+from amplify_motion_tokenizer.sampling import bilinear
 from amplify_motion_tokenizer.trackers import TRACKERS, make_tracker
-from amplify_motion_tokenizer.trackers.flow import FlowTracker
-from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, bilinear, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
+from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, pair_confidence, sample
 
 SIZE = (240, 320)
 
@@ -156,6 +157,27 @@ def test_gaps_between_windows_and_windows_of_one_frame():
     for result, window in zip(results, windows, strict=True):
         (alone,) = FlowTracker(FlowConfig()).track([window], queries)
         assert np.array_equal(result.tracks_xy_px, alone.tracks_xy_px)
+
+
+@pytest.mark.parametrize("size", [(32, 40), (48, 32), (41, 41), (84, 84), (89, 89)])
+def test_small_windows_are_the_same_alone_and_together(size):
+    video, _ = scenes.render_clip("movers", 1, size, 12)
+    together = run(video, grid(size, 6), 2, 8)
+    for window, expected in zip(windows_of(video, 2, 8), together, strict=True):
+        (alone,) = FlowTracker(FlowConfig()).track([window], grid(size, 6))
+        assert np.abs(alone.tracks_xy_px - expected.tracks_xy_px).max() < 1e-3
+        assert np.abs(alone.visibility - expected.visibility).max() < 1e-3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_flow_of_a_pair_does_not_hang_on_the_pair_before(preset):
+    video, _ = scenes.render_clip("movers", 1, (96, 96), 3)
+    for side in (16, 32, 40, 48, 60, 80, 88, 96):
+        for size in ((side, 40), (40, side), (side, 84), (84, side)):
+            before, *pair = video[:, : size[0], : size[1]]
+            used, new = (PairFlow(FlowConfig(preset=preset), size) for _ in range(2))
+            used.pair(0, before, pair[0])
+            assert np.array_equal(used.pair(1, *pair).forward, new.pair(1, *pair).forward), size
 
 
 def test_reads_only_as_far_ahead_as_windows_overlap():

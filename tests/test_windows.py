@@ -76,6 +76,33 @@ def test_gate_sees_motion_that_fades_in_from_black_and_none_in_a_lamp_at_night()
     assert not MotionGate(gate).moves(FrameWindow(0, 0.0, noisy))
 
 
+def lit(rgb: np.ndarray, lights: np.ndarray) -> FrameWindow:
+    return FrameWindow(0, 0.0, [np.clip(np.rint(rgb * light), 0, 255).astype(np.uint8) for light in lights])
+
+
+@pytest.mark.parametrize("size", [(240, 320), (480, 640)])
+def test_gate_drops_still_scenes_whatever_their_light(size: tuple[int, int]) -> None:
+    video, _ = scenes.render_clip("still", 12, size, 1)  # bright: 1.5x clips two thirds of it
+    gate, times = GateConfig(enable=True), np.arange(16)
+    for factor in (0.0, 0.5, 0.7, 1.2, 1.5, 2.0):
+        step, ramp = np.where(times < 8, 1, factor), np.linspace(1, factor, 16)
+        for lights in (step, ramp, 0.1 * step) if size[0] == 240 else (step,):
+            assert not MotionGate(gate).moves(lit(video[0], lights)), lights
+    assert not MotionGate(gate).moves(lit(video[0], np.where(times == 5, 3, 1))), "a flash clips most"
+
+
+def test_gate_sees_motion_under_changing_and_blinding_light() -> None:
+    video, _ = scenes.render_clip("articulated", 0, (240, 320), 16)
+    gate, times = GateConfig(enable=True), np.arange(16)
+    for lights in (np.where(times < 8, 1, 0.5), np.linspace(0, 1, 16), np.linspace(1, 2, 16), np.full(16, 2)):
+        frames = [lit(frame, [light]).frames[0] for frame, light in zip(video, lights, strict=True)]
+        assert MotionGate(gate).moves(FrameWindow(0, 0.0, frames)), lights
+    table = np.full((16, 120, 160, 3), 255, np.uint8)  # overexposed, and something dark crosses it
+    for step, frame in enumerate(table):
+        frame[40:80, 8 * step : 8 * step + 20] = 60
+    assert MotionGate(gate).moves(FrameWindow(0, 0.0, list(table)))
+
+
 def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
     still, moved = (np.full((60, 80, 3), 100, np.uint8) for _ in range(2))
     moved[:6, :60] = 112  # 7.5 % of the pixels are 6/255 from their mean
@@ -96,8 +123,8 @@ def test_gate_tells_faint_and_small_motion_from_noise_at_every_size(kind: str, s
 def test_gate_shrinks_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = MotionGate(GateConfig(enable=True))
     calls = []
-    resize = cv2.resize
-    monkeypatch.setattr(cv2, "resize", lambda *args, **kw: calls.append(1) or resize(*args, **kw))
+    grey = cv2.cvtColor
+    monkeypatch.setattr(cv2, "cvtColor", lambda *args, **kw: calls.append(1) or grey(*args, **kw))
     for item in iter_windows(frames(12), 5, 1):
         gate.moves(item)
     assert len(calls) == 12

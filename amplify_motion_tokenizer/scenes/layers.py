@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.sampling import bilinear
 from amplify_motion_tokenizer.trackers.base import inside
 
 Floats = NDArray[np.float64]
@@ -35,8 +36,8 @@ class Layer:
         """Which points (N, 2), in frame pixels at ``exposure``, lie on this layer: alpha 0.5 or more."""
         if self.alpha is None:
             return np.ones(len(xy_px), bool)
-        x, y = apply(np.linalg.inv(self.to_frame[exposure]), xy_px).astype(np.float32).T
-        return np.asarray(cv2.remap(self.alpha, x, y, cv2.INTER_LINEAR).ravel() >= 0.5)
+        x, y = apply(np.linalg.inv(self.to_frame[exposure]), xy_px).astype(np.float32).T[..., None]
+        return bilinear(self.alpha, x, y, cv2.BORDER_CONSTANT)[:, 0] >= 0.5
 
     def paint(self, canvas: Image, exposure: int) -> None:
         """Draws this layer over ``canvas`` (H, W, 3), in place."""

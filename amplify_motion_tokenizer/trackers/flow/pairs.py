@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
+from amplify_motion_tokenizer.sampling import bilinear
 
 Floats = NDArray[np.float32]
 Grey = NDArray[np.uint8]
@@ -35,8 +36,6 @@ MOST_SHIFT = 0.7
 """Share of a side, above which what is left in view is too little to tell."""
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
-MOST_ROWS = 16384
-"""Rows that one call of cv2.remap is given, which takes fewer than 32,767."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,8 @@ class PairFlow:
         asked = flow_scale(size) if config.scale is None else config.scale
         ratio = max(asked, MIN_SIDE_PX / min(size))
         self.scale = Scale(size, (round(size[0] * ratio), round(size[1] * ratio)))
-        # Any: OpenCV's stubs forbid the None that asks for a new array
-        self._dis: Any = cv2.DISOpticalFlow.create(PRESETS[config.preset])
         coarsest = (min(self.scale.image_size) // PATCH_PX).bit_length() - 1
-        self._dis.setFinestScale(min(config.finest_scale, coarsest))
+        self._preset, self._finest_scale = PRESETS[config.preset], min(config.finest_scale, coarsest)
         self._last: tuple[int, Grey] | None = None
 
     def pair(self, index: int, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> Pair:
@@ -111,11 +108,21 @@ class PairFlow:
         after = self._grey(target)
         self._last = (index + 1, after)
         shift = camera_shift(before, after)
-        forward = self._dis.calc(before, shifted(after, -shift), None)
-        backward = self._dis.calc(after, shifted(before, shift), None)
+        forward = self._flow(before, shifted(after, -shift))
+        backward = self._flow(after, shifted(before, shift))
         if shift.any():  # on small last axes numpy is slow
             forward, backward = forward + shift, backward - shift
         return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward)
+
+    def _flow(self, source: Grey, target: Grey) -> Floats:
+        """(h, w, 2) by a DIS of its own, for some 0.01 ms.
+
+        One that is used again may have other pyramid levels: where the image has no level as coarse as its
+        finest, up to some 90 pixels, ``calc`` chooses a finer one, keeps it, and chooses otherwise next time.
+        """
+        dis: Any = cv2.DISOpticalFlow.create(self._preset)  # Any: the stubs forbid None for a new array
+        dis.setFinestScale(self._finest_scale)
+        return np.asarray(dis.calc(source, target, None), np.float32)
 
     def _grey(self, rgb: NDArray[np.uint8]) -> Grey:
         if size_of(rgb) != self.scale.size:
@@ -172,22 +179,6 @@ def shifted(image: Grey, shift: Floats) -> Grey:
 def sample(flow: Floats, xy: Floats) -> Floats:
     """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
     return bilinear(flow, xy[:, :1], xy[:, 1:])[:, 0]
-
-
-def bilinear(image: Floats, x: Floats, y: Floats) -> Floats:
-    """``image`` (h, w[, c]) at ``x`` and ``y`` (N, n), as (N, n[, c]), with the border's values outside."""
-    blocks = [
-        cv2.remap(
-            image,
-            np.ascontiguousarray(x[rows]),
-            np.ascontiguousarray(y[rows]),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        for rows in (slice(start, start + MOST_ROWS) for start in range(0, len(x), MOST_ROWS))
-    ]
-    found = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return np.asarray(found, np.float32)
 
 
 def pair_confidence(there: Floats, back: Floats) -> Floats:

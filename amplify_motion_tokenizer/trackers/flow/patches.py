@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.trackers.flow.pairs import bilinear
+from amplify_motion_tokenizer.sampling import bilinear
 
 Floats = NDArray[np.float32]
 
