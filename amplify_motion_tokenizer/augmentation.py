@@ -28,17 +28,6 @@ _NUMBERS = 6
 """Random numbers of a window before those of its points."""
 
 
-class EpochWindows(list[int]):
-    """Indices of windows, and the epoch that takes them, which decides how they are augmented.
-
-    The epoch goes with them because loader workers hold copies of the data set that outlive epochs.
-    """
-
-    def __init__(self, indices: Iterable[int], epoch: int) -> None:
-        super().__init__(indices)
-        self.epoch = epoch
-
-
 class Changes(NamedTuple):
     """What happens to each window of a batch."""
 

@@ -1,10 +1,10 @@
-"""Track folders to batches of windows: index, split by clip, reading and the order of an epoch."""
+"""Track folders to batches of windows: index, split by clip, reading."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from amplify_motion_tokenizer.augmentation import (
-    EpochWindows,
-    augmented_input,
-    check_augmentable,
-    draw_changes,
-)
+from amplify_motion_tokenizer.augmentation import augmented_input, check_augmentable, draw_changes
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.epochs import PADDING, EpochSampler, EpochWindows
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
 from amplify_motion_tokenizer.packed import is_pack, read_pack
@@ -35,9 +31,6 @@ Clips = Mapping[str, StoredTracks | VelocityFiles]
 
 CHUNK_WINDOWS = 64
 """Windows that become model input at a time."""
-
-PADDING = -1
-"""Index of a window that fills a batch and counts for nothing."""
 
 
 class Batch(NamedTuple):
@@ -290,86 +283,6 @@ def split_clips(clips: Clips, val_split: float, seed: int) -> tuple[Clips, Clips
     held_out = {names[i] for i in order[:count]}
     training = {name: clips[name] for name in names if name not in held_out}
     return training, {name: clips[name] for name in names if name in held_out}
-
-
-class EpochSampler(Sampler[list[int]]):
-    """Lists of window indices for one process: the micro-batches of an epoch's steps, in order.
-
-    A step takes ``batch_size * accumulation * processes`` windows of the epoch's order, dealt to
-    micro-batches and then to processes, so that one process with twice the batch sees the same
-    windows in a step as two processes. Each window is seen once per epoch: the last step is
-    smaller, and a process that gets nothing in it gets one PADDING window.
-
-    Args:
-        num_windows: size of the data set.
-        batch_size: windows of one micro-batch of one process.
-        accumulation: micro-batches of a step.
-        rank: this process.
-        processes: number of processes.
-        seed: with the epoch, decides the order.
-        shuffle: False keeps the order of the data set.
-    """
-
-    def __init__(
-        self,
-        num_windows: int,
-        batch_size: int,
-        *,
-        accumulation: int = 1,
-        rank: int = 0,
-        processes: int = 1,
-        seed: int = 0,
-        shuffle: bool = True,
-    ) -> None:
-        self.num_windows = num_windows
-        self.batch_size = batch_size
-        self.accumulation = accumulation
-        self.rank = rank
-        self.processes = processes
-        self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
-        self.first_step = 0
-
-    @property
-    def windows_per_step(self) -> int:
-        """Windows of a full step, over all processes."""
-        return self.batch_size * self.accumulation * self.processes
-
-    @property
-    def steps(self) -> int:
-        """Steps of a whole epoch."""
-        return -(-self.num_windows // self.windows_per_step)
-
-    def windows_in(self, step: int) -> int:
-        """Windows of ``step`` of an epoch, from 0, over all processes: the last step may have fewer."""
-        return min(self.windows_per_step, self.num_windows - step * self.windows_per_step)
-
-    def set_position(self, epoch: int, first_step: int = 0) -> None:
-        """The next iteration yields ``epoch`` from its step ``first_step`` on."""
-        self.epoch, self.first_step = epoch, first_step
-
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """(num_windows,) the windows of an epoch in the order of its steps."""
-        if not self.shuffle:
-            return np.arange(self.num_windows)
-        return np.random.default_rng((self.seed, epoch)).permutation(self.num_windows)
-
-    def step_windows(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """The windows that all processes together take in ``step`` of ``epoch``, both from 0."""
-        return self.order(epoch)[step * self.windows_per_step : (step + 1) * self.windows_per_step]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self.order(self.epoch)
-        for step in range(self.first_step, self.steps):
-            windows = order[step * self.windows_per_step : (step + 1) * self.windows_per_step]
-            shares = np.array_split(windows, self.accumulation * self.processes)
-            for micro in range(self.accumulation):
-                share = shares[micro * self.processes + self.rank]
-                yield EpochWindows(share.tolist() or [PADDING], self.epoch)
-
-    def __len__(self) -> int:
-        return (self.steps - self.first_step) * self.accumulation
 
 
 def make_loader(

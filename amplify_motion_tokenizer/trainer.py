@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import Batch, EpochSampler, WindowDataset, make_loader
+from amplify_motion_tokenizer.dataset import Batch, WindowDataset, make_loader
+from amplify_motion_tokenizer.epochs import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names
 from amplify_motion_tokenizer.interruption import Interruption, granted

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
-from amplify_motion_tokenizer.dataset import PADDING, Batch
+from amplify_motion_tokenizer.dataset import Batch
+from amplify_motion_tokenizer.epochs import PADDING
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.learner import Learner, to_device
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics

@@ -27,7 +27,8 @@ from torch.utils.data import default_collate
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import Batch, EpochSampler, WindowDataset, load_clips, make_loader
+from amplify_motion_tokenizer.dataset import Batch, WindowDataset, load_clips, make_loader
+from amplify_motion_tokenizer.epochs import EpochSampler
 from amplify_motion_tokenizer.packed import write_pack
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile

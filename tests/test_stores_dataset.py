@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import (
-    PADDING,
-    EpochSampler,
-    WindowDataset,
-    load_clips,
-    make_loader,
-    split_clips,
-)
+from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, make_loader, split_clips
+from amplify_motion_tokenizer.epochs import PADDING, EpochSampler
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.readers import MAX_OPEN_FILES
