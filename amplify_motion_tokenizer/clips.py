@@ -24,7 +24,7 @@ from amplify_motion_tokenizer.errors import (
     VideoError,
     WorkerError,
 )
-from amplify_motion_tokenizer.files import KeyedLines, make_output_folder
+from amplify_motion_tokenizer.files import KeyedLines, check_writable
 from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def run_clips(
         with closing(_outcomes(to_do, process, workers, progress)) as outcomes:
             for clip, outcome in outcomes:
                 if isinstance(outcome, FileNameError):
-                    make_output_folder(manifest.path.parent)  # raises where it is not that clip's alone
+                    check_writable(manifest.path.parent)  # raises where it is not that clip's alone
                 manifest.add(_finished(clip, outcome, summary))
                 progress.update()
     manifest.compact()

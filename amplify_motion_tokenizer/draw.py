@@ -15,7 +15,7 @@ import itertools
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,9 +29,9 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.files import KeyedLines
+from amplify_motion_tokenizer.files import KeyedLines, write_yaml
 from amplify_motion_tokenizer.geometry import content_norm_from_px
-from amplify_motion_tokenizer.output_folders import open_output_folder
+from amplify_motion_tokenizer.output_folders import DRAWINGS, open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.records import is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
@@ -98,6 +98,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         return _draw_clip(clip, pairs[clip.name][1], output, style)
 
     open_output_folder(output, "drawings")
+    write_yaml(output / DRAWINGS, {"tracks": str(tracks), **asdict(style), "starts": list(style.starts)})
     drawn = [clip for clip, _ in pairs.values()]
     return run_clips(drawn, KeyedLines(output / MANIFEST), lambda clip: False, process)
 

@@ -189,17 +189,33 @@ def make_output_folder(folder: Path) -> Path:
     Raises:
         UsageError: it is a file, lies under one, or is not writable.
     """
-    try:
+    check_writable(folder)
+    with _folder_named(folder):
+        remove_leftovers(folder)
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Creates ``folder`` and a file in it, which is removed again.
+
+    Raises:
+        UsageError: it is a file, lies under one, or is not writable.
+    """
+    probe = folder / _temporary_name()
+    with _folder_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / _temporary_name()
         probe.touch()
         probe.unlink()
-        remove_leftovers(folder)
+
+
+@contextmanager
+def _folder_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UsageError(
             f"output folder {folder} cannot be written ({error.strerror}); choose another with --output"
         ) from None
-    return folder
 
 
 class KeyedLines:

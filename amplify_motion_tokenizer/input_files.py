@@ -16,8 +16,8 @@ def files_below(source: Path) -> list[Path]:
 
     Each folder counts once, so links cannot lead in circles: under its own path where that lies in
     ``source``, else under that of the first link to it. Hidden files and folders are passed over. So are,
-    with a warning, links that lead nowhere and folders that cannot be read, and folders of drawings below
-    ``source``, whose videos would be taken for recorded ones.
+    with a warning, links that lead nowhere and folders that cannot be read, and folders of drawings, whose
+    videos would be taken for recorded ones.
     """
     unreadable: list[Path] = []
     drawings: list[Path] = []
@@ -44,7 +44,7 @@ def _walk(source: Path, unreadable: list[Path], drawings: list[Path]) -> Iterato
         seen.add(folder.resolve())
         try:
             paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-            drawn = folder != source and kind_of(folder) == "drawings"
+            drawn = kind_of(folder) == "drawings"
         except OSError:
             unreadable.append(folder)
             continue

@@ -24,6 +24,9 @@ CHECKPOINT_RECORD = "checkpoint.yaml"
 SCENES = "scenes.yaml"
 """Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
 
+DRAWINGS = "drawings.yaml"
+"""Says in a folder of drawings what was drawn, and how."""
+
 Kind = Literal["tracks", "checkpoints of a run", "codes", "a pack", "drawings", "rendered clips"]
 
 
@@ -44,8 +47,7 @@ def open_output_folder(folder: Path, kind: Kind) -> None:
 def kind_of(folder: Path) -> Kind | None:
     """What ``folder`` holds as the output of one of the commands; None where it is no such folder.
 
-    Tracks and drawings may lie in subfolders, but their manifest does not: a folder of several outputs is
-    none itself.
+    Tracks may lie in subfolders, but their manifest does not: a folder of several outputs is none itself.
     """
     if is_pack(folder):
         return "a pack"
@@ -55,12 +57,10 @@ def kind_of(folder: Path) -> Kind | None:
         return "codes"
     if (folder / SCENES).is_file():
         return "rendered clips"
-    if not (folder / MANIFEST).is_file():
-        return None
-    if any(_is_tracks(path) for path in folder.rglob("*")):
-        return "tracks"
-    if any(path.with_suffix(".png").is_file() for path in folder.rglob("*.mp4")):
+    if (folder / DRAWINGS).is_file():
         return "drawings"
+    if (folder / MANIFEST).is_file() and any(_is_tracks(path) for path in folder.rglob("*")):
+        return "tracks"
     return None
 
 

@@ -204,7 +204,7 @@ def _near(points: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[
 
 def _cell(xy: NDArray[np.float64]) -> NDArray[np.int64]:
     """(N,) number of the cell, as wide as the tolerance, that holds each point (N, 2)."""
-    column, row = np.floor(xy / _QUERY_TOLERANCE).astype(np.int64).T
+    column, row = np.floor(np.nan_to_num(xy) / _QUERY_TOLERANCE).astype(np.int64).T
     return np.asarray(column * 2**31 + row)
 
 

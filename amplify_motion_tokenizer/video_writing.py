@@ -56,7 +56,8 @@ def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2
             f"of up to {MOST_SIDE_PX} pixels and {LEAST_FPS} to {MOST_FPS} frames per second"
         )
     # OpenCV keeps three decimals, and MPEG-4 counts them in 16 bits.
-    rate = fps if fps * 1000 <= MOST_FPS else round(fps, 2)
+    decimals = next(number for number in (3, 2, 1, 0) if round(fps, number) * 10**number <= MOST_FPS)
+    rate = round(fps, decimals)
     with quiet_opencv():
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
     if not writer.isOpened():

@@ -15,6 +15,12 @@ from amplify_motion_tokenizer.datatypes import Frame, FrameWindow
 CLIPPED = 250
 """Level from which a colour may have been brighter than its file can say; compression spreads 255."""
 
+BLACK = 4
+"""Level up to which pixels that never clip are, in the mean, too dark to tell the light from."""
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""What red, green and blue count for."""
+
 DIM = 0.125
 """Light, of the mean of a window's frames, up to which a frame is too dark to say what clipped pixels are."""
 
@@ -46,7 +52,7 @@ def small_frame(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 class MotionGate:
-    """Tells windows with motion from still ones, by how small grey copies of its frames differ.
+    """Tells windows with motion from still ones, by how small copies of its frames differ.
 
     Every frame is held against the mean of its window's frames under its own light: faint or slow motion
     adds up there, and the noise of single frames does not. The copies are so small that noise averages out.
@@ -60,47 +66,53 @@ class MotionGate:
     def moves(self, window: FrameWindow) -> bool:
         """True when the window's mean absolute difference or active share reaches its threshold.
 
-        Both are means over the window's T frames, of grey values scaled to 0..1.
+        Both are means over the window's T frames, of differences scaled to 0..1, the colours weighted as in
+        grey. Colours are judged one by one: what is clipped in one is known in the others.
         """
         self._small = {index: small for index, small in self._small.items() if index >= window.start}
         copies, clipped = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
-        change = np.abs(_besides_light(np.stack(copies), np.stack(clipped))) / 255
+        levels, beyond = np.stack(copies), np.stack(clipped)
+        rests = [np.abs(_besides_light(levels[..., c], beyond[..., c])) for c in range(3)]
+        change = np.tensordot(LUMA, np.stack(rests), 1) / 255
         return bool(
             change.mean() >= self.config.min_mean_difference
             or (change > self.config.pixel_threshold).mean() >= self.config.min_active_share
         )
 
     def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Small grey copy of the window's frame ``index``, 0..255, and where it is clipped, if in part."""
+        """Small copy (h, w, 3) of the window's frame ``index``, 0..255, and where it is clipped in part."""
         key = window.start + index
         if key not in self._small:
             rgb = window.frames[index]
             scale = min(1.0, self.config.resize_shorter / min(rgb.shape[:2]))
             size = tuple(max(1, round(side * scale)) for side in rgb.shape[1::-1])
-            grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
-            whole = cv2.inRange(rgb, (0, 0, 0), (CLIPPED - 1,) * 3)
-            copy, whole = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (grey, whole))
-            self._small[key] = np.asarray(copy, np.float32), np.asarray(whole) < 255
+            clipped = (rgb >= CLIPPED).astype(np.float32)
+            copy, share = (
+                np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+                for image in (rgb.astype(np.float32), clipped)
+            )
+            self._small[key] = copy, share > 0
         return self._small[key]
 
 
-def _besides_light(grey: NDArray[np.float32], clipped: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What one light a frame on one scene does not explain of copies (T, h, w), in grey levels.
+def _besides_light(levels: NDArray[np.float32], clipped: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What one light a frame on one scene does not explain of one colour's ``levels`` (T, h, w), 0..255.
 
     A frame's light is the factor by which it is nearest to the mean of all; the scene, the mean in one light.
     Dark frames are not made brighter, as that would make more of their noise. A ``clipped`` pixel is what it
     looks like or brighter, whichever explains more; clipped in all but dim frames, it says nothing.
     """
-    whole = ~clipped.any(axis=0)
-    whole = whole if whole.any() else ~whole
-    mean = grey.mean(axis=0)
-    light = (grey * mean)[:, whole].sum(axis=1) / np.maximum((mean * mean)[whole].sum(), 1e-3)
+    mean = levels.mean(axis=0)
+    energy, whole = mean * mean, np.asarray(~clipped.any(axis=0))
+    if energy[whole].sum() <= BLACK**2 * whole.sum():
+        whole = np.ones_like(whole)
+    light = (levels * mean)[:, whole].sum(axis=1) / np.maximum(energy[whole].sum(), 1e-3)
     light = light[:, None, None]
     known = ~clipped & (light > DIM)
     scene, dimmer = (
-        (grey * used).sum(axis=0) / np.maximum((light * used).sum(axis=0), 1e-3) for used in (known, 1)
+        (levels * used).sum(axis=0) / np.maximum((light * used).sum(axis=0), 1e-3) for used in (known, 1)
     )
-    as_seen, rest = grey - light * dimmer, grey - light * scene
+    as_seen, rest = levels - light * dimmer, levels - light * scene
     rest = np.where(clipped, np.maximum(rest, 0), rest) * known.any(axis=0)
     brighter = np.abs(rest).sum(axis=0) < np.abs(as_seen).sum(axis=0)
     return np.asarray(np.where(brighter, rest, as_seen), np.float32)

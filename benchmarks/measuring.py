@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import resource
+import sys
 import time
 
 import torch
@@ -38,7 +39,8 @@ def clock_of(device: str) -> str:
 
 def peak_bytes() -> int:
     """Most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def flops_per_second(device: str, bf16: bool) -> float:

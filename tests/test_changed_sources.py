@@ -1,5 +1,7 @@
 """A clip that was replaced is not taken for done, also where the other has as many bytes."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from render_clips import write_clip as encode_clip
 from run_scripts import Run, Work, infer, preprocess
 
 from amplify_motion_tokenizer.draw import Style, draw_tracked
+from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.records import fingerprint, is_made_of
 from amplify_motion_tokenizer.scenes import render_clip
 
@@ -49,17 +52,26 @@ def test_tracks_made_before_there_were_fingerprints_count_by_size(
     assert "4 skipped" in preprocess(run, work, tracks).out
 
 
-def test_a_fingerprint_tells_contents_apart(tmp_path: Path) -> None:
+def unreadable(path: Path, *_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_fingerprint_tells_contents_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(bytes(100))
     large.write_bytes(bytes(90 * BLOCK))
     record = {"source_bytes": 100 + 90 * BLOCK, "source_fingerprint": fingerprint([small, large])}
     assert is_made_of(record, [large, small, large])
-    for path, place in ((small, 50), (large, 0), (large, 90 * BLOCK - 1), (large, 89 * BLOCK * 4 // 9)):
+    for path, place in ((small, 50), (large, 0), (large, 90 * BLOCK - 1), (large, 89 * BLOCK // 3)):
         before = path.read_bytes()
         path.write_bytes(before[:place] + b"x" + before[place + 1 :])
         assert not is_made_of(record, [small, large]), place
         path.write_bytes(before)
+    with monkeypatch.context() as patch:  # as for a file without the right to read it, which root has
+        patch.setattr(Path, "open", unreadable)
+        assert not is_made_of(record, [small, large])
+        with pytest.raises(VideoError, match=r"(small|large): cannot be read \(Permission denied\)"):
+            fingerprint([small, large])
     small.unlink()
     assert not is_made_of(record, [small, large])
     assert is_made_of({"source_bytes": 90 * BLOCK}, [large])

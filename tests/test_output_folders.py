@@ -129,3 +129,14 @@ def test_drawings_are_no_input(
     assert found == [clip.name for clip in find_clips(work.videos, tiny, ["default"])]
     warnings = [record.getMessage() for record in caplog.records if "drawings" in record.getMessage()]
     assert warnings == [f"{videos}: 1 folders hold drawings of tracks, such as {videos / 'drawn'}; left out"]
+    with pytest.raises(UsageError, match="holds no video"):
+        find_clips(videos / "drawn", tiny, ["default"])
+
+
+def test_videos_with_pictures_and_a_list_beside_them_are_no_drawings(
+    work: Work, tiny: Config, tmp_path: Path
+) -> None:
+    video = shutil.copy(next(work.videos.glob("*.mp4")), tmp_path / "x.mp4")
+    video.with_suffix(".png").touch()
+    (tmp_path / "manifest.jsonl").write_text('{"file": "x.mp4", "caption": "cat"}\n')
+    assert [clip.name for clip in find_clips(tmp_path, tiny, ["default"])] == ["x"]

@@ -205,9 +205,10 @@ def test_what_mpeg4_does_not_hold_is_told_with_size_and_rate(tmp_path, capfd, si
     assert not list(tmp_path.iterdir()) and capfd.readouterr().err == ""
 
 
-def test_rates_of_many_decimals_are_written(tmp_path):
-    scenes.write_clip(tmp_path / "x.mp4", np.zeros((3, 32, 32, 3), np.uint8), 1000 / 15)
-    assert cv2.VideoCapture(str(tmp_path / "x.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(66.67)
+@pytest.mark.parametrize(("fps", "written"), [(29.9701, 29.97), (1000 / 15, 66.67), (5000 / 7, 714.3)])
+def test_rates_of_many_decimals_are_written(tmp_path, fps, written):
+    scenes.write_clip(tmp_path / "x.mp4", np.zeros((3, 32, 32, 3), np.uint8), fps)
+    assert cv2.VideoCapture(str(tmp_path / "x.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(written)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,27 @@ def test_gate_sees_motion_under_changing_and_blinding_light() -> None:
     assert MotionGate(gate).moves(FrameWindow(0, 0.0, list(table)))
 
 
+@pytest.mark.parametrize(
+    ("background", "thing"),
+    [
+        ((128, 128, 128), (255, 0, 0)),
+        ((255, 255, 255), (255, 0, 0)),
+        ((150, 150, 150), (255, 90, 70)),
+        ((225, 222, 215), (255, 200, 170)),  # skin before a wall
+        ((0, 0, 255), (255, 0, 0)),
+        ((120, 180, 255), (0, 0, 255)),
+        ((255, 255, 0), (255, 255, 255)),
+    ],
+)
+def test_gate_sees_what_is_clipped_in_one_colour(
+    background: tuple[int, int, int], thing: tuple[int, int, int]
+) -> None:
+    frames = np.full((16, 120, 160, 3), background, np.uint8)
+    for step, frame in enumerate(frames):
+        frame[40:80, 5 * step : 5 * step + 30] = thing
+    assert MotionGate(GateConfig(enable=True)).moves(FrameWindow(0, 0.0, list(frames)))
+
+
 def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
     still, moved = (np.full((60, 80, 3), 100, np.uint8) for _ in range(2))
     moved[:6, :60] = 112  # 7.5 % of the pixels are 6/255 from their mean
@@ -123,11 +144,11 @@ def test_gate_tells_faint_and_small_motion_from_noise_at_every_size(kind: str, s
 def test_gate_shrinks_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = MotionGate(GateConfig(enable=True))
     calls = []
-    grey = cv2.cvtColor
-    monkeypatch.setattr(cv2, "cvtColor", lambda *args, **kw: calls.append(1) or grey(*args, **kw))
+    shrink = cv2.resize
+    monkeypatch.setattr(cv2, "resize", lambda *args, **kw: calls.append(1) or shrink(*args, **kw))
     for item in iter_windows(frames(12), 5, 1):
         gate.moves(item)
-    assert len(calls) == 12
+    assert len(calls) == 2 * 12, "its levels, and where they are clipped"
 
 
 def test_window_tracks_refuse_shapes_that_do_not_fit() -> None:
