@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from amplify_motion_tokenizer.output_folders import kind_of
+from amplify_motion_tokenizer.output_folders import holds_drawings
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _walk(source: Path, unreadable: list[Path], drawings: list[Path]) -> Iterato
         seen.add(folder.resolve())
         try:
             paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-            drawn = kind_of(folder) == "drawings"
+            drawn = holds_drawings(folder)
         except OSError:
             unreadable.append(folder)
             continue

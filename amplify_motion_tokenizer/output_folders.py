@@ -57,11 +57,16 @@ def kind_of(folder: Path) -> Kind | None:
         return "codes"
     if (folder / SCENES).is_file():
         return "rendered clips"
-    if (folder / DRAWINGS).is_file():
+    if holds_drawings(folder):
         return "drawings"
     if (folder / MANIFEST).is_file() and any(_is_tracks(path) for path in folder.rglob("*")):
         return "tracks"
     return None
+
+
+def holds_drawings(folder: Path) -> bool:
+    """Whether ``draw`` made ``folder``, by its mark alone: this is asked of every folder of an input."""
+    return (folder / DRAWINGS).is_file()
 
 
 def _is_tracks(path: Path) -> bool:

@@ -120,9 +120,8 @@ def main() -> None:
         print(HEADER)
         for stride in STRIDES:
             compare_workers(source, arguments.workers, stride)
-        for reader in ("decord", "opencv"):
-            with tempfile.TemporaryDirectory() as output:
-                print(run_command(source, Path(output), reader, 1, 16))
+        with tempfile.TemporaryDirectory() as output:
+            print(run_command(source, Path(output), "decord", 1, 16))
         compare_lengths(rendered)
         config = validate(config_from_dict({"video": {"threads": 1}}, "in the benchmark"))
         print("tracker alone, one thread: each window by itself / flow shared")

@@ -33,7 +33,7 @@ class GateConfig:
     enable: bool = False
     """Whether still windows are dropped (and counted)."""
     resize_shorter: int = 48
-    """Shorter side in pixels of the grey copy that is compared."""
+    """Shorter side in pixels of the copy that is compared."""
     pixel_threshold: float = 0.02
     """A pixel is active when it differs from its mean over the window by more than this, of a 0..1 range."""
     min_mean_difference: float = 0.01
