@@ -134,7 +134,7 @@ def test_tokenize_and_decode_indices_agree_with_forward(
 
 def test_tokenize_does_not_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model(small_config())
-    monkeypatch.setattr(model, "decode_distinct", None)
+    monkeypatch.setattr(model, "head", None)
     assert model.tokenize(torch.rand(2, 3, 4, 2)).shape == (2, 3)
 
 
