@@ -118,8 +118,9 @@ class WindowDataset(Dataset[Batch]):
         if len(together) > 1:
             back = np.argsort(np.concatenate(together))
             inputs = ModelInput(*(column[back] for column in inputs))
-        real = torch.from_numpy(wanted != PADDING).view(-1, *[1] * (inputs.mask.ndim - 1))
-        return Batch(inputs._replace(mask=inputs.mask & real), torch.from_numpy(wanted))
+        # In numpy: torch takes a tenth of a batch's time to change nothing.
+        inputs.mask.numpy()[wanted == PADDING] = False
+        return Batch(inputs, torch.from_numpy(wanted))
 
     def stored(self, windows: NDArray[np.int64]) -> list[ViewTracks] | Tensor:
         """Windows as they are on disk, which must be of one tracked size.

@@ -125,11 +125,10 @@ def tracks_to_velocities(
     """
     if tracks_xy_px.ndim < 3 or tracks_xy_px.shape[-1] != 2 or tracks_xy_px.shape[-3] < 2:
         raise ValueError(f"tracks are {tuple(tracks_xy_px.shape)}; expected (..., T, N, 2) with T >= 2")
-    velocity_xy_px = reference_velocities(tracks_xy_px, size, reference_size)
-    if all_finite(velocity_xy_px):
-        return wnorm_from_px(velocity_xy_px, width)
-    usable = velocity_xy_px.isfinite().all(dim=-1, keepdim=True)
-    return torch.where(usable, wnorm_from_px(velocity_xy_px, width), 0.0)
+    velocities = reference_velocities(tracks_xy_px, size, reference_size)
+    usable = None if all_finite(velocities) else velocities.isfinite().all(dim=-1, keepdim=True)
+    velocities.div_(_half(width)).clamp_(-1, 1)
+    return velocities if usable is None else torch.where(usable, velocities, 0.0)
 
 
 def reference_velocities(

@@ -229,8 +229,10 @@ def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: 
         # A point that is lost somewhere must not be one of the min_keep.
         known = velocities_wnorm if finite.all() else velocities_wnorm.where(finite[:, None, :, None], 0.0)
         points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
-    # In numpy, which compares ten times as fast.
-    visible = torch.from_numpy(visibility.numpy() >= np.float32(config.loss.min_visibility))
-    steps = visible[:, 1:].logical_and(visible[:, :-1])
-    enough = steps.float().mean(dim=(1, 2)) >= config.loss.min_visible_share
-    return steps.logical_and_(points[:, None, :] & enough[:, None, None])
+    # In numpy, whose comparisons and operations on bool are up to ten times as fast.
+    visible = visibility.numpy() >= np.float32(config.loss.min_visibility)
+    steps = visible[:, 1:] & visible[:, :-1]
+    share = np.array([np.count_nonzero(window) for window in steps]) / math.prod(steps.shape[1:])
+    enough = share >= config.loss.min_visible_share
+    steps &= (points.numpy() & enough[:, None])[:, None]
+    return torch.from_numpy(steps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,16 +115,41 @@ def static_mask(velocities: Tensor, metric: str, threshold: float, min_keep: int
 
 def motion_score(velocities: Tensor, metric: str) -> Tensor:
     """(B, N) statistic over time of the speed of velocities (B, t, N, 2), as in ``static_mask``."""
-    # Summed by hand: torch's norm takes seven times as long over an axis of two.
-    squared = velocities.float().square()
-    squared_speed = squared[..., 0] + squared[..., 1]
+    steps = velocities.shape[1]
     if metric == "max":
-        return squared_speed.amax(dim=1).sqrt_()
+        return _highest_squared_speeds(velocities, 1)[0].sqrt_()
     if metric == "mean":
-        return squared_speed.sqrt_().mean(dim=1)
+        # Summed by hand: torch's norm takes seven times as long over an axis of two.
+        squared = velocities.float().square()
+        return (squared[..., 0] + squared[..., 1]).sqrt_().mean(dim=1)
     if metric == "p95":
-        return _root_quantile_over_steps(squared_speed, 0.95)
+        # Of a percentile only the highest few count: sorting them all takes 30 times as long, and
+        # ``torch.quantile`` refuses inputs of more than 16 million elements. Only those are rooted.
+        position = 0.95 * (steps - 1)
+        highest = _highest_squared_speeds(velocities, steps - math.floor(position))
+        above, below = highest[steps - 1 - math.ceil(position)], highest[-1]
+        return below.sqrt().lerp(above.sqrt(), position % 1)
     raise ValueError(f"metric is {metric!r}; expected 'max', 'mean' or 'p95'")
+
+
+def _highest_squared_speeds(velocities: Tensor, count: int) -> list[Tensor]:
+    """(B, N) float32 each, the highest first, of velocities (B, t, N, 2): kept while the steps go by.
+
+    In numpy, a step at a time and in the same few arrays, which stay in the CPU's caches.
+    """
+    by_step = velocities.float().numpy(force=True)
+    batch, steps, points, axes = by_step.shape
+    squared, value, lower = (np.empty((batch, points, *more), np.float32) for more in ((axes,), (), ()))
+    highest = [np.full((batch, points), -np.inf, np.float32) for _ in range(count)]
+    for step in range(steps):
+        np.square(by_step[:, step], out=squared)
+        np.add(squared[..., 0], squared[..., 1], out=value)
+        for kept in highest[:-1]:
+            np.minimum(kept, value, out=lower)
+            np.maximum(kept, value, out=kept)
+            value, lower = lower, value
+        np.maximum(highest[-1], value, out=highest[-1])
+    return [torch.from_numpy(kept).to(velocities.device) for kept in highest]
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
@@ -148,22 +174,3 @@ def _gather_labels(log_p: Tensor, labels: Tensor) -> Tensor:
         return log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     # One distribution per point: its steps are several look-ups in the same row of classes.
     return log_p.squeeze(-3).gather(-1, labels.movedim(-2, -1)).movedim(-1, -2)
-
-
-def _root_quantile_over_steps(squared: Tensor, q: float) -> Tensor:
-    """Quantile over dim 1 of the roots, (B, t, N) to (B, N), interpolated as ``torch.quantile`` does.
-
-    The few highest values are kept while the steps go by: sorting them all takes 30 times as long, and
-    ``torch.quantile`` refuses inputs of more than 16 million elements. Only those are rooted.
-    """
-    steps = squared.shape[1]
-    position = q * (steps - 1)
-    low = math.floor(position)
-    highest = [squared.new_full(squared[:, 0].shape, -math.inf) for _ in range(steps - low)]
-    for value in squared.unbind(dim=1):
-        for place, kept in enumerate(highest):
-            highest[place] = torch.maximum(kept, value)
-            if place + 1 < len(highest):
-                value = torch.minimum(kept, value)
-    above, below = highest[steps - 1 - math.ceil(position)], highest[-1]
-    return below.sqrt().lerp(above.sqrt(), position - low)

@@ -77,8 +77,11 @@ class TrackReader:
             return
         for arrays, starts in zip(into, self._places, strict=True):
             for array, start in zip(arrays, starts, strict=True):
-                for offset, window in zip(start[rows].tolist(), map(array.__getitem__, places), strict=True):
-                    if os.preadv(descriptor, [window.data], offset) != window.nbytes:
+                window_bytes, content = array[0].nbytes, array.data.cast("B")
+                targets = (np.asarray(places) * window_bytes).tolist()
+                for offset, target in zip(start[rows].tolist(), targets, strict=True):
+                    window = content[target : target + window_bytes]
+                    if os.preadv(descriptor, [window], offset) != window_bytes:
                         raise TrackFileError(f"{self._clip.path}: ends within a window; remake it")
 
     def first_frames(self, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
