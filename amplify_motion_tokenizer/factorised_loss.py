@@ -10,7 +10,7 @@ Letters: B windows, V views, t steps, N points, M hidden width of the head, C cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -32,10 +32,18 @@ class HeadLoss(NamedTuple):
     """(B, [V, ]t or 1, N) int64, the most likely class of every element, counted or not."""
 
 
-def head_loss(head: Head, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float) -> HeadLoss:
+ChunkLoss = Callable[
+    [FactorisedHead, Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor, FactorisedHead | None]
+]
+"""``chunk_loss``, or the same compiled."""
+
+
+def head_loss(
+    head: Head, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float, of_chunk: ChunkLoss | None = None
+) -> HeadLoss:
     """The loss of any head, by ``losses.masked_loss`` or without the logits; see ``factorised_loss``."""
     if isinstance(head, FactorisedHead):
-        return factorised_loss(head, labels, mask, weights, gamma)
+        return factorised_loss(head, labels, mask, weights, gamma, of_chunk)
     logits = head.logits()
     sums, _ = masked_loss(logits, labels, mask, weights, gamma)
     return HeadLoss(sums, logits.detach().argmax(dim=-1))
@@ -54,7 +62,12 @@ def head_answers(head: Head) -> Tensor:
 
 
 def factorised_loss(
-    head: FactorisedHead, labels: Tensor, mask: Tensor, weights: Tensor, gamma: float
+    head: FactorisedHead,
+    labels: Tensor,
+    mask: Tensor,
+    weights: Tensor,
+    gamma: float,
+    of_chunk: ChunkLoss | None = None,
 ) -> HeadLoss:
     """``losses.masked_loss`` and ``argmax`` of ``head.logits()``, without holding the logits.
 
@@ -64,6 +77,7 @@ def factorised_loss(
         mask: bool (B, [V, ]N) or (B, [V, ]t, N), True where an element counts.
         weights: (C,) from ``losses.class_weights``.
         gamma: focusing exponent, at least 0.
+        of_chunk: what makes the loss of a chunk; by default ``chunk_loss``.
 
     Raises:
         ValueError: when the shapes do not fit together.
@@ -83,7 +97,7 @@ def factorised_loss(
     # Asked here: within ``forward`` gradients are off, and parameters say that they need one in any case.
     wanted = torch.is_grad_enabled() and any(part.requires_grad for part in head)
     sums, answers = _FactorisedLoss.apply(  # type: ignore[no-untyped-call]
-        *head.with_views(), labels, counted, weights.to(labels.device), gamma, wanted
+        *head.with_views(), labels, counted, weights.to(labels.device), gamma, wanted, of_chunk or chunk_loss
     )
     return HeadLoss(sums, answers if has_views else answers.squeeze(1))
 
@@ -103,6 +117,7 @@ class _FactorisedLoss(torch.autograd.Function):
         class_weights: Tensor,
         gamma: float,
         wanted: bool,
+        of_chunk: ChunkLoss,
     ) -> tuple[Tensor, Tensor]:
         head = FactorisedHead(steps, points, weight, base)
         sums = torch.zeros(steps.shape[1], device=steps.device)
@@ -110,7 +125,7 @@ class _FactorisedLoss(torch.autograd.Function):
         grads = _Gradients.zero(head) if wanted else None
         with torch.autocast(steps.device.type, enabled=False):
             for where in _chunks(labels.shape, weight):
-                total, answers[where], slopes = chunk_loss(
+                total, answers[where], slopes = of_chunk(
                     _part(head, *where), labels[where], counted[where], class_weights, gamma, wanted
                 )
                 sums[where[1]] += total
@@ -124,7 +139,7 @@ class _FactorisedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         grads = _Gradients(*ctx.saved_tensors)
-        return *grads.weighed(upstream[0]), *[None] * 5
+        return *grads.weighed(upstream[0]), *[None] * 6
 
 
 def _chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:

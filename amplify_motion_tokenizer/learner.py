@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import Batch
 from amplify_motion_tokenizer.ema import WeightAverage
 from amplify_motion_tokenizer.epochs import PADDING
-from amplify_motion_tokenizer.factorised_loss import HeadLoss, head_loss
+from amplify_motion_tokenizer.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.interruption import HostCopy
 from amplify_motion_tokenizer.losses import class_weights, view_sums
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
@@ -71,6 +71,9 @@ class Learner:
             # In place, so that the names of the weights stay. A kernel for each shape, never one for
             # several: a resumed run would else meet the shapes in another order and round differently.
             self.model.compile(dynamic=False)
+        self._chunk_loss: ChunkLoss = chunk_loss
+        if training.compile:
+            self._chunk_loss = torch.compile(chunk_loss, dynamic=False)
         self.average: WeightAverage | None = None
         if training.ema_decay is not None:
             self.average = WeightAverage(accelerator.unwrap_model(self.model), training.ema_decay)
@@ -146,7 +149,9 @@ class Learner:
         inputs, gamma = batch.inputs, self.config.loss.gamma
         output: TokenizerOutput = self.model(inputs.velocities, inputs.images)
         with self.accelerator.autocast():
-            loss = head_loss(output.head, inputs.labels, inputs.mask, self._class_weights, gamma)
+            loss = head_loss(
+                output.head, inputs.labels, inputs.mask, self._class_weights, gamma, self._chunk_loss
+            )
         real = batch.indices != PADDING
         totals = Totals.of(loss.sums.detach(), loss.answers, output.indices, inputs, real, self.config)
         return output, loss, totals

@@ -5,11 +5,11 @@
 
 Forward, loss and backward of one model with equal weights and input, each variant in a process of its own:
 ``plain`` is ``references.py``, ``ours`` the package, ``point`` the keypoint model with a token a point.
-``+fp16`` runs under float16 autocast with a scaled loss, as AMPLIFY trains; ``+focal`` and ``+chunk`` compile
-the loss of a chunk of logits, or all that is done with them, ``+model`` the network. ``apart`` compares
-loss and gradients, without dropout, with the first variant's: the norm of all gradients' difference, and
-the largest difference in one parameter's, over that gradient's largest element. The floor is the time that
-the products which the step cannot do without take at the speed of a large one.
+``+fp16`` runs under float16 autocast with a scaled loss, as AMPLIFY trains; ``+chunk`` compiles all that is
+done with a chunk of logits, ``+model`` the network; ``training.compile`` does both. ``apart`` compares loss and
+gradients, without dropout, with the first variant's: the norm of all gradients' difference, and the largest
+difference in one parameter's, over that gradient's largest element. The floor is the time that the products
+which the step cannot do without take at the speed of a large one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Loss = Callable[[], Tensor]
 FP16_SCALE = 2.0**16
 VARIANTS = [
     *("plain", "ours", "point", "plain+fp16", "ours+fp16"),
-    *("ours+focal", "ours+chunk", "ours+model", "point+model"),
+    *("ours+chunk", "ours+model", "ours+model+chunk", "point+model"),
 ]
 
 
@@ -129,8 +129,6 @@ def measure(variant: str, args: argparse.Namespace, output: Path) -> None:
     kind, *extras = variant.split("+")
     autocast = torch.float16 if "fp16" in extras else torch.bfloat16 if args.bf16 else None
     on_gpu = torch.device(args.device).type == "cuda"
-    if "focal" in extras:
-        factorised_loss._focal = torch.compile(factorised_loss._focal, dynamic=False)
     if "chunk" in extras:
         factorised_loss.chunk_loss = torch.compile(factorised_loss.chunk_loss, dynamic=False)
 
@@ -255,7 +253,7 @@ def show(args: argparse.Namespace) -> None:
         waits = f"   host waits {values['waits']:.0f}" if values["waits"] >= 0 else ""
         of_floor = "" if variant.startswith("point") else f"   floor {floor / values[clock]:4.0%}"
         print(
-            f"  {variant:11} {1e3 * values['wall']:7.0f} ms, CPU {1e3 * values['cpu']:7.0f} ms"
+            f"  {variant:16} {1e3 * values['wall']:7.0f} ms, CPU {1e3 * values['cpu']:7.0f} ms"
             f"   {first[clock] / values[clock]:5.2f} x   memory {values['peak'] / 2**20:6.0f} MiB"
             f"{of_floor}{waits}{differences.get(variant, '')}"
         )
@@ -321,7 +319,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--model keypoint has one view")
     variants = ["plain", "ours"] if amplify or args.grow else ["plain", "ours", "point"]
     if torch.device(args.device).type == "cuda" and not args.grow:
-        compiled = ["ours+focal", "ours+chunk", "ours+model"] if amplify else ["ours+model", "point+model"]
+        compiled = (
+            ["ours+chunk", "ours+model", "ours+model+chunk"] if amplify else ["ours+model", "point+model"]
+        )
         variants += ["plain+fp16", "ours+fp16", *compiled]
     args.variants = args.variants or variants
     return args

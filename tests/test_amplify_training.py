@@ -182,3 +182,27 @@ def test_radial_weights_by_hand(config: Config) -> None:
     assert found[1, 2] == 0.25
     assert found[0, 0] == pytest.approx(1 + 2.0)
     assert found[0, 1] == pytest.approx(1 + 2.0 * 2 / 5)
+
+
+def test_compile_takes_in_the_network_and_the_loss_and_trains_the_same(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_training(config, epochs=1, max_steps=2)
+    train(with_training(config, output_dir=str(tmp_path / "plain")))
+    traced: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+        """Runs what was traced as it is: no compiler is needed."""
+        traced.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda *args, **options: compile_(*args, backend=backend, **options)
+    )
+    torch._dynamo.reset()
+    train(with_training(config, output_dir=str(tmp_path / "compiled"), compile=True))
+    assert any("scaled_dot_product_attention" in name for name in traced)
+    assert any("scatter_add_" in name for name in traced), "the loss was not traced"
+    plain, compiled = (scalars(tmp_path / run, "train_epoch/loss")[-1] for run in ("plain", "compiled"))
+    assert compiled == pytest.approx(plain, rel=1e-6)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer import factorised_loss as module
 from amplify_motion_tokenizer.config import LossConfig
-from amplify_motion_tokenizer.factorised_loss import factorised_loss, head_answers
+from amplify_motion_tokenizer.factorised_loss import chunk_loss, factorised_loss, head_answers
 from amplify_motion_tokenizer.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead
@@ -62,6 +62,18 @@ def test_equals_the_loss_of_the_logits(
     assert torch.equal(answers, logits.argmax(dim=-1))
     for name, mine, theirs in zip(FactorisedHead._fields, grads, expected_grads, strict=True):
         assert relative(mine, theirs) < 1e-6, name
+
+
+def test_a_compiled_chunk_gives_the_same() -> None:
+    labels, mask = make_targets(1, per_element=True)
+    weights = class_weights(LossConfig(alpha_center=0.25), GRID)
+    traced = torch.compile(chunk_loss, backend="aot_eager", dynamic=False, fullgraph=True)
+    found = []
+    for of_chunk in (None, traced):
+        head = make_head(0)
+        loss = factorised_loss(head, labels, mask, weights, 2.0, of_chunk)
+        found.append([*loss, *torch.autograd.grad(loss.sums.sum(), head)])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("views", [True, False])
