@@ -6,10 +6,10 @@
 Forward, loss and backward of one model with equal weights and input, each variant in a process of its own:
 ``plain`` is ``references.py``, ``ours`` the package, ``point`` the keypoint model with a token a point.
 ``+fp16`` runs under float16 autocast with a scaled loss, as AMPLIFY trains; ``+chunk`` compiles all that is
-done with a chunk of logits, ``+model`` the network; ``training.compile`` does both. ``apart`` compares loss and
-gradients, without dropout, with the first variant's: the norm of all gradients' difference, and the largest
-difference in one parameter's, over that gradient's largest element. The floor is the time that the products
-which the step cannot do without take at the speed of a large one.
+done with a chunk of logits, ``+model`` the network; ``training.compile`` does both. ``apart`` compares loss
+and gradients, without dropout, with the first variant's: the norm of all gradients' difference, and the
+largest difference in one parameter's, over that gradient's largest element. The floor is the time that the
+products which the step cannot do without take at the speed of a large one.
 """
 
 from __future__ import annotations
