@@ -233,9 +233,12 @@ def _other_kind(head: bytes) -> str | None:
 def peek_step(path: Path) -> int | None:
     """The step of one of our checkpoints without reading its tensors; None where it cannot be told."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            # By its checksum, as a changed byte may make unpickling raise anything.
+            archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return int(content["training"]["state"]["step"])
-    except (*_DAMAGE, pickle.UnpicklingError, TypeError):
+    except (*_DAMAGE, pickle.UnpicklingError, TypeError, StopIteration):
         return None
 
 

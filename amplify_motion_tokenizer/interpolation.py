@@ -25,7 +25,8 @@ def interpolate_time(tracks: Tensor, num_frames: int, method: str) -> Tensor:
             not-a-knot ends, computed in float64 on the CPU.
 
     Returns:
-        (..., num_frames, N, 2) float32.
+        (..., num_frames, N, 2) float32. NaN or infinity in a track spreads to NaN or infinity beside it;
+        "spline", to which all frames matter, makes that coordinate NaN in every frame.
 
     Raises:
         ValueError: when the method is unknown, or a shape or length is impossible.
@@ -60,5 +61,6 @@ def _cubic_spline(series: Tensor, num_frames: int) -> Tensor:
         ) from None
     old = torch.linspace(0, 1, series.shape[-1], dtype=torch.float64).numpy()
     new = torch.linspace(0, 1, num_frames, dtype=torch.float64).numpy()
-    values = spline_type(old, series.detach().double().cpu().numpy(), axis=-1)(new)
-    return torch.from_numpy(values).to(series)
+    finite = series.isfinite().all(dim=-1, keepdim=True)  # scipy refuses what is not
+    values = spline_type(old, series.where(finite, 0.0).detach().double().cpu().numpy(), axis=-1)(new)
+    return torch.from_numpy(values).to(series).where(finite, torch.nan)

@@ -29,7 +29,6 @@ from amplify_motion_tokenizer.inputs import (
 )
 from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import motion_score
-from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
 MAX_WINDOWS = 2000
@@ -256,10 +255,8 @@ def _sizes(clips: Clips) -> dict[str, int]:
 
 
 def _rates(clips: Clips) -> tuple[float, ...]:
-    tracked = [clip for clip in clips.values() if isinstance(clip, TrackFile)]
-    return tuple(
-        sorted({round(float(clip.attributes["fps"]), 3) for clip in tracked if "fps" in clip.attributes})
-    )
+    rates = {clip.fps for clip in clips.values() if not isinstance(clip, VelocityFiles)}
+    return tuple(sorted({round(rate, 3) for rate in rates if rate is not None}))
 
 
 def _percentiles(values: Tensor) -> dict[float, float]:

@@ -4,7 +4,8 @@
 frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
-                         order: name, windows, sizes (height, width of each view, or null), max_error_px
+                         order: name, windows, sizes (height, width of each view, or null), fps (or null;
+                         older packs lack it), max_error_px
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
@@ -104,6 +105,7 @@ class PackedClip:
         self.path = folder
         self.name: str = clip["name"]
         self.num_windows: int = clip["windows"]
+        self.fps: float | None = clip.get("fps")
         self.length: int = index["length"]
         self.num_points: int = index["num_points"]
         self.views = list(views)
@@ -113,14 +115,18 @@ class PackedClip:
         self.frame_size = None if index["frame_size"] is None else tuple(index["frame_size"])
         self.settings: dict[str, Any] | None = index["settings"]
         self.first_row = first_row
+        self._index = index
 
     def open(self) -> PackArrays:
         """The arrays of the whole pack; a process may share them with its workers.
 
         Raises:
-            TrackFileError: an array is missing or damaged.
+            TrackFileError: an array is missing or damaged, or another pack has taken the place of this one.
         """
-        return _open_arrays(self.path, frames=self.frame_size is not None)
+        arrays = _open_arrays(self.path, frames=self.frame_size is not None)
+        if read_json(self.path / INDEX) != self._index:
+            raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
+        return arrays
 
     def read(self, arrays: PackArrays, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """As ``TrackFile.read``; lost positions are NaN, and so are confidences that are UNSEEN."""
@@ -291,7 +297,8 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
         "num_points": first.num_points,
         "frame_size": first.frame_size,
         "clips": [
-            {"name": name, "windows": clip.num_windows, "sizes": clip.sizes} for name, clip in clips.items()
+            {"name": name, "windows": clip.num_windows, "sizes": clip.sizes, "fps": clip.fps}
+            for name, clip in clips.items()
         ],
     }
 

@@ -14,7 +14,11 @@ StoredTracks = TrackFile | PackedClip
 """Tracks of a clip as pixels."""
 
 MAX_OPEN_FILES = 128
-"""Track files that one process keeps open, below the usual limit of 1,024 descriptors."""
+"""Track files that one data set keeps open in a process, where the system allows it."""
+
+_SHARE = 8
+"""One file in so many that a process may have open: a track file may take two, and training and validation
+may read in one process."""
 
 
 class Readers:
@@ -22,6 +26,7 @@ class Readers:
 
     def __init__(self) -> None:
         self._process: int | None = None
+        self._most = MAX_OPEN_FILES
         self._readers: dict[Path, TrackReader | PackReader] = {}
         self._open: OrderedDict[Path, None] = OrderedDict()
 
@@ -30,13 +35,19 @@ class Readers:
         if self._process != os.getpid():
             # A forked worker must not use the HDF5 handles of its parent.
             self._process, self._readers, self._open = os.getpid(), {}, OrderedDict()
+            self._most = _most_open()
         if clip.path not in self._readers:
             self._readers[clip.path] = PackReader(clip) if isinstance(clip, PackedClip) else TrackReader(clip)
         self._open[clip.path] = None
         self._open.move_to_end(clip.path)
-        if len(self._open) > MAX_OPEN_FILES:
+        if len(self._open) > self._most:
             self._readers[self._open.popitem(last=False)[0]].close()
         return self._readers[clip.path]
 
     def __getstate__(self) -> dict[str, object]:
         return {"_process": None, "_readers": {}, "_open": OrderedDict()}
+
+
+def _most_open() -> int:
+    allowed = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
+    return min(MAX_OPEN_FILES, max(1, allowed // _SHARE)) if allowed > 0 else MAX_OPEN_FILES

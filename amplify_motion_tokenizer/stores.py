@@ -51,16 +51,19 @@ def find_tracks(
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all, sorted.
 
     Raises:
-        TrackFileError: the folder is missing, a file or a pack, holds no tracks or both layouts, or a
-            file is bad; or the dataset selects none.
+        TrackFileError: the folder is missing, a file or a pack, holds no tracks, both layouts or two files
+            of one clip, or a file is bad; or the dataset selects none.
         ConfigError: the dataset string is malformed.
     """
     _check_folder(folder)
-    files = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in TRACK_EXTENSIONS and not path.name.startswith(".")
-    }
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in TRACK_EXTENSIONS and not path.name.startswith("."):
+            other = files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+            if other != path:
+                raise TrackFileError(
+                    f"{other} and {path.name} are two files of one clip; remove or rename one"
+                )
     folders = {
         path.parent for path in folder.rglob("*_start*.pt") if not path.parent.name.endswith(".unfinished")
     }

@@ -199,6 +199,12 @@ class TrackFile:
             settings = self.attributes.get("settings")
             self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
 
+    @property
+    def fps(self) -> float | None:
+        """Frames per second of the tracked frames; None where the file does not say."""
+        with damage_named(self.path):
+            return float(self.attributes["fps"]) if "fps" in self.attributes else None
+
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""
         return _open_hdf5(self.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
@@ -117,14 +118,16 @@ class TrackReader:
             if not hasattr(os, "preadv"):
                 return None
             views = self._clip.data_sets(file)
-            found = [(_row_places(tracks), _row_places(seen)) for tracks, seen in views]
+            found = [tuple(_row_places(data, self._clip.path) for data in view) for view in views]
         places = [(tracks, seen) for tracks, seen in found if tracks is not None and seen is not None]
         return places if len(places) == len(found) else None
 
 
-def _row_places(data: h5py.Dataset | None) -> Rows | None:
-    """Where the rows of ``data`` begin; None where they are not plain float32, each in one piece."""
+def _row_places(data: h5py.Dataset | None, path: Path) -> Rows | None:
+    """Where rows of ``data`` begin in ``path``; None where they are not plain float32, each in one piece."""
     if data is None or data.dtype != np.float32 or data.is_virtual or data.external or not len(data):
+        return None
+    if data.file.filename != str(path):  # an external link led to another file
         return None
     create = data.id.get_create_plist()
     if create.get_nfilters() or data.file.userblock_size:

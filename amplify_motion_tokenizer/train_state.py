@@ -36,6 +36,8 @@ class TrainState:
     """Training windows."""
     windows_per_step: int = 0
     """Windows of a full step over all processes; with ``windows``, what steps of an epoch refer to."""
+    clips: str = ""
+    """Hash of the training clips' names and numbers of windows; empty in older checkpoints."""
 
 
 def new_run_id() -> str:

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights
-from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config import Config, settings_hash
 from amplify_motion_tokenizer.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.epochs import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
@@ -76,6 +76,7 @@ class Trainer:
         if resume is not None:
             load_weights(model, resume.model, str(resume.path))
         self.train_data = train_data
+        self._clips = settings_hash({name: clip.num_windows for name, clip in train_data.clips.items()})
         self.train_sampler, self.train_loader = self._loader(train_data, shuffle=True)
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
@@ -96,6 +97,7 @@ class Trainer:
             self._restore(resume)
         self.state.windows = len(train_data)
         self.state.windows_per_step = self.train_sampler.windows_per_step
+        self.state.clips = self._clips
 
     def _loader(self, data: WindowDataset, shuffle: bool) -> tuple[EpochSampler, Any]:
         training = self.config.training
@@ -336,6 +338,8 @@ class Trainer:
                 f"now there are {now[0]}, {now[1]} a step; resume with the same tracks, batch and processes, "
                 "or from the end of an epoch (epoch_N.pth)"
             )
+        if self.state.clips not in ("", self._clips):
+            self._goes_on_with_other_clips(checkpoint)
         self._last_good = f"{checkpoint.path} (step {self.state.step})"
         self.learner.load_state_dict(saved)
         if self.accelerator.is_main_process:
@@ -352,3 +356,16 @@ class Trainer:
                 len(saved["random_states"]),
                 self.accelerator.num_processes,
             )
+
+    def _goes_on_with_other_clips(self, checkpoint: Checkpoint) -> None:
+        """The split is another then, and the rest of an epoch cannot be told from what was seen of it."""
+        if self.state.step_in_epoch:
+            raise TrainingError(
+                f"{checkpoint.path}: was stopped within an epoch over other clips, of as many windows; "
+                "resume with the same tracks, by the same names, or from the end of an epoch (epoch_N.pth)"
+            )
+        logger.warning(
+            "%s was trained on other clips than are there now: it may have seen some that are held out for "
+            "validation now, and losses do not compare with those before",
+            checkpoint.path,
+        )

@@ -122,7 +122,8 @@ def _load_velocity(path: Path) -> Tensor:
     if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
         found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
         raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
-    return window.float()
+    # One that asks for gradients cannot leave a loader worker, which would hang.
+    return window.detach().float()
 
 
 def velocity_files(folder: Path) -> dict[str, list[Path]]:

@@ -44,6 +44,19 @@ def test_a_spline_reproduces_polynomials(num_frames: int, degree: int) -> None:
     torch.testing.assert_close(interpolate_time(positions(num_frames), 14, "spline"), expected)
 
 
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf])
+def test_a_spline_leaves_out_coordinates_that_are_lost_somewhere(lost: float) -> None:
+    """As the keypoint model's windows hold them: scipy refuses a whole array for one of them."""
+    pytest.importorskip("scipy")
+    tracks = torch.rand(2, 5, 3, 2)
+    whole = interpolate_time(tracks, 9, "spline")
+    tracks[1, 2, 0, 1] = lost
+    resampled = interpolate_time(tracks, 9, "spline")
+    assert resampled[1, :, 0, 1].isnan().all()
+    whole[1, :, 0, 1] = torch.nan
+    assert torch.equal(resampled.nan_to_num(9.0), whole.nan_to_num(9.0))
+
+
 @pytest.mark.parametrize("method", ["linear", "spline"])
 @pytest.mark.parametrize("num_frames", [2, 6, 7, 31])
 def test_ends_are_kept(method: str, num_frames: int) -> None:

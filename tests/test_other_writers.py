@@ -103,6 +103,9 @@ def test_velocity_files_of_other_writers_are_read(tmp_path: Path, tiny: Config) 
     clips = load_clips(tmp_path, tiny)
     batch = WindowDataset(clips, tiny).__getitems__([0, 1])
     assert batch.inputs.velocities[:, 0, 0, 0].tolist() == pytest.approx([0.02, 0.1])
+    torch.save(torch.nn.Parameter(torch.zeros(5, 9, 2)), tmp_path / "my_clip_start000002.pt")
+    velocities = WindowDataset(clips, tiny)[0].inputs.velocities
+    assert not velocities.requires_grad, "a loader worker could not send it, and would hang"
     longer = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, true_horizon=8))
     with pytest.raises(TrackFileError, match="6 of 8 are asked for; velocity files cannot be resampled"):
         load_clips(tmp_path, longer)

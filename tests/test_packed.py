@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -240,6 +241,19 @@ def test_what_takes_track_files_says_what_a_pack_is(tmp_path: Path) -> None:
         draw_tracked(tmp_path / "out", tmp_path, tmp_path / "drawn", Style())
     with pytest.raises(TrackFileError, match=told):
         pack_main(["--input", str(tmp_path / "out"), "--output", str(tmp_path / "again")])
+
+
+def test_another_pack_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
+    """As where tracks are packed again while a run trains: its rows would be those of other clips."""
+    write_tracks(tmp_path / "in/a.hdf5", 2, 0)
+    write_tracks(tmp_path / "in/b.hdf5", 2, 1)
+    pack(tmp_path / "in", tmp_path / "out")
+    data = WindowDataset(load_clips(tmp_path / "out", small_config()), small_config())
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "in/a.hdf5").rename(tmp_path / "in/c.hdf5")
+    pack(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(TrackFileError, match="out: has changed since it was indexed; start again"):
+        data.stored(np.arange(4))
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

@@ -122,13 +122,24 @@ def flip(path: Path) -> None:
     """One byte within a tensor, which torch reads without a word."""
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
-        tensor = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+        tensors = [entry for entry in archive.infolist() if not entry.filename.endswith("data.pkl")]
+        tensor = archive.read(max(tensors, key=lambda entry: entry.file_size))
     content[content.index(tensor) + len(tensor) // 2] ^= 255
     path.write_bytes(bytes(content))
 
 
+def flip_pickled(path: Path) -> None:
+    """One byte that makes a tensor's type a word: torch then raises AttributeError, as for little else."""
+    content = path.read_bytes()
+    path.write_bytes(re.sub(rb"\(h(.)h.X", rb"(h\1h\1X", content, count=1, flags=re.DOTALL))
+    with pytest.raises(AttributeError):
+        torch.load(path, weights_only=True)
+
+
 @pytest.mark.parametrize(
-    "damage", [cut, flip, lambda path: path.write_bytes(b"")], ids=["cut", "flip", "empty"]
+    "damage",
+    [cut, flip, flip_pickled, lambda path: path.write_bytes(b"")],
+    ids=["cut", "flip", "flip_pickled", "empty"],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     run_config: Config, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]

@@ -10,7 +10,8 @@ from conftest import with_training
 from run_scripts import files_below
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.errors import CheckpointError, UsageError
+from amplify_motion_tokenizer.errors import CheckpointError, TrainingError, UsageError
+from amplify_motion_tokenizer.pack import main as pack_main
 from amplify_motion_tokenizer.run_files import load_state
 from amplify_motion_tokenizer.training import train
 
@@ -42,6 +43,23 @@ def test_a_run_is_not_written_over_another(config: Config, tmp_path: Path) -> No
     train(moved, resume=str(tmp_path / "run/last.pth"))
     # Its own checkpoints are no other run.
     train(with_training(moved, epochs=3), resume=str(tmp_path / "moved/epoch_2.pth"))
+
+
+def test_other_clips_of_as_many_windows_are_not_taken_for_those_of_the_epoch(
+    config: Config, tmp_path: Path, write_tracks: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        write_tracks(tmp_path / "others" / f"other {number}.hdf5", 2, seed=number)
+    pack_main(["--input", str(tmp_path / "tracks"), "--output", str(tmp_path / "pack")])
+    config = with_training(config, batch_size=2)  # 3 steps an epoch
+    train(with_training(config, max_steps=2))
+    within, whole = (with_training(config, max_steps=steps, epochs=2) for steps in (3, 6))
+    with pytest.raises(TrainingError, match="stopped within an epoch over other clips, of as many windows"):
+        train(config_for(within, tmp_path / "others", tmp_path / "run"), resume="auto")
+    train(config_for(within, tmp_path / "pack", tmp_path / "run"), resume="auto")
+    assert "other clips" not in caplog.text
+    train(config_for(whole, tmp_path / "others", tmp_path / "run"), resume="auto")
+    assert "was trained on other clips than are there now" in caplog.text
 
 
 def test_tracks_may_move_but_not_be_made_in_another_way(

@@ -116,6 +116,13 @@ def test_track_folder_errors_say_what_was_looked_for(tmp_path: Path, tiny: Confi
         load_clips(tmp_path, tiny)
 
 
+def test_two_files_of_one_clip_are_refused(tmp_path: Path, tiny: Config, write_tracks: Write) -> None:
+    write_tracks(tmp_path / "clip.hdf5", 2)
+    write_tracks(tmp_path / "clip.h5", 1)
+    with pytest.raises(TrackFileError, match=r"clip\.h5 and clip\.hdf5 are two files of one clip"):
+        load_clips(tmp_path, tiny)
+
+
 def test_windows_of_another_shape_name_the_keys(tmp_path: Path, tiny: Config, write_tracks: Write) -> None:
     other = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, sequence_length=5, grid_size=4))
     write_tracks(tmp_path / "clip.hdf5", 2, config=other)
@@ -358,13 +365,23 @@ def test_a_training_batch_is_the_same_without_the_truth(tmp_path: Path, model: s
             assert torch.equal(wanted, found), name
 
 
-def test_open_files_are_bounded(tmp_path: Path, tiny: Config, write_tracks: Write) -> None:
+@pytest.mark.parametrize(("allowed", "most"), [(1024, MAX_OPEN_FILES), (-1, MAX_OPEN_FILES), (256, 32)])
+def test_open_files_are_bounded(
+    tmp_path: Path,
+    tiny: Config,
+    write_tracks: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: int,
+    most: int,
+) -> None:
+    """Below what the system allows, or a good file seems damaged when no more can be opened."""
+    monkeypatch.setattr("os.sysconf", {"SC_OPEN_MAX": allowed}.__getitem__)
     path = write_tracks(tmp_path / "0.hdf5", 1)
-    for number in range(1, MAX_OPEN_FILES + 10):
+    for number in range(1, most + 10):
         (tmp_path / f"{number}.hdf5").write_bytes(path.read_bytes())
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
     for index in range(len(data)):
         data.__getitems__([index])
     opened = [reader for reader in data._readers._readers.values() if reader._descriptor is not None]
-    assert len(opened) == MAX_OPEN_FILES
+    assert len(opened) == most
     assert data.__getitems__([0]).indices.tolist() == [0]
