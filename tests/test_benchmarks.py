@@ -1,6 +1,8 @@
 """Benchmarks are read by people, not by the suite: here they only have to run, on little."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import encode
 import loader
 import measuring
 import model
+import numpy as np
 import pytest
 import torch
 from run_scripts import TINY, Work
@@ -58,6 +61,19 @@ def test_training_steps_of_few_points_are_compared(name: str, points: int, tmp_p
     assert found["ours"]["loss"] == pytest.approx(found["plain"]["loss"], rel=1e-5)
     assert max(model.gradients_apart(mine, theirs)[:2]) < 1e-4
     assert model.apart(found, tmp_path)["ours"].startswith("   apart: loss ")
+
+
+def test_a_peak_of_memory_is_the_processs_own() -> None:
+    held = np.ones(600 << 20, np.uint8)
+    done = subprocess.run(
+        [sys.executable, "-c", "import measuring; print(measuring.peak_bytes())"],
+        cwd=Path(measuring.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert 0 < int(done.stdout) < held.nbytes
 
 
 def test_a_small_parameters_wrong_gradient_shows() -> None:

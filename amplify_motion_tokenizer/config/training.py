@@ -88,7 +88,7 @@ class TrainingConfig:
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Autocast type; quantising always stays float32. fp16 needs CUDA."""
     compile: bool = False
-    """Whether the model and its loss run through torch.compile; their first steps then take minutes."""
+    """Whether the model and a factorised head's loss run through torch.compile; first steps take minutes."""
     deterministic: bool = False
     """Whether only deterministic kernels run on a GPU, as bit-exact resuming needs; on CPUs all are."""
     num_workers: int = 2
