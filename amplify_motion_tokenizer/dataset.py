@@ -180,7 +180,8 @@ def _numbered(values: Sequence[Hashable]) -> NDArray[np.int64]:
 def load_clips(folder: Path, config: Config) -> Clips:
     """Indexes the tracks below ``folder`` and checks that they fit the config.
 
-    Warns once about files that do not say which size was tracked.
+    Warns once about files that do not say which size was tracked, and about several sizes without a
+    reference size.
 
     Raises:
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
@@ -197,12 +198,25 @@ def load_clips(folder: Path, config: Config) -> Clips:
         _check_first_frames(clips)
     if not any(clip.num_windows for clip in clips.values()):
         raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
-    sizeless = [
-        clip.path.name
-        for clip in clips.values()
-        if not isinstance(clip, VelocityFiles) and None in clip.sizes
-    ]
-    if sizeless and config.data.reference_size is not None:
+    _warn_of_sizes(clips, config)
+    return clips
+
+
+def _warn_of_sizes(clips: Clips, config: Config) -> None:
+    """Where pixels of clips are of several kinds, or may be, and nothing brings them to one."""
+    tracked = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    if config.data.reference_size is None:
+        sizes = list(dict.fromkeys(tuple(clip.sizes) for clip in tracked))
+        if len(sizes) > 1:
+            logger.warning(
+                "clips were tracked at %d sizes, such as (height, width) %s and %s, and data.reference_size: "
+                "null leaves each its own pixels, so one motion becomes several classes; set it",
+                len(sizes),
+                *(", ".join(map(str, of_views)) for of_views in sizes[:2]),
+            )
+        return
+    sizeless = [clip.path.name for clip in tracked if None in clip.sizes]
+    if sizeless:
         logger.warning(
             "%d of %d track files have no height and width (the first is %s): their pixels are taken "
             "as pixels of data.reference_size; preprocess them again if they were tracked at another size",
@@ -210,7 +224,6 @@ def load_clips(folder: Path, config: Config) -> Clips:
             len(clips),
             sizeless[0],
         )
-    return clips
 
 
 def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:

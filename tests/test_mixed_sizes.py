@@ -56,3 +56,21 @@ def test_equal_motion_at_any_size_is_equal_input(folder: Path, stored: str, mode
         torch.testing.assert_close(inputs.tracks_rc_norm[at], inputs.tracks_rc_norm[alike], atol=2e-3, rtol=0)
         assert inputs.size_px[at].tolist() == inputs.size_px[alike].tolist()
     assert inputs.velocities.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("reference", [REFERENCE, None])
+def test_sizes_that_nothing_brings_to_one_are_told(
+    folder: Path, reference: tuple[int, int] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {
+        "sequence_length": 5,
+        "grid_size": 3,
+        "reference_size": reference,
+        "static_filter": {"min_keep": 0},
+    }
+    load_clips(folder / "tracks", config_from_dict({"data": data}, "in the test"))
+    (message,) = caplog.messages
+    if reference is None:
+        assert "at 4 sizes, such as (height, width) (480, 640) and (240, 320)" in message
+    else:
+        assert message.startswith("1 of 4 track files have no height and width (the first is d.hdf5)")
