@@ -22,7 +22,8 @@ class FlowTracker:
     """Follows points along dense optical flow, frame by frame, each held to its first-frame patch.
 
     Flow of a frame pair is computed once, in both directions, for all the windows that cover the pair, so
-    overlapping windows cost little. With ``FlowConfig.refine`` off, flow is only chained.
+    overlapping windows cost little. With ``FlowConfig.refine`` off, flow is only chained. After a cut within
+    a window its points are hidden and stay where they were.
     """
 
     name = "flow"
