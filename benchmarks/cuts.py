@@ -115,7 +115,7 @@ def cut_row(videos: Iterator[Video]) -> str:
                 seen = [(window.visibility[cut:] >= SEEN).mean() for window in (before, after)]
                 rows.append((before is not after, *seen))
     told, was, now = np.mean(rows, axis=0)
-    return f"{len(rows):8} {told:7.3f} {was:8.3f} {now:8.4f}"
+    return f"{len(rows):8} {told:7.3f} {was:8.4f} {now:8.4f}"
 
 
 def event_row(videos: Iterator[Video]) -> str:
@@ -125,7 +125,7 @@ def event_row(videos: Iterator[Video]) -> str:
     was, now = (
         np.mean([window.visibility >= SEEN for window in column]) for column in zip(*pairs, strict=True)
     )
-    return f"{len(pairs):8} {told:7.3f} {was:8.3f} {now:8.4f}"
+    return f"{len(pairs):8} {told:7.3f} {was:8.4f} {now:8.4f}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
