@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
+from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, size_of
 from amplify_motion_tokenizer.trackers.flow.points import ChainedPoints, HeldPoints, Points
 
@@ -21,7 +22,8 @@ class FlowTracker:
     """Follows points along dense optical flow, frame by frame, each held to its first-frame patch.
 
     Flow of a frame pair is computed once, in both directions, for all the windows that cover the pair, so
-    overlapping windows cost little. With ``FlowConfig.refine`` off, flow is only chained.
+    overlapping windows cost little. With ``FlowConfig.refine`` off, flow is only chained. After a cut within
+    a window its points are hidden and stay where they were.
     """
 
     name = "flow"
@@ -81,7 +83,8 @@ class _Chain:
 
     def result(self) -> WindowTracks:
         tracks, visibility = (np.stack(rows) for rows in zip(*self._rows, strict=True))
-        return WindowTracks(self._window.start, self._window.time_s, tracks, visibility)
+        window = WindowTracks(self._window.start, self._window.time_s, tracks, visibility)
+        return hide_after_cut(window, size_of(self._window.frames[0]))
 
 
 class _Clip:
