@@ -8,6 +8,8 @@ from pathlib import Path
 
 import attention
 import codebook
+import cuts
+import cv2
 import encode
 import loader
 import measuring
@@ -26,9 +28,10 @@ from amplify_motion_tokenizer.models import build_model
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """Benchmarks set them for their process, which is the tests' own here."""
-    before = torch.get_num_threads()
+    before, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
     yield
     torch.set_num_threads(before)
+    cv2.setNumThreads(of_opencv)
 
 
 def test_codebook_trains_each_variant_with_each_seed(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,3 +164,19 @@ def test_attention_variants_compute_the_same(bf16: bool, tmp_path: Path) -> None
         found[variant] = torch.load(tmp_path / variant, weights_only=True)["values"]
     for values in found.values():
         assert attention.apart(values, found["plain"]) < (0.05 if bf16 else 1e-5)
+
+
+def test_cuts_prints_what_is_told_and_seen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cuts, "KINDS", ("mixed", "movers"))
+    monkeypatch.setattr(cuts, "EVENTS", {"nothing": cuts.EVENTS["nothing"]})
+    cuts.main(["--sizes", "96x128", "--seeds", "0"])
+    rows = [line.rsplit(maxsplit=4) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == [
+        f"96x128 {name}" for name in ("cut", "cut, mp4", "cut, 4x", "nothing")
+    ]
+    figures = {row[0]: [float(value) for value in row[1:]] for row in rows}
+    assert figures["96x128 cut"][:2] == [15, 1]
+    assert figures["96x128 cut"][2] > 0.1
+    assert figures["96x128 cut"][3] == figures["96x128 nothing"][1] == 0
