@@ -95,9 +95,9 @@ def remap(xy_px: Tensor, size: Sequence[int], reference_size: ReferenceSize) -> 
     return _by_axis(torch.mul, xy_px, xy_px.new_tensor(reference_scale(size, reference_size), dtype=dtype))
 
 
-def wnorm_from_px(velocity_xy_px: Tensor, width: int) -> Tensor:
-    """(..., 2) velocities in pixels of the reference size as W-normalised ones in [-1, 1], clamped."""
-    return (velocity_xy_px / _half(width)).clamp_(-1, 1)
+def wnorm_from_px(velocity_xy_px: Tensor, width: int, out: Tensor | None = None) -> Tensor:
+    """(..., 2) velocities in reference pixels as W-normalised ones in [-1, 1], clamped; put in ``out``."""
+    return torch.div(velocity_xy_px, _half(width), out=out).clamp_(-1, 1)
 
 
 def px_from_wnorm(velocity_xy_wnorm: Tensor, width: int) -> Tensor:
@@ -127,7 +127,7 @@ def tracks_to_velocities(
         raise ValueError(f"tracks are {tuple(tracks_xy_px.shape)}; expected (..., T, N, 2) with T >= 2")
     velocities = reference_velocities(tracks_xy_px, size, reference_size)
     usable = None if all_finite(velocities) else velocities.isfinite().all(dim=-1, keepdim=True)
-    velocities.div_(_half(width)).clamp_(-1, 1)
+    wnorm_from_px(velocities, width, out=velocities)
     return velocities if usable is None else torch.where(usable, velocities, 0.0)
 
 
