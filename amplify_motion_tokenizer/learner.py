@@ -67,12 +67,11 @@ class Learner:
             fused=True,  # the one kind that can leave out a step without the host
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self._chunk_loss: ChunkLoss = chunk_loss
         if training.compile:
             # In place, so that the names of the weights stay. A kernel for each shape, never one for
             # several: a resumed run would else meet the shapes in another order and round differently.
             self.model.compile(dynamic=False)
-        self._chunk_loss: ChunkLoss = chunk_loss
-        if training.compile:
             self._chunk_loss = torch.compile(chunk_loss, dynamic=False)
         self.average: WeightAverage | None = None
         if training.ema_decay is not None:

@@ -35,9 +35,9 @@ from measuring import (
 from references import PlainKeypoint, amplify_logits, focal_sums
 from torch import Tensor, nn
 
-from amplify_motion_tokenizer import factorised_loss
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.factorised_loss import ChunkLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.losses import class_weights
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.keypoint import KeypointTokenizer
@@ -79,7 +79,7 @@ def inputs_of(config: Config, shape: tuple[int, ...], device: str) -> tuple[Tens
     return velocities.to(device), labels.to(device), mask.to(device), weights.to(device)
 
 
-def make(kind: str, args: argparse.Namespace, dropout: float) -> tuple[nn.Module, Loss]:
+def make(kind: str, args: argparse.Namespace, dropout: float, of_chunk: ChunkLoss) -> tuple[nn.Module, Loss]:
     """The network, and what makes its mean loss; the same weights and input in every process."""
     config = config_of(args, "point" if kind == "point" else "point_step")
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=dropout))
@@ -106,7 +106,7 @@ def make(kind: str, args: argparse.Namespace, dropout: float) -> tuple[nn.Module
     def loss() -> Tensor:
         if kind != "plain":
             head = network(velocities).head
-            return factorised_loss.head_loss(head, labels, mask, weights, config.loss.gamma).sums.sum()
+            return head_loss(head, labels, mask, weights, config.loss.gamma, of_chunk).sums.sum()
         if isinstance(network, AmplifyNetwork):
             codes, _ = quantize_float32(network.quantize, network.encode(velocities))
             return focal_sums(amplify_logits(network, codes), labels, mask, weights, config.loss.gamma)
@@ -129,11 +129,10 @@ def measure(variant: str, args: argparse.Namespace, output: Path) -> None:
     kind, *extras = variant.split("+")
     autocast = torch.float16 if "fp16" in extras else torch.bfloat16 if args.bf16 else None
     on_gpu = torch.device(args.device).type == "cuda"
-    if "chunk" in extras:
-        factorised_loss.chunk_loss = torch.compile(factorised_loss.chunk_loss, dynamic=False)
+    of_chunk: ChunkLoss = torch.compile(chunk_loss, dynamic=False) if "chunk" in extras else chunk_loss
 
     def prepared(dropout: float) -> tuple[nn.Module, Loss]:
-        network, loss = make(kind, args, dropout)
+        network, loss = make(kind, args, dropout, of_chunk)
         if "model" in extras:
             network.compile(dynamic=False)
         for parameter in network.parameters():
