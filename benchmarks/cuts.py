@@ -13,6 +13,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
+from measuring import frame_size
 from numpy.typing import NDArray
 from tracking import through_mp4
 
@@ -27,6 +28,7 @@ from amplify_motion_tokenizer.windows import iter_windows
 Video = NDArray[np.uint8]
 Size = tuple[int, int]
 
+SIZES = [(120, 160), (240, 320), (480, 640)]
 LENGTH = 16
 AT = 16
 """The frame at which there is a cut, or something happens."""
@@ -130,15 +132,14 @@ def event_row(videos: Iterator[Video]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["120x160", "240x320", "480x640"], help="HEIGHTxWIDTH")
+    parser.add_argument("--sizes", nargs="+", type=frame_size, default=SIZES, help="HEIGHTxWIDTH")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(1)
     print(f"{'':32} {'windows':>8} {'told':>7} {'seen was':>8} {'is':>8}")
-    for text in arguments.sizes:
-        height, width = map(int, text.split("x"))
-        size = height, width
-        seeds = arguments.seeds
+    seeds = arguments.seeds
+    for size in arguments.sizes:
+        text = f"{size[0]}x{size[1]}"
         print(f"{text + ' cut':32}", cut_row(cuts(seed, size, 1) for seed in seeds), flush=True)
         mp4 = (through_mp4(cuts(seed, size, 1)) for seed in seeds)
         print(f"{text + ' cut, mp4':32}", cut_row(mp4), flush=True)

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from measuring import frame_size
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import GateConfig, VideoConfig
@@ -29,6 +30,7 @@ LIGHTS = {
 }
 """Factor of every level of a frame; above 255 they are clipped."""
 UNDER_LIGHT = ("still", "movers", "articulated")
+SIZES = [(240, 320), (480, 640)]
 
 
 def kept(video: NDArray[np.uint8], path: Path) -> list[bool]:
@@ -45,16 +47,15 @@ def lit(video: NDArray[np.uint8], light: NDArray[np.floating]) -> NDArray[np.uin
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["240x320", "480x640"], help="HEIGHTxWIDTH")
+    parser.add_argument("--sizes", nargs="+", type=frame_size, default=SIZES, help="HEIGHTxWIDTH")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
-    sizes = [(int(height), int(width)) for height, width in (text.split("x") for text in arguments.sizes)]
     rows = [(kind, "") for kind in KINDS] + [(kind, light) for kind in UNDER_LIGHT for light in LIGHTS]
-    print(f"{'kind':32}", *(f"{size:>9}" for size in arguments.sizes))
+    print(f"{'kind':32}", *(f"{height}x{width}".rjust(9) for height, width in arguments.sizes))
     with tempfile.TemporaryDirectory() as folder:
         for kind, light in rows:
             shares = []
-            for size in sizes:
+            for size in arguments.sizes:
                 clips = (render_clip(kind, seed, size, FRAMES)[0] for seed in arguments.seeds)
                 clips = (lit(clip, LIGHTS[light]) for clip in clips) if light else clips
                 found = [kept(clip, Path(folder) / "clip.mp4") for clip in clips]

@@ -1,4 +1,4 @@
-"""What the benchmarks of the model share: numbers from the command line, clocks, memory and floors."""
+"""What benchmarks share: numbers from the command line, clocks, memory and floors."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def square(text: str) -> int:
     if side**2 != number:
         raise argparse.ArgumentTypeError(f"{text} is no square; {side**2} and {(side + 1) ** 2} are")
     return number
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """(height, width) in pixels from the command line, HEIGHTxWIDTH."""
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 def clock_of(device: str) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from measuring import frame_size
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config, FlowConfig, VideoConfig
@@ -229,18 +230,13 @@ def report_real(arguments: argparse.Namespace) -> None:
             print(f"{clip.name:16} {name:16} {columns[0]}    {columns[1]}", flush=True)
 
 
-def _size(text: str) -> tuple[int, int]:
-    height, width = map(int, text.split("x"))
-    return height, width
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 4], help="track every how many-th frame")
     parser.add_argument("--frames", type=int, default=48, help="frames of a clip that are tracked")
-    parser.add_argument("--size", type=_size, default="480x640", help="HEIGHTxWIDTH")
+    parser.add_argument("--size", type=frame_size, default="480x640", help="HEIGHTxWIDTH")
     parser.add_argument("--length", type=int, default=16, help="frames of a window")
     parser.add_argument("--stride", type=int, default=16, help="frames between the starts of two windows")
     parser.add_argument("--grid", type=int, default=20, help="points on a side of the grid")
