@@ -23,7 +23,7 @@ BACK = 0.5
 TOGETHER, APART = 0.06, 1 / 240
 """... nor this share that moved alike: no further from the median than this part of the shorter side.
 
-The largest shares in 1110 windows of 120 to 480 rows with cuts between rendered and between real clips:
+The largest shares in some 1,100 windows of 120 to 480 rows with cuts between rendered and between real clips:
 0.23, 0.46 and 0.035.
 """
 LEAST_POINTS = 50
@@ -45,7 +45,13 @@ def hide_after_cut(window: WindowTracks, size: tuple[int, int]) -> WindowTracks:
 
 
 def find_cut(xy_px: Floats, seen: NDArray[np.bool_], size: tuple[int, int]) -> int | None:
-    """Index of the first frame after a cut, from tracks (T, N, 2) and which points are seen (T, N)."""
+    """Index of the first frame after a cut; None where there is none.
+
+    Args:
+        xy_px: (T, N, 2), (x, y) pixels of the tracked frames.
+        seen: (T, N), which points are seen.
+        size: (height, width) of those frames.
+    """
     count = np.count_nonzero(seen, axis=1)
     sudden = (count[:-1] >= LEAST_POINTS) & (count[1:] < SUDDEN * count[:-1])
     for cut in np.flatnonzero(sudden) + 1:
