@@ -32,7 +32,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer import __version__
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
@@ -40,6 +39,7 @@ from amplify_motion_tokenizer.files import unpickling_gist, write_torch
 from amplify_motion_tokenizer.interop import OWN_PARTS, Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.plain_values import MAPPING, TENSORS, check_kinds, or_none
+from amplify_motion_tokenizer.version import __version__
 
 FORMAT = "amplify_motion_tokenizer"
 FORMAT_VERSION = 1
