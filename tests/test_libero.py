@@ -15,9 +15,10 @@ from render_clips import numbered_frames, read_number
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.clips import Clip
 from amplify_motion_tokenizer.config import Config, flatten, to_dict
+from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
-from amplify_motion_tokenizer.demo_selection import natural_key, parse_dataset, select_demos
+from amplify_motion_tokenizer.demo_selection import natural_key, select_demos
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
