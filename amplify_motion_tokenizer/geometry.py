@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.finite import all_finite
-
 ReferenceSize = Sequence[int] | Mapping[str, int] | None
 """(height, width) in pixels, {"shorter": pixels} for one scale on both axes, or None for no rescaling."""
 
@@ -396,3 +394,26 @@ def _half_grid(class_grid: Sequence[int]) -> tuple[int, int]:
         # AMPLIFY's clamp to +-rows // 2 would give an even window one row more than it has.
         raise ValueError(f"class_grid is {rows} x {cols}; expected odd sides, with a class of no motion")
     return rows // 2, cols // 2
+
+
+def inside(xy_px: NDArray[np.floating[Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which points (..., 2) lie on a frame of ``size`` (height, width), border pixels in full."""
+    height, width = size
+    x, y = xy_px[..., 0], xy_px[..., 1]
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether neither NaN nor infinity is among ``values``; False too where their sum overflows.
+
+    One pass over them, a quarter of what looking at each costs; a loader asks it of every batch.
+    """
+    return bool(values.sum().isfinite())
+
+
+def finite_points(tracks_xy_px: Tensor) -> Tensor:
+    """(..., N) bool from (..., T, N, 2): True where a point's position is finite in every frame."""
+    if all_finite(tracks_xy_px):
+        *lead, _, points, _ = tracks_xy_px.shape
+        return torch.ones((*lead, points), dtype=torch.bool, device=tracks_xy_px.device)
+    return tracks_xy_px.isfinite().all(dim=-1).all(dim=-2)

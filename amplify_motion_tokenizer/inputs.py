@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.finite import finite_points
 from amplify_motion_tokenizer.geometry import (
     beyond_rc_norm,
     beyond_wnorm,
+    finite_points,
     labels_from_rc_norm,
     labels_from_wnorm,
     rc_norm_from_px,

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from amplify_motion_tokenizer.finite import finite_points
 from amplify_motion_tokenizer.geometry import (
     center_label,
+    finite_points,
     integrate_velocities,
     labels_from_rc_norm,
     labels_from_wnorm,

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.geometry import inside
 from amplify_motion_tokenizer.sampling import bilinear
-from amplify_motion_tokenizer.trackers.base import inside
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +46,3 @@ class PointTracker(Protocol):
         Raises:
             TrackerError: the frames cannot be tracked.
         """
-
-
-def inside(xy_px: NDArray[np.floating[Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which points (..., 2) lie on a frame of ``size`` (height, width), border pixels in full."""
-    height, width = size
-    x, y = xy_px[..., 0], xy_px[..., 1]
-    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)

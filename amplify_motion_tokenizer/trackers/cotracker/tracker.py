@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.config import CoTrackerConfig
 from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
-from amplify_motion_tokenizer.trackers.base import inside
+from amplify_motion_tokenizer.geometry import inside
 from amplify_motion_tokenizer.trackers.cotracker.features import ClipFrames, SharedEncoder
 from amplify_motion_tokenizer.trackers.cotracker.loading import load_predictor, weights_hash
 

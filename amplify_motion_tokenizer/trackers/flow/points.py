@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.trackers.base import inside
+from amplify_motion_tokenizer.geometry import inside
 from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Motion, Neighbours
 from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, pair_confidence, sample
 from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choose
