@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
 from amplify_motion_tokenizer.errors import ConfigError
@@ -26,3 +29,11 @@ def resolve_device(name: str, key: str) -> torch.device:
     ):
         raise ConfigError(f"{key} = {name} is not available; allowed here: {allowed}")
     return device
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use, by its affinity and its container's limit (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    quota, period = limit.read_text().split() if limit.is_file() else ("max", "")
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

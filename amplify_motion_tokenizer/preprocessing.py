@@ -18,6 +18,7 @@ from amplify_motion_tokenizer.clips import MANIFEST, Clip, Process, Summary, Wor
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import WindowTracks
+from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import KeyedLines, remove_leftovers, write_yaml
 from amplify_motion_tokenizer.inputs import from_tracks
@@ -29,7 +30,7 @@ from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
-from amplify_motion_tokenizer.workers import available_cores, cleaned_up
+from amplify_motion_tokenizer.workers import cleaned_up
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")

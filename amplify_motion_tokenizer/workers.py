@@ -17,22 +17,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, WorkerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[Item], Result]
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use, by its affinity and its container's limit (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = Path("/sys/fs/cgroup/cpu.max")
-    quota, period = limit.read_text().split() if limit.is_file() else ("max", "")
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 @contextmanager
