@@ -29,7 +29,6 @@ from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.jsonl"
 
 STAGES: dict[type[TokenizerError], str] = {
     VideoError: "video",

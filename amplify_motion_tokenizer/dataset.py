@@ -18,8 +18,9 @@ from amplify_motion_tokenizer.augmentation import augmented_input, check_augment
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.epochs import PADDING, EpochSampler, EpochWindows
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.file_names import is_pack
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
-from amplify_motion_tokenizer.packed import is_pack, read_pack
+from amplify_motion_tokenizer.packed import read_pack
 from amplify_motion_tokenizer.readers import Readers, StoredTracks
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_rows import ViewArrays

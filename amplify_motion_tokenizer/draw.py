@@ -24,14 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer import cli
-from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
+from amplify_motion_tokenizer.clips import Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
 from amplify_motion_tokenizer.files import KeyedLines, write_yaml
 from amplify_motion_tokenizer.geometry import content_norm_from_px
-from amplify_motion_tokenizer.output_folders import DRAWINGS, open_output_folder
+from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.records import is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, file_hash, load_weights, versions
-from amplify_motion_tokenizer.clips import MANIFEST, Clip, Summary, run_clips
+from amplify_motion_tokenizer.clips import Clip, Summary, run_clips
 from amplify_motion_tokenizer.config import (
     VELOCITY_KEYS,
     Config,
@@ -25,11 +25,12 @@ from amplify_motion_tokenizer.config import (
     to_dict,
     track_settings,
 )
-from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.factorised_loss import head_answers
+from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import (
     KeyedLines,
     atomic_path,
@@ -41,7 +42,7 @@ from amplify_motion_tokenizer.files import (
 )
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.output_folders import CHECKPOINT_RECORD, CODES, open_output_folder
+from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.records import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from amplify_motion_tokenizer.output_folders import holds_drawings
+from amplify_motion_tokenizer.file_names import holds_drawings
 
 logger = logging.getLogger(__name__)
 

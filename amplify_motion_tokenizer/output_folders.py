@@ -8,24 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from amplify_motion_tokenizer.clips import MANIFEST
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import (
+    CHECKPOINT_RECORD,
+    CODES,
+    MANIFEST,
+    SCENES,
+    TRACK_EXTENSIONS,
+    VELOCITY_INDEX_ENDING,
+    checkpoints_in,
+    holds_drawings,
+    is_pack,
+)
 from amplify_motion_tokenizer.files import make_output_folder
-from amplify_motion_tokenizer.packed import is_pack
-from amplify_motion_tokenizer.run_names import checkpoints_in
-from amplify_motion_tokenizer.stores import TRACK_EXTENSIONS
-from amplify_motion_tokenizer.velocity_files import INDEX_ENDING
-
-CODES = "codes.jsonl"
-"""The codes of all clips of a folder."""
-CHECKPOINT_RECORD = "checkpoint.yaml"
-"""Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
-
-SCENES = "scenes.yaml"
-"""Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
-
-DRAWINGS = "drawings.yaml"
-"""Says in a folder of drawings what was drawn, and how."""
 
 Kind = Literal["tracks", "checkpoints of a run", "codes", "a pack", "drawings", "rendered clips"]
 
@@ -64,10 +59,5 @@ def kind_of(folder: Path) -> Kind | None:
     return None
 
 
-def holds_drawings(folder: Path) -> bool:
-    """Whether ``draw`` made ``folder``, by its mark alone: this is asked of every folder of an input."""
-    return (folder / DRAWINGS).is_file()
-
-
 def _is_tracks(path: Path) -> bool:
-    return path.suffix in TRACK_EXTENSIONS or path.name.endswith(INDEX_ENDING)
+    return path.suffix in TRACK_EXTENSIONS or path.name.endswith(VELOCITY_INDEX_ENDING)

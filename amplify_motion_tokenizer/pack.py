@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer import cli
-from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG
 from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
+from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import write_text
 from amplify_motion_tokenizer.packed import write_pack
 from amplify_motion_tokenizer.stores import find_tracks

@@ -36,14 +36,13 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.track_rows import ViewArrays
 
 logger = logging.getLogger(__name__)
 
-INDEX = "pack.json"
-"""Written last: a folder without it is no pack."""
 FORMAT_VERSION = 2
 LOST = -(2**15)
 """Stands for a position that is lost."""
@@ -124,7 +123,7 @@ class PackedClip:
             TrackFileError: an array is missing or damaged, or another pack has taken the place of this one.
         """
         arrays = _open_arrays(self.path, frames=self.frame_size is not None)
-        if read_json(self.path / INDEX) != self._index:
+        if read_json(self.path / PACK_INDEX) != self._index:
             raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
         return arrays
 
@@ -205,11 +204,6 @@ class PackReader:
         return self._arrays
 
 
-def is_pack(folder: Path) -> bool:
-    """Whether ``folder`` holds a pack."""
-    return (folder / INDEX).is_file()
-
-
 def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) -> dict[str, PackedClip]:
     """The clips of a pack by name, in its order.
 
@@ -224,10 +218,10 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
         ConfigError: the dataset string is malformed.
     """
     try:
-        index = read_json(folder / INDEX)
+        index = read_json(folder / PACK_INDEX)
         if index["format_version"] != FORMAT_VERSION:
             raise TrackFileError(
-                f"{folder / INDEX}: format version {index['format_version']}, expected {FORMAT_VERSION}; "
+                f"{folder / PACK_INDEX}: format version {index['format_version']}, expected {FORMAT_VERSION}; "
                 "pack the track files again"
             )
         there = index["views"]
@@ -241,7 +235,9 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
         rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])])
         clips = [PackedClip(folder, index, i, int(rows[i]), views) for i in range(len(index["clips"]))]
     except (UsageError, KeyError, TypeError, IndexError) as error:
-        raise TrackFileError(f"{folder / INDEX}: is damaged ({error}); pack the track files again") from None
+        raise TrackFileError(
+            f"{folder / PACK_INDEX}: is damaged ({error}); pack the track files again"
+        ) from None
     by_name = {clip.name: clip for clip in clips}
     names = list(by_name) if dataset is None else select_demos(list(by_name), dataset)
     return {name: by_name[name] for name in names}
@@ -269,7 +265,7 @@ def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
             clip["max_error_px"] = errors_px[clip["name"]]
         for array in unfinished.glob("*.npy"):
             sync(array)
-        write_json(unfinished / INDEX, index)
+        write_json(unfinished / PACK_INDEX, index)
         unfinished.rename(output)
         sync(output.parent)
     except OSError as error:
@@ -317,7 +313,9 @@ def _warn_of_errors(errors_px: Mapping[str, float]) -> None:
             len(errors_px),
             WARN_ERROR_PX,
             named,
-            f" and {len(coarse) - _NAMED} more, see max_error_px in {INDEX}" if len(coarse) > _NAMED else "",
+            f" and {len(coarse) - _NAMED} more, see max_error_px in {PACK_INDEX}"
+            if len(coarse) > _NAMED
+            else "",
         )
 
 

@@ -14,12 +14,13 @@ import cv2
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.clips import MANIFEST, Clip, Process, Summary, Workers, run_clips
+from amplify_motion_tokenizer.clips import Clip, Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
-from amplify_motion_tokenizer.config.files import OUTPUT_CONFIG, config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
+from amplify_motion_tokenizer.file_names import MANIFEST, OUTPUT_CONFIG, VELOCITY_INDEX_ENDING
 from amplify_motion_tokenizer.files import KeyedLines, remove_leftovers, write_yaml
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.output_folders import open_output_folder
@@ -29,7 +30,7 @@ from amplify_motion_tokenizer.stores import is_complete
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
-from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFilesWriter
+from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
 from amplify_motion_tokenizer.workers import cleaned_up
 
 Format = Literal["hdf5", "pt"]
@@ -133,7 +134,7 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
 
 def _check_layout(output: Path, output_format: Format) -> None:
     """Refuses to mix the two layouts in one folder."""
-    other = f"*{INDEX_ENDING}" if output_format == "hdf5" else "*.hdf5"
+    other = f"*{VELOCITY_INDEX_ENDING}" if output_format == "hdf5" else "*.hdf5"
     if next(output.rglob(other), None) is not None:
         raise UsageError(f"{output} holds tracks of the other --format; choose another --output")
 
@@ -154,7 +155,7 @@ def _check_same_settings(output: Path, config: Config, output_format: Format) ->
 
 
 def _target(output: Path, clip: Clip, output_format: Format) -> Path:
-    return output / f"{clip.name}{'.hdf5' if output_format == 'hdf5' else INDEX_ENDING}"
+    return output / f"{clip.name}{'.hdf5' if output_format == 'hdf5' else VELOCITY_INDEX_ENDING}"
 
 
 def _track_clip(

@@ -24,8 +24,7 @@ from amplify_motion_tokenizer.checkpoint import (
 )
 from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.run_names import (
+from amplify_motion_tokenizer.file_names import (
     LAST,
     checkpoints_in,
     epoch_name,
@@ -33,6 +32,7 @@ from amplify_motion_tokenizer.run_names import (
     optimizer_name,
     step_name,
 )
+from amplify_motion_tokenizer.files import write_torch
 
 logger = logging.getLogger(__name__)
 

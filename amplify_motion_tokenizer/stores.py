@@ -14,13 +14,16 @@ from typing import Any
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.file_names import (
+    TRACK_EXTENSIONS,
+    VELOCITY_INDEX_ENDING,
+    is_pack,
+    velocity_files,
+)
 from amplify_motion_tokenizer.files import read_json
-from amplify_motion_tokenizer.packed import is_pack
 from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, is_made_of
 from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.velocity_files import INDEX_ENDING, VelocityFiles, velocity_files
-
-TRACK_EXTENSIONS = (".hdf5", ".h5")
+from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
 
 def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
@@ -36,7 +39,7 @@ def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
         return False
     if path.suffix != ".json":
         return True
-    clip = path.name.removesuffix(INDEX_ENDING)
+    clip = path.name.removesuffix(VELOCITY_INDEX_ENDING)
     return all(path.with_name(f"{clip}_start{start:06d}.pt").is_file() for start in record["start_frame"])
 
 

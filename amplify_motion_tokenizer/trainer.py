@@ -22,6 +22,7 @@ from amplify_motion_tokenizer.config import Config, settings_hash
 from amplify_motion_tokenizer.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.epochs import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
+from amplify_motion_tokenizer.file_names import BEST, LAST, epoch_name
 from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names
 from amplify_motion_tokenizer.interruption import Interruption, granted
 from amplify_motion_tokenizer.learner import Learner, StepResult
@@ -29,7 +30,6 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.pictures import Pictures
 from amplify_motion_tokenizer.run_files import RunFiles
 from amplify_motion_tokenizer.run_log import RunLog, StepClock
-from amplify_motion_tokenizer.run_names import BEST, LAST, epoch_name
 from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.train_state import (
     TrainState,

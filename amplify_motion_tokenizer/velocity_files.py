@@ -7,7 +7,6 @@ beside them is written last and holds what a track file (``stores``) has as attr
 from __future__ import annotations
 
 import pickle
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.file_names import VELOCITY_INDEX_ENDING, velocity_files
 from amplify_motion_tokenizer.files import (
     check_target,
     failure_named,
@@ -29,9 +29,6 @@ from amplify_motion_tokenizer.files import (
     write_torch,
 )
 from amplify_motion_tokenizer.records import ClipRecord
-
-INDEX_ENDING = ".windows.json"
-_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
 class VelocityFilesWriter:
@@ -46,7 +43,7 @@ class VelocityFilesWriter:
     def __init__(self, path: Path, record: ClipRecord, velocities: Callable[..., Tensor]) -> None:
         self.path = path
         self.record = record
-        self._clip = path.name.removesuffix(INDEX_ENDING)
+        self._clip = path.name.removesuffix(VELOCITY_INDEX_ENDING)
         self._velocities = velocities
         self._starts: list[int] = []
         self._times: list[float] = []
@@ -97,7 +94,7 @@ class VelocityFiles:
         self.num_windows, self.first_row = len(self.paths), 0
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
-        index = self.path.with_name(f"{clip}{INDEX_ENDING}")
+        index = self.path.with_name(f"{clip}{VELOCITY_INDEX_ENDING}")
         self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
 
     def read(self, rows: Sequence[int]) -> Tensor:
@@ -124,13 +121,3 @@ def _load_velocity(path: Path) -> Tensor:
         raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
     # One that asks for gradients cannot leave a loader worker, which would hang.
     return window.detach().float()
-
-
-def velocity_files(folder: Path) -> dict[str, list[Path]]:
-    """The window files directly in ``folder``, by clip, each in the order of start frames."""
-    clips: dict[str, list[tuple[int, Path]]] = {}
-    for path in folder.glob("*.pt"):
-        match = _VELOCITY_NAME.fullmatch(path.name)
-        if match:
-            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
-    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}

@@ -15,12 +15,12 @@ from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, write_json
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inspect import label_map, main
 from amplify_motion_tokenizer.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.pack import main as pack_main
-from amplify_motion_tokenizer.packed import INDEX
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 
 
@@ -168,9 +168,9 @@ def test_a_pack_from_before_it_held_frame_rates_is_read(
 ) -> None:
     write_motion(tmp_path / "tracks" / "clip.hdf5", tiny, (2.0, 0.0), moving=9)
     pack_main(["--input", str(tmp_path / "tracks"), "--output", str(tmp_path / "pack")])
-    index = read_json(tmp_path / "pack" / INDEX)
+    index = read_json(tmp_path / "pack" / PACK_INDEX)
     del index["clips"][0]["fps"]
-    write_json(tmp_path / "pack" / INDEX, index)
+    write_json(tmp_path / "pack" / PACK_INDEX, index)
     assert main([str(tmp_path / "pack")]) == 0
     assert ", unknown fps" in capsys.readouterr().out
 

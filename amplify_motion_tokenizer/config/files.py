@@ -23,9 +23,6 @@ from amplify_motion_tokenizer.config import LEAF_DICTS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.errors import ConfigError
 
-OUTPUT_CONFIG = "config.yaml"
-"""Name of the resolved config in every output folder."""
-
 _REPRODUCTIONS = "preprocess"
 """Section that the keypoint reproduction's configs have, and ours do not."""
 

@@ -54,3 +54,59 @@ def numbers_of(kind: Literal["step", "epoch", "optimizer"], folder: Path) -> lis
 
 def _is_checkpoint(name: str) -> bool:
     return name in (LAST, BEST) or any(_NUMBERED[kind].fullmatch(name) for kind in ("step", "epoch"))
+
+
+MANIFEST = "manifest.jsonl"
+
+
+OUTPUT_CONFIG = "config.yaml"
+"""Name of the resolved config in every output folder."""
+
+
+CODES = "codes.jsonl"
+"""The codes of all clips of a folder."""
+
+
+CHECKPOINT_RECORD = "checkpoint.yaml"
+"""Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
+
+
+SCENES = "scenes.yaml"
+"""Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
+
+
+DRAWINGS = "drawings.yaml"
+"""Says in a folder of drawings what was drawn, and how."""
+
+
+def holds_drawings(folder: Path) -> bool:
+    """Whether ``draw`` made ``folder``, by its mark alone: this is asked of every folder of an input."""
+    return (folder / DRAWINGS).is_file()
+
+
+PACK_INDEX = "pack.json"
+"""Written last: a folder without it is no pack."""
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether ``folder`` holds a pack."""
+    return (folder / PACK_INDEX).is_file()
+
+
+VELOCITY_INDEX_ENDING = ".windows.json"
+
+
+_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
+
+
+def velocity_files(folder: Path) -> dict[str, list[Path]]:
+    """The window files directly in ``folder``, by clip, each in the order of start frames."""
+    clips: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob("*.pt"):
+        match = _VELOCITY_NAME.fullmatch(path.name)
+        if match:
+            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
+    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
+
+
+TRACK_EXTENSIONS = (".hdf5", ".h5")
