@@ -1,6 +1,8 @@
-"""How the checkpoints in a run's folder are named.
+"""Every file name that the product writes, and how files are told apart by name alone.
 
-::
+Commands ask it what a folder holds, so it imports neither torch nor a file format.
+
+Checkpoints of a run::
 
     last.pth              the newest state
     step_N.pth            states before it: what last.pth was at step N
@@ -8,8 +10,6 @@
     epoch_N.pth           state at the end of epoch N, counted from 1
     step_N.optimizer.pth  the optimiser's state at step N, of all checkpoints of that step, where it
                           is kept apart (training.separate_optimizer)
-
-Without torch or a model, as commands that write no checkpoints look for them too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,34 @@ import re
 from pathlib import Path
 from typing import Literal
 
+OUTPUT_CONFIG = "config.yaml"
+"""The resolved config in every output folder."""
+MANIFEST = "manifest.jsonl"
+"""One line per clip in every output folder that is made clip by clip."""
+
+TRACK_EXTENSIONS = (".hdf5", ".h5")
+"""Endings of track files."""
+VELOCITY_INDEX_ENDING = ".windows.json"
+"""Ending of the index of a clip's velocity files, after the clip's name."""
+PACK_INDEX = "pack.json"
+"""Written last into a pack: a folder without it is no pack."""
+
+CODES = "codes.jsonl"
+"""The codes of all clips of a folder."""
+CHECKPOINT_RECORD = "checkpoint.yaml"
+"""Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
+SCENES = "scenes.yaml"
+"""Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
+DRAWINGS = "drawings.yaml"
+"""Says in a folder of drawings what was drawn, and how."""
+
 LAST, BEST = "last.pth", "best.pth"
 _NUMBERED = {
     "step": re.compile(r"step_(\d+)\.pth"),
     "epoch": re.compile(r"epoch_(\d+)\.pth"),
     "optimizer": re.compile(r"step_(\d+)\.optimizer\.pth"),
 }
+_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
 def epoch_name(epoch: int) -> str:
@@ -56,47 +78,9 @@ def _is_checkpoint(name: str) -> bool:
     return name in (LAST, BEST) or any(_NUMBERED[kind].fullmatch(name) for kind in ("step", "epoch"))
 
 
-MANIFEST = "manifest.jsonl"
-
-
-OUTPUT_CONFIG = "config.yaml"
-"""Name of the resolved config in every output folder."""
-
-
-CODES = "codes.jsonl"
-"""The codes of all clips of a folder."""
-
-
-CHECKPOINT_RECORD = "checkpoint.yaml"
-"""Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
-
-
-SCENES = "scenes.yaml"
-"""Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
-
-
-DRAWINGS = "drawings.yaml"
-"""Says in a folder of drawings what was drawn, and how."""
-
-
-def holds_drawings(folder: Path) -> bool:
-    """Whether ``draw`` made ``folder``, by its mark alone: this is asked of every folder of an input."""
-    return (folder / DRAWINGS).is_file()
-
-
-PACK_INDEX = "pack.json"
-"""Written last: a folder without it is no pack."""
-
-
-def is_pack(folder: Path) -> bool:
-    """Whether ``folder`` holds a pack."""
-    return (folder / PACK_INDEX).is_file()
-
-
-VELOCITY_INDEX_ENDING = ".windows.json"
-
-
-_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
+def velocity_name(clip: str, start: int) -> str:
+    """File name of the velocities of the window of ``clip`` that starts at frame ``start``."""
+    return f"{clip}_start{start:06d}.pt"
 
 
 def velocity_files(folder: Path) -> dict[str, list[Path]]:
@@ -109,4 +93,11 @@ def velocity_files(folder: Path) -> dict[str, list[Path]]:
     return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
 
 
-TRACK_EXTENSIONS = (".hdf5", ".h5")
+def is_pack(folder: Path) -> bool:
+    """Whether ``folder`` holds a pack."""
+    return (folder / PACK_INDEX).is_file()
+
+
+def holds_drawings(folder: Path) -> bool:
+    """Whether ``draw`` made ``folder``, by its mark alone: this is asked of every folder of an input."""
+    return (folder / DRAWINGS).is_file()

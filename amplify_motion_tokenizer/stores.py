@@ -19,6 +19,7 @@ from amplify_motion_tokenizer.file_names import (
     VELOCITY_INDEX_ENDING,
     is_pack,
     velocity_files,
+    velocity_name,
 )
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.records import DEFAULT_VIEW, FORMAT_VERSION, is_made_of
@@ -40,7 +41,7 @@ def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
     if path.suffix != ".json":
         return True
     clip = path.name.removesuffix(VELOCITY_INDEX_ENDING)
-    return all(path.with_name(f"{clip}_start{start:06d}.pt").is_file() for start in record["start_frame"])
+    return all(path.with_name(velocity_name(clip, start)).is_file() for start in record["start_frame"])
 
 
 def find_tracks(

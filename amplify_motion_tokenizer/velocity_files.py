@@ -19,7 +19,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.file_names import VELOCITY_INDEX_ENDING, velocity_files
+from amplify_motion_tokenizer.file_names import VELOCITY_INDEX_ENDING, velocity_files, velocity_name
 from amplify_motion_tokenizer.files import (
     check_target,
     failure_named,
@@ -81,7 +81,7 @@ class VelocityFilesWriter:
         )
 
     def _window_name(self, start: int) -> str:
-        return f"{self._clip}_start{start:06d}.pt"
+        return velocity_name(self._clip, start)
 
 
 class VelocityFiles:
