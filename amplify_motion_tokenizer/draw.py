@@ -39,7 +39,7 @@ from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_vie
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracking_evaluation import listed_starts
-from amplify_motion_tokenizer.video import Video
+from amplify_motion_tokenizer.video.reading import Video
 from amplify_motion_tokenizer.video_writing import mp4_writer, write_png
 
 KEPT, DROPPED, NONE, NOW = (70, 180, 70), (210, 60, 60), (80, 80, 80), (255, 255, 255)

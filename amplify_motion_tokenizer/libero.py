@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.containers import TimedFrames
 from amplify_motion_tokenizer.demo_selection import natural_key
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.input_files import files_below
-from amplify_motion_tokenizer.video import SourceFrames, Video, make_video
+from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video
 
 LIBERO_FPS = 20.0
 """The files state no rate. Each image is one step of LIBERO's controller, which runs at robosuite's

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.input_files import files_below
 from amplify_motion_tokenizer.libero import LIBERO_VIEWS, find_demos, open_demo
 from amplify_motion_tokenizer.records import DEFAULT_VIEW
-from amplify_motion_tokenizer.video import VIDEO_EXTENSIONS, Video, open_video
+from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, Video, open_video
 
 
 def tracked_views(config: Config) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import GateConfig, VideoConfig
 from amplify_motion_tokenizer.scenes import KINDS, render_clip, write_clip
-from amplify_motion_tokenizer.video import open_video
+from amplify_motion_tokenizer.video.reading import open_video
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 FRAMES = 40

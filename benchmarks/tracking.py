@@ -38,7 +38,7 @@ from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_vie
 from amplify_motion_tokenizer.tapvid import count_tracks, mean_metrics, no_motion
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
-from amplify_motion_tokenizer.video import open_video
+from amplify_motion_tokenizer.video.reading import open_video
 from amplify_motion_tokenizer.windows import iter_windows
 
 COLUMNS = {

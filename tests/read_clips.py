@@ -9,7 +9,7 @@ from render_clips import read_number
 
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.datatypes import ClipInfo, Frame
-from amplify_motion_tokenizer.video import open_video
+from amplify_motion_tokenizer.video.reading import open_video
 
 try:
     import decord  # noqa: F401

@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip, write_clip
 from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.video import open_video
+from amplify_motion_tokenizer.video.reading import open_video
 
 FRAMES = 16
 

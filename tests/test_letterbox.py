@@ -25,7 +25,7 @@ from amplify_motion_tokenizer.geometry import (
 )
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.video import open_video
+from amplify_motion_tokenizer.video.reading import open_video
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 positions = arrays(np.float32, (5, 2), elements=st.floats(-500, 4000, width=32))

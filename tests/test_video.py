@@ -16,7 +16,13 @@ from render_clips import VFR_MS, numbered_frames, read_number, write_clip
 
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.video import READERS, VIDEO_EXTENSIONS, open_video, pick_by_time, resized_size
+from amplify_motion_tokenizer.video.reading import (
+    READERS,
+    VIDEO_EXTENSIONS,
+    open_video,
+    pick_by_time,
+    resized_size,
+)
 
 # ---------------------------------------------------------------- choosing frames by time
 

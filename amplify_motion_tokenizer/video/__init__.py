@@ -1,0 +1,1 @@
+"""Files to frames: what a clip is, decoders, sizes and times, LIBERO."""
