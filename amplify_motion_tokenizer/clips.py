@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -25,6 +23,7 @@ from amplify_motion_tokenizer.errors import (
     WorkerError,
 )
 from amplify_motion_tokenizer.files import KeyedLines, check_writable
+from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
@@ -38,40 +37,6 @@ STAGES: dict[type[TokenizerError], str] = {
     WorkerError: "worker",
 }
 """Errors that concern one clip, and the stage that they belong to; any other error ends the run."""
-
-
-@dataclass(frozen=True)
-class ViewSource:
-    """Where the frames of one view of a clip are."""
-
-    path: Path
-    """The file."""
-    dataset: str = ""
-    """The frames' place in an HDF5 file; empty for a video file."""
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.dataset}" if self.dataset else str(self.path)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What is tracked together: one video, or the views of one recording."""
-
-    name: str
-    """Its output's path below the output folder, without the extension, with forward slashes."""
-    views: dict[str, ViewSource]
-    """Frames by view name, one view or more; a file may turn out to be missing."""
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files that hold it."""
-        return [source.path for source in self.views.values()]
-
-    @property
-    def source(self) -> str:
-        """Where it is, for people: of several views the first that is there."""
-        views = list(self.views.values())
-        return str(next((view for view in views if os.path.exists(view.path)), views[0]))
 
 
 @dataclass

@@ -7,45 +7,12 @@ pixels of the frames given: x counts columns, y rows, and the centre of the top-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.geometry import Letterbox
-
 SEEN = 0.5
 """Confidence from which a point counts as visible, if nothing else is asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipInfo:
-    """What is known of a clip once it is open."""
-
-    path: Path
-    """File."""
-    reader: str
-    """Backend that decodes it: decord or opencv."""
-    source_fps: float
-    """Average frame rate that the container states."""
-    fps: float
-    """Rate of the frames that are yielded."""
-    source_size: tuple[int, int]
-    """(height, width) in the container, after its rotation is applied."""
-    size: tuple[int, int]
-    """(height, width) of the frames that are yielded, padding included."""
-    letterbox: Letterbox
-    """Where the source frame lies in them."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One decoded, resized frame."""
-
-    rgb: NDArray[np.uint8]
-    """(H, W, 3), RGB, 0..255."""
-    time_s: float
-    """Seconds since the clip's first frame."""
 
 
 @dataclass(frozen=True)

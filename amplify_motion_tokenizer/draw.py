@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer import cli
-from amplify_motion_tokenizer.clips import Clip, Summary, run_clips
+from amplify_motion_tokenizer.clips import Summary, run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.datatypes import SEEN
@@ -39,6 +39,7 @@ from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_vie
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracking_evaluation import listed_starts
+from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.reading import Video
 from amplify_motion_tokenizer.video_writing import mp4_writer, write_png
 

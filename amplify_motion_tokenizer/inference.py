@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, file_hash, load_weights, versions
-from amplify_motion_tokenizer.clips import Clip, Summary, run_clips
+from amplify_motion_tokenizer.clips import Summary, run_clips
 from amplify_motion_tokenizer.config import (
     VELOCITY_KEYS,
     Config,
@@ -47,6 +47,7 @@ from amplify_motion_tokenizer.records import fingerprint, is_made_of, total_byte
 from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
+from amplify_motion_tokenizer.video.clips import Clip
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.clips import Clip, Process, Summary, Workers, run_clips
+from amplify_motion_tokenizer.clips import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.datatypes import WindowTracks
@@ -31,6 +31,7 @@ from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
+from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.workers import cleaned_up
 
 Format = Literal["hdf5", "pt"]

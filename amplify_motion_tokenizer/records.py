@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from amplify_motion_tokenizer.config import settings_hash
-from amplify_motion_tokenizer.datatypes import ClipInfo, WindowTracks
+from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 FORMAT_VERSION = 1
-DEFAULT_VIEW = "default"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.input_files import files_below
 from amplify_motion_tokenizer.libero import LIBERO_VIEWS, find_demos, open_demo
-from amplify_motion_tokenizer.records import DEFAULT_VIEW
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
 from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, Video, open_video
 
 

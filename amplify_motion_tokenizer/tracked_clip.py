@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.clips import Clip
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.datatypes import ClipInfo, Frame, FrameWindow, WindowTracks
+from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks
@@ -23,6 +22,7 @@ from amplify_motion_tokenizer.read_ahead import read_ahead
 from amplify_motion_tokenizer.sources import open_views
 from amplify_motion_tokenizer.stage_times import StageTimes
 from amplify_motion_tokenizer.trackers import PointTracker
+from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
 
 _LEAST_AHEAD = 4

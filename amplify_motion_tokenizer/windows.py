@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import GateConfig
-from amplify_motion_tokenizer.datatypes import Frame, FrameWindow
+from amplify_motion_tokenizer.datatypes import FrameWindow
+from amplify_motion_tokenizer.video.clips import Frame
 
 CLIPPED = 250
 """Level from which a colour may have been brighter than its file can say; compression spreads 255."""

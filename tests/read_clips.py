@@ -8,7 +8,7 @@ import pytest
 from render_clips import read_number
 
 from amplify_motion_tokenizer.config import VideoConfig
-from amplify_motion_tokenizer.datatypes import ClipInfo, Frame
+from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
 from amplify_motion_tokenizer.video.reading import open_video
 
 try:

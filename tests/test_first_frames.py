@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from conftest import clip_record_of, random_windows
 from run_scripts import TINY, render
 
-from amplify_motion_tokenizer.clips import Clip
 from amplify_motion_tokenizer.config import Config, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
@@ -25,6 +24,7 @@ from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.windows import small_frame
 
 SIDE = 64

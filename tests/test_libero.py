@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from render_clips import numbered_frames, read_number
 
 from amplify_motion_tokenizer import cli
-from amplify_motion_tokenizer.clips import Clip
 from amplify_motion_tokenizer.config import Config, flatten, to_dict
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
@@ -27,6 +26,7 @@ from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.video.clips import Clip
 
 ROOT = Path(__file__).parents[1]
 VIEWS = ("agentview", "eye_in_hand")

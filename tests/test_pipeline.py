@@ -15,12 +15,11 @@ from render_clips import write_clip
 from torch import Tensor
 
 from amplify_motion_tokenizer import inference, preprocessing
-from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
-from amplify_motion_tokenizer.datatypes import Frame, WindowTracks
+from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackerError, VideoError
 from amplify_motion_tokenizer.inference import encode_windows
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
@@ -30,6 +29,7 @@ from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
+from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 
 MOVING, STILL = 23, 25
 """Frames of the clip before and after it stops, at 20 fps; the tiny config reads every second one."""

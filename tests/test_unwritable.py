@@ -12,12 +12,13 @@ from conftest import clip_record_of, random_windows
 from run_scripts import Run, Work, infer, manifest_of, preprocess, statuses
 
 from amplify_motion_tokenizer import files
-from amplify_motion_tokenizer.clips import Clip, ViewSource, run_clips
+from amplify_motion_tokenizer.clips import run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
 from amplify_motion_tokenizer.files import KeyedLines, write_text
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 
 LONGEST, FOR_WINDOWS = "L" * 251, "M" * 241
 """With .mp4 as long as names can be; too long once _start000000.pt is added."""

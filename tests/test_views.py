@@ -16,11 +16,9 @@ from conftest import TINY
 from render_clips import numbered_frames, read_number, write_clip
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint
-from amplify_motion_tokenizer.clips import Clip, ViewSource
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
-from amplify_motion_tokenizer.datatypes import Frame
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.inference import tokenize_folder
 from amplify_motion_tokenizer.models import build_model
@@ -30,6 +28,7 @@ from amplify_motion_tokenizer.sources import find_clips, tracked_views
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 
 VIEWS = {"agentview": "{clip}/agentview.mp4", "eye_in_hand": "{clip}/eye.mp4"}
 SIZES = {"agentview": (48, 64), "eye_in_hand": (96, 72)}

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import GateConfig
-from amplify_motion_tokenizer.datatypes import Frame, FrameWindow, WindowTracks
+from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
+from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 

@@ -35,9 +35,9 @@ from amplify_motion_tokenizer.containers import (
     inspect_clip,
     open_capture,
 )
-from amplify_motion_tokenizer.datatypes import ClipInfo, Frame
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
+from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
 
 VIDEO_EXTENSIONS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
