@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.errors import TrackFileError
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts as people count: demo_2 before demo_10."""
-    return [(int(part or 0), "") if i % 2 else (0, part) for i, part in enumerate(re.split(r"(\d+)", name))]
+from amplify_motion_tokenizer.input_files import natural_key
 
 
 def select_demos(names: Iterable[str], dataset: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +59,8 @@ def _walk(source: Path, unreadable: list[Path], drawings: list[Path]) -> Iterato
                 yield path
             elif path.is_symlink():
                 unreadable.append(path)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts as people count: demo_2 before demo_10."""
+    return [(int(part or 0), "") if i % 2 else (0, part) for i, part in enumerate(re.split(r"(\d+)", name))]

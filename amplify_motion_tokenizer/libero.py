@@ -14,9 +14,8 @@ import numpy as np
 
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.containers import TimedFrames
-from amplify_motion_tokenizer.demo_selection import natural_key
 from amplify_motion_tokenizer.errors import UsageError, VideoError
-from amplify_motion_tokenizer.input_files import files_below
+from amplify_motion_tokenizer.input_files import files_below, natural_key
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video
 

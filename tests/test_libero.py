@@ -17,8 +17,9 @@ from amplify_motion_tokenizer.config import Config, flatten, to_dict
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
-from amplify_motion_tokenizer.demo_selection import natural_key, select_demos
+from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
+from amplify_motion_tokenizer.input_files import natural_key
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.sources import find_clips, tracked_views
