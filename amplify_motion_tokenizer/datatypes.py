@@ -40,7 +40,7 @@ class WindowTracks:
     visibility: NDArray[np.float32]
     """(T, N), confidence in [0, 1] that the point is seen where the track says."""
     first_frame: NDArray[np.uint8] | None = None
-    """(h, w, 3), RGB, the window's first frame from ``windows.small_frame``; None when none are kept."""
+    """(h, w, 3), RGB, the window's first frame from ``pixels.small_frame``; None when none are kept."""
 
     def __post_init__(self) -> None:
         """Raises ValueError when shapes or types do not fit together."""

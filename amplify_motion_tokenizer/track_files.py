@@ -12,7 +12,7 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
     root/<view>/start_frame  int64 (S,), index among the tracked frames
     root/<view>/start_time   float64 (S,), seconds since the clip's first frame
     root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
-                             (``windows.small_frame``); only with tracking.first_frames
+                             (``pixels.small_frame``); only with tracking.first_frames
 
 ``velocity_files`` has the other layout, a file per window.
 """

@@ -23,7 +23,8 @@ from amplify_motion_tokenizer.sources import open_views
 from amplify_motion_tokenizer.stage_times import StageTimes
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
-from amplify_motion_tokenizer.windows import MotionGate, iter_windows, small_frame
+from amplify_motion_tokenizer.video.pixels import small_frame
+from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 _LEAST_AHEAD = 4
 """Frames decoded ahead; more only hold memory where frames are tracked one by one."""

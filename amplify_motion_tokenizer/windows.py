@@ -39,19 +39,6 @@ def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[
             yield FrameWindow(start, held[0].time_s, [held_frame.rgb for held_frame in held])
 
 
-def small_frame(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A frame (H, W, 3), RGB, stretched to (side, side, 3): what vision encoders are conditioned on.
-
-    Bilinear without antialiasing, as AMPLIFY stretches frames to 224 x 224. With a side of 224 the model
-    sees that stretch of the tracked frame, rounded to whole levels (less than one level apart). With the
-    side of a square frame nothing changes, and the stretch is the model's. Any other side means that frames
-    are resampled twice. The tracked frame itself was resized from the source's, and may be padded.
-    """
-    if rgb.shape[:2] == (side, side):
-        return rgb
-    return np.asarray(cv2.resize(rgb, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
 class MotionGate:
     """Tells windows with motion from still ones, by how small copies of its frames differ.
 

@@ -25,7 +25,7 @@ from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.windows import small_frame
+from amplify_motion_tokenizer.video.pixels import small_frame
 
 SIDE = 64
 """Of images in these tests: a ResNet-18 on 224 x 224 takes 12 times as long."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.geometry import inside
-from amplify_motion_tokenizer.sampling import bilinear
+from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]

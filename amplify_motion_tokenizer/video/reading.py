@@ -38,6 +38,7 @@ from amplify_motion_tokenizer.containers import (
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
+from amplify_motion_tokenizer.video.pixels import resize, resized_size
 
 VIDEO_EXTENSIONS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
@@ -201,14 +202,6 @@ def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) ->
         tick = next(ticks) / fps
 
 
-def resized_size(size: tuple[int, int], shorter: int | None) -> tuple[int, int]:
-    """(height, width) whose shorter side is ``shorter`` with the aspect of ``size``; None keeps it."""
-    if shorter is None:
-        return size
-    height, width = (max(1, int(side * shorter / min(size) + 0.5)) for side in size)
-    return height, width
-
-
 def _placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
     """(height, width) of the tracked frames of a source of ``size``, and where it lies in them."""
     if config.target_size is not None:
@@ -219,21 +212,12 @@ def _placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int]
 
 def _fit(rgb: RGB, info: ClipInfo) -> RGB:
     """A source frame as it is tracked: resized, and padded with black where the content ends."""
-    content = _resize(rgb, info.letterbox.content_size)
+    content = resize(rgb, info.letterbox.content_size)
     if info.letterbox.content_size == info.size:
         return content
     padded = np.zeros((*info.size, 3), np.uint8)
     padded[info.letterbox.content] = content
     return padded
-
-
-def _resize(rgb: RGB, size: tuple[int, int]) -> RGB:
-    """``rgb`` at ``size`` (height, width), averaged when it shrinks."""
-    height, width = rgb.shape[:2]
-    if (height, width) == size:
-        return rgb
-    method = cv2.INTER_AREA if size[0] * size[1] < height * width else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(rgb, size[::-1], interpolation=method), np.uint8)
 
 
 def _same_rate(target_fps: float | None, fps: float) -> bool:

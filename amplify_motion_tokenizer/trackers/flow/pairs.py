@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
-from amplify_motion_tokenizer.sampling import bilinear
+from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float32]
 Grey = NDArray[np.uint8]

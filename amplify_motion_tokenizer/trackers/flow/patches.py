@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.sampling import bilinear
+from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float32]
 
