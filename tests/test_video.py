@@ -16,8 +16,9 @@ from render_clips import VFR_MS, numbered_frames, read_number, write_clip
 
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.video.decoders import READERS
 from amplify_motion_tokenizer.video.pixels import resized_size
-from amplify_motion_tokenizer.video.reading import READERS, VIDEO_EXTENSIONS, open_video, pick_by_time
+from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, open_video, pick_by_time
 
 # ---------------------------------------------------------------- choosing frames by time
 
