@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.input_files import natural_key
+from amplify_motion_tokenizer.video.input_files import natural_key
 
 
 def select_demos(names: Iterable[str], dataset: str) -> list[str]:

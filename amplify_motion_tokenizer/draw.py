@@ -35,13 +35,13 @@ from amplify_motion_tokenizer.geometry import content_norm_from_px
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.records import is_made_of, total_bytes
-from amplify_motion_tokenizer.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracking_evaluation import listed_starts
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.reading import Video
-from amplify_motion_tokenizer.video_writing import mp4_writer, write_png
+from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views
+from amplify_motion_tokenizer.video.writing import mp4_writer, write_png
 
 KEPT, DROPPED, NONE, NOW = (70, 180, 70), (210, 60, 60), (80, 80, 80), (255, 255, 255)
 """Colours of the bar."""

@@ -44,10 +44,10 @@ from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.records import fingerprint, is_made_of, total_bytes
-from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.sources import find_clips, model_views
 
 logger = logging.getLogger(__name__)
 

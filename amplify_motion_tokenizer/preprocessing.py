@@ -25,13 +25,13 @@ from amplify_motion_tokenizer.files import KeyedLines, remove_leftovers, write_y
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
-from amplify_motion_tokenizer.sources import find_clips, model_views, tracked_views
 from amplify_motion_tokenizer.stores import is_complete
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
 from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.sources import find_clips, model_views, tracked_views
 from amplify_motion_tokenizer.workers import cleaned_up
 
 Format = Literal["hdf5", "pt"]

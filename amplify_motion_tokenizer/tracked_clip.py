@@ -19,11 +19,11 @@ from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks
 from amplify_motion_tokenizer.read_ahead import read_ahead
-from amplify_motion_tokenizer.sources import open_views
 from amplify_motion_tokenizer.stage_times import StageTimes
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
 from amplify_motion_tokenizer.video.pixels import small_frame
+from amplify_motion_tokenizer.video.sources import open_views
 from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 _LEAST_AHEAD = 4

@@ -14,10 +14,10 @@ from render_clips import audio_only, claim_more_frames, cut_file, read_number, s
 from run_scripts import manifest_of
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.containers import check_container
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Frame
+from amplify_motion_tokenizer.video.containers import check_container
 
 
 def _bad_clips(clips: Path, folder: Path) -> dict[str, tuple[Path, str]]:

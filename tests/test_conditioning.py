@@ -28,8 +28,8 @@ from amplify_motion_tokenizer.interop import amplify_content, read_amplify
 from amplify_motion_tokenizer.models import vision
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, amplify_sizes
 from amplify_motion_tokenizer.models.vision import build_vision_encoder
-from amplify_motion_tokenizer.sources import find_clips, model_views
 from amplify_motion_tokenizer.tracked_clip import stack_views
+from amplify_motion_tokenizer.video.sources import find_clips, model_views
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,13 +19,13 @@ from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
-from amplify_motion_tokenizer.sources import find_clips
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.pixels import small_frame
+from amplify_motion_tokenizer.video.sources import find_clips
 
 SIDE = 64
 """Of images in these tests: a ResNet-18 on 224 x 224 takes 12 times as long."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.input_files import files_below
-from amplify_motion_tokenizer.libero import find_demos
-from amplify_motion_tokenizer.sources import find_clips
+from amplify_motion_tokenizer.video.input_files import files_below
+from amplify_motion_tokenizer.video.libero import find_demos
+from amplify_motion_tokenizer.video.sources import find_clips
 
 
 def touch(*paths: Path) -> None:

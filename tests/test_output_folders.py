@@ -12,8 +12,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.output_folders import kind_of, open_output_folder
 from amplify_motion_tokenizer.scenes import __main__ as scenes
-from amplify_motion_tokenizer.sources import find_clips
 from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.video.sources import find_clips
 
 
 def test_kinds_are_told_by_what_lies_in_the_folder(work: Work, tmp_path: Path) -> None:

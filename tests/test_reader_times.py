@@ -10,7 +10,7 @@ import pytest
 from read_clips import INSTALLED, numbers, read
 from render_clips import numbered_frames, write_clip
 
-from amplify_motion_tokenizer.containers import TIME_TOLERANCE_S
+from amplify_motion_tokenizer.video.containers import TIME_TOLERANCE_S
 
 NTSC = {
     name: Fraction(rate, 1001) for name, rate in {"23.976": 24000, "29.97": 30000, "59.94": 60000}.items()

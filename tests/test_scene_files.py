@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from run_scripts import ENVIRONMENT, REPO
 
-from amplify_motion_tokenizer import cli, scenes, video_writing
+from amplify_motion_tokenizer import cli, scenes
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import load_yaml
@@ -23,6 +23,7 @@ from amplify_motion_tokenizer.scenes import __main__ as command
 from amplify_motion_tokenizer.scenes import writing
 from amplify_motion_tokenizer.stores import find_tracks, is_complete
 from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.video import writing as video_writing
 
 KINDS = ["pan", "mixed", "still"]
 # What the tiny config needs: T = 6, a 3 x 3 grid and every second window at 10 fps.

@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.records import ClipRecord, fingerprint, total_byte
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
 from amplify_motion_tokenizer.track_files import TrackFileWriter
-from amplify_motion_tokenizer.video_writing import MOST_SIDE_PX, mp4_writer
+from amplify_motion_tokenizer.video.writing import MOST_SIDE_PX, mp4_writer
 
 TRUTH_FOLDER = "truth"
 LEAST_FPS, MOST_FPS = 0.1, 1000

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.containers import (
+from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.video.containers import (
     RGB,
     TIME_TOLERANCE_S,
     ProbedClip,
@@ -20,7 +21,6 @@ from amplify_motion_tokenizer.containers import (
     captured_frames,
     open_capture,
 )
-from amplify_motion_tokenizer.errors import VideoError
 
 _MAX_LEVEL_DIFFERENCE = 8
 """Largest difference (0..255) between the decoders' first frames for which decord is used."""

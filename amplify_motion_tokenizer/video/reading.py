@@ -21,15 +21,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from amplify_motion_tokenizer.config import VideoConfig
-from amplify_motion_tokenizer.containers import (
+from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
+from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
+from amplify_motion_tokenizer.video.containers import (
     RGB,
     TIME_TOLERANCE_S,
     FrameCount,
     TimedFrames,
     inspect_clip,
 )
-from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
-from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
 from amplify_motion_tokenizer.video.decoders import READERS, reader_name
 from amplify_motion_tokenizer.video.pixels import resize, resized_size
 

@@ -13,10 +13,10 @@ import h5py
 import numpy as np
 
 from amplify_motion_tokenizer.config import Config, VideoConfig
-from amplify_motion_tokenizer.containers import TimedFrames
 from amplify_motion_tokenizer.errors import UsageError, VideoError
-from amplify_motion_tokenizer.input_files import files_below, natural_key
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
+from amplify_motion_tokenizer.video.containers import TimedFrames
+from amplify_motion_tokenizer.video.input_files import files_below, natural_key
 from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video
 
 LIBERO_FPS = 20.0

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.containers import quiet_opencv
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.video.containers import quiet_opencv
 
 RGB = NDArray[np.uint8]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
-from amplify_motion_tokenizer.input_files import files_below
-from amplify_motion_tokenizer.libero import LIBERO_VIEWS, find_demos, open_demo
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
+from amplify_motion_tokenizer.video.input_files import files_below
+from amplify_motion_tokenizer.video.libero import LIBERO_VIEWS, find_demos, open_demo
 from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, Video, open_video
 
 
