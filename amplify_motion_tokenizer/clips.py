@@ -22,7 +22,8 @@ from amplify_motion_tokenizer.errors import (
     VideoError,
     WorkerError,
 )
-from amplify_motion_tokenizer.files import KeyedLines, check_writable
+from amplify_motion_tokenizer.files import check_writable
+from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
@@ -91,7 +92,7 @@ class Workers:
 
 def run_clips(
     clips: Sequence[Clip],
-    manifest: KeyedLines,
+    manifest: Manifest,
     is_complete: Callable[[Clip], bool],
     process: Process,
     workers: Workers | None = None,
@@ -150,7 +151,7 @@ def _outcomes(
         yield clip, attempt(process, clip)
 
 
-def _skipped(clip: Clip, manifest: KeyedLines, summary: Summary) -> dict[str, Any]:
+def _skipped(clip: Clip, manifest: Manifest, summary: Summary) -> dict[str, Any]:
     summary.skipped += 1
     before = {k: v for k, v in manifest.records.get(clip.name, {}).items() if k not in ("stage", "error")}
     return before | {"clip": clip.name, "source": clip.source, "status": "skipped"}

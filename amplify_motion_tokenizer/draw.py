@@ -30,8 +30,9 @@ from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
-from amplify_motion_tokenizer.files import KeyedLines, write_yaml
+from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import content_norm_from_px
+from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.records import is_made_of, total_bytes
@@ -102,7 +103,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
     open_output_folder(output, "drawings")
     write_yaml(output / DRAWINGS, {"tracks": str(tracks), **asdict(style), "starts": list(style.starts)})
     drawn = [clip for clip, _ in pairs.values()]
-    return run_clips(drawn, KeyedLines(output / MANIFEST), lambda clip: False, process)
+    return run_clips(drawn, Manifest(output / MANIFEST), lambda clip: False, process)
 
 
 def _clips(source: Path, config: Config) -> list[Clip]:

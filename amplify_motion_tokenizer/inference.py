@@ -32,7 +32,6 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.factorised_loss import head_answers
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import (
-    KeyedLines,
     atomic_path,
     check_target,
     read_json,
@@ -41,6 +40,7 @@ from amplify_motion_tokenizer.files import (
     write_yaml,
 )
 from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.records import fingerprint, is_made_of, total_bytes
@@ -164,7 +164,7 @@ def tokenize_folder(
     def complete(clip: Clip) -> bool:
         return not overwrite and _is_complete(output, clip, meta, save)
 
-    manifest = KeyedLines(output / MANIFEST)
+    manifest = Manifest(output / MANIFEST)
     summary = run_clips(clips, manifest, complete, process)
     done = [name for name, record in manifest.records.items() if record["status"] != "failed"]
     _collect(output, done, meta["config_hash"])

@@ -21,8 +21,9 @@ from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST, OUTPUT_CONFIG, VELOCITY_INDEX_ENDING
-from amplify_motion_tokenizer.files import KeyedLines, remove_leftovers, write_yaml
+from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
 from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.stores import is_complete
@@ -74,13 +75,13 @@ def preprocess_folder(
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
     workers = Workers(_num_workers(config), partial(_in_worker, output, config, settings, output_format))
-    manifest = KeyedLines(output / MANIFEST)
+    manifest = Manifest(output / MANIFEST)
     _warn_of_others(output, manifest, clips)
     with cleaned_up(partial(remove_leftovers, output, own=True)):
         return run_clips(clips, manifest, complete, process, workers)
 
 
-def _warn_of_others(output: Path, manifest: KeyedLines, clips: Sequence[Clip]) -> None:
+def _warn_of_others(output: Path, manifest: Manifest, clips: Sequence[Clip]) -> None:
     """Tracks of clips that were renamed or removed stay, and training would use them."""
     given = {clip.name for clip in clips}
     done = (name for name, record in manifest.records.items() if record["status"] != "failed")

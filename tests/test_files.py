@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.files import (
-    KeyedLines,
-    atomic_path,
-    make_output_folder,
-    read_json,
-    write_json,
-    write_text,
-)
+from amplify_motion_tokenizer.files import atomic_path, make_output_folder, read_json, write_json, write_text
+from amplify_motion_tokenizer.jobs.manifest import Manifest
 
 
 def test_atomic_write_keeps_the_old_file_when_the_writer_fails(tmp_path: Path) -> None:
@@ -78,11 +72,11 @@ def test_nan_is_not_written_as_json(tmp_path: Path) -> None:
 
 
 def test_keyed_lines_last_record_counts_and_compact_orders(tmp_path: Path) -> None:
-    lines = KeyedLines(tmp_path / "m.jsonl")
+    lines = Manifest(tmp_path / "m.jsonl")
     for clip, status in [("b", "failed"), ("a", "done"), ("b", "done")]:
         lines.add({"clip": clip, "status": status})
     assert len((tmp_path / "m.jsonl").read_text().splitlines()) == 3
-    again = KeyedLines(tmp_path / "m.jsonl")
+    again = Manifest(tmp_path / "m.jsonl")
     again.compact()
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert records == [{"clip": "a", "status": "done"}, {"clip": "b", "status": "done"}]
@@ -91,15 +85,15 @@ def test_keyed_lines_last_record_counts_and_compact_orders(tmp_path: Path) -> No
 def test_keyed_lines_survive_a_torn_last_line(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"clip": "a", "status": "done"}\n{"clip": "b", "sta')
-    lines = KeyedLines(path)
+    lines = Manifest(path)
     lines.add({"clip": "c", "status": "done"})
-    assert list(KeyedLines(path).records) == ["a", "c"]
+    assert list(Manifest(path).records) == ["a", "c"]
 
 
 def test_keyed_lines_name_a_bad_line(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text('{"clip": "a"}\nnot json\n')
     with pytest.raises(UsageError, match="line 2"):
-        KeyedLines(tmp_path / "m.jsonl")
+        Manifest(tmp_path / "m.jsonl")
 
 
 def test_read_json_names_a_bad_file(tmp_path: Path) -> None:

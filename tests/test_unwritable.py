@@ -15,7 +15,8 @@ from amplify_motion_tokenizer import files
 from amplify_motion_tokenizer.clips import run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
-from amplify_motion_tokenizer.files import KeyedLines, write_text
+from amplify_motion_tokenizer.files import write_text
+from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
@@ -124,7 +125,7 @@ def test_an_output_that_is_gone_ends_the_run(tmp_path: Path) -> None:
         return {"windows": 0}
 
     with pytest.raises(UsageError, match=f"output folder {output} cannot be written"):
-        run_clips(clips, KeyedLines(output / "manifest.jsonl"), lambda clip: False, replaced_by_a_file)
+        run_clips(clips, Manifest(output / "manifest.jsonl"), lambda clip: False, replaced_by_a_file)
 
 
 def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""One line per clip of an output folder, the newest of each clip counting."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.files import failure_named, sync, write_text
+
+
+class Manifest:
+    """A JSONL file with one record per clip, where the last line of a clip counts.
+
+    Lines are appended and flushed as clips finish, so that a killed run leaves its record;
+    ``compact`` rewrites the file atomically with one line per clip.
+
+    Args:
+        path: the file; a last line that a crash cut short is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        complete, _, torn = text.rpartition("\n")
+        self.records: dict[str, dict[str, Any]] = dict(self._parse(complete.split("\n") if complete else []))
+        if torn:
+            self.compact()
+
+    def _parse(self, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                yield record["clip"], record
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise UsageError(
+                    f"{self.path}: line {number} is not a record with a clip name; mend or remove the file"
+                ) from None
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends ``record``, whose key ``clip`` names the clip."""
+        new = not self.path.exists()
+        with failure_named(self.path):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if new:
+                sync(self.path.parent)
+        self.records[record["clip"]] = record
+
+    def compact(self) -> None:
+        """Rewrites the file with the last record of each clip, in the order of the names."""
+        lines = (json.dumps(self.records[clip], allow_nan=False) + "\n" for clip in sorted(self.records))
+        write_text(self.path, "".join(lines))
