@@ -32,10 +32,10 @@ from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import content_norm_from_px
+from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
-from amplify_motion_tokenizer.records import is_made_of, total_bytes
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracking_evaluation import listed_starts

@@ -40,10 +40,10 @@ from amplify_motion_tokenizer.files import (
     write_yaml,
 )
 from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.output_folders import open_output_folder
-from amplify_motion_tokenizer.records import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.video.clips import Clip

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.datatypes import WindowTracks
-from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
+from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 FORMAT_VERSION = 1
@@ -64,59 +61,6 @@ def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: st
         source_bytes=total_bytes(paths),
         source_fingerprint=fingerprint(paths),
     )
-
-
-def total_bytes(paths: Iterable[Path]) -> int:
-    """Size of the files, each counted once; one that is missing counts 0, so its return is noticed."""
-    return sum(path.stat().st_size for path in set(paths) if os.path.exists(path))
-
-
-_BLOCK, _BLOCKS = 1 << 16, 4
-
-
-def fingerprint(paths: Iterable[Path]) -> str:
-    """SHA-256, in hex, of the files' sizes and of blocks of each: its first, its last and some between.
-
-    Files of up to four blocks of 64 KiB are read whole. The order of the files does not matter, and as for
-    ``total_bytes`` each counts once and missing ones do not.
-
-    Raises:
-        VideoError: a file cannot be read.
-    """
-    digests = sorted(_blocks_digest(path) for path in set(paths) if os.path.exists(path))
-    return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def _blocks_digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(str(size).encode())
-            if size <= _BLOCKS * _BLOCK:
-                digest.update(file.read())
-                return digest.digest()
-            for number in range(_BLOCKS):
-                file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK))
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.digest()
-
-
-def is_made_of(record: Mapping[str, Any], paths: Sequence[Path]) -> bool:
-    """Whether ``record``, of tracks or codes, tells that they were made of the files as they are.
-
-    By size alone where it has no fingerprint, as before there was one. A file that cannot be read is not as
-    it was.
-    """
-    if record.get("source_bytes") != total_bytes(paths):
-        return False
-    if not record.get("source_fingerprint"):
-        return True
-    try:
-        return bool(record["source_fingerprint"] == fingerprint(paths))
-    except VideoError:
-        return False
 
 
 def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,8 @@ from amplify_motion_tokenizer.file_names import (
     velocity_name,
 )
 from amplify_motion_tokenizer.files import read_json
-from amplify_motion_tokenizer.records import FORMAT_VERSION, is_made_of
+from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
+from amplify_motion_tokenizer.records import FORMAT_VERSION
 from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.velocity_files import VelocityFiles
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW

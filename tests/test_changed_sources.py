@@ -12,7 +12,7 @@ from run_scripts import Run, Work, infer, preprocess
 
 from amplify_motion_tokenizer.draw import Style, draw_tracked
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.records import fingerprint, is_made_of
+from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of
 from amplify_motion_tokenizer.scenes import render_clip
 
 BLOCK = 1 << 16
