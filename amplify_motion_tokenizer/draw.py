@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer import cli
-from amplify_motion_tokenizer.clips import Summary, run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.datatypes import SEEN
@@ -33,8 +32,9 @@ from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import content_norm_from_px
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
+from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
-from amplify_motion_tokenizer.output_folders import open_output_folder
+from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile

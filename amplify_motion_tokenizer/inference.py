@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, file_hash, load_weights, versions
-from amplify_motion_tokenizer.clips import Summary, run_clips
 from amplify_motion_tokenizer.config import (
     VELOCITY_KEYS,
     Config,
@@ -41,9 +40,10 @@ from amplify_motion_tokenizer.files import (
 )
 from amplify_motion_tokenizer.inputs import from_tracks
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
+from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.output_folders import open_output_folder
 from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.video.clips import Clip

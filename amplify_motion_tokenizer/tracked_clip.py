@@ -18,8 +18,8 @@ from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.inputs import ViewTracks
-from amplify_motion_tokenizer.read_ahead import read_ahead
-from amplify_motion_tokenizer.stage_times import StageTimes
+from amplify_motion_tokenizer.jobs.read_ahead import read_ahead
+from amplify_motion_tokenizer.jobs.stage_times import StageTimes
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
 from amplify_motion_tokenizer.video.pixels import small_frame

@@ -12,10 +12,10 @@ from conftest import clip_record_of, random_windows
 from run_scripts import Run, Work, infer, manifest_of, preprocess, statuses
 
 from amplify_motion_tokenizer import files
-from amplify_motion_tokenizer.clips import run_clips
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
 from amplify_motion_tokenizer.files import write_text
+from amplify_motion_tokenizer.jobs.loop import run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.track_files import TrackFileWriter

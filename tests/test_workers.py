@@ -15,12 +15,12 @@ import worker_jobs
 from processes import PROC, is_running, until, workers_of
 from worker_jobs import prepare
 
-from amplify_motion_tokenizer import stage_times, workers
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import VideoError, WorkerError
-from amplify_motion_tokenizer.read_ahead import read_ahead
-from amplify_motion_tokenizer.stage_times import StageTimes
-from amplify_motion_tokenizer.workers import run_in_workers
+from amplify_motion_tokenizer.jobs import stage_times, workers
+from amplify_motion_tokenizer.jobs.read_ahead import read_ahead
+from amplify_motion_tokenizer.jobs.stage_times import StageTimes
+from amplify_motion_tokenizer.jobs.workers import run_in_workers
 
 
 def test_every_item_has_its_outcome_whatever_becomes_of_the_others(

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.workers import run_in_workers
+from amplify_motion_tokenizer.jobs.workers import run_in_workers
 
 
 def prepare(threads: int) -> Callable[[str], str]:

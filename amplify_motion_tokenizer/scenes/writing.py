@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
-from amplify_motion_tokenizer.output_folders import open_output_folder
+from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.records import ClipRecord
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size

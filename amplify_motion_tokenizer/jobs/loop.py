@@ -24,8 +24,8 @@ from amplify_motion_tokenizer.errors import (
 )
 from amplify_motion_tokenizer.files import check_writable
 from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.workers import attempt, run_in_workers
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.workers import attempt, run_in_workers
 
 logger = logging.getLogger(__name__)
 
