@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
-from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
 from amplify_motion_tokenizer.files import write_yaml
@@ -38,6 +37,7 @@ from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracking_evaluation import listed_starts
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.reading import Video

@@ -23,10 +23,10 @@ from typing import Any
 
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.code_statistics import code_report, read_codes
-from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import write_json
 from amplify_motion_tokenizer.tapvid import mean_metrics
+from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracking_evaluation import VideoScore, evaluate_tracks
 
 COLUMNS = {

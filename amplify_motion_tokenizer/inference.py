@@ -25,7 +25,6 @@ from amplify_motion_tokenizer.config import (
     track_settings,
 )
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
-from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.factorised_loss import head_answers
@@ -38,14 +37,15 @@ from amplify_motion_tokenizer.files import (
     write_torch,
     write_yaml,
 )
-from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
+from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
 

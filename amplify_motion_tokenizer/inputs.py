@@ -29,6 +29,7 @@ from amplify_motion_tokenizer.geometry import (
 )
 from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import static_mask
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 
 
 class ViewTracks(NamedTuple):
@@ -236,3 +237,24 @@ def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: 
     enough = share >= config.loss.min_visible_share
     steps &= (points.numpy() & enough[:, None])[:, None]
     return torch.from_numpy(steps)
+
+
+def stack_views(
+    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
+) -> list[ViewTracks]:
+    """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
+    return [
+        ViewTracks(
+            torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
+            torch.from_numpy(np.stack([window.visibility for window in column])),
+            size,
+            _stack_frames(column),
+        )
+        for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
+    ]
+
+
+def _stack_frames(windows: Sequence[WindowTracks]) -> Tensor | None:
+    """(B, h, w, 3) uint8; None where no first frames are kept."""
+    frames = [window.first_frame for window in windows if window.first_frame is not None]
+    return torch.from_numpy(np.stack(frames)) if frames else None

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.dataset import Clips, WindowDataset
-from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
 from amplify_motion_tokenizer.inputs import (
     ModelInput,
@@ -29,6 +28,7 @@ from amplify_motion_tokenizer.inputs import (
 )
 from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import motion_score
+from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.velocity_files import VelocityFiles
 
 MAX_WINDOWS = 2000

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
-from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST, OUTPUT_CONFIG, VELOCITY_INDEX_ENDING
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
-from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
@@ -29,8 +28,9 @@ from amplify_motion_tokenizer.jobs.workers import cleaned_up
 from amplify_motion_tokenizer.records import ClipWriter, clip_record
 from amplify_motion_tokenizer.stores import is_complete
 from amplify_motion_tokenizer.track_files import TrackFileWriter
-from amplify_motion_tokenizer.tracked_clip import TrackedClip, stack_views
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
+from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, tracked_views

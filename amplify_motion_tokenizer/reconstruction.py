@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.geometry import integrate_velocities, rc_norm_from_labels
 from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.track_metrics import (
@@ -17,6 +16,7 @@ from amplify_motion_tokenizer.track_metrics import (
     point_error_px,
     zero_motion,
 )
+from amplify_motion_tokenizer.trackers.windows import SEEN
 
 
 def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:

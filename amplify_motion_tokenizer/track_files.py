@@ -32,10 +32,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.records import ClipRecord, view_attributes
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amplify_motion_tokenizer.datatypes import SEEN
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import Letterbox, content_norm_from_px, unpadded
 from amplify_motion_tokenizer.records import view_letterbox
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.tapvid import NO_COUNTS, TrackCounts, count_tracks, no_motion
 from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.trackers.windows import SEEN
 
 KIND_ATTRIBUTES = ("scene_kind", "motion_class")
 """Root attributes of a truth file that say what kind of clip it is; the first that is there counts."""

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import VELOCITY_INDEX_ENDING, velocity_files, velocity_name
 from amplify_motion_tokenizer.files import (
@@ -29,6 +28,7 @@ from amplify_motion_tokenizer.files import (
     write_torch,
 )
 from amplify_motion_tokenizer.records import ClipRecord
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 
 
 class VelocityFilesWriter:

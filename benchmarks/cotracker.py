@@ -21,13 +21,12 @@ import torch
 from plain_cotracker import plain_call, random_predictor
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.cotracker.tracker import AUTOCAST
+from amplify_motion_tokenizer.trackers.windows import FrameWindow, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
-from amplify_motion_tokenizer.windows import iter_windows
 
 SIZE = (480, 640)
 

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from tracking import through_mp4
 
 from amplify_motion_tokenizer.config import FlowConfig
-from amplify_motion_tokenizer.datatypes import SEEN, WindowTracks
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.scenes import KINDS, render_clip
 from amplify_motion_tokenizer.trackers.flow import FlowTracker, tracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
+from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
-from amplify_motion_tokenizer.windows import iter_windows
 
 Video = NDArray[np.uint8]
 Size = tuple[int, int]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import GateConfig, VideoConfig
 from amplify_motion_tokenizer.scenes import KINDS, render_clip, write_clip
+from amplify_motion_tokenizer.trackers.gate import MotionGate
+from amplify_motion_tokenizer.trackers.windows import iter_windows
 from amplify_motion_tokenizer.video.reading import open_video
-from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 FRAMES = 40
 TIMES = np.arange(FRAMES)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from amplify_motion_tokenizer.datatypes import FrameWindow
+from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
 
 def random_predictor(checkout: str, entry: str) -> Any:

@@ -27,8 +27,8 @@ from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.trackers.windows import iter_windows
 from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, open_video
-from amplify_motion_tokenizer.windows import iter_windows
 
 SCRIPT = Path(__file__).parents[1] / "preprocess_videos.py"
 STRIDES = (1, 4, 16)

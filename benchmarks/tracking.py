@@ -30,17 +30,16 @@ from measuring import frame_size
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config, FlowConfig, VideoConfig
-from amplify_motion_tokenizer.datatypes import SEEN, FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import TokenizerError
 from amplify_motion_tokenizer.geometry import inside, query_grid
 from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip, write_clip
 from amplify_motion_tokenizer.tapvid import count_tracks, mean_metrics, no_motion
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
+from amplify_motion_tokenizer.trackers.windows import SEEN, FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.video.reading import open_video
 from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views
-from amplify_motion_tokenizer.windows import iter_windows
 
 COLUMNS = {
     "delta_avg": "9.3f",

@@ -23,12 +23,11 @@ from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.inference import encode_windows
-from amplify_motion_tokenizer.inputs import from_tracks
+from amplify_motion_tokenizer.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.interop import amplify_content, read_amplify
 from amplify_motion_tokenizer.models import vision
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, amplify_sizes
 from amplify_motion_tokenizer.models.vision import build_vision_encoder
-from amplify_motion_tokenizer.tracked_clip import stack_views
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
 
 

@@ -11,10 +11,10 @@ from conftest import windows_of
 from cotracker_double import hubconf
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.cotracker.features import ENCODER_FRAMES, ClipFrames
+from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
 DOUBLE = Path(hubconf.__file__).parent
 QUERIES = np.float32([[7.25, 3.5], [29, 19], [40, 0]])

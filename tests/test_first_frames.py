@@ -21,8 +21,8 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageEr
 from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
-from amplify_motion_tokenizer.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.pixels import small_frame
 from amplify_motion_tokenizer.video.sources import find_clips

@@ -13,7 +13,6 @@ from run_scripts import TINY, write_config
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
-from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, write_json
@@ -22,6 +21,7 @@ from amplify_motion_tokenizer.inspect import label_map, main
 from amplify_motion_tokenizer.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.pack import main as pack_main
 from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 
 
 def write_motion(

@@ -6,11 +6,11 @@ from conftest import windows_of
 
 from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import Config, FlowConfig, TrackingConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers import TRACKERS, make_tracker
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.windows import FrameWindow
 from amplify_motion_tokenizer.video.pixels import bilinear
 
 SIZE = (240, 320)

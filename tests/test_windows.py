@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import GateConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
+from amplify_motion_tokenizer.trackers.gate import MotionGate
+from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
-from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 
 def frames(count: int) -> list[Frame]:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from amplify_motion_tokenizer.datatypes import WindowTracks
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.files import write_yaml
@@ -21,6 +20,7 @@ from amplify_motion_tokenizer.records import ClipRecord
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
 from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.writing import MOST_SIDE_PX, mp4_writer
 
 TRUTH_FOLDER = "truth"

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
+from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 
 class PointTracker(Protocol):

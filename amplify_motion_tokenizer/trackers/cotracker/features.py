@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from amplify_motion_tokenizer.datatypes import FrameWindow
 from amplify_motion_tokenizer.errors import TrackerError
+from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
 ENCODER_FRAMES = 16
 """Most frames in one call of the encoder, whose memory grows with them."""

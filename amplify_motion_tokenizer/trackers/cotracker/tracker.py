@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.geometry import inside
 from amplify_motion_tokenizer.trackers.cotracker.features import ClipFrames, SharedEncoder
 from amplify_motion_tokenizer.trackers.cotracker.loading import load_predictor, weights_hash
+from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.datatypes import SEEN, WindowTracks
+from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks
 
 Floats = NDArray[np.float32]
 

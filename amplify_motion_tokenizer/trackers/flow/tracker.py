@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, size_of
 from amplify_motion_tokenizer.trackers.flow.points import ChainedPoints, HeldPoints, Points
+from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 Floats = NDArray[np.float32]
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.datatypes import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.geometry import Letterbox, content_grid
-from amplify_motion_tokenizer.inputs import ViewTracks
 from amplify_motion_tokenizer.jobs.read_ahead import read_ahead
 from amplify_motion_tokenizer.jobs.stage_times import StageTimes
 from amplify_motion_tokenizer.trackers import PointTracker
+from amplify_motion_tokenizer.trackers.gate import MotionGate
+from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
 from amplify_motion_tokenizer.video.pixels import small_frame
 from amplify_motion_tokenizer.video.sources import open_views
-from amplify_motion_tokenizer.windows import MotionGate, iter_windows
 
 _LEAST_AHEAD = 4
 """Frames decoded ahead; more only hold memory where frames are tracked one by one."""
@@ -219,24 +216,3 @@ def _columns(rows: Iterator[tuple[T, ...]], count: int) -> list[Iterator[T]]:
             yield own.popleft()
 
     return [column(own) for own in waiting]
-
-
-def stack_views(
-    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
-) -> list[ViewTracks]:
-    """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
-    return [
-        ViewTracks(
-            torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
-            torch.from_numpy(np.stack([window.visibility for window in column])),
-            size,
-            _stack_frames(column),
-        )
-        for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
-    ]
-
-
-def _stack_frames(windows: Sequence[WindowTracks]) -> Tensor | None:
-    """(B, h, w, 3) uint8; None where no first frames are kept."""
-    frames = [window.first_frame for window in windows if window.first_frame is not None]
-    return torch.from_numpy(np.stack(frames)) if frames else None

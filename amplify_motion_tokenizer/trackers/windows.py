@@ -6,10 +6,14 @@ pixels of the frames given: x counts columns, y rows, and the centre of the top-
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.video.clips import Frame
 
 SEEN = 0.5
 """Confidence from which a point counts as visible, if nothing else is asked for."""
@@ -50,3 +54,16 @@ class WindowTracks:
                 f"tracks {self.tracks_xy_px.shape} do not fit visibility {self.visibility.shape}; "
                 "expected (T, N, 2) and (T, N)"
             )
+
+
+def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:
+    """Yields every window of ``length`` frames that starts at a multiple of ``stride``.
+
+    Holds at most ``length`` frames; a tail of fewer frames than a window is not yielded.
+    """
+    held: deque[Frame] = deque(maxlen=length)
+    for index, frame in enumerate(frames):
+        held.append(frame)
+        start = index - length + 1
+        if start >= 0 and start % stride == 0:
+            yield FrameWindow(start, held[0].time_s, [held_frame.rgb for held_frame in held])

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import GateConfig
-from amplify_motion_tokenizer.datatypes import FrameWindow
-from amplify_motion_tokenizer.video.clips import Frame
+from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
 CLIPPED = 250
 """Level from which a colour may have been brighter than its file can say; compression spreads 255."""
@@ -24,19 +20,6 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 DIM = 0.125
 """Light, of the mean of a window's frames, up to which a frame is too dark to say what clipped pixels are."""
-
-
-def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:
-    """Yields every window of ``length`` frames that starts at a multiple of ``stride``.
-
-    Holds at most ``length`` frames; a tail of fewer frames than a window is not yielded.
-    """
-    held: deque[Frame] = deque(maxlen=length)
-    for index, frame in enumerate(frames):
-        held.append(frame)
-        start = index - length + 1
-        if start >= 0 and start % stride == 0:
-            yield FrameWindow(start, held[0].time_s, [held_frame.rgb for held_frame in held])
 
 
 class MotionGate:
