@@ -28,7 +28,7 @@ FLAGS: Flags = {
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     config, flags = cli.parse(argv, __doc__, FLAGS)
-    from amplify_motion_tokenizer.preprocessing import preprocess_folder
+    from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 
     summary = preprocess_folder(Path(flags.input), Path(flags.output), config, flags.format, flags.overwrite)
     sys.stdout.write(f"tracks in {flags.output}: {summary}\n")

@@ -20,9 +20,9 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks
-from amplify_motion_tokenizer.packed import PackedClip
-from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.packs import PackedClip
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
 
 _NUMBERS = 6
 """Random numbers of a window before those of its points."""

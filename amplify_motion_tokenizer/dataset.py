@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +20,14 @@ from amplify_motion_tokenizer.epochs import PADDING, EpochSampler, EpochWindows
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
 from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
-from amplify_motion_tokenizer.packed import read_pack
-from amplify_motion_tokenizer.readers import Readers, StoredTracks
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_rows import ViewArrays
-from amplify_motion_tokenizer.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
+from amplify_motion_tokenizer.tracks.open_files import Clips, Readers, StoredTracks
+from amplify_motion_tokenizer.tracks.packs import read_pack
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
 
 logger = logging.getLogger(__name__)
 
-Clips = Mapping[str, StoredTracks | VelocityFiles]
 
 CHUNK_WINDOWS = 64
 """Windows that become model input at a time."""

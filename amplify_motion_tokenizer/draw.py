@@ -35,10 +35,10 @@ from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracking_evaluation import listed_starts
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.reading import Video
 from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views

@@ -21,14 +21,15 @@ from torch import Tensor
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import Flags, config_from_dict, config_from_settings, load_yaml
-from amplify_motion_tokenizer.dataset import Clips, load_clips
+from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, is_pack
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.motion_statistics import MotionStatistics, Suggestion, measure, suggest
-from amplify_motion_tokenizer.packed import read_pack
-from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.trackers.windows import SEEN
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.open_files import Clips
+from amplify_motion_tokenizer.tracks.packs import read_pack
 
 FLAGS: Flags = {
     "DIR": {"type": str, "help": "folder of tracks, or a pack"},

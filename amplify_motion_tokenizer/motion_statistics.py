@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import Clips, WindowDataset
+from amplify_motion_tokenizer.dataset import WindowDataset
 from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
 from amplify_motion_tokenizer.inputs import (
     ModelInput,
@@ -29,7 +29,8 @@ from amplify_motion_tokenizer.inputs import (
 from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import motion_score
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.open_files import Clips
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
 
 MAX_WINDOWS = 2000
 """Windows that are looked at, spread evenly over a larger folder."""

@@ -18,9 +18,9 @@ from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import write_text
-from amplify_motion_tokenizer.packed import write_pack
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.packs import write_pack
 
 
 def main(argv: Sequence[str]) -> int:

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import Letterbox, content_norm_from_px, unpadded
-from amplify_motion_tokenizer.records import view_letterbox
-from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.tapvid import NO_COUNTS, TrackCounts, count_tracks, no_motion
-from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.trackers.windows import SEEN
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.record import view_letterbox
 
 KIND_ATTRIBUTES = ("scene_kind", "motion_class")
 """Root attributes of a truth file that say what kind of clip it is; the first that is there counts."""

@@ -29,9 +29,9 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import Batch, WindowDataset, load_clips, make_loader
 from amplify_motion_tokenizer.epochs import EpochSampler
-from amplify_motion_tokenizer.packed import write_pack
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.packs import write_pack
 
 ROUNDS = 5
 SIZE = (480, 640)

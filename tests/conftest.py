@@ -18,9 +18,9 @@ from render_clips import write_clip as encode_clip
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.records import ClipRecord
-from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
+from amplify_motion_tokenizer.tracks.record import ClipRecord
 
 # Its assertions tell as much as those of the tests.
 pytest.register_assert_rewrite("run_scripts")

@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.dataset import Batch, WindowDataset, load_clips, m
 from amplify_motion_tokenizer.epochs import EpochSampler, EpochWindows
 from amplify_motion_tokenizer.errors import CheckpointError, TrackFileError
 from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training import train
 
 Write = Callable[..., Path]

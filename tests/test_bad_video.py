@@ -15,7 +15,7 @@ from run_scripts import manifest_of
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.video.containers import check_container
 

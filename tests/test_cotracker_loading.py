@@ -13,9 +13,9 @@ from run_scripts import TINY, files_below, render
 from amplify_motion_tokenizer.config import Config, CoTrackerConfig, TrackingConfig, changes, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import TrackerError, UsageError
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.trackers import make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.cotracker.loading import load_predictor
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 
 DOUBLE = Path(hubconf.__file__).parent
 ENTRY = "cotracker3_offline"

@@ -17,9 +17,9 @@ from amplify_motion_tokenizer.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, Styl
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.geometry import content_norm_from_px, letterbox
 from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip, write_clip
-from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.reading import open_video
 
 FRAMES = 16

@@ -20,11 +20,11 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluate import main, report, table
 from amplify_motion_tokenizer.geometry import content_grid, letterbox, query_grid, unpadded
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import make_scene, render_clip, write_clip
-from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracking_evaluation import VideoScore, _same_points, evaluate_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
 SIZE = (96, 128)

@@ -18,11 +18,11 @@ from amplify_motion_tokenizer.config import Config, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, TrackFileWriter
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.pixels import small_frame
 from amplify_motion_tokenizer.video.sources import find_clips

@@ -20,8 +20,8 @@ from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inspect import label_map, main
 from amplify_motion_tokenizer.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.pack import main as pack_main
-from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 
 
 def write_motion(

@@ -23,8 +23,8 @@ from amplify_motion_tokenizer.geometry import (
     query_grid,
     source_from_letterbox_px,
 )
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.reading import open_video
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))

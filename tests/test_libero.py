@@ -17,14 +17,14 @@ from amplify_motion_tokenizer.config import Config, flatten, to_dict
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
-from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
+from amplify_motion_tokenizer.tracks.selection import select_demos
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.input_files import natural_key
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views

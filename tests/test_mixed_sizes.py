@@ -9,9 +9,9 @@ import torch
 
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
-from amplify_motion_tokenizer.packed import write_pack
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.packs import write_pack
 
 SIZES = {"a": (480, 640), "b": (240, 320), "c": (960, 1280), "d": None}
 REFERENCE = (240, 320)

@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.jobs.output_folders import kind_of, open_output_folder
 from amplify_motion_tokenizer.scenes import __main__ as scenes
-from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.video.sources import find_clips
 
 

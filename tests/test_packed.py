@@ -23,10 +23,10 @@ from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.draw import Style, draw_tracked
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.pack import main as pack_main
-from amplify_motion_tokenizer.packed import LOST, UNSEEN, PackedClip, read_pack, write_pack
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.tracking_evaluation import evaluate_tracks
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.packs import LOST, UNSEEN, PackedClip, read_pack, write_pack
 
 LENGTH, GRID = 5, 3
 

@@ -14,7 +14,7 @@ import torch
 from render_clips import write_clip
 from torch import Tensor
 
-from amplify_motion_tokenizer import inference, preprocessing
+from amplify_motion_tokenizer import inference
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
@@ -22,13 +22,14 @@ from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import TrackerError, VideoError
 from amplify_motion_tokenizer.inference import encode_windows
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.preprocessing import FORMATS, Format, preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.stores import find_tracks
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks import preprocessing
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.preprocessing import FORMATS, Format, preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 
 MOVING, STILL = 23, 25

@@ -33,8 +33,8 @@ from run_scripts import (
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
-from amplify_motion_tokenizer.stores import find_tracks
-from amplify_motion_tokenizer.track_files import TrackFile
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from run_scripts import (
     render,
 )
 
-from amplify_motion_tokenizer import preprocessing
 from amplify_motion_tokenizer.config import Config, TrackingConfig
-from amplify_motion_tokenizer.stores import find_tracks
+from amplify_motion_tokenizer.tracks import preprocessing
+from amplify_motion_tokenizer.tracks.find import find_tracks
 
 TWO = ("--tracking.num_workers", 2)
 LONG = [f"{number:02d}" for number in range(6)]

@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrackFileError
-from amplify_motion_tokenizer.velocity_files import _load_velocity
+from amplify_motion_tokenizer.tracks.velocity_files import _load_velocity
 
 GOLDEN = REPO / "tests" / "golden" / "keypoint_small.safetensors"
 

@@ -24,8 +24,8 @@ from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.run_files import newest_state
-from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import train
 

@@ -18,10 +18,10 @@ from amplify_motion_tokenizer.config.files import load_yaml
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.inference import tokenize_folder
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import __main__ as command
 from amplify_motion_tokenizer.scenes import writing
-from amplify_motion_tokenizer.stores import find_tracks, is_complete
+from amplify_motion_tokenizer.tracks.find import find_tracks, is_complete
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.training import train
 from amplify_motion_tokenizer.video import writing as video_writing
 

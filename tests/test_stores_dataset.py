@@ -16,10 +16,10 @@ from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, make_loa
 from amplify_motion_tokenizer.epochs import PADDING, EpochSampler
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
-from amplify_motion_tokenizer.readers import MAX_OPEN_FILES
-from amplify_motion_tokenizer.stores import find_tracks, is_complete
-from amplify_motion_tokenizer.track_files import TrackFile, TrackFileWriter
-from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
+from amplify_motion_tokenizer.tracks.find import find_tracks, is_complete
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, TrackFileWriter
+from amplify_motion_tokenizer.tracks.open_files import MAX_OPEN_FILES
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFilesWriter
 
 Write = Callable[..., Path]
 SIZE = (48, 64)

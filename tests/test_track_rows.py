@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.track_rows import TrackReader, ViewArrays
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader, ViewArrays
 
 SHAPE = (7, 5, 4, 2)
 CHUNKS = (1, *SHAPE[1:])

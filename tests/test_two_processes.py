@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
-from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import train
 

@@ -17,8 +17,8 @@ from amplify_motion_tokenizer.errors import FileNameError, UsageError
 from amplify_motion_tokenizer.files import write_text
 from amplify_motion_tokenizer.jobs.loop import run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
-from amplify_motion_tokenizer.track_files import TrackFileWriter
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 
 LONGEST, FOR_WINDOWS = "L" * 251, "M" * 241

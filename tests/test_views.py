@@ -22,11 +22,11 @@ from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.inference import tokenize_folder
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.track_files import TrackFile
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
 

@@ -16,11 +16,11 @@ from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
-from amplify_motion_tokenizer.records import ClipRecord
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
-from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
+from amplify_motion_tokenizer.tracks.record import ClipRecord
 from amplify_motion_tokenizer.video.writing import MOST_SIDE_PX, mp4_writer
 
 TRUTH_FOLDER = "truth"

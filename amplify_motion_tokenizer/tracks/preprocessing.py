@@ -25,13 +25,13 @@ from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_cl
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.jobs.workers import cleaned_up
-from amplify_motion_tokenizer.records import ClipWriter, clip_record
-from amplify_motion_tokenizer.stores import is_complete
-from amplify_motion_tokenizer.track_files import TrackFileWriter
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
-from amplify_motion_tokenizer.velocity_files import VelocityFilesWriter
+from amplify_motion_tokenizer.tracks.find import is_complete
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
+from amplify_motion_tokenizer.tracks.record import ClipWriter, clip_record
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFilesWriter
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, tracked_views
 

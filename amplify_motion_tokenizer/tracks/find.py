@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.config import settings_hash
-from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import (
     TRACK_EXTENSIONS,
@@ -23,9 +22,10 @@ from amplify_motion_tokenizer.file_names import (
 )
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
-from amplify_motion_tokenizer.records import FORMAT_VERSION
-from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.record import FORMAT_VERSION
+from amplify_motion_tokenizer.tracks.selection import select_demos
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
 

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.records import ClipRecord, view_attributes
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 

@@ -27,8 +27,8 @@ from amplify_motion_tokenizer.files import (
     write_json,
     write_torch,
 )
-from amplify_motion_tokenizer.records import ClipRecord
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.record import ClipRecord
 
 
 class VelocityFilesWriter:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
-from amplify_motion_tokenizer.packed import PackedClip, PackReader
-from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.track_rows import TrackReader
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
+from amplify_motion_tokenizer.tracks.packs import PackedClip, PackReader
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
 
 StoredTracks = TrackFile | PackedClip
 """Tracks of a clip as pixels."""
@@ -51,3 +53,6 @@ class Readers:
 def _most_open() -> int:
     allowed = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
     return min(MAX_OPEN_FILES, max(1, allowed // _SHARE)) if allowed > 0 else MAX_OPEN_FILES
+
+
+Clips = Mapping[str, StoredTracks | VelocityFiles]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.track_files import TrackFile, damage_named
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, damage_named
 
 Rows = NDArray[np.int64]
 """(S,) where each window of a data set begins, in bytes from the start of the file."""

@@ -34,12 +34,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from amplify_motion_tokenizer.demo_selection import select_demos
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
-from amplify_motion_tokenizer.track_files import TrackFile
-from amplify_motion_tokenizer.track_rows import ViewArrays
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
+from amplify_motion_tokenizer.tracks.selection import select_demos
 
 logger = logging.getLogger(__name__)
 
