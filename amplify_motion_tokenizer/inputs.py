@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.geometry import (
     beyond_rc_norm,
     beyond_wnorm,
@@ -28,7 +29,6 @@ from amplify_motion_tokenizer.geometry import (
     wnorm_from_rc_norm,
 )
 from amplify_motion_tokenizer.interpolation import interpolate_time
-from amplify_motion_tokenizer.losses import static_mask
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 
 
@@ -106,7 +106,7 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, config.model.decoder_window_size),
-        _mask(velocities, visibility, finite, config),
+        counting_mask(velocities, visibility, finite, config),
         visibility,
         finite,
         unknown,
@@ -133,7 +133,7 @@ def _keypoint_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, width),
-        _mask(velocities, view.visibility, finite, config),
+        counting_mask(velocities, view.visibility, finite, config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
@@ -154,7 +154,7 @@ def _amplify_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_rc_norm(tracks_rc_norm, size_px, config.class_grid),
-        _mask(velocities_wnorm, view.visibility, finite, config),
+        counting_mask(velocities_wnorm, view.visibility, finite, config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         tracks_rc_norm if truth else _none_of(tracks_rc_norm),
@@ -221,22 +221,6 @@ def _rc_norm(
         tracks_xy_px = remap(tracks_xy_px, size, config.data.reference_size)
     # Of two numbers a roll is the quickest way to turn the order.
     return rc_norm_from_px(tracks_xy_px.roll(1, dims=-1).float(), size_px)
-
-
-def _mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, config: Config) -> Tensor:
-    """(B, t, N) bool from W-normalised velocities, visibility (B, T, N) and finite points (B, N)."""
-    static, points = config.data.static_filter, finite
-    if static.enable:
-        # A point that is lost somewhere must not be one of the min_keep.
-        known = velocities_wnorm if finite.all() else velocities_wnorm.where(finite[:, None, :, None], 0.0)
-        points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
-    # In numpy, whose comparisons and operations on bool are up to ten times as fast.
-    visible = visibility.numpy() >= np.float32(config.loss.min_visibility)
-    steps = visible[:, 1:] & visible[:, :-1]
-    share = np.array([np.count_nonzero(window) for window in steps]) / math.prod(steps.shape[1:])
-    enough = share >= config.loss.min_visible_share
-    steps &= (points.numpy() & enough[:, None])[:, None]
-    return torch.from_numpy(steps)
 
 
 def stack_views(

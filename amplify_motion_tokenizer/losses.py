@@ -5,9 +5,6 @@ Letters: B windows, V views, t steps, N points, C classes.
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,72 +81,6 @@ def view_sums(values: Tensor) -> Tensor:
     """(V,) sums of values (B, V, t, N), or (1,) of (B, t, N)."""
     by_view = values if values.ndim == 4 else values[:, None]
     return by_view.sum(dim=(0, 2, 3))
-
-
-def static_mask(velocities: Tensor, metric: str, threshold: float, min_keep: int) -> Tensor:
-    """Points that move enough to count, as in the keypoint reproduction.
-
-    A point's score is a statistic over time of its speed, the L2 norm of its W-normalised velocity.
-
-    Args:
-        velocities: (B, t, N, 2), W-normalised, in either axis order.
-        metric: max, mean or p95 (95th percentile, linear interpolation).
-        threshold: points that score at least this are kept.
-        min_keep: a window that keeps fewer keeps its min_keep highest scores instead (all points when
-            there are fewer); of equal scores the lower index wins.
-
-    Returns:
-        (B, N) bool, True for points that are kept.
-
-    Raises:
-        ValueError: when the metric is unknown.
-    """
-    score = motion_score(velocities, metric)
-    keep = score >= threshold
-    too_few = keep.sum(dim=1) < min_keep
-    if too_few.any():
-        order = score[too_few].argsort(dim=1, descending=True, stable=True)
-        keep[too_few] = torch.zeros_like(keep[too_few]).scatter(1, order[:, :min_keep], True)
-    return keep
-
-
-def motion_score(velocities: Tensor, metric: str) -> Tensor:
-    """(B, N) statistic over time of the speed of velocities (B, t, N, 2), as in ``static_mask``."""
-    steps = velocities.shape[1]
-    if metric == "max":
-        return _highest_squared_speeds(velocities, 1)[0].sqrt_()
-    if metric == "mean":
-        # Summed by hand: torch's norm takes seven times as long over an axis of two.
-        squared = velocities.float().square()
-        return (squared[..., 0] + squared[..., 1]).sqrt_().mean(dim=1)
-    if metric == "p95":
-        # Of a percentile only the highest few count: sorting them all takes 30 times as long, and
-        # ``torch.quantile`` refuses inputs of more than 16 million elements. Only those are rooted.
-        position = 0.95 * (steps - 1)
-        highest = _highest_squared_speeds(velocities, steps - math.floor(position))
-        above, below = highest[steps - 1 - math.ceil(position)], highest[-1]
-        return below.sqrt().lerp(above.sqrt(), position % 1)
-    raise ValueError(f"metric is {metric!r}; expected 'max', 'mean' or 'p95'")
-
-
-def _highest_squared_speeds(velocities: Tensor, count: int) -> list[Tensor]:
-    """(B, N) float32 each, the highest first, of velocities (B, t, N, 2): kept while the steps go by.
-
-    In numpy, a step at a time and in the same few arrays, which stay in the CPU's caches.
-    """
-    by_step = velocities.float().numpy(force=True)
-    batch, steps, points, axes = by_step.shape
-    squared, value, lower = (np.empty((batch, points, *more), np.float32) for more in ((axes,), (), ()))
-    highest = [np.full((batch, points), -np.inf, np.float32) for _ in range(count)]
-    for step in range(steps):
-        np.square(by_step[:, step], out=squared)
-        np.add(squared[..., 0], squared[..., 1], out=value)
-        for kept in highest[:-1]:
-            np.minimum(kept, value, out=lower)
-            np.maximum(kept, value, out=kept)
-            value, lower = lower, value
-        np.maximum(highest[-1], value, out=highest[-1])
-    return [torch.from_numpy(kept).to(velocities.device) for kept in highest]
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:

@@ -11,7 +11,7 @@ from reference_losses import focal_loss
 from safetensors.torch import load_file
 from torch import Tensor
 
-from amplify_motion_tokenizer.losses import static_mask
+from amplify_motion_tokenizer.data.masks import static_mask
 from amplify_motion_tokenizer.metrics import (
     accuracy_counts,
     amplify_code_usage,

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig
+from amplify_motion_tokenizer.data.masks import static_mask
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import labels_from_wnorm, wnorm_from_px
-from amplify_motion_tokenizer.losses import static_mask
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32

@@ -1,0 +1,1 @@
+"""Tracks to batches: loading, model input, masks, augmentation, the order of windows."""
