@@ -25,6 +25,7 @@ from amplify_motion_tokenizer.config import (
     track_settings,
 )
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.factorised_loss import head_answers
@@ -37,7 +38,6 @@ from amplify_motion_tokenizer.files import (
     write_torch,
     write_yaml,
 )
-from amplify_motion_tokenizer.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest

@@ -21,7 +21,7 @@ from torch import Tensor
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import Flags, config_from_dict, config_from_settings, load_yaml
-from amplify_motion_tokenizer.dataset import load_clips
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, is_pack
 from amplify_motion_tokenizer.files import atomic_path

@@ -18,9 +18,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import Batch
+from amplify_motion_tokenizer.data.dataset import Batch
+from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.ema import WeightAverage
-from amplify_motion_tokenizer.epochs import PADDING
 from amplify_motion_tokenizer.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.interruption import HostCopy
 from amplify_motion_tokenizer.losses import class_weights, view_sums

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.dataset import WindowDataset
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.geometry import px_from_rc_norm
-from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.geometry import integrate_velocities, rc_norm_from_labels
-from amplify_motion_tokenizer.inputs import ModelInput
 from amplify_motion_tokenizer.track_metrics import (
     amplify_track_metrics,
     delta_avg,

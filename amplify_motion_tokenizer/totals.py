@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.inputs import ModelInput, beyond_window
+from amplify_motion_tokenizer.data.inputs import ModelInput, beyond_window
 from amplify_motion_tokenizer.losses import view_sums
 from amplify_motion_tokenizer.metrics import accuracy_counts, amplify_code_usage, code_usage, no_motion_counts
 

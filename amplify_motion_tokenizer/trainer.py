@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.config import Config, settings_hash
-from amplify_motion_tokenizer.dataset import Batch, WindowDataset, make_loader
-from amplify_motion_tokenizer.epochs import EpochSampler
+from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
+from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.file_names import BEST, LAST, epoch_name
 from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names

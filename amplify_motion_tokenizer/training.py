@@ -17,7 +17,8 @@ from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 from amplify_motion_tokenizer.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, split_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from amplify_motion_tokenizer.dataset import Batch
-from amplify_motion_tokenizer.epochs import PADDING
-from amplify_motion_tokenizer.inputs import ModelInput
+from amplify_motion_tokenizer.data.dataset import Batch
+from amplify_motion_tokenizer.data.inputs import ModelInput
+from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.learner import Learner, to_device
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.totals import Totals, WindowMeans

@@ -25,7 +25,8 @@ from accelerate.state import AcceleratorState
 
 from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, split_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator
 from amplify_motion_tokenizer.validation import validate

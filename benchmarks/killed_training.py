@@ -16,8 +16,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from amplify_motion_tokenizer.dataset import Batch
-from amplify_motion_tokenizer.epochs import PADDING
+from amplify_motion_tokenizer.data.dataset import Batch
+from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.trainer import Trainer
 
 REPO = Path(__file__).parents[1]

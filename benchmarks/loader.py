@@ -27,8 +27,9 @@ from torch.utils.data import default_collate
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import Batch, WindowDataset, load_clips, make_loader
-from amplify_motion_tokenizer.epochs import EpochSampler
+from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
+from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.packs import write_pack

@@ -13,10 +13,11 @@ from test_trainer import first_step_gradient, scalars, weights
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.interpolation import interpolate_time
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
-from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.losses import class_weights
 from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.trainer import Trainer

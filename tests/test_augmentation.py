@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_scripts import TINY
 
-from amplify_motion_tokenizer.augmentation import (
+from amplify_motion_tokenizer.config import AugmentationConfig, Config
+from amplify_motion_tokenizer.config.checks import validate
+from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.data.augmentation import (
     Changes,
     augmented_input,
     draw_changes,
@@ -20,12 +23,9 @@ from amplify_motion_tokenizer.augmentation import (
     move_points,
     take_frames,
 )
-from amplify_motion_tokenizer.config import AugmentationConfig, Config
-from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks
 
 HEIGHT, WIDTH = SIZE = 48, 64
 GRID = 3

@@ -19,11 +19,12 @@ from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.convert import convert
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.inference import encode_windows
-from amplify_motion_tokenizer.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.interop import amplify_content, read_amplify
 from amplify_motion_tokenizer.models import vision
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, amplify_sizes

@@ -16,7 +16,7 @@ from run_scripts import TINY, render
 
 from amplify_motion_tokenizer.config import Config, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import load_clips
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig, StaticFilterConfig
+from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.geometry import (
     center_label,
     integrate_velocities,
@@ -36,7 +37,6 @@ from amplify_motion_tokenizer.geometry import (
     wnorm_from_px,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.reconstruction import predicted_tracks
 
 Size = tuple[int, int]

@@ -12,7 +12,7 @@ from run_scripts import TINY, write_config
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import load_clips
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, write_json

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.errors import ConfigError
-from amplify_motion_tokenizer.interpolation import interpolate_time
 
 GOLDEN = Path(__file__).parent / "golden" / "amplify_geometry.safetensors"
 

@@ -16,7 +16,8 @@ from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config, flatten, to_dict
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.trackers import make_tracker

@@ -14,7 +14,8 @@ from conftest import random_windows
 from numpy.typing import DTypeLike, NDArray
 
 from amplify_motion_tokenizer.config import Config, track_settings
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import center_label
 

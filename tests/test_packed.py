@@ -19,7 +19,8 @@ from run_scripts import run_process
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.draw import Style, draw_tracked
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.pack import main as pack_main

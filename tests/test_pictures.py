@@ -19,7 +19,8 @@ from test_trainer import make_trainer, next_second
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.pictures import HEADER, LONGER_SIDE, Pictures, draw_window
 from amplify_motion_tokenizer.training import make_accelerator, train
 

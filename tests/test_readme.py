@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from run_scripts import REPO, Work
 
-from amplify_motion_tokenizer.dataset import load_clips
+from amplify_motion_tokenizer.data.loading import load_clips
 
 
 def test_the_example_gives_the_codes_of_inference(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

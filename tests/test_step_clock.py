@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from amplify_motion_tokenizer import run_log, trainer
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.dataset import WindowDataset
-from amplify_motion_tokenizer.epochs import EpochSampler
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.learner import Learner
 from amplify_motion_tokenizer.pictures import Pictures
 from amplify_motion_tokenizer.run_files import RunFiles

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips, make_loader, split_clips
-from amplify_motion_tokenizer.epochs import PADDING, EpochSampler
+from amplify_motion_tokenizer.data.dataset import WindowDataset, make_loader
+from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.loading import load_clips, split_clips
+from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.tracks.find import find_tracks, is_complete
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.tracks.open_files import MAX_OPEN_FILES

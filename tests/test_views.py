@@ -18,7 +18,8 @@ from render_clips import numbered_frames, read_number, write_clip
 from amplify_motion_tokenizer.checkpoint import Checkpoint
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.dataset import WindowDataset, load_clips
+from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.inference import tokenize_folder
 from amplify_motion_tokenizer.models import build_model

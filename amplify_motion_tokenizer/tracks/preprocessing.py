@@ -16,11 +16,11 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST, OUTPUT_CONFIG, VELOCITY_INDEX_ENDING
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
-from amplify_motion_tokenizer.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder

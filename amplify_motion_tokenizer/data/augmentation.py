@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.inputs import ModelInput, ViewTracks, from_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.packs import PackedClip
 from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles

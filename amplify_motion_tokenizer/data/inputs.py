@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.geometry import (
     beyond_rc_norm,
@@ -28,7 +29,6 @@ from amplify_motion_tokenizer.geometry import (
     tracks_to_velocities,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.interpolation import interpolate_time
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 
 

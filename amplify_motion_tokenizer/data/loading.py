@@ -1,0 +1,140 @@
+"""Track folders to clips that suit a config, and their split."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.file_names import is_pack
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.open_files import Clips, StoredTracks
+from amplify_motion_tokenizer.tracks.packs import read_pack
+from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+
+logger = logging.getLogger(__name__)
+
+
+def load_clips(folder: Path, config: Config) -> Clips:
+    """Indexes the tracks below ``folder`` and checks that they fit the config.
+
+    Warns once about files that do not say which size was tracked, and about several sizes without a
+    reference size.
+
+    Raises:
+        TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
+            reference size or W, files that were made with different settings, or no first frames for a
+            model that is conditioned on them.
+    """
+    views, dataset = config.data.views, config.data.dataset
+    find = read_pack if is_pack(folder) else find_tracks
+    clips: Clips = find(folder, views, dataset)
+    for clip in clips.values():
+        _check_shape(clip, config)
+    _check_settings(clips, config)
+    if config.conditioned:
+        _check_first_frames(clips)
+    if not any(clip.num_windows for clip in clips.values()):
+        raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
+    _warn_of_sizes(clips, config)
+    return clips
+
+
+def _warn_of_sizes(clips: Clips, config: Config) -> None:
+    """Where pixels of clips are of several kinds, or may be, and nothing brings them to one."""
+    tracked = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    if config.data.reference_size is None:
+        sizes = list(dict.fromkeys(tuple(clip.sizes) for clip in tracked))
+        if len(sizes) > 1:
+            logger.warning(
+                "clips were tracked at %d sizes, such as (height, width) %s and %s, and data.reference_size: "
+                "null leaves each its own pixels, so one motion becomes several classes; set it",
+                len(sizes),
+                *(", ".join(map(str, of_views)) for of_views in sizes[:2]),
+            )
+        return
+    sizeless = [clip.path.name for clip in tracked if None in clip.sizes]
+    if sizeless:
+        logger.warning(
+            "%d of %d track files have no height and width (the first is %s): their pixels are taken "
+            "as pixels of data.reference_size; preprocess them again if they were tracked at another size",
+            len(sizeless),
+            len(clips),
+            sizeless[0],
+        )
+
+
+def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
+    found = (clip.length, clip.num_points)
+    expected = (config.tracked_length, config.num_points)
+    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
+        raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
+    if isinstance(clip, VelocityFiles):
+        _check_not_resampled(clip, config)
+    if found != expected:
+        raise TrackFileError(
+            f"{clip.path}: windows of T = {found[0]} frames and N = {found[1]} points, expected "
+            f"T = {expected[0]} (data.true_horizon or data.sequence_length) and "
+            f"N = {expected[1]} (data.grid_size^2)"
+        )
+
+
+def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
+    """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
+    tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
+    if tracked != clip.length or config.tracked_length != config.data.sequence_length:
+        raise TrackFileError(
+            f"{clip.path}: holds {clip.length} frames of windows that were tracked over {tracked}, and "
+            f"{config.data.sequence_length} of {config.tracked_length} are asked for; velocity files cannot "
+            "be resampled in time: use track files (--format hdf5), or data.true_horizon: null"
+        )
+
+
+def _check_first_frames(clips: Clips) -> None:
+    """All files must have them, of one size."""
+    files = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    for clip in files:
+        if clip.check_first_frames() != files[0].frame_size:
+            raise TrackFileError(
+                f"{clip.path}: its first frames are {clip.frame_size}, those of {files[0].path} "
+                f"{files[0].frame_size}; preprocess all clips with one tracking.first_frames"
+            )
+
+
+def _check_settings(clips: Clips, config: Config) -> None:
+    known = [clip for clip in clips.values() if clip.settings is not None]
+    for clip in known[1:]:
+        differ = changes(known[0].settings or {}, clip.settings or {})
+        if differ:
+            raise TrackFileError(
+                f"{clip.path} and {known[0].path} were made with different settings "
+                f"({'; '.join(differ)}); preprocess all clips with the same ones"
+            )
+    velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
+    if velocity_files:
+        flat, stored = flatten(to_dict(config)), velocity_files[0].settings or {}
+        differ = changes({k: stored.get(k) for k in VELOCITY_KEYS}, {k: flat[k] for k in VELOCITY_KEYS})
+        if differ:
+            raise TrackFileError(
+                f"{velocity_files[0].path}: velocities were stored with other settings "
+                f"({'; '.join(differ)}); set these keys as stored, or preprocess again"
+            )
+
+
+def split_clips(clips: Clips, val_split: float, seed: int) -> tuple[Clips, Clips]:
+    """Splits by clip, never by window, into (training, validation).
+
+    The validation share is rounded, but at least one clip and never all; the same names and seed
+    give the same split. A single clip cannot be split: it trains, and that is warned about.
+    """
+    names = sorted(name for name, clip in clips.items() if clip.num_windows)
+    count = 0 if val_split == 0 else min(max(1, round(val_split * len(names))), len(names) - 1)
+    if val_split > 0 and count == 0:
+        logger.warning("there is one clip with windows: it trains, and nothing is left for validation")
+    order = np.random.default_rng(seed).permutation(len(names))
+    held_out = {names[i] for i in order[:count]}
+    training = {name: clips[name] for name in names if name not in held_out}
+    return training, {name: clips[name] for name in names if name in held_out}
