@@ -10,17 +10,14 @@ Letters: B windows, V views, t steps, N points, M hidden width of the head, C cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.losses import expand_mask, masked_loss
-from amplify_motion_tokenizer.models.heads import FactorisedHead, Head
-
-CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
-"""Logits held at a time, by device type: what fits a CPU's caches, and what keeps a GPU busy."""
+from amplify_motion_tokenizer.models.heads import FactorisedHead, Head, chunks, part_of_head
 
 
 class HeadLoss(NamedTuple):
@@ -47,18 +44,6 @@ def head_loss(
     logits = head.logits()
     sums, _ = masked_loss(logits, labels, mask, weights, gamma)
     return HeadLoss(sums, logits.detach().argmax(dim=-1))
-
-
-def head_answers(head: Head) -> Tensor:
-    """(B, [V, ]t or 1, N) int64, the argmax of ``head.logits()``, of which a factorised head holds few."""
-    if not isinstance(head, FactorisedHead):
-        return head.logits().argmax(dim=-1)
-    views = head.with_views()
-    shape = (*views.steps.shape[:-1], views.points.shape[1])
-    answers = torch.empty(shape, dtype=torch.long, device=views.base.device)
-    for where in _chunks(answers.shape, views.weight):
-        answers[where] = _part(views, *where).logits().argmax(dim=-1)
-    return answers if views is head else answers.squeeze(1)
 
 
 def factorised_loss(
@@ -124,9 +109,9 @@ class _FactorisedLoss(torch.autograd.Function):
         answers = torch.empty_like(labels)
         grads = _Gradients.zero(head) if wanted else None
         with torch.autocast(steps.device.type, enabled=False):
-            for where in _chunks(labels.shape, weight):
+            for where in chunks(labels.shape, weight):
                 total, answers[where], slopes = of_chunk(
-                    _part(head, *where), labels[where], counted[where], class_weights, gamma, wanted
+                    part_of_head(head, *where), labels[where], counted[where], class_weights, gamma, wanted
                 )
                 sums[where[1]] += total
                 if grads is not None and slopes is not None:
@@ -140,22 +125,6 @@ class _FactorisedLoss(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         grads = _Gradients(*ctx.saved_tensors)
         return *grads.weighed(upstream[0]), *[None] * 6
-
-
-def _chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:
-    """(windows, view) in turn, so many windows that their float32 logits fit ``CHUNK_BYTES``."""
-    batch, views, steps, points = shape
-    room = CHUNK_BYTES.get(weight.device.type, CHUNK_BYTES["cuda"])
-    size = max(1, room // (4 * steps * points * len(weight)))
-    for view in range(views):
-        for first in range(0, batch, size):
-            yield slice(first, min(first + size, batch)), view
-
-
-def _part(head: FactorisedHead, windows: slice, view: int) -> FactorisedHead:
-    """The head of some windows of one view: steps (k, t, M), points (k or 1, N, M), base (k, t, C)."""
-    points = head.points if len(head.points) == 1 else head.points[windows]
-    return FactorisedHead(head.steps[windows, view], points, head.weight, head.base[windows, view])
 
 
 def chunk_loss(

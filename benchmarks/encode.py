@@ -19,8 +19,8 @@ from measuring import CLOCKS, clock_of, encoder_products, flops_per_second, posi
 from torch import Tensor
 
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.factorised_loss import head_answers
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.models.heads import head_answers
 
 MODELS: dict[str, dict[str, Any]] = {
     "keypoint": {},

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from amplify_motion_tokenizer import factorised_loss as module
 from amplify_motion_tokenizer.config import LossConfig
-from amplify_motion_tokenizer.factorised_loss import chunk_loss, factorised_loss, head_answers
+from amplify_motion_tokenizer.factorised_loss import chunk_loss, factorised_loss
 from amplify_motion_tokenizer.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
-from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead
+from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, head_answers
 
 BATCH, VIEWS, STEPS, POINTS, WIDTH, GRID = 5, 2, 3, 7, 6, (3, 5)
 CLASSES = 15

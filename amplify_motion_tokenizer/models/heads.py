@@ -15,8 +15,10 @@ Letters: B windows, V views, t steps, N points, M hidden width of the head, C cl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -58,3 +60,35 @@ class FactorisedHead(NamedTuple):
 
 
 Head = DenseHead | FactorisedHead
+
+
+CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
+"""Logits held at a time, by device type: what fits a CPU's caches, and what keeps a GPU busy."""
+
+
+def head_answers(head: Head) -> Tensor:
+    """(B, [V, ]t or 1, N) int64, the argmax of ``head.logits()``, of which a factorised head holds few."""
+    if not isinstance(head, FactorisedHead):
+        return head.logits().argmax(dim=-1)
+    views = head.with_views()
+    shape = (*views.steps.shape[:-1], views.points.shape[1])
+    answers = torch.empty(shape, dtype=torch.long, device=views.base.device)
+    for where in chunks(answers.shape, views.weight):
+        answers[where] = part_of_head(views, *where).logits().argmax(dim=-1)
+    return answers if views is head else answers.squeeze(1)
+
+
+def chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:
+    """(windows, view) in turn, so many windows that their float32 logits fit ``CHUNK_BYTES``."""
+    batch, views, steps, points = shape
+    room = CHUNK_BYTES.get(weight.device.type, CHUNK_BYTES["cuda"])
+    size = max(1, room // (4 * steps * points * len(weight)))
+    for view in range(views):
+        for first in range(0, batch, size):
+            yield slice(first, min(first + size, batch)), view
+
+
+def part_of_head(head: FactorisedHead, windows: slice, view: int) -> FactorisedHead:
+    """The head of some windows of one view: steps (k, t, M), points (k or 1, N, M), base (k, t, C)."""
+    points = head.points if len(head.points) == 1 else head.points[windows]
+    return FactorisedHead(head.steps[windows, view], points, head.weight, head.base[windows, view])
