@@ -16,12 +16,7 @@ Ours is a torch file that holds one dict of tensors and plain values::
 
 from __future__ import annotations
 
-import codecs
-import hashlib
 import importlib.metadata
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,26 +30,15 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.files import unpickling_gist, write_torch
+from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.interop import OWN_PARTS, Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.plain_values import MAPPING, TENSORS, check_kinds, or_none
+from amplify_motion_tokenizer.models.torch_files import MAPPING, TENSORS, check_kinds, or_none, read_torch
 from amplify_motion_tokenizer.version import __version__
 
 FORMAT = "amplify_motion_tokenizer"
 FORMAT_VERSION = 1
 
-_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
-"""What torch and zipfile raise for damaged files."""
-
-_EXPECTED = (
-    "give a run's best.pth or last.pth, a checkpoint of AMPLIFY, or weights of the keypoint reproduction"
-)
-
-_DAMAGED = "is damaged, cut short or changed (copy it again, or take another checkpoint)"
-
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
-"""Letters that no text has."""
 
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
@@ -161,85 +145,6 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: st
             "use the config that the checkpoint was trained with"
         )
     model.load_state_dict(state)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_torch(path: Path) -> Any:
-    """What a torch file holds, on the CPU; every byte is checked against the file's own checksums.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
-    """
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"checkpoint {path} {found}; {_EXPECTED}")
-    try:
-        _check_whole(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):
-            raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
-        raise CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except _DAMAGE as error:
-        raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
-
-
-def _check_whole(path: Path) -> None:
-    """Raises CheckpointError where the first bytes are of another kind of file, or the checksums do not fit.
-
-    Torch itself reads changed bytes without a word; its older files have no checksums.
-    """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    kind = _other_kind(head)
-    if kind is not None:
-        raise CheckpointError(f"{path}: is {kind}; {_EXPECTED}")
-    if head.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                changed = archive.testzip() is not None
-        except zipfile.BadZipFile:
-            changed = True
-        if changed:
-            raise CheckpointError(f"{path}: {_DAMAGED}")
-
-
-def _other_kind(head: bytes) -> str | None:
-    """What a file that begins with ``head`` is, where it is known and no torch file."""
-    if not head:
-        return "empty (0 bytes)"
-    if head.startswith(b"\x89HDF"):
-        return "an HDF5 file, such as tracks"
-    if head[4:8] == b"ftyp":
-        return "a video"
-    try:
-        # A letter may be cut at the end.
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return None
-    return "a text file, such as YAML" if not _CONTROL.search(text) else None
-
-
-def peek_step(path: Path) -> int | None:
-    """The step of one of our checkpoints without reading its tensors; None where it cannot be told."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # By its checksum, as a changed byte may make unpickling raise anything.
-            archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["training"]["state"]["step"])
-    except (*_DAMAGE, pickle.UnpicklingError, TypeError, StopIteration):
-        return None
 
 
 def _foreign(path: Path, content: Exchanged) -> Checkpoint:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, file_hash, load_weights, versions
+from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights, versions
 from amplify_motion_tokenizer.config import (
     VELOCITY_KEYS,
     Config,
@@ -43,6 +43,7 @@ from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.heads import head_answers
+from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks

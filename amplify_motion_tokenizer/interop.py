@@ -33,8 +33,8 @@ from amplify_motion_tokenizer.config import (
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify import amplify_sizes
+from amplify_motion_tokenizer.models.torch_files import MAPPING, NUMBERS, Kind, check_kinds, or_none
 from amplify_motion_tokenizer.models.vision import IMAGE_SIDE, image_shape
-from amplify_motion_tokenizer.plain_values import MAPPING, NUMBERS, Kind, check_kinds, or_none
 
 OWN_KEY = "amplify_motion_tokenizer"
 """Where an export keeps what the other system's file has no place for: ``own_part``."""

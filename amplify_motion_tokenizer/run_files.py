@@ -15,13 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from amplify_motion_tokenizer.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    peek_step,
-    read_torch,
-    save_checkpoint,
-)
+from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.file_names import (
@@ -33,6 +27,7 @@ from amplify_motion_tokenizer.file_names import (
     step_name,
 )
 from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.models.torch_files import peek_step, read_torch
 
 logger = logging.getLogger(__name__)
 

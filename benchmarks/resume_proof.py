@@ -22,7 +22,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint, peek_step
+from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint
+from amplify_motion_tokenizer.models.torch_files import peek_step
 
 REPO = Path(__file__).parents[1]
 WORKER = REPO / "benchmarks" / "killed_training.py"

@@ -1,0 +1,184 @@
+"""Torch files of strangers, read without running anything that they hold."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.files import unpickling_gist
+
+_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+"""What torch and zipfile raise for damaged files."""
+
+
+_EXPECTED = (
+    "give a run's best.pth or last.pth, a checkpoint of AMPLIFY, or weights of the keypoint reproduction"
+)
+
+
+_DAMAGED = "is damaged, cut short or changed (copy it again, or take another checkpoint)"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+"""Letters that no text has."""
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_torch(path: Path) -> Any:
+    """What a torch file holds, on the CPU; every byte is checked against the file's own checksums.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"checkpoint {path} {found}; {_EXPECTED}")
+    try:
+        _check_whole(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):
+            raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
+        raise CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except _DAMAGE as error:
+        raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
+
+
+def _check_whole(path: Path) -> None:
+    """Raises CheckpointError where the first bytes are of another kind of file, or the checksums do not fit.
+
+    Torch itself reads changed bytes without a word; its older files have no checksums.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    kind = _other_kind(head)
+    if kind is not None:
+        raise CheckpointError(f"{path}: is {kind}; {_EXPECTED}")
+    if head.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                changed = archive.testzip() is not None
+        except zipfile.BadZipFile:
+            changed = True
+        if changed:
+            raise CheckpointError(f"{path}: {_DAMAGED}")
+
+
+def _other_kind(head: bytes) -> str | None:
+    """What a file that begins with ``head`` is, where it is known and no torch file."""
+    if not head:
+        return "empty (0 bytes)"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file, such as tracks"
+    if head[4:8] == b"ftyp":
+        return "a video"
+    try:
+        # A letter may be cut at the end.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    return "a text file, such as YAML" if not _CONTROL.search(text) else None
+
+
+def peek_step(path: Path) -> int | None:
+    """The step of one of our checkpoints without reading its tensors; None where it cannot be told."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # By its checksum, as a changed byte may make unpickling raise anything.
+            archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(content["training"]["state"]["step"])
+    except (*_DAMAGE, pickle.UnpicklingError, TypeError, StopIteration):
+        return None
+
+
+Kind = tuple[Callable[[Any], bool], str]
+"""Whether a value is one, and the words for it."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_whole, value))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+
+
+def _are_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(part, Tensor) for part in value.values())
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_number, value.values()))
+
+
+FLAG: Kind = (lambda value: isinstance(value, bool), "true or false")
+
+
+WHOLE: Kind = (_is_whole, "a whole number")
+
+
+NUMBER: Kind = (_is_number, "a number")
+
+
+PAIR: Kind = (_is_pair, "two whole numbers")
+
+
+TEXTS: Kind = (_are_texts, "a list of texts")
+
+
+MAPPING: Kind = (lambda value: isinstance(value, Mapping), "a mapping")
+
+
+NUMBERS: Kind = (_are_numbers, "a mapping of names to numbers")
+
+
+TENSORS: Kind = (_are_tensors, "a mapping of names to tensors")
+
+
+def or_none(kind: Kind) -> Kind:
+    """None, or what ``kind`` says."""
+    return lambda value: value is None or kind[0](value), f"{kind[1]}, or None"
+
+
+def check_kinds(source: str, found: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    """Raises CheckpointError naming the first value of ``found`` that is of another kind.
+
+    Args:
+        source: what to call the file.
+        found: its values; those that ``kinds`` does not name are not looked at.
+        kinds: what they must be; a key that ``found`` lacks is not checked.
+    """
+    for key, (fits, words) in kinds.items():
+        if key in found and not fits(found[key]):
+            value = repr(found[key])
+            shown = value if len(value) <= 40 else f"a {type(found[key]).__name__}"
+            raise CheckpointError(f"{source}: {key} is {shown}; expected {words}")
