@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from amplify_motion_tokenizer.version import __version__
 
 if TYPE_CHECKING:
-    from amplify_motion_tokenizer.checkpoint import load_tokenizer
     from amplify_motion_tokenizer.models import MotionTokenizer, TokenizerOutput, build_model
+    from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
 
 __all__ = ["MotionTokenizer", "TokenizerOutput", "__version__", "build_model", "load_tokenizer"]
 

@@ -15,18 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer import cli
-from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from amplify_motion_tokenizer.errors import EXIT_OK, CheckpointError, UsageError
 from amplify_motion_tokenizer.files import write_torch, write_yaml
-from amplify_motion_tokenizer.interop import (
-    OWN_KEY,
-    REPRODUCTION_CONFIG,
-    amplify_content,
-    own_part,
-    reproduction_content,
-    unknown_settings,
-)
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from amplify_motion_tokenizer.models.exchange import OWN_KEY, own_part, unknown_settings
+from amplify_motion_tokenizer.models.keypoint.exchange import REPRODUCTION_CONFIG, reproduction_content
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights, versions
 from amplify_motion_tokenizer.config import (
     VELOCITY_KEYS,
     Config,
@@ -42,6 +41,7 @@ from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights, versions
 from amplify_motion_tokenizer.models.heads import head_answers
 from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights

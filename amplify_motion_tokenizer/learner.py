@@ -21,10 +21,10 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.ema import WeightAverage
-from amplify_motion_tokenizer.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.interruption import HostCopy
-from amplify_motion_tokenizer.losses import class_weights, view_sums
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
+from amplify_motion_tokenizer.models.losses import class_weights, view_sums
 from amplify_motion_tokenizer.schedules import rate_factor
 from amplify_motion_tokenizer.totals import Totals
 from amplify_motion_tokenizer.usage import UsageTerm

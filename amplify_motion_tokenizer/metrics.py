@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.geometry import center_label
-from amplify_motion_tokenizer.losses import expand_mask
+from amplify_motion_tokenizer.models.losses import expand_mask
 
 
 def accuracy_counts(answers: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

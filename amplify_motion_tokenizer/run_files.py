@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import Tensor
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.file_names import (
@@ -27,6 +26,7 @@ from amplify_motion_tokenizer.file_names import (
     step_name,
 )
 from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.models.torch_files import peek_step, read_torch
 
 logger = logging.getLogger(__name__)

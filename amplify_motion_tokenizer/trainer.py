@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.config import Config, settings_hash
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.sampler import EpochSampler
@@ -27,6 +26,7 @@ from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names
 from amplify_motion_tokenizer.interruption import Interruption, granted
 from amplify_motion_tokenizer.learner import Learner, StepResult
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.pictures import Pictures
 from amplify_motion_tokenizer.run_files import RunFiles
 from amplify_motion_tokenizer.run_log import RunLog, StepClock

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
@@ -23,6 +22,7 @@ from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, Traini
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.run_files import load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.tracks.open_files import Clips
 from amplify_motion_tokenizer.train_state import TrainState

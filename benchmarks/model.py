@@ -37,10 +37,10 @@ from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.factorised_loss import ChunkLoss, chunk_loss, head_loss
-from amplify_motion_tokenizer.losses import class_weights
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
-from amplify_motion_tokenizer.models.keypoint import KeypointTokenizer
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, chunk_loss, head_loss
+from amplify_motion_tokenizer.models.keypoint.network import KeypointTokenizer
+from amplify_motion_tokenizer.models.losses import class_weights
 from amplify_motion_tokenizer.models.quantizer import quantize_float32
 
 Loss = Callable[[], Tensor]

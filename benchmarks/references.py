@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32
 
 

@@ -22,7 +22,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint, load_checkpoint
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint
 from amplify_motion_tokenizer.models.torch_files import peek_step
 
 REPO = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig, ModelConfig, StaticFilterConfig
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 
 GOLDEN = Path(__file__).parent / "golden"
 KEYPOINT = "keypoint_small"

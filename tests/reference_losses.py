@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.losses import masked_loss
+from amplify_motion_tokenizer.models.losses import masked_loss
 
 
 def focal_loss(

@@ -12,15 +12,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from amplify_motion_tokenizer.amplify_checkpoint import (
+from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.models.amplify.checkpoint import (
     AMPLIFY_LEVELS,
     AmplifyCheckpoint,
     from_amplify,
     to_amplify,
 )
-from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes, Causal
-from amplify_motion_tokenizer.models.vision import _resnet18_names
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes, Causal
+from amplify_motion_tokenizer.models.amplify.vision import _resnet18_names
 
 GOLDEN = Path(__file__).parent / "golden"
 # The section "Checkpoint file" of the specification.

@@ -19,7 +19,7 @@ from reference_losses import relative_cross_entropy
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes, Causal, encoder_mask
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes, Causal, encoder_mask
 
 Case = tuple[AmplifyNetwork, dict[str, Tensor], list[str]]
 

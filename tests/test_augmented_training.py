@@ -12,13 +12,13 @@ import torch
 from conftest import clip_record_of, random_windows
 
 from amplify_motion_tokenizer import training as training_module
-from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import AugmentationConfig, Config
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.sampler import EpochSampler, EpochWindows
 from amplify_motion_tokenizer.errors import CheckpointError, TrackFileError
 from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training import train
 

@@ -10,9 +10,9 @@ from render_clips import numbered_frames, write_clip
 from run_scripts import TINY
 from test_convert import save_native
 
-from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 
 
 def write_tracks(path: Path) -> None:

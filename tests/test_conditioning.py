@@ -15,7 +15,6 @@ from run_scripts import INFER, PREPROCESS, REPO, TINY, TRAIN
 from test_first_frames import SIDE, config_of, render_views, tracked, unconditioned
 
 from amplify_motion_tokenizer import build_model, load_tokenizer
-from amplify_motion_tokenizer.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.convert import convert
@@ -25,10 +24,11 @@ from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.inference import encode_windows
-from amplify_motion_tokenizer.interop import amplify_content, read_amplify
-from amplify_motion_tokenizer.models import vision
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, amplify_sizes
-from amplify_motion_tokenizer.models.vision import build_vision_encoder
+from amplify_motion_tokenizer.models.amplify import vision
+from amplify_motion_tokenizer.models.amplify.exchange import amplify_content, read_amplify
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, amplify_sizes
+from amplify_motion_tokenizer.models.amplify.vision import build_vision_encoder
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
 
 

@@ -10,14 +10,14 @@ from run_scripts import TINY
 from safetensors import safe_open
 
 from amplify_motion_tokenizer import load_tokenizer
-from amplify_motion_tokenizer.amplify_checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
-from amplify_motion_tokenizer.checkpoint import load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.models.amplify import AmplifySizes
+from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
+from amplify_motion_tokenizer.models.amplify.network import AmplifySizes
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, save_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
 WHOLE_MODELS = ("two_views_joint", "two_views_per_view", "nonsquare_three_views_full")
@@ -137,7 +137,7 @@ def test_points_that_are_no_grid_are_refused(tmp_path: Path) -> None:
     sizes = AmplifySizes(
         num_views=1, num_steps=3, num_points=5, hidden_dim=8, num_heads=2, mlp_dim=4, fsq_levels=(8, 8)
     )
-    from amplify_motion_tokenizer.models.amplify import AmplifyNetwork
+    from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork
 
     content = to_amplify(
         AmplifyCheckpoint(

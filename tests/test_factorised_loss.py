@@ -7,12 +7,12 @@ import torch
 from references import amplify_logits
 from torch import Tensor
 
-from amplify_motion_tokenizer import factorised_loss as module
 from amplify_motion_tokenizer.config import LossConfig
-from amplify_motion_tokenizer.factorised_loss import chunk_loss, factorised_loss
-from amplify_motion_tokenizer.losses import class_weights, masked_loss
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models import factorised_loss as module
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.factorised_loss import chunk_loss, factorised_loss
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, head_answers
+from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 
 BATCH, VIEWS, STEPS, POINTS, WIDTH, GRID = 5, 2, 3, 7, 6, (3, 5)
 CLASSES = 15

@@ -17,13 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
 from amplify_motion_tokenizer import training as training_module
-from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.ema import WeightAverage
 from amplify_motion_tokenizer.errors import ConfigError, TrainingError
 from amplify_motion_tokenizer.guards import CollapseAlarm, some_names
 from amplify_motion_tokenizer.learner import Learner
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.training import train
 
 Write = Callable[..., Path]

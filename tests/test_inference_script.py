@@ -25,10 +25,10 @@ from run_scripts import (
     render,
 )
 
-from amplify_motion_tokenizer.checkpoint import load_tokenizer, versions
 from amplify_motion_tokenizer.code_statistics import code_report, read_codes
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.models.checkpoint import load_tokenizer, versions
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 

@@ -14,9 +14,9 @@ from amplify_motion_tokenizer import load_tokenizer
 from amplify_motion_tokenizer.config import Config, KeypointConfig, StaticFilterConfig
 from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.metrics import accuracy_counts
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.usage import usage_of, usage_sums
 
 VARIANTS = list(itertools.product(("point_step", "point"), ("replicate", "per_step")))

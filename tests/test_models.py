@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.data.masks import static_mask
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import labels_from_wnorm, wnorm_from_px
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
+from amplify_motion_tokenizer.models.keypoint.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32
 
 

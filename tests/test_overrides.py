@@ -11,7 +11,6 @@ from render_clips import numbered_frames, write_clip
 from run_scripts import INFER, TINY, Run
 from test_convert import amplify_config, save_native
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint
 from amplify_motion_tokenizer.config import (
     DERIVED_KEYS,
     Config,
@@ -25,7 +24,8 @@ from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.inference import check_overrides
-from amplify_motion_tokenizer.interop import amplify_content
+from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 
 KEYPOINT = config_from_dict(TINY, "in the tests")
 

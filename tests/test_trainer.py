@@ -14,11 +14,11 @@ from conftest import with_training
 from reference_losses import focal_loss
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amplify_motion_tokenizer.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator, train
 

@@ -15,7 +15,6 @@ import torch
 from conftest import TINY
 from render_clips import numbered_frames, read_number, write_clip
 
-from amplify_motion_tokenizer.checkpoint import Checkpoint
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
@@ -23,6 +22,7 @@ from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.inference import tokenize_folder
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
-from amplify_motion_tokenizer.models.vision import (
+from amplify_motion_tokenizer.models.amplify.vision import (
     VISION_ENCODERS,
     VisionEncoder,
     build_vision_encoder,

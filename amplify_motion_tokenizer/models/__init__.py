@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.amplify import AmplifyTokenizer
+from amplify_motion_tokenizer.models.amplify.network import AmplifyTokenizer
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
-from amplify_motion_tokenizer.models.keypoint import KeypointTokenizer
+from amplify_motion_tokenizer.models.keypoint.network import KeypointTokenizer
 
 __all__ = ["MODELS", "MotionTokenizer", "TokenizerOutput", "build_model"]
 

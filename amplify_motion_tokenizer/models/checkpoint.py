@@ -31,8 +31,10 @@ from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.interop import OWN_PARTS, Exchanged, read_amplify, read_reproduction
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
+from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
+from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
 from amplify_motion_tokenizer.models.torch_files import MAPPING, TENSORS, check_kinds, or_none, read_torch
 from amplify_motion_tokenizer.version import __version__
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, LossConfig
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.amplify import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
 from amplify_motion_tokenizer.models.torch_files import (
     FLAG,
     MAPPING,
@@ -30,7 +31,6 @@ from amplify_motion_tokenizer.models.torch_files import (
     Kind,
     check_kinds,
 )
-from amplify_motion_tokenizer.models.vision import resnet18_from_timm, resnet18_to_timm
 
 TRAINING_KEYS: Mapping[str, Any] = {
     "optimizer": None,

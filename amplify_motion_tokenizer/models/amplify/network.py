@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.amplify_blocks import (
+from amplify_motion_tokenizer.models.amplify.blocks import (
     BlockSizes,
     Causal,
     DecoderBlock,
@@ -26,6 +26,7 @@ from amplify_motion_tokenizer.models.amplify_blocks import (
     Stack,
     encoder_mask,
 )
+from amplify_motion_tokenizer.models.amplify.vision import build_vision_encoder, image_shape, load_pretrained
 from amplify_motion_tokenizer.models.base import (
     MotionTokenizer,
     TokenizerOutput,
@@ -39,7 +40,6 @@ from amplify_motion_tokenizer.models.quantizer import (
     quantize_float32,
     unrounded_digits,
 )
-from amplify_motion_tokenizer.models.vision import build_vision_encoder, image_shape, load_pretrained
 
 logger = logging.getLogger(__name__)
 

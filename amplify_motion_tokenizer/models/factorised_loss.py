@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.losses import expand_mask, masked_loss
 from amplify_motion_tokenizer.models.heads import FactorisedHead, Head, chunks, part_of_head
+from amplify_motion_tokenizer.models.losses import expand_mask, masked_loss
 
 
 class HeadLoss(NamedTuple):

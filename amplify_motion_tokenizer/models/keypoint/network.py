@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape, check_velocities
-from amplify_motion_tokenizer.models.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, Head
+from amplify_motion_tokenizer.models.keypoint.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
 JOIN_DIM = 256

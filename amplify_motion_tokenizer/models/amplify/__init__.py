@@ -1,0 +1,1 @@
+"""The source's model: network, blocks, vision encoder, and its checkpoints."""

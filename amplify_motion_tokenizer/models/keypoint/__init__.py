@@ -1,0 +1,1 @@
+"""The compact keypoint model: network, blocks, and the reproduction's checkpoints."""
