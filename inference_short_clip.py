@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.files import Flags
 
 FLAGS: Flags = {

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usage
 from amplify_motion_tokenizer.file_names import CODES
-from amplify_motion_tokenizer.metrics import code_histogram, code_usage
 from amplify_motion_tokenizer.scenes import KINDS
 
 STEP_MODELS = ("amplify",)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.inputs import ModelInput
+from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
+from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks
 from amplify_motion_tokenizer.geometry import px_from_rc_norm
-from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
-from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.inputs import ModelInput, beyond_window
-from amplify_motion_tokenizer.metrics import accuracy_counts, amplify_code_usage, code_usage, no_motion_counts
+from amplify_motion_tokenizer.evaluation.metrics import (
+    accuracy_counts,
+    amplify_code_usage,
+    code_usage,
+    no_motion_counts,
+)
 from amplify_motion_tokenizer.models.losses import view_sums
 
 

@@ -23,7 +23,7 @@ from statistics import fmean
 import torch
 from accelerate.state import AcceleratorState
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips

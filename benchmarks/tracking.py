@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config, FlowConfig, VideoConfig
 from amplify_motion_tokenizer.errors import TokenizerError
+from amplify_motion_tokenizer.evaluation.tapvid import count_tracks, mean_metrics, no_motion
 from amplify_motion_tokenizer.geometry import inside, query_grid
 from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip, write_clip
-from amplify_motion_tokenizer.tapvid import count_tracks, mean_metrics, no_motion
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
 from amplify_motion_tokenizer.trackers.windows import SEEN, FrameWindow, WindowTracks, iter_windows

@@ -17,9 +17,9 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
+from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
 from amplify_motion_tokenizer.models.losses import class_weights
-from amplify_motion_tokenizer.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.trainer import Trainer
 from amplify_motion_tokenizer.training import make_accelerator, train
 

@@ -10,8 +10,8 @@ import pytest
 from render_clips import write_clip as encode_clip
 from run_scripts import Run, Work, infer, preprocess
 
-from amplify_motion_tokenizer.draw import Style, draw_tracked
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of
 from amplify_motion_tokenizer.scenes import render_clip
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amplify_motion_tokenizer.code_statistics import ClipCodes, CodeSet, code_report, code_summary, read_codes
+from amplify_motion_tokenizer.commands.evaluate import main
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.evaluate import code_table, main
+from amplify_motion_tokenizer.evaluation.tables import code_table
 
 T = 6
 """Frames of a window, so 5 steps."""

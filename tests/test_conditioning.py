@@ -15,9 +15,9 @@ from run_scripts import INFER, PREPROCESS, REPO, TINY, TRAIN
 from test_first_frames import SIDE, config_of, render_views, tracked, unconditioned
 
 from amplify_motion_tokenizer import build_model, load_tokenizer
+from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.data.loading import load_clips

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import amplify_motion_tokenizer.config as config_module
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import (
     DERIVED_KEYS,
     Config,

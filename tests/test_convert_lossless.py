@@ -12,9 +12,9 @@ import yaml
 from run_scripts import TINY
 from test_convert import amplify_config
 
+from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.files import config_from_dict
-from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content

@@ -13,10 +13,10 @@ from run_scripts import manifest_of, run_process
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, Style, draw_tracked
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.evaluation.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, Style, draw_tracked
+from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
 from amplify_motion_tokenizer.geometry import content_norm_from_px, letterbox
-from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
 from amplify_motion_tokenizer.scenes import render_clip, write_clip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
@@ -75,7 +75,14 @@ def distance(image: np.ndarray, other: np.ndarray) -> float:
 
 def test_the_command_draws_every_frame(videos: Path, tmp_path: Path, tiny: Config) -> None:
     preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, resize_shorter=None))
-    line = ["-m", "amplify_motion_tokenizer.draw", "--tracks", tmp_path / "tracks", "--input", videos]
+    line = [
+        "-m",
+        "amplify_motion_tokenizer.evaluation.draw",
+        "--tracks",
+        tmp_path / "tracks",
+        "--input",
+        videos,
+    ]
     result = run_process(sys.executable, *line, "--output", tmp_path / "drawn", "--trail", 2)
     assert result.status == 0, result.err
     assert "2 done (4 windows)" in result.out

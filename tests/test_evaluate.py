@@ -16,13 +16,14 @@ import tracking
 from conftest import clip_record_of
 from run_scripts import Run, run_process
 
+from amplify_motion_tokenizer.commands.evaluate import main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.evaluate import main, report, table
+from amplify_motion_tokenizer.evaluation.against_truth import VideoScore, _same_points, evaluate_tracks
+from amplify_motion_tokenizer.evaluation.tables import report, table
 from amplify_motion_tokenizer.geometry import content_grid, letterbox, query_grid, unpadded
 from amplify_motion_tokenizer.scenes import make_scene, render_clip, write_clip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
-from amplify_motion_tokenizer.tracking_evaluation import VideoScore, _same_points, evaluate_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import ClipInfo
@@ -246,7 +247,7 @@ def test_the_command_on_a_tracked_clip(tmp_path: Path, tiny: Config) -> None:
     write_clip(tmp_path / "videos" / "pan.mp4", video, 10)
     preprocess_folder(tmp_path / "videos", tmp_path / "tracks", tiny)
     write_file(tmp_path / "truth" / "pan.hdf5", tiny, true_windows(tiny, "pan"), motion_class="sideways")
-    line = [sys.executable, "-m", "amplify_motion_tokenizer.evaluate", "tracking"]
+    line = [sys.executable, "-m", "amplify_motion_tokenizer.commands.evaluate", "tracking"]
     line += ["--tracks", tmp_path / "tracks", "--truth", tmp_path / "truth"]
     result = run_process(*line, "--json", tmp_path / "scores.json")
     assert result.status == 0, result.err

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig, StaticFilterConfig
 from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.evaluation.reconstruction import predicted_tracks
 from amplify_motion_tokenizer.geometry import (
     center_label,
     integrate_velocities,
@@ -37,7 +38,6 @@ from amplify_motion_tokenizer.geometry import (
     wnorm_from_px,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.reconstruction import predicted_tracks
 
 Size = tuple[int, int]
 

@@ -10,16 +10,17 @@ import torch
 from conftest import clip_record_of
 from run_scripts import TINY, write_config
 
+from amplify_motion_tokenizer.commands.inspect import main
+from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.evaluation.motion_report import label_map
+from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, write_json
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.inspect import label_map, main
-from amplify_motion_tokenizer.motion_statistics import measure, suggest
-from amplify_motion_tokenizer.pack import main as pack_main
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 

@@ -11,10 +11,10 @@ from test_convert import save_native
 from test_models import small_config
 
 from amplify_motion_tokenizer import load_tokenizer
+from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, KeypointConfig, StaticFilterConfig
-from amplify_motion_tokenizer.convert import convert
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.metrics import accuracy_counts
+from amplify_motion_tokenizer.evaluation.metrics import accuracy_counts
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.usage import usage_of, usage_sums

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from render_clips import numbered_frames, read_number
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config, flatten, to_dict
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml

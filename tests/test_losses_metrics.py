@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from amplify_motion_tokenizer.data.masks import static_mask
-from amplify_motion_tokenizer.metrics import (
+from amplify_motion_tokenizer.evaluation.metrics import (
     accuracy_counts,
     amplify_code_usage,
     code_histogram,

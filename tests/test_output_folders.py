@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from run_scripts import INFER, PREPROCESS, TRAIN, Run, Work, files_below, preprocess
 
-from amplify_motion_tokenizer import draw
+from amplify_motion_tokenizer.commands import scenes
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.evaluation import draw
 from amplify_motion_tokenizer.jobs.output_folders import kind_of, open_output_folder
-from amplify_motion_tokenizer.scenes import __main__ as scenes
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.video.sources import find_clips
 

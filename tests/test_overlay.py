@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amplify_motion_tokenizer.overlay import colours_by_position, draw_tracks
+from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
 
 RED, GREEN = np.uint8([255, 0, 0]), np.uint8([0, 255, 0])
 

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_scripts import run_process
 
+from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.draw import Style, draw_tracked
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.pack import main as pack_main
-from amplify_motion_tokenizer.tracking_evaluation import evaluate_tracks
+from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
+from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.packs import LOST, UNSEEN, PackedClip, read_pack, write_pack
@@ -278,7 +278,7 @@ def test_the_command(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in/a.hdf5", "r+") as file:
         file["root/default/tracks"][1, 3, 4] = 1e4
         file["root/default/tracks"][0, 0, 0] = np.nan
-    line = [sys.executable, "-m", "amplify_motion_tokenizer.pack"]
+    line = [sys.executable, "-m", "amplify_motion_tokenizer.commands.pack"]
     done = run_process(*line, "--input", tmp_path / "in", "--output", tmp_path / "out")
     assert done.status == 0, done.err
     assert "packed 2 windows of 1 clips" in done.out and "at most 0.25 px" in done.out

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amplify_motion_tokenizer import track_metrics
-from amplify_motion_tokenizer.tapvid import THRESHOLDS_PX, count_tracks, mean_metrics, no_motion
+from amplify_motion_tokenizer.evaluation.tapvid import THRESHOLDS_PX, count_tracks, mean_metrics, no_motion
 
 SIZE = (256, 256)
 

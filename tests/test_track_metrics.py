@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from amplify_motion_tokenizer.metrics import amplify_code_usage
-from amplify_motion_tokenizer.track_metrics import (
+from amplify_motion_tokenizer.evaluation.metrics import amplify_code_usage
+from amplify_motion_tokenizer.evaluation.reconstruction import (
     amplify_track_metrics,
     delta_avg,
     point_error_px,

@@ -11,7 +11,7 @@ from test_models import small_config
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, UsageConfig
-from amplify_motion_tokenizer.metrics import code_histogram, code_usage
+from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usage
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32, unrounded_digits

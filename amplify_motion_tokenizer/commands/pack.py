@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import write_text

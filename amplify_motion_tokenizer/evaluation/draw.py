@@ -10,10 +10,8 @@ the motion gate, grey none; white is the present frame.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -23,10 +21,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands.draw import main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_settings
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.evaluation.against_truth import listed_starts
+from amplify_motion_tokenizer.evaluation.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import content_norm_from_px
@@ -34,9 +35,7 @@ from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
-from amplify_motion_tokenizer.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.tracking_evaluation import listed_starts
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip
@@ -293,42 +292,6 @@ def _with_bar(image: RGB, view: _View, index: int) -> RGB:
     bar[(columns == index) | (np.arange(width) == index * width // view.num_frames)] = NOW
     canvas[-BAR_PX:, :width] = bar
     return canvas
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line ``argv``; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m amplify_motion_tokenizer.draw",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--tracks", type=Path, required=True, help="folder of track files, or one of them")
-    parser.add_argument("--input", type=Path, required=True, help="the video or folder that was preprocessed")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the drawings")
-    parser.add_argument(
-        "--starts",
-        type=int,
-        nargs="+",
-        default=(),
-        help="start frames of the windows to draw (default: a chain)",
-    )
-    parser.add_argument("--every", type=int, default=1, help="each how many-th row and column of the grid")
-    parser.add_argument("--trail", type=int, default=8, help="steps of the trail behind a point (default 8)")
-    parser.add_argument(
-        "--visibility",
-        type=float,
-        default=SEEN,
-        help="confidence from which a point is visible (default 0.5)",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.every < 1 or arguments.trail < 0 or not 0 < arguments.visibility <= 1:
-        raise UsageError(
-            "--every must be at least 1, --trail at least 0, and --visibility above 0 and at most 1"
-        )
-    style = Style(tuple(arguments.starts), arguments.every, arguments.trail, arguments.visibility)
-    summary = draw_tracked(arguments.tracks, arguments.input, arguments.output, style)
-    sys.stdout.write(f"drawings in {arguments.output}: {summary}\n")
-    return summary.exit_status
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.errors import EXIT_OK, CheckpointError, UsageError
 from amplify_motion_tokenizer.files import write_torch, write_yaml
 from amplify_motion_tokenizer.models import build_model

@@ -1,41 +1,21 @@
-"""Tells what the motion in a folder of tracks is like, before a model is trained on it.
-
-    python -m amplify_motion_tokenizer.inspect DIR [--config FILE] [--section.key value]
-
-Without --config the settings are those of DIR/config.yaml, or, where it is missing, what the tracks say of
-their making; --picture names the file of the label map, DIR/label_map.png by default.
-"""
+"""What ``inspect`` prints of a folder of tracks, and its picture."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
-import jsonargparse
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer import cli
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import Flags, config_from_dict, config_from_settings, load_yaml
-from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
-from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, is_pack
-from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.motion_statistics import MotionStatistics, Suggestion, measure, suggest
+from amplify_motion_tokenizer.evaluation.motion_statistics import MotionStatistics, Suggestion
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.open_files import Clips
-from amplify_motion_tokenizer.tracks.packs import read_pack
 
-FLAGS: Flags = {
-    "DIR": {"type": str, "help": "folder of tracks, or a pack"},
-    "--picture": {"type": str, "help": "PNG of the label map; DIR/label_map.png by default"},
-}
 CELL_PX = 24
+
+
 VELOCITIES_NOTE = (
     "velocity files hold speeds up to the edge of the classes alone; another W or data.reference_size takes "
     "preprocessing again"
@@ -109,33 +89,3 @@ def _suggested(suggestion: Suggestion) -> str:
     better = "" if suggestion.better is None else f" -> {suggestion.better:g}"
     now = "null" if suggestion.now is None else f"{suggestion.now:g}"
     return f"suggestion: {suggestion.key} {now}{better}: {suggestion.reason}"
-
-
-def _made_with(flags: jsonargparse.Namespace) -> Config | None:
-    """The settings of the tracks, where they are known and no others are asked for."""
-    if flags.config:
-        return None
-    folder = Path(flags.DIR)
-    path = folder / OUTPUT_CONFIG
-    if path.is_file():
-        return config_from_dict(load_yaml(path), f"in {path}")
-    clips: Clips = read_pack(folder, ()) if is_pack(folder) else find_tracks(folder, None)
-    settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
-    return None if settings is None else config_from_settings(settings, f"in the settings of {folder}")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line ``argv``; returns the exit status."""
-    config, flags = cli.parse(argv, __doc__ or "", FLAGS, _made_with)
-    folder = Path(flags.DIR)
-    found = measure(load_clips(folder, config), config)
-    picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
-    with atomic_path(picture) as temporary:
-        if not cv2.imwrite(str(temporary), label_map(found.label_counts)):
-            raise UsageError(f"{picture}: cannot be written as a picture; give a name that ends in .png")
-    sys.stdout.write(f"{report(found, suggest(found, config), config)}\nlabel map: {picture}\n")
-    return EXIT_OK
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amplify_motion_tokenizer import cli
+from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.errors import EXIT_OK
 from amplify_motion_tokenizer.scenes import KINDS, TruthWindows, write_clips
 from amplify_motion_tokenizer.scenes.layers import Size
