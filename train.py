@@ -22,7 +22,7 @@ SHORT_FOR = {"--input": "--data.tracks_dir", "--output": "--training.output_dir"
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; its exit status, 143 or 130 when SIGTERM or Ctrl-C ended the run."""
     config, flags = cli.parse(argv, __doc__, FLAGS, short_for=SHORT_FOR)
-    from amplify_motion_tokenizer.training import train
+    from amplify_motion_tokenizer.training.run import train
 
     stopped_by = train(config, flags.resume)
     return {None: EXIT_OK, signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}[stopped_by]

@@ -18,7 +18,7 @@ from typing import Any
 
 from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.trainer import Trainer
+from amplify_motion_tokenizer.training.trainer import Trainer
 
 REPO = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from amplify_motion_tokenizer.learner import Learner
+from amplify_motion_tokenizer.training.learner import Learner
 
 REPO = Path(__file__).parents[1]
 

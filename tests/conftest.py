@@ -166,7 +166,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("outputs")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["amplify_motion_tokenizer.inference", "amplify_motion_tokenizer.training", "pytest", "av", "h5py"]
+        [
+            "amplify_motion_tokenizer.inference",
+            "amplify_motion_tokenizer.training.run",
+            "pytest",
+            "av",
+            "h5py",
+        ]
     )
 
     def run_forked(script: str, *arguments: object, cwd: Path = REPO) -> Result:

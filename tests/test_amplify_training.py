@@ -20,8 +20,8 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
 from amplify_motion_tokenizer.models.losses import class_weights
-from amplify_motion_tokenizer.trainer import Trainer
-from amplify_motion_tokenizer.training import make_accelerator, train
+from amplify_motion_tokenizer.training.run import make_accelerator, train
+from amplify_motion_tokenizer.training.trainer import Trainer
 
 VIEWS = ("agentview", "eye_in_hand")
 SIZES = ((48, 64), (64, 64))

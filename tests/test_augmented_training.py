@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import clip_record_of, random_windows
 
-from amplify_motion_tokenizer import training as training_module
 from amplify_motion_tokenizer.config import AugmentationConfig, Config
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.loading import load_clips
@@ -20,7 +19,8 @@ from amplify_motion_tokenizer.errors import CheckpointError, TrackFileError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training import run as training_module
+from amplify_motion_tokenizer.training.run import train
 
 Write = Callable[..., Path]
 

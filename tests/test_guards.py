@@ -16,15 +16,15 @@ from test_trainer import make_trainer, scalars, weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-from amplify_motion_tokenizer import training as training_module
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.ema import WeightAverage
 from amplify_motion_tokenizer.errors import ConfigError, TrainingError
-from amplify_motion_tokenizer.guards import CollapseAlarm, some_names
-from amplify_motion_tokenizer.learner import Learner
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training import run as training_module
+from amplify_motion_tokenizer.training.learner import Learner, WeightAverage
+from amplify_motion_tokenizer.training.log import CollapseAlarm
+from amplify_motion_tokenizer.training.run import train
+from amplify_motion_tokenizer.training.state import some_names
 
 Write = Callable[..., Path]
 

@@ -5,13 +5,13 @@ import signal
 
 import pytest
 
-from amplify_motion_tokenizer.interruption import Interruption, granted
+from amplify_motion_tokenizer.training.interruption import Interruption, granted
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a launcher passes on in the same moment is the first one again."""
     now = 100.0
-    monkeypatch.setattr("amplify_motion_tokenizer.interruption.time.monotonic", lambda: now)
+    monkeypatch.setattr("amplify_motion_tokenizer.training.interruption.time.monotonic", lambda: now)
     monkeypatch.setattr(os, "write", lambda *_: 0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
     try:

@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.evaluation.metrics import accuracy_counts
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
-from amplify_motion_tokenizer.usage import usage_of, usage_sums
+from amplify_motion_tokenizer.training.usage_term import usage_of, usage_sums
 
 VARIANTS = list(itertools.product(("point_step", "point"), ("replicate", "per_step")))
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.pictures import HEADER, LONGER_SIDE, Pictures, draw_window
-from amplify_motion_tokenizer.training import make_accelerator, train
+from amplify_motion_tokenizer.training.pictures import HEADER, LONGER_SIDE, Pictures, draw_window
+from amplify_motion_tokenizer.training.run import make_accelerator, train
 
 Write = Callable[..., Path]
 Image = NDArray[np.uint8]

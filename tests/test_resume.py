@@ -23,11 +23,11 @@ from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.run_files import newest_state
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
-from amplify_motion_tokenizer.trainer import Trainer
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training.checkpoints import newest_state
+from amplify_motion_tokenizer.training.run import train
+from amplify_motion_tokenizer.training.trainer import Trainer
 
 Write = Callable[..., Path]
 

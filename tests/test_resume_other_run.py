@@ -12,8 +12,8 @@ from run_scripts import files_below
 from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import CheckpointError, TrainingError, UsageError
-from amplify_motion_tokenizer.run_files import load_state
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training.checkpoints import load_state
+from amplify_motion_tokenizer.training.run import train
 
 Write = Callable[..., Path]
 

@@ -23,7 +23,7 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.scenes import writing
 from amplify_motion_tokenizer.tracks.find import find_tracks, is_complete
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.video import writing as video_writing
 
 KINDS = ["pan", "mixed", "still"]

@@ -9,15 +9,16 @@ import pytest
 from conftest import with_training
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amplify_motion_tokenizer import run_log, trainer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.sampler import EpochSampler
-from amplify_motion_tokenizer.learner import Learner
-from amplify_motion_tokenizer.pictures import Pictures
-from amplify_motion_tokenizer.run_files import RunFiles
-from amplify_motion_tokenizer.run_log import StepClock
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training import log as run_log
+from amplify_motion_tokenizer.training import trainer
+from amplify_motion_tokenizer.training.checkpoints import RunFiles
+from amplify_motion_tokenizer.training.learner import Learner
+from amplify_motion_tokenizer.training.log import StepClock
+from amplify_motion_tokenizer.training.pictures import Pictures
+from amplify_motion_tokenizer.training.run import train
 
 READ_S, STEP_S = 3.0, 1.0
 VALIDATE_S, PICTURES_S, SAVE_S = 100.0, 20.0, 50.0

@@ -19,8 +19,8 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.trainer import Trainer
-from amplify_motion_tokenizer.training import make_accelerator, train
+from amplify_motion_tokenizer.training.run import make_accelerator, train
+from amplify_motion_tokenizer.training.trainer import Trainer
 
 Write = Callable[..., Path]
 

@@ -18,8 +18,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
-from amplify_motion_tokenizer.trainer import Trainer
-from amplify_motion_tokenizer.training import train
+from amplify_motion_tokenizer.training.run import train
+from amplify_motion_tokenizer.training.trainer import Trainer
 
 
 def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:

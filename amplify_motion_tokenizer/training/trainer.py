@@ -22,23 +22,25 @@ from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loa
 from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.file_names import BEST, LAST, epoch_name
-from amplify_motion_tokenizer.guards import Position, SkippedSteps, some_names
-from amplify_motion_tokenizer.interruption import Interruption, granted
-from amplify_motion_tokenizer.learner import Learner, StepResult
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
-from amplify_motion_tokenizer.pictures import Pictures
-from amplify_motion_tokenizer.run_files import RunFiles
-from amplify_motion_tokenizer.run_log import RunLog, StepClock
-from amplify_motion_tokenizer.totals import Totals
-from amplify_motion_tokenizer.train_state import (
+from amplify_motion_tokenizer.training.checkpoints import RunFiles
+from amplify_motion_tokenizer.training.interruption import Interruption, granted
+from amplify_motion_tokenizer.training.learner import Learner, StepResult
+from amplify_motion_tokenizer.training.log import RunLog, StepClock
+from amplify_motion_tokenizer.training.pictures import Pictures
+from amplify_motion_tokenizer.training.state import (
+    Position,
+    SkippedSteps,
     TrainState,
     get_random_states,
     new_run_id,
     seed_process,
     set_random_state,
+    some_names,
 )
-from amplify_motion_tokenizer.validation import validate
+from amplify_motion_tokenizer.training.totals import Totals
+from amplify_motion_tokenizer.training.validation import validate
 
 logger = logging.getLogger(__name__)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 
 @dataclass
@@ -80,3 +82,44 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
     if "mps" in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])
+
+
+class Position(NamedTuple):
+    """A step."""
+
+    step: int
+    """Its number in the run, from 1."""
+    epoch: int
+    """Its epoch, from 0."""
+    step_in_epoch: int
+    """Its number in the epoch, from 0."""
+
+
+class SkippedSteps:
+    """Which steps were not applied because their loss or gradients are not finite.
+
+    A step leaves that as a flag on the device; it is read when something is logged or written, so
+    that no step waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._flags: list[tuple[Position, Tensor]] = []
+
+    def add(self, position: Position, skipped: Tensor) -> None:
+        """Notes a step's flag, a bool scalar on the device."""
+        self._flags.append((position, skipped))
+
+    def take(self) -> list[Position]:
+        """The skipped steps since the last call."""
+        if not self._flags:
+            return []
+        positions, flags = zip(*self._flags, strict=True)
+        self._flags = []
+        return [place for place, flag in zip(positions, torch.stack(flags).tolist(), strict=True) if flag]
+
+
+def some_names(names: Sequence[str], shown: int = 5) -> str:
+    """The first names in a row, and how many more there are."""
+    unique = sorted(set(names))
+    more = f" and {len(unique) - shown} more" if len(unique) > shown else ""
+    return ", ".join(unique[:shown]) + more

@@ -10,8 +10,8 @@ from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_metrics
-from amplify_motion_tokenizer.learner import Learner, to_device
-from amplify_motion_tokenizer.totals import Totals, WindowMeans
+from amplify_motion_tokenizer.training.learner import Learner, to_device
+from amplify_motion_tokenizer.training.totals import Totals, WindowMeans
 
 
 @torch.no_grad()

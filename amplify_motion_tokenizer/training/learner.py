@@ -8,26 +8,25 @@ stays on it until it is asked for.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.ema import WeightAverage
-from amplify_motion_tokenizer.interruption import HostCopy
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
 from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.models.losses import class_weights, view_sums
-from amplify_motion_tokenizer.schedules import rate_factor
-from amplify_motion_tokenizer.totals import Totals
-from amplify_motion_tokenizer.usage import UsageTerm
+from amplify_motion_tokenizer.training.interruption import HostCopy
+from amplify_motion_tokenizer.training.totals import Totals
+from amplify_motion_tokenizer.training.usage_term import UsageTerm
 
 
 class StepResult(NamedTuple):
@@ -196,3 +195,71 @@ class Learner:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on ``device``, without waiting for the copy."""
     return Batch(batch.inputs.to(device), batch.indices.to(device, non_blocking=True))
+
+
+def rate_factor(training: TrainingConfig, total_steps: int) -> Callable[[int], float]:
+    """Factor on the learning rate by step: linear warm-up, then constant or half a cosine to 0."""
+
+    def factor(step: int) -> float:
+        if step < training.warmup_steps:
+            return (step + 1) / training.warmup_steps
+        if training.schedule == "constant":
+            return 1.0
+        done = (step - training.warmup_steps) / max(1, total_steps - training.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    return factor
+
+
+class WeightAverage:
+    """Exponential moving average of a model's parameters.
+
+    After step n the mean moves by 1 - d towards the weights, d = min(decay, (1 + n) / (10 + n)): early
+    means would else be those of the first, random weights. Steps that changed no weights do not count.
+
+    Args:
+        model: its present parameters are the first mean.
+        decay: d of a long run.
+
+    Attributes:
+        means: by the names of the parameters.
+        updates: n, steps so far, an int64 scalar on the weights' device, so that no step waits for it.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._parameters = dict(model.named_parameters())
+        device = next(iter(self._parameters.values())).device
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
+        self.means = {name: value.detach().clone() for name, value in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self, changed: Tensor) -> None:
+        """Moves the means towards the model's weights after a step.
+
+        Args:
+            changed: bool scalar on the weights' device, whether the step changed them; else means and
+                count stay as they are.
+        """
+        self.updates += changed
+        # 1 - d, in a form that is as exact in float32.
+        share = (9 / (10 + self.updates)).clamp(min=1 - self.decay) * changed
+        means = list(self.means.values())
+        moves = torch._foreach_sub(list(self._parameters.values()), means)
+        torch._foreach_mul_(moves, share)
+        torch._foreach_add_(means, moves)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within it the model holds the means; its own weights come back afterwards, bit for bit."""
+        own = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._fill(self.means)
+        try:
+            yield
+        finally:
+            self._fill(own)
+
+    @torch.no_grad()
+    def _fill(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(values[name])

@@ -12,9 +12,8 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.guards import CollapseAlarm
-from amplify_motion_tokenizer.totals import Totals
-from amplify_motion_tokenizer.train_state import TrainState
+from amplify_motion_tokenizer.training.state import TrainState
+from amplify_motion_tokenizer.training.totals import Totals
 
 logger = logging.getLogger(__name__)
 
@@ -166,3 +165,38 @@ class RunLog:
 def _of_split(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     prefix = f"{split}/"
     return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+
+
+class CollapseAlarm:
+    """Tells when a codebook has collapsed: so few codes are in use that codes say little.
+
+    Args:
+        config: section training.collapse, and the codebook's size.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.limits = config.training.collapse
+        self.codebook_size = config.codebook_size
+        self._usage_weight = config.loss.usage.weight
+        self._sounding = False
+
+    def collapsed(self, usage: Mapping[str, float]) -> bool:
+        """Whether ``unique_codes`` or ``normalized_entropy`` of ``usage`` is below its limit."""
+        few = usage["unique_codes"] < self.limits.min_unique_codes
+        return few or usage["normalized_entropy"] < self.limits.min_entropy
+
+    def sounds(self, usage: Mapping[str, float], step: int) -> bool:
+        """Whether to warn now: the codebook has collapsed since the last call, after the warm-up."""
+        before, self._sounding = self._sounding, step > self.limits.after_steps and self.collapsed(usage)
+        return self._sounding and not before
+
+    def advice(self, usage: Mapping[str, float], when: str) -> str:
+        """What was found, and what to try."""
+        return (
+            f"the codebook has collapsed {when}: {usage['unique_codes']:.0f} of {self.codebook_size} codes, "
+            f"normalised entropy {usage['normalized_entropy']:.3f}, so codes say little; raise "
+            f"loss.usage.weight (now {self._usage_weight:g}; see docs/codebook.md), train longer or on "
+            "more varied clips, lower training.learning_rate or warm it up (training.warmup_steps), lower "
+            "loss.alpha_center or raise data.static_filter.threshold where center_share is high, or take "
+            "fewer codes (model.fsq_levels)"
+        )

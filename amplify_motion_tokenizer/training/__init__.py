@@ -1,0 +1,1 @@
+"""The run and its loop: a step, validation, checkpoints, logs."""
