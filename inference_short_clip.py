@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     path = cli.peek(argv, "--checkpoint")
     if path is None:
         cli.parse(argv, __doc__, FLAGS)  # prints the help, or says that --checkpoint is missing
-    from amplify_motion_tokenizer.inference import check_overrides, tokenize_folder
+    from amplify_motion_tokenizer.codes.inference import tokenize_folder
+    from amplify_motion_tokenizer.codes.overrides import check_overrides
     from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path or "")

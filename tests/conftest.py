@@ -167,7 +167,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "amplify_motion_tokenizer.inference",
+            "amplify_motion_tokenizer.codes.inference",
             "amplify_motion_tokenizer.training.run",
             "pytest",
             "av",

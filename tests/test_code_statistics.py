@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amplify_motion_tokenizer.code_statistics import ClipCodes, CodeSet, code_report, code_summary, read_codes
+from amplify_motion_tokenizer.codes.reading import ClipCodes, CodeSet, read_codes
+from amplify_motion_tokenizer.codes.statistics import code_report, code_summary
 from amplify_motion_tokenizer.commands.evaluate import main
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.evaluation.tables import code_table

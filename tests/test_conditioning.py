@@ -15,6 +15,7 @@ from run_scripts import INFER, PREPROCESS, REPO, TINY, TRAIN
 from test_first_frames import SIDE, config_of, render_views, tracked, unconditioned
 
 from amplify_motion_tokenizer import build_model, load_tokenizer
+from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.files import config_from_dict
@@ -23,7 +24,6 @@ from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_yaml
-from amplify_motion_tokenizer.inference import encode_windows
 from amplify_motion_tokenizer.models.amplify import vision
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content, read_amplify
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, amplify_sizes

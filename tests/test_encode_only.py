@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import random_windows
 
+from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.inference import encode_windows
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 
 DECODING = {"keypoint": {"decoder", "output_projection"}, "amplify": {"network.decoder"}}

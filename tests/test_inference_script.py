@@ -25,7 +25,8 @@ from run_scripts import (
     render,
 )
 
-from amplify_motion_tokenizer.code_statistics import code_report, read_codes
+from amplify_motion_tokenizer.codes.reading import read_codes
+from amplify_motion_tokenizer.codes.statistics import code_report
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.models.checkpoint import load_tokenizer, versions

@@ -11,6 +11,7 @@ from render_clips import numbered_frames, write_clip
 from run_scripts import INFER, TINY, Run
 from test_convert import amplify_config, save_native
 
+from amplify_motion_tokenizer.codes.overrides import check_overrides
 from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import (
     DERIVED_KEYS,
@@ -23,7 +24,6 @@ from amplify_motion_tokenizer.config import (
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.files import write_yaml
-from amplify_motion_tokenizer.inference import check_overrides
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 

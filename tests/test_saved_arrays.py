@@ -11,7 +11,7 @@ from conftest import random_windows
 from run_scripts import Run, Work, infer, render
 from test_overrides import KEYPOINT, changed, checkpoint_of
 
-from amplify_motion_tokenizer import inference
+from amplify_motion_tokenizer.codes import inference
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import build_model
 

@@ -19,7 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amplify_motion_tokenizer.code_statistics import code_report, read_codes
+from amplify_motion_tokenizer.codes.reading import read_codes
+from amplify_motion_tokenizer.codes.statistics import code_report
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks

@@ -5,101 +5,14 @@ Letters: S windows, V views with tokens of their own (else 1), t tokens of a vie
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.codes.reading import ClipCodes, CodeSet, Ids
 from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usage
-from amplify_motion_tokenizer.file_names import CODES
-from amplify_motion_tokenizer.scenes import KINDS
-
-STEP_MODELS = ("amplify",)
-"""Values of ``model.name`` whose tokens are the steps of a window, t of each view, t fast."""
-
-Ids = NDArray[np.int64]
-
-
-class ClipCodes(NamedTuple):
-    """Codes of one clip."""
-
-    clip: str
-    starts: Ids
-    """(S,) first frames of its windows, among the tracked frames; ascending."""
-    codes: Ids
-    """(S, V, t) ids."""
-
-    @property
-    def kind(self) -> str | None:
-        """The kind of scene that the name of a rendered clip, such as 003_pan, ends with."""
-        match = re.fullmatch(r"\d+_(\w+)", self.clip.rsplit("/", 1)[-1])
-        return match[1] if match and match[1] in KINDS else None
-
-
-class CodeSet(NamedTuple):
-    """Codes of one run of inference."""
-
-    clips: list[ClipCodes]
-    """Those that have windows."""
-    codebook_size: int
-    """K."""
-    stride: int
-    """Tracked frames between the starts of two windows."""
-    length: int
-    """Tracked frames of a window."""
-    token_frames: float | None
-    """Tracked frames from one token to the next; None where tokens are of the whole window."""
-
-    def lags(self, wanted: int) -> list[int]:
-        """1 to ``wanted``, as far as windows that many strides apart overlap."""
-        return [lag for lag in range(1, wanted + 1) if lag * self.stride < self.length]
-
-    def shift(self, lag: int) -> int | None:
-        """Tokens by which windows ``lag`` strides apart differ; None where no two tokens share a step."""
-        shift = None if self.token_frames is None else lag * self.stride / self.token_frames
-        tokens = self.clips[0].codes.shape[-1]
-        return int(shift) if shift is not None and shift.is_integer() and shift < tokens else None
-
-
-def read_codes(folder: Path) -> CodeSet:
-    """The codes that inference wrote.
-
-    Raises:
-        UsageError: ``codes.jsonl`` is missing, damaged or of another version, or holds no windows.
-    """
-    path = folder / CODES
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        meta = lines[0]["meta"] if lines else {}
-        clips = [_clip(line, meta) for line in lines if line["codes"]]
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}); give inference's output folder"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: is damaged or of another version ({error}); run inference again") from None
-    if not clips:
-        raise UsageError(f"{path}: holds no windows")
-    length = meta["tracked_length"]
-    of_steps = meta["model"] in STEP_MODELS
-    token_frames = (length - 1) / (meta["sequence_length"] - 1) if of_steps else None
-    return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, token_frames)
-
-
-def _clip(line: dict[str, Any], meta: dict[str, Any]) -> ClipCodes:
-    codes = np.array(line["codes"], np.int64)
-    if not 0 <= codes.min() <= codes.max() < meta["codebook_size"]:
-        raise ValueError(f"ids of {line['clip']} are {codes.min()} to {codes.max()}")
-    tokens = meta["sequence_length"] - 1 if meta["model"] in STEP_MODELS else codes.shape[1]
-    return ClipCodes(
-        line["clip"], np.array(line["start_frames"], np.int64), codes.reshape(len(codes), -1, tokens)
-    )
 
 
 def code_report(codes: CodeSet, num_lags: int) -> dict[str, Any]:

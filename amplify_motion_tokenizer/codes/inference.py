@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,36 +14,28 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.codes.record import _check_same_run, _meta_of, _run_meta, _source_meta
 from amplify_motion_tokenizer.config import (
-    VELOCITY_KEYS,
     Config,
-    changes,
-    flatten,
-    settings_hash,
     to_dict,
-    track_settings,
 )
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
 from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.devices import resolve_device
-from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import (
     atomic_path,
     check_target,
-    read_json,
     write_json,
     write_torch,
     write_yaml,
 )
-from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
+from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
 from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights, versions
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.models.heads import head_answers
-from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
@@ -55,61 +47,6 @@ logger = logging.getLogger(__name__)
 Extra = Literal["latents", "labels"]
 """What can be saved besides the codes, in ``<clip>.pt``."""
 EXTRAS: tuple[Extra, ...] = ("latents", "labels")
-
-_MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
-"""Keys that may differ from the checkpoint's, when they are given on purpose."""
-_TRACKED_LENGTH = ("data.true_horizon", "data.interpolation")
-"""Those that also may where the checkpoint does not say how its tracks were made."""
-_NO_MATTER = (
-    "training.",
-    "loss.",
-    "data.tracks_dir",
-    "data.dataset",
-    "data.val_split",
-    "data.static_filter.",
-    "data.augmentation.",
-    "model.dropout",
-    "model.latent_noise",
-    "model.nominal_codebook_size",
-    "model.amplify.vision.weights",
-    "model.amplify.vision.frozen",
-    "model.amplify.vision.lr_multiplier",
-)
-"""Keys that inference does not use."""
-_OTHER_MODELS = {
-    "amplify": ("model.keypoint.", "model.encoder_sequence_len", "model.decoder_window_size"),
-    "keypoint": ("model.amplify.",),
-}
-"""Value of ``model.name`` to the keys that it does not use; amplify's window of classes is its class_grid."""
-
-
-def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
-    """What ``given`` changes of how the checkpoint's training tracks were made, as ``key old -> new``.
-
-    Values are compared as they act: keys that inference or the model does not use do not count.
-
-    Raises:
-        ConfigError: a change of something that the weights fix, such as grid or model width.
-    """
-    tracks_known = checkpoint.track_settings is not None
-    allowed = _MAY_DIFFER if tracks_known else (*_MAY_DIFFER, *_TRACKED_LENGTH)
-    differ = changes(_in_effect(checkpoint.config), _in_effect(given))
-    fixed = [change for change in differ if not change.startswith(allowed)]
-    if fixed:
-        fixed.sort(key=lambda change: not change.startswith("model.name "))
-        names = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
-        raise ConfigError(f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: {names}")
-    told = {"data.reference_size", *(track_settings(given) if tracks_known else ())}
-    return [change for change in differ if change.partition(" ")[0] in told]
-
-
-def _in_effect(config: Config) -> dict[str, Any]:
-    """The dotted keys that inference uses, with the values that null stands for."""
-    unused = (*_NO_MATTER, *_OTHER_MODELS[config.model.name])
-    flat = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
-    if config.model.name == "amplify":
-        flat["model.amplify.class_grid"] = list(config.class_grid)
-    return {key: value for key, value in flat.items() if not key.startswith(unused)}
 
 
 def tokenize_folder(
@@ -211,68 +148,6 @@ def encode_windows(
         yield result
 
 
-def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
-    """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
-    checkpoint_hash = file_hash(checkpoint.path)
-    return {
-        "checkpoint": checkpoint.path.name,
-        "checkpoint_sha256": checkpoint_hash,
-        "config_hash": settings_hash(_code_settings(config) | {"checkpoint": checkpoint_hash}),
-        "model": config.model.name,
-        "fsq_levels": list(config.model.fsq_levels),
-        "codebook_size": config.codebook_size,
-        "views": list(config.data.views),
-        "per_view": config.model.name == "amplify" and config.model.amplify.per_view,
-        "tracker": tracker.name,
-        "sequence_length": config.data.sequence_length,
-        "tracked_length": config.tracked_length,
-        "window_stride": config.tracking.window_stride,
-        "grid_size": config.data.grid_size,
-        "query_order": config.tracking.query_order,
-        "reference_size": to_dict(config)["data"]["reference_size"],
-        **_class_meta(config),
-        "versions": versions(),
-    }
-
-
-def _class_meta(config: Config) -> dict[str, Any]:
-    """The velocity classes that labels number, by the key that the model takes them from."""
-    if config.model.name == "amplify":
-        return {"class_grid": list(config.class_grid)}
-    return {"decoder_window_size": config.model.decoder_window_size}
-
-
-def _code_settings(config: Config) -> dict[str, Any]:
-    """The dotted keys that, with the weights, decide codes."""
-    flat = flatten(to_dict(config))
-    resampled = config.tracked_length != config.data.sequence_length
-    keys = (*VELOCITY_KEYS, "data.interpolation") if resampled else VELOCITY_KEYS
-    return track_settings(config) | {key: flat[key] for key in keys}
-
-
-def _check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
-    """Refuses to mix codes of different checkpoints or settings in one folder."""
-    differ = []
-    if (output / CHECKPOINT_RECORD).exists():
-        before = load_yaml(output / CHECKPOINT_RECORD)
-        if before.get("checkpoint_sha256") != record["checkpoint_sha256"]:
-            differ.append(f"checkpoint {_checkpoint_name(before)} -> {_checkpoint_name(record)}")
-    path = output / OUTPUT_CONFIG
-    if path.exists():
-        config_before = config_from_dict(load_yaml(path), f"in {path}")
-        differ += changes(_code_settings(config_before), _code_settings(config))
-    if differ:
-        raise UsageError(
-            f"{output} holds the codes of another run ({'; '.join(differ)}); "
-            "give --overwrite to redo every clip, or another --output"
-        )
-
-
-def _checkpoint_name(record: Mapping[str, Any]) -> str:
-    """For people: several files may have the same name."""
-    return f"{record.get('checkpoint')} (SHA-256 {str(record.get('checkpoint_sha256'))[:8]}...)"
-
-
 def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
     path = output / f"{clip.name}.json"
     if not os.path.isfile(path) or (save and not _arrays_of(path).is_file()):
@@ -285,15 +160,6 @@ def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[
 def _arrays_of(path: Path) -> Path:
     """Where the arrays of ``<clip>.json`` lie; a clip's name may hold dots."""
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
-
-
-def _meta_of(path: Path) -> dict[str, Any]:
-    """``meta`` of a code file; empty for a file that is cut or not ours, which is made again."""
-    try:
-        meta = read_json(path).get("meta")
-    except UsageError:
-        return {}
-    return meta if isinstance(meta, dict) else {}
 
 
 def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tuple[Extra, ...]:
@@ -369,22 +235,6 @@ def _tokenize_clip(
         "stage_seconds": tracked.times.rounded(),
         **tracked.shortfall,
     }
-
-
-def _source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
-    """What is known of the clip itself; sizes of all views are told where there are several."""
-    info = tracked.info
-    facts: dict[str, Any] = {
-        "source": info.path.name,
-        "source_bytes": total_bytes(clip.paths),
-        "source_fingerprint": fingerprint(clip.paths),
-        "source_fps": info.source_fps,
-        "fps": info.fps,
-        "tracked_size": list(info.size),
-    }
-    if len(tracked.infos) > 1:
-        facts["tracked_sizes"] = {view: list(each.size) for view, each in tracked.infos.items()}
-    return facts
 
 
 def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:

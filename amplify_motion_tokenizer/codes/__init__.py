@@ -1,0 +1,1 @@
+"""Clips to codes, and what is done with codes."""

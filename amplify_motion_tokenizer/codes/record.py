@@ -1,0 +1,114 @@
+"""What an output of codes says of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from amplify_motion_tokenizer.config import (
+    VELOCITY_KEYS,
+    Config,
+    changes,
+    flatten,
+    settings_hash,
+    to_dict,
+    track_settings,
+)
+from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
+from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
+from amplify_motion_tokenizer.models.torch_files import file_hash
+from amplify_motion_tokenizer.trackers import PointTracker
+from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.video.clips import Clip
+
+
+def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
+    """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
+    checkpoint_hash = file_hash(checkpoint.path)
+    return {
+        "checkpoint": checkpoint.path.name,
+        "checkpoint_sha256": checkpoint_hash,
+        "config_hash": settings_hash(_code_settings(config) | {"checkpoint": checkpoint_hash}),
+        "model": config.model.name,
+        "fsq_levels": list(config.model.fsq_levels),
+        "codebook_size": config.codebook_size,
+        "views": list(config.data.views),
+        "per_view": config.model.name == "amplify" and config.model.amplify.per_view,
+        "tracker": tracker.name,
+        "sequence_length": config.data.sequence_length,
+        "tracked_length": config.tracked_length,
+        "window_stride": config.tracking.window_stride,
+        "grid_size": config.data.grid_size,
+        "query_order": config.tracking.query_order,
+        "reference_size": to_dict(config)["data"]["reference_size"],
+        **_class_meta(config),
+        "versions": versions(),
+    }
+
+
+def _class_meta(config: Config) -> dict[str, Any]:
+    """The velocity classes that labels number, by the key that the model takes them from."""
+    if config.model.name == "amplify":
+        return {"class_grid": list(config.class_grid)}
+    return {"decoder_window_size": config.model.decoder_window_size}
+
+
+def _code_settings(config: Config) -> dict[str, Any]:
+    """The dotted keys that, with the weights, decide codes."""
+    flat = flatten(to_dict(config))
+    resampled = config.tracked_length != config.data.sequence_length
+    keys = (*VELOCITY_KEYS, "data.interpolation") if resampled else VELOCITY_KEYS
+    return track_settings(config) | {key: flat[key] for key in keys}
+
+
+def _check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
+    """Refuses to mix codes of different checkpoints or settings in one folder."""
+    differ = []
+    if (output / CHECKPOINT_RECORD).exists():
+        before = load_yaml(output / CHECKPOINT_RECORD)
+        if before.get("checkpoint_sha256") != record["checkpoint_sha256"]:
+            differ.append(f"checkpoint {_checkpoint_name(before)} -> {_checkpoint_name(record)}")
+    path = output / OUTPUT_CONFIG
+    if path.exists():
+        config_before = config_from_dict(load_yaml(path), f"in {path}")
+        differ += changes(_code_settings(config_before), _code_settings(config))
+    if differ:
+        raise UsageError(
+            f"{output} holds the codes of another run ({'; '.join(differ)}); "
+            "give --overwrite to redo every clip, or another --output"
+        )
+
+
+def _checkpoint_name(record: Mapping[str, Any]) -> str:
+    """For people: several files may have the same name."""
+    return f"{record.get('checkpoint')} (SHA-256 {str(record.get('checkpoint_sha256'))[:8]}...)"
+
+
+def _meta_of(path: Path) -> dict[str, Any]:
+    """``meta`` of a code file; empty for a file that is cut or not ours, which is made again."""
+    try:
+        meta = read_json(path).get("meta")
+    except UsageError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
+    """What is known of the clip itself; sizes of all views are told where there are several."""
+    info = tracked.info
+    facts: dict[str, Any] = {
+        "source": info.path.name,
+        "source_bytes": total_bytes(clip.paths),
+        "source_fingerprint": fingerprint(clip.paths),
+        "source_fps": info.source_fps,
+        "fps": info.fps,
+        "tracked_size": list(info.size),
+    }
+    if len(tracked.infos) > 1:
+        facts["tracked_sizes"] = {view: list(each.size) for view, each in tracked.infos.items()}
+    return facts
