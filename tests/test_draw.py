@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, Style, draw_tracked
 from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
-from amplify_motion_tokenizer.geometry import content_norm_from_px, letterbox
+from amplify_motion_tokenizer.letterbox import content_norm_from_px, letterbox
 from amplify_motion_tokenizer.scenes import render_clip, write_clip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder

@@ -21,7 +21,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.against_truth import VideoScore, _same_points, evaluate_tracks
 from amplify_motion_tokenizer.evaluation.tables import report, table
-from amplify_motion_tokenizer.geometry import content_grid, letterbox, query_grid, unpadded
+from amplify_motion_tokenizer.geometry import query_grid
+from amplify_motion_tokenizer.letterbox import content_grid, letterbox, unpadded
 from amplify_motion_tokenizer.scenes import make_scene, render_clip, write_clip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter

@@ -23,8 +23,6 @@ from amplify_motion_tokenizer.geometry import (
     integrate_velocities,
     labels_from_rc_norm,
     labels_from_wnorm,
-    letterbox,
-    letterbox_from_source_px,
     px_from_labels,
     px_from_rc_norm,
     px_from_wnorm,
@@ -38,6 +36,7 @@ from amplify_motion_tokenizer.geometry import (
     wnorm_from_px,
     wnorm_from_rc_norm,
 )
+from amplify_motion_tokenizer.letterbox import letterbox, letterbox_from_source_px
 
 Size = tuple[int, int]
 

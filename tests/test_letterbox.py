@@ -16,11 +16,11 @@ from amplify_motion_tokenizer.config import Config, changes, track_settings
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.files import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
-from amplify_motion_tokenizer.geometry import (
+from amplify_motion_tokenizer.geometry import query_grid
+from amplify_motion_tokenizer.letterbox import (
     content_grid,
     letterbox,
     letterbox_from_source_px,
-    query_grid,
     source_from_letterbox_px,
 )
 from amplify_motion_tokenizer.scenes import render_clip

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.evaluation.tapvid import NO_COUNTS, TrackCounts, count_tracks, no_motion
-from amplify_motion_tokenizer.geometry import Letterbox, content_norm_from_px, unpadded
+from amplify_motion_tokenizer.letterbox import Letterbox, content_norm_from_px, unpadded
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile

@@ -30,11 +30,11 @@ from amplify_motion_tokenizer.evaluation.against_truth import listed_starts
 from amplify_motion_tokenizer.evaluation.overlay import RGB, colours_by_position, draw_tracks
 from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
 from amplify_motion_tokenizer.files import write_yaml
-from amplify_motion_tokenizer.geometry import content_norm_from_px
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
+from amplify_motion_tokenizer.letterbox import content_norm_from_px
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.geometry import Letterbox, content_grid
 from amplify_motion_tokenizer.jobs.read_ahead import read_ahead
 from amplify_motion_tokenizer.jobs.stage_times import StageTimes
+from amplify_motion_tokenizer.letterbox import Letterbox, content_grid
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.gate import MotionGate
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks, iter_windows

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from amplify_motion_tokenizer.config import settings_hash
-from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
+from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.geometry import Letterbox
+from amplify_motion_tokenizer.letterbox import Letterbox
 
 DEFAULT_VIEW = "default"
 

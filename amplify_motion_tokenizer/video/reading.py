@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from amplify_motion_tokenizer.config import VideoConfig
-from amplify_motion_tokenizer.geometry import Letterbox, letterbox, unpadded
+from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
 from amplify_motion_tokenizer.video.containers import (
     RGB,
