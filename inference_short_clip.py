@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.config.files import Flags
+from amplify_motion_tokenizer.config.loading import Flags
 
 FLAGS: Flags = {
     "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},

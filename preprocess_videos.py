@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.config.files import Flags
+from amplify_motion_tokenizer.config.loading import Flags
 
 FLAGS: Flags = {
     "--input": {

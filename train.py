@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.config.files import Flags
+from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 
 FLAGS: Flags = {

@@ -18,7 +18,7 @@ import torch
 from measuring import CLOCKS, clock_of, encoder_products, flops_per_second, positive
 from torch import Tensor
 
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.heads import head_answers
 

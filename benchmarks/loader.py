@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.sampler import EpochSampler

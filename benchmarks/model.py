@@ -36,7 +36,7 @@ from references import PlainKeypoint, amplify_logits, focal_sums
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.models.keypoint.network import KeypointTokenizer

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers import make_tracker

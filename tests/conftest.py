@@ -16,7 +16,7 @@ from render_clips import VFR_MS, audio_only, cut_file, numbered_frames, rotate_m
 from render_clips import write_clip as encode_clip
 
 from amplify_motion_tokenizer.config import Config, track_settings
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter

@@ -14,7 +14,7 @@ from run_scripts import TINY
 
 from amplify_motion_tokenizer.config import AugmentationConfig, Config
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.augmentation import (
     Changes,
     augmented_input,

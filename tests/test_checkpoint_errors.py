@@ -10,7 +10,7 @@ from render_clips import numbered_frames, write_clip
 from run_scripts import TINY
 from test_convert import save_native
 
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 

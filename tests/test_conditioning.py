@@ -18,7 +18,7 @@ from amplify_motion_tokenizer import build_model, load_tokenizer
 from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, to_dict
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.data.loading import load_clips

@@ -19,7 +19,7 @@ from amplify_motion_tokenizer.config import (
     unflatten,
 )
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

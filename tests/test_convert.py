@@ -12,7 +12,7 @@ from safetensors import safe_open
 from amplify_motion_tokenizer import load_tokenizer
 from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify

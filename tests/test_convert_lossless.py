@@ -14,7 +14,7 @@ from test_convert import amplify_config
 
 from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, track_settings
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content

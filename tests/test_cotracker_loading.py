@@ -11,7 +11,7 @@ from cotracker_double import hubconf
 from run_scripts import TINY, files_below, render
 
 from amplify_motion_tokenizer.config import Config, CoTrackerConfig, TrackingConfig, changes, track_settings
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import TrackerError, UsageError
 from amplify_motion_tokenizer.trackers import make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.cotracker.loading import load_predictor

@@ -15,7 +15,7 @@ from conftest import clip_record_of, random_windows
 from run_scripts import TINY, render
 
 from amplify_motion_tokenizer.config import Config, unflatten
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.trackers import make_tracker

@@ -13,7 +13,7 @@ from run_scripts import TINY, write_config
 from amplify_motion_tokenizer.commands.inspect import main
 from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.evaluation.motion_report import label_map

@@ -14,7 +14,7 @@ from render_clips import write_clip
 
 from amplify_motion_tokenizer.config import Config, changes, track_settings
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.letterbox import (

@@ -15,7 +15,7 @@ from render_clips import numbered_frames, read_number
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config, flatten, to_dict
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError

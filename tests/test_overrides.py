@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.config import (
     track_settings,
     unflatten,
 )
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content

@@ -19,7 +19,7 @@ from run_scripts import run_process
 
 from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError

@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.codes import inference
 from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackerError, VideoError

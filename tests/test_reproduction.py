@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import load_yaml
+from amplify_motion_tokenizer.config.loading import load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrackFileError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.tracks.velocity_files import _load_velocity

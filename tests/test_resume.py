@@ -19,7 +19,7 @@ from run_scripts import Result, Run, files_below, write_config
 from test_trainer import StopError, next_second, scalars, stop_after, weights
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.codes.inference import tokenize_folder
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.commands import scenes as command
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import load_yaml
+from amplify_motion_tokenizer.config.loading import load_yaml
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint

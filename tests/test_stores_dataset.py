@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset, make_loader
 from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips

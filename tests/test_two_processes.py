@@ -15,7 +15,7 @@ from run_scripts import ENVIRONMENT, REPO, TINY, TRAIN, Result, Run, Work, run_p
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training.run import train

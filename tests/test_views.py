@@ -17,7 +17,7 @@ from render_clips import numbered_frames, read_number, write_clip
 
 from amplify_motion_tokenizer.codes.inference import tokenize_folder
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, UsageError

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.config import (
     to_dict,
     track_settings,
 )
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import read_json

@@ -15,7 +15,7 @@ import jsonargparse
 
 from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.files import Flags, check_keys, load_yaml, make_parser, one_line
+from amplify_motion_tokenizer.config.loading import Flags, check_keys, load_yaml, make_parser, one_line
 from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, EXIT_INTERRUPTED, ConfigError, TokenizerError
 
 

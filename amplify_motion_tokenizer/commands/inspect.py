@@ -17,7 +17,7 @@ import jsonargparse
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import Flags, config_from_dict, config_from_settings, load_yaml
+from amplify_motion_tokenizer.config.loading import Flags, config_from_dict, config_from_settings, load_yaml
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.evaluation.motion_report import label_map, report

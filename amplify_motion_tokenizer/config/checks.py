@@ -7,8 +7,9 @@ import json
 import math
 from typing import Any
 
-from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config, flatten
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
+from amplify_motion_tokenizer.config.keys import AMPLIFY_LEVELS, flatten
+from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.errors import ConfigError
 
 CLIP_PLACE = "{clip}"

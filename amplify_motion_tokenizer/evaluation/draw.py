@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.commands.draw import main
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.files import config_from_settings
+from amplify_motion_tokenizer.config.loading import config_from_settings
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.against_truth import listed_starts
 from amplify_motion_tokenizer.evaluation.overlay import RGB, colours_by_position, draw_tracks

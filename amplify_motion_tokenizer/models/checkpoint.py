@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, to_dict
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model

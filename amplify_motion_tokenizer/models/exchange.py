@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.config import (
     flatten,
     to_dict,
 )
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.torch_files import MAPPING, NUMBERS, Kind, check_kinds, or_none
 

@@ -15,7 +15,7 @@ from accelerate.tracking import WandBTracker
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, changes, unflatten
-from amplify_motion_tokenizer.config.files import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
 from amplify_motion_tokenizer.models.amplify.network import amplify_sizes

@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.config import (
     track_settings,
     unflatten,
 )
-from amplify_motion_tokenizer.config.files import config_from_dict, load_yaml
+from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify.checkpoint import unwrapped
 from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, _disagreement, _read_own

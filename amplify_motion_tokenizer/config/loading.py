@@ -19,8 +19,9 @@ from typing import Any
 import jsonargparse
 import yaml
 
-from amplify_motion_tokenizer.config import LEAF_DICTS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config.checks import validate
+from amplify_motion_tokenizer.config.keys import LEAF_DICTS, flatten, to_dict
+from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.errors import ConfigError
 
 _REPRODUCTIONS = "preprocess"
