@@ -1,6 +1,6 @@
 """Causal attention with dropout on a CPU, forward and backward: time, memory, and what it computes.
 
-    python benchmarks/attention.py [--tokens 3000] [--heads 8] [--width 96] [--bf16]
+    python -m benchmarks.attention [--tokens 3000] [--heads 8] [--width 96] [--bf16]
 
 ``plain`` is ``references.plain_attention``, ``torch`` what ``scaled_dot_product_attention`` does, ``ours``
 ``models/attention.py``; each in a process of its own, on one thread, of one window. Times are CPU time, the
@@ -20,11 +20,11 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
-from measuring import peak_bytes, positive
-from references import plain_attention
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.models.attention import BlockAttention
+from benchmarks.support.measuring import peak_bytes, positive
+from benchmarks.support.references import plain_attention
 
 VARIANTS = ("plain", "torch", "ours")
 DROPOUT = 0.1

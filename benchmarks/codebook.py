@@ -1,6 +1,6 @@
 """Trains variants of a tokenizer for the same steps or CPU time, and says what they reach on held-out clips.
 
-    python benchmarks/codebook.py --tracks TRACKS --config CONFIG [--steps 400 | --cpu_seconds 240]
+    python -m benchmarks.codebook --tracks TRACKS --config CONFIG [--steps 400 | --cpu_seconds 240]
         --seeds 0 1 --variant plain --variant "usage --loss.usage.weight 0.1"
 
 A variant is a name and settings, as train.py takes them. The seed decides initial weights, data order and

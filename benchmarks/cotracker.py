@@ -1,6 +1,6 @@
 """The CoTracker adapter against plain calls of its predictor, window by window, with random weights.
 
-    python benchmarks/cotracker.py --checkout co-tracker [--entry cotracker3_offline] [--device cuda]
+    python -m benchmarks.cotracker --checkout co-tracker [--entry cotracker3_offline] [--device cuda]
         [--strides 1 4 16] [--autocast bf16] [--batch 8] [--grid 20] [--windows 4] [--compile]
 
 For each stride it prints the largest difference of the tracks, in pixels of 480x640 frames, from plain
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from plain_cotracker import plain_call, random_predictor
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
 from amplify_motion_tokenizer.geometry import query_grid
@@ -27,6 +26,7 @@ from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.cotracker.tracker import AUTOCAST
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
+from benchmarks.support.plain_cotracker import plain_call, random_predictor
 
 SIZE = (480, 640)
 

@@ -1,6 +1,6 @@
 """What the embedded tracker sees after cuts between rendered scenes, and what else it takes for a cut.
 
-    python benchmarks/cuts.py [--sizes 120x160 240x320 480x640] [--seeds 0 1 2]
+    python -m benchmarks.cuts [--sizes 120x160 240x320 480x640] [--seeds 0 1 2]
 
 A seed is two shots of random kinds: windows of 16 frames with the cut at each of their frames but the
 first, in memory, as mp4, and of every fourth frame. Under it are clips of all kinds, of the first seed,
@@ -13,9 +13,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from measuring import frame_size
 from numpy.typing import NDArray
-from tracking import through_mp4
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.geometry import query_grid
@@ -24,6 +22,8 @@ from amplify_motion_tokenizer.trackers.flow import FlowTracker, tracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
+from benchmarks.support.measuring import frame_size
+from benchmarks.tracking import through_mp4
 
 Video = NDArray[np.uint8]
 Size = tuple[int, int]

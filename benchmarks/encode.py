@@ -1,6 +1,6 @@
 """Windows a second to codes: stopping after quantising, as inference does, and decoding as well.
 
-    python benchmarks/encode.py [--model amplify] [--device cuda --bf16]
+    python -m benchmarks.encode [--model amplify] [--device cuda --bf16]
 
 The full config in evaluation mode, velocities already on the device. ``codes`` is
 ``MotionTokenizer.tokenize``; ``codes and labels`` also decodes every window to its most likely classes,
@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from measuring import CLOCKS, clock_of, encoder_products, flops_per_second, positive
 from torch import Tensor
 
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.heads import head_answers
+from benchmarks.support.measuring import CLOCKS, clock_of, encoder_products, flops_per_second, positive
 
 MODELS: dict[str, dict[str, Any]] = {
     "keypoint": {},

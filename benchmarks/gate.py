@@ -1,6 +1,6 @@
 """The share of windows that the motion gate keeps, for every kind of rendered scene, and under other light.
 
-    python benchmarks/gate.py [--sizes 240x320 480x640] [--seeds 0 1 2]
+    python -m benchmarks.gate [--sizes 240x320 480x640] [--seeds 0 1 2]
 
 Clips are written as mp4 and read again, so compression is in them; windows are of 16 frames, stride 4.
 """
@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measuring import frame_size
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import GateConfig, VideoConfig
@@ -18,6 +17,7 @@ from amplify_motion_tokenizer.scenes import KINDS, render_clip, write_clip
 from amplify_motion_tokenizer.trackers.gate import MotionGate
 from amplify_motion_tokenizer.trackers.windows import iter_windows
 from amplify_motion_tokenizer.video.reading import open_video
+from benchmarks.support.measuring import frame_size
 
 FRAMES = 40
 TIMES = np.arange(FRAMES)

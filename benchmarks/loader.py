@@ -1,6 +1,6 @@
 """Windows a second that training's loader delivers, beside loaders that open a file for each window.
 
-    python benchmarks/loader.py [--model keypoint] [--windows 2048] [--batch-size 64] [--clips 16]
+    python -m benchmarks.loader [--model keypoint] [--windows 2048] [--batch-size 64] [--clips 16]
 
 Writes track files, a pack of them and velocity files to a temporary folder and reads each once before it is
 timed, so that all come from the page cache. The references are written plainly, one window at a time:
@@ -21,7 +21,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from measuring import positive
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -33,6 +32,7 @@ from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.packs import write_pack
+from benchmarks.support.measuring import positive
 
 ROUNDS = 5
 SIZE = (480, 640)

@@ -1,7 +1,7 @@
 """Time and memory of a training step, beside the same step as its source computes it.
 
-    python benchmarks/model.py [--model keypoint] [--grow]
-    python benchmarks/model.py --device cuda --bf16 --batch-size 32
+    python -m benchmarks.model [--model keypoint] [--grow]
+    python -m benchmarks.model --device cuda --bf16 --batch-size 32
 
 Forward, loss and backward of one model with equal weights and input, each variant in a process of its own:
 ``plain`` is ``references.py``, ``ours`` the package, ``point`` the keypoint model with a token a point.
@@ -23,16 +23,6 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing as multiprocessing
-from measuring import (
-    CLOCKS,
-    clock_of,
-    encoder_products,
-    flops_per_second,
-    peak_bytes,
-    positive,
-    square,
-)
-from references import PlainKeypoint, amplify_logits, focal_sums
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
@@ -42,6 +32,16 @@ from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, chunk_los
 from amplify_motion_tokenizer.models.keypoint.network import KeypointTokenizer
 from amplify_motion_tokenizer.models.losses import class_weights
 from amplify_motion_tokenizer.models.quantizer import quantize_float32
+from benchmarks.support.measuring import (
+    CLOCKS,
+    clock_of,
+    encoder_products,
+    flops_per_second,
+    peak_bytes,
+    positive,
+    square,
+)
+from benchmarks.support.references import PlainKeypoint, amplify_logits, focal_sums
 
 Loss = Callable[[], Tensor]
 FP16_SCALE = 2.0**16

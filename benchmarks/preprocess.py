@@ -1,6 +1,6 @@
 """Speed and memory of preprocess_videos.py, by workers, stride and reader, and of the embedded tracker.
 
-    python benchmarks/preprocess.py [--input FOLDER] [--workers 2] [--clips 16]
+    python -m benchmarks.preprocess [--input FOLDER] [--workers 2] [--clips 16]
 
 Without --input it renders clips of 480x640. Every run of the command is a process of its own; frames/s is
 from its start to its end, imports included, CPU s is of all its processes, and peak MiB that of the largest.

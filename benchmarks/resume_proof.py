@@ -1,6 +1,6 @@
 """Proof that a killed training loses nothing: kills a run again and again, and compares it with a whole one.
 
-    python benchmarks/resume_proof.py [--kills 20] [--epochs 3] [--seed 0]
+    python -m benchmarks.resume_proof [--kills 20] [--epochs 3] [--seed 0]
 
 For one process and for two it trains once without a stop, and once with SIGKILL at random moments of random
 steps, resuming each time. It then compares the weights bit for bit, all that TensorBoard holds by step, and
@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoi
 from amplify_motion_tokenizer.models.torch_files import peek_step
 
 REPO = Path(__file__).parents[1]
-WORKER = REPO / "benchmarks" / "killed_training.py"
+WORKER = REPO / "benchmarks" / "support" / "killed_training.py"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",

@@ -1,7 +1,7 @@
 """How well and how fast the trackers follow rendered scenes whose true tracks are known.
 
-    python benchmarks/tracking.py [--kinds pan zoom] [--seeds 0 1] [--steps 1 4] [--trackers ...] [--mp4]
-    python benchmarks/tracking.py --input FOLDER    # real clips: there and back again
+    python -m benchmarks.tracking [--kinds pan zoom] [--seeds 0 1] [--steps 1 4] [--trackers ...] [--mp4]
+    python -m benchmarks.tracking --input FOLDER    # real clips: there and back again
 
 Clips are rendered in memory; with --mp4 they are written as ``scenes`` writes them and read again, so that
 compression is in them. At frame step 4 every fourth frame is tracked, so motion is four times as
@@ -26,7 +26,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from measuring import frame_size
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config, FlowConfig, VideoConfig
@@ -40,6 +39,7 @@ from amplify_motion_tokenizer.trackers.windows import SEEN, FrameWindow, WindowT
 from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.video.reading import open_video
 from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views
+from benchmarks.support.measuring import frame_size
 
 COLUMNS = {
     "delta_avg": "9.3f",

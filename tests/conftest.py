@@ -12,8 +12,6 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
-from render_clips import VFR_MS, audio_only, cut_file, numbered_frames, rotate_mp4, trim_by_edit_list
-from render_clips import write_clip as encode_clip
 
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.loading import config_from_dict
@@ -21,11 +19,20 @@ from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.record import ClipRecord
+from tests.support.render_clips import (
+    VFR_MS,
+    audio_only,
+    cut_file,
+    numbered_frames,
+    rotate_mp4,
+    trim_by_edit_list,
+)
+from tests.support.render_clips import write_clip as encode_clip
 
 # Its assertions tell as much as those of the tests.
 pytest.register_assert_rewrite("run_scripts")
 
-from run_scripts import (  # noqa: E402
+from tests.support.run_scripts import (  # noqa: E402
     CLIPS,
     ENVIRONMENT,
     INFER,

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from render_clips import write_clip
 
 from amplify_motion_tokenizer.config import Config, changes, track_settings
 from amplify_motion_tokenizer.config.checks import validate
@@ -26,6 +25,7 @@ from amplify_motion_tokenizer.letterbox import (
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.reading import open_video
+from tests.support.render_clips import write_clip
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 positions = arrays(np.float32, (5, 2), elements=st.floats(-500, 4000, width=32))

@@ -1,0 +1,177 @@
+"""Benchmarks are read by people, not by the suite: here they only have to run, on little."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.models import build_model
+from benchmarks import attention, codebook, cuts, encode, loader, model
+from benchmarks.support import measuring
+from tests.support.run_scripts import TINY, Work
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Benchmarks set them for their process, which is the tests' own here."""
+    before, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before)
+    cv2.setNumThreads(of_opencv)
+
+
+def test_codebook_trains_each_variant_with_each_seed(work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    keypoint = "keypoint"
+    amplify = "amplify --model.name amplify --model.num_layers 2 --data.reference_size [48,64]"
+    arguments = ["--tracks", work.tracks, "--config", work.config, "--steps", 2, "--seeds", 0, 1]
+    codebook.main([*map(str, arguments), "--variant", keypoint, "--variant", amplify])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    names = [row[0] for row in rows if len(row) == len(codebook.SHOWN) + 1][1:]
+    assert names == [
+        "keypoint, seed 0", "keypoint, seed 1", "**keypoint**",
+        "amplify, seed 0", "amplify, seed 1", "**amplify**",
+    ]  # fmt: skip
+    figures = [[float(value) for value in row[1:]] for row in rows if row[0] in names]
+    assert all(math.isfinite(value) for row in figures for value in row)
+    assert [row[list(codebook.SHOWN).index("steps")] for row in figures] == [2.0] * 6
+
+
+SMALL = ["--dim", "32", "--steps", "3", "--batch-size", "1", "--repeats", "1", "--threads", "1"]
+
+
+@pytest.mark.parametrize("name", ["amplify", "keypoint"])
+@pytest.mark.parametrize("points", [1, 9])
+def test_training_steps_of_few_points_are_compared(name: str, points: int, tmp_path: Path) -> None:
+    args = model.parse([*SMALL, "--model", name, "--points", str(points), "--variants", "plain", "ours"])
+    for variant in args.variants:
+        model.measure(variant, args, tmp_path / variant)
+    found = {variant: torch.load(tmp_path / variant, weights_only=True) for variant in args.variants}
+    theirs, mine = (torch.load(tmp_path / f"{variant}.grads", weights_only=True) for variant in found)
+    assert found["ours"]["loss"] == pytest.approx(found["plain"]["loss"], rel=1e-5)
+    assert max(model.gradients_apart(mine, theirs)[:2]) < 1e-4
+    assert model.apart(found, tmp_path)["ours"].startswith("   apart: loss ")
+
+
+def test_a_peak_of_memory_is_the_processs_own() -> None:
+    held = np.ones(600 << 20, np.uint8)
+    done = subprocess.run(
+        [sys.executable, "-c", "import measuring; print(measuring.peak_bytes())"],
+        cwd=Path(measuring.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert 0 < int(done.stdout) < held.nbytes
+
+
+def test_a_small_parameters_wrong_gradient_shows() -> None:
+    theirs = {"large": torch.full((1000,), 1e3), "small": torch.tensor([1e-3, 2e-3]), "none": torch.zeros(2)}
+    mine = theirs | {"small": torch.tensor([1e-3, 1e-3])}
+    of_all, of_one, name = model.gradients_apart(mine, theirs)
+    assert of_all < 1e-6
+    assert (of_one, name) == (pytest.approx(0.5), "small")
+    mine["none"] = torch.tensor([0.0, 1e-9])
+    assert model.gradients_apart(mine, theirs)[1:] == (math.inf, "none")
+
+
+@pytest.mark.parametrize(
+    ("parse", "argument", "error"),
+    [
+        (model.parse, "--points 30", "argument --points: 30 is no square; 25 and 36 are"),
+        (model.parse, "--points many", "argument --points: invalid square value: 'many'"),
+        (model.parse, "--variants our", "argument --variants: invalid choice: 'our'"),
+        (model.parse, "--variants plain point", "point is a variant of --model keypoint alone"),
+        (model.parse, "--model keypoint --views 2", "--model keypoint has one view"),
+        (encode.main, "--repeats 0", "argument --repeats: 0 is less than 1"),
+        (loader.main, "--clips 0", "argument --clips: 0 is less than 1"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    parse: Callable[[list[str]], object], argument: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(argument.split())
+    assert error in capsys.readouterr().err
+
+
+def test_the_loader_benchmark_takes_fewer_windows_than_it_compares(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loader.main(["--windows", "32", "--clips", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("keypoint, 32 windows of 400 points")
+    assert "differ from the reference's, share: {'labels': 0.0, 'mask': 0.0}" in lines[-2]
+
+
+AMPLIFY = {"model": {"name": "amplify", "num_layers": 2}, "data": {"reference_size": [48, 64]}}
+KINDS = {"point_step": {}, "point": {"model": {"keypoint": {"tokens": "point"}}}, "amplify": AMPLIFY}
+
+
+def tiny(kind: str) -> dict[str, dict[str, object]]:
+    sections = TINY | {"tracking": {"query_order": "uniform"}} if kind == "amplify" else TINY
+    return {name: {**sections.get(name, {}), **KINDS[kind].get(name, {})} for name in sections}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_floor_counts_the_encoders_products(kind: str) -> None:
+    config = config_from_dict(tiny(kind), "in the test")
+    network = build_model(config).eval()
+    # The counter knows the plain form of attention alone.
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        network.encode(torch.zeros(1, *network.input_shape))
+    products = measuring.encoder_products(config)
+    if kind == "point_step":  # causal: plain attention makes the masked half too
+        products += (
+            config.model.num_layers * config.model.hidden_dim * (config.num_steps * config.num_points) ** 2
+        )
+    assert 2 * products == counter.get_total_flops()
+
+
+def test_encode_prints_rates_and_their_floor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(encode, "MODELS", {kind: tiny(kind) for kind in KINDS})
+    monkeypatch.setattr(encode, "flops_per_second", lambda *_: 1e9)
+    encode.main(["--repeats", "1"])
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == list(KINDS)
+    assert all("floor" in row and row.endswith("operations at 1 G/s)") for row in rows)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_attention_variants_compute_the_same(bf16: bool, tmp_path: Path) -> None:
+    args = attention.parse(["--tokens", "20", "--heads", "2", "--width", "8", "--repeats", "1"])
+    args.bf16 = bf16
+    found = {}
+    for variant in attention.VARIANTS:
+        attention.measure(variant, args, tmp_path / variant)
+        found[variant] = torch.load(tmp_path / variant, weights_only=True)["values"]
+    for values in found.values():
+        assert attention.apart(values, found["plain"]) < (0.05 if bf16 else 1e-5)
+
+
+def test_cuts_prints_what_is_told_and_seen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cuts, "KINDS", ("mixed", "movers"))
+    monkeypatch.setattr(cuts, "EVENTS", {"nothing": cuts.EVENTS["nothing"]})
+    cuts.main(["--sizes", "96x128", "--seeds", "0"])
+    rows = [line.rsplit(maxsplit=4) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == [
+        f"96x128 {name}" for name in ("cut", "cut, mp4", "cut, 4x", "nothing")
+    ]
+    figures = {row[0]: [float(value) for value in row[1:]] for row in rows}
+    assert figures["96x128 cut"][:2] == [15, 1]
+    assert figures["96x128 cut"][2] > 0.1
+    assert figures["96x128 cut"][3] == figures["96x128 nothing"][1] == 0
