@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m amplify_motion_tokenizer.scenes --output $(DEMO)/videos --clips 60 --frames 40 --size 240x320 >/dev/null
+	$(BIN)/python -m amplify_motion_tokenizer scenes --output $(DEMO)/videos --clips 60 --frames 40 --size 240x320 >/dev/null
 	$(BIN)/python preprocess_videos.py $(QUICK) --input $(DEMO)/videos --output $(DEMO)/tracks
 	$(BIN)/python train.py $(QUICK) --input $(DEMO)/tracks --output $(DEMO)/run --resume auto
 	$(BIN)/python inference_short_clip.py --checkpoint $(DEMO)/run/best.pth --input $(DEMO)/videos --output $(DEMO)/codes

@@ -1,39 +1,7 @@
 #!/usr/bin/env python3
-"""Tracks points in every clip of a folder, of one view or several, and writes one track file per clip."""
-
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+"""Tracks points in every clip of a folder: the command ``preprocess``."""
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.config.loading import Flags
-
-FLAGS: Flags = {
-    "--input": {
-        "type": str,
-        "required": True,
-        "help": "video file, or folder of clips (subfolders and links too); two of one name with "
-        "different extensions are refused",
-    },
-    "--output": {"type": str, "required": True, "help": "folder for the track files"},
-    "--format": {
-        "choices": ["hdf5", "pt"],
-        "default": "hdf5",
-        "help": "hdf5: one track file per clip; pt: one velocity file per window",
-    },
-    "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
-}
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line ``argv``; returns the exit status."""
-    config, flags = cli.parse(argv, __doc__, FLAGS)
-    from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
-
-    summary = preprocess_folder(Path(flags.input), Path(flags.output), config, flags.format, flags.overwrite)
-    sys.stdout.write(f"tracks in {flags.output}: {summary}\n")
-    return summary.exit_status
-
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run("preprocess")

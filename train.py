@@ -1,32 +1,7 @@
 #!/usr/bin/env python3
-"""Trains a motion tokenizer on a folder of track files."""
-
-import signal
-from collections.abc import Sequence
+"""Trains a motion tokenizer on a folder of tracks: the command ``train``."""
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.config.loading import Flags
-from amplify_motion_tokenizer.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
-
-FLAGS: Flags = {
-    "--input": {"type": str, "help": "folder of track files; short for --data.tracks_dir"},
-    "--output": {"type": str, "help": "folder of the run; short for --training.output_dir"},
-    "--resume": {
-        "type": str,
-        "help": "checkpoint to go on from, or auto for the newest whole one in the output folder",
-    },
-}
-SHORT_FOR = {"--input": "--data.tracks_dir", "--output": "--training.output_dir"}
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line ``argv``; its exit status, 143 or 130 when SIGTERM or Ctrl-C ended the run."""
-    config, flags = cli.parse(argv, __doc__, FLAGS, short_for=SHORT_FOR)
-    from amplify_motion_tokenizer.training.run import train
-
-    stopped_by = train(config, flags.resume)
-    return {None: EXIT_OK, signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}[stopped_by]
-
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run("train")

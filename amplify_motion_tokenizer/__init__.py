@@ -2,6 +2,10 @@
 
 >>> tokenizer = load_tokenizer("best.pth")
 >>> indices = tokenizer.tokenize(velocities)  # (B, t, N, 2) W-normalised -> (B, d) code ids
+
+The names in ``__all__`` are public; deeper paths may change until version 1.0. Stages, in the order in which
+they import each other: config, video, jobs, trackers, tracks, scenes, data, models, evaluation, training,
+codes, commands.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,16 +13,43 @@ from typing import TYPE_CHECKING, Any
 from amplify_motion_tokenizer.version import __version__
 
 if TYPE_CHECKING:
+    from amplify_motion_tokenizer.codes.inference import tokenize_folder
+    from amplify_motion_tokenizer.codes.reading import read_codes
+    from amplify_motion_tokenizer.config import Config
+    from amplify_motion_tokenizer.data.dataset import WindowDataset
+    from amplify_motion_tokenizer.data.loading import load_clips
     from amplify_motion_tokenizer.models import MotionTokenizer, TokenizerOutput, build_model
     from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
+    from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
+    from amplify_motion_tokenizer.training.run import train
 
-__all__ = ["MotionTokenizer", "TokenizerOutput", "__version__", "build_model", "load_tokenizer"]
+__all__ = [
+    "Config",
+    "MotionTokenizer",
+    "TokenizerOutput",
+    "WindowDataset",
+    "__version__",
+    "build_model",
+    "load_clips",
+    "load_tokenizer",
+    "preprocess_folder",
+    "read_codes",
+    "tokenize_folder",
+    "train",
+]
 
 _HOMES = {
-    "load_tokenizer": "checkpoint",
-    "build_model": "models",
+    "Config": "config",
     "MotionTokenizer": "models",
     "TokenizerOutput": "models",
+    "WindowDataset": "data.dataset",
+    "build_model": "models",
+    "load_clips": "data.loading",
+    "load_tokenizer": "models.checkpoint",
+    "preprocess_folder": "tracks.preprocessing",
+    "read_codes": "codes.reading",
+    "tokenize_folder": "codes.inference",
+    "train": "training.run",
 }
 
 
@@ -29,3 +60,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
@@ -145,6 +144,8 @@ def unpickling_gist(error: Exception) -> str:
 
 def write_torch(path: Path, value: Any) -> None:
     """Writes ``value`` with ``torch.save``, atomically."""
+    import torch  # here, as commands that read no torch file need not wait for it
+
     with atomic_path(path) as temporary:
         try:
             torch.save(value, temporary)

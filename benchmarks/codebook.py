@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("|---" * (len(SHOWN) + 1) + "|")
     for variant in arguments.variant:
         name, *settings = shlex.split(variant)
-        config, _ = cli.parse([*files, "--data.tracks_dir", arguments.tracks, *settings], "", {})
+        config, _ = cli.parse([*files, "--data.tracks_dir", arguments.tracks, *settings], "train", "", {})
         runs = []
         for seed in arguments.seeds:
             training = dataclasses.replace(

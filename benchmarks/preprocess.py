@@ -83,7 +83,7 @@ def render(folder: Path, clips: int, frames: int) -> None:
     """Renders in another process: the peak memory that Linux tells of a process is never less than what the
     one that started it held at that time."""
     options = ["--clips", str(clips), "--frames", str(frames), "--size", "480x640", "--output", str(folder)]
-    command = [sys.executable, "-m", "amplify_motion_tokenizer.scenes", *options]
+    command = [sys.executable, "-m", "amplify_motion_tokenizer", "scenes", *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

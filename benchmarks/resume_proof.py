@@ -187,7 +187,8 @@ def main() -> None:
         (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
         scenes = [
             "-m",
-            "amplify_motion_tokenizer.scenes",
+            "amplify_motion_tokenizer",
+            "scenes",
             "--size",
             "64x96",
             "--clips",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes.record import _check_same_run, _meta_of, _run_meta, _source_meta
+from amplify_motion_tokenizer.codes.record import check_same_run, meta_of, run_meta, source_meta
 from amplify_motion_tokenizer.config import (
     Config,
     to_dict,
@@ -91,10 +91,10 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = _run_meta(checkpoint, config, tracker)
+    meta = run_meta(checkpoint, config, tracker)
     record = {key: meta[key] for key in ("checkpoint", "checkpoint_sha256")}
     if not overwrite:
-        _check_same_run(output, config, record)
+        check_same_run(output, config, record)
     write_yaml(output / CHECKPOINT_RECORD, record)
     write_yaml(output / OUTPUT_CONFIG, to_dict(config))
     process = partial(_tokenize_clip, output, model.to(device).eval(), tracker, config, meta, tuple(save))
@@ -152,7 +152,7 @@ def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[
     path = output / f"{clip.name}.json"
     if not os.path.isfile(path) or (save and not _arrays_of(path).is_file()):
         return False
-    meta_found = _meta_of(path)
+    meta_found = meta_of(path)
     same = meta_found.get("config_hash") == meta["config_hash"] and is_made_of(meta_found, clip.paths)
     return same and set(save) <= set(meta_found["saved"])
 
@@ -164,7 +164,7 @@ def _arrays_of(path: Path) -> Path:
 
 def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tuple[Extra, ...]:
     """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
-    found = _meta_of(path) if path.is_file() else {}
+    found = meta_of(path) if path.is_file() else {}
     before = found.get("saved", ()) if found.get("config_hash") == meta["config_hash"] else ()
     return tuple(extra for extra in EXTRAS if extra in (*save, *before))
 
@@ -220,7 +220,7 @@ def _tokenize_clip(
             "meta": {
                 **meta,
                 "saved": list(save),
-                **_source_meta(clip, tracked),
+                **source_meta(clip, tracked),
                 "num_frames": tracked.num_frames,
                 "windows_dropped": tracked.windows_dropped,
             },
@@ -242,5 +242,5 @@ def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
-            if path.is_file() and _meta_of(path).get("config_hash") == config_hash:
+            if path.is_file() and meta_of(path).get("config_hash") == config_hash:
                 lines.write(path.read_text(encoding="utf-8").strip() + "\n")

@@ -27,13 +27,13 @@ from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
 
 
-def _run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
+def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
     """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
     checkpoint_hash = file_hash(checkpoint.path)
     return {
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint_hash,
-        "config_hash": settings_hash(_code_settings(config) | {"checkpoint": checkpoint_hash}),
+        "config_hash": settings_hash(code_settings(config) | {"checkpoint": checkpoint_hash}),
         "model": config.model.name,
         "fsq_levels": list(config.model.fsq_levels),
         "codebook_size": config.codebook_size,
@@ -58,7 +58,7 @@ def _class_meta(config: Config) -> dict[str, Any]:
     return {"decoder_window_size": config.model.decoder_window_size}
 
 
-def _code_settings(config: Config) -> dict[str, Any]:
+def code_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that, with the weights, decide codes."""
     flat = flatten(to_dict(config))
     resampled = config.tracked_length != config.data.sequence_length
@@ -66,7 +66,7 @@ def _code_settings(config: Config) -> dict[str, Any]:
     return track_settings(config) | {key: flat[key] for key in keys}
 
 
-def _check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
+def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
     """Refuses to mix codes of different checkpoints or settings in one folder."""
     differ = []
     if (output / CHECKPOINT_RECORD).exists():
@@ -76,7 +76,7 @@ def _check_same_run(output: Path, config: Config, record: dict[str, str]) -> Non
     path = output / OUTPUT_CONFIG
     if path.exists():
         config_before = config_from_dict(load_yaml(path), f"in {path}")
-        differ += changes(_code_settings(config_before), _code_settings(config))
+        differ += changes(code_settings(config_before), code_settings(config))
     if differ:
         raise UsageError(
             f"{output} holds the codes of another run ({'; '.join(differ)}); "
@@ -89,7 +89,7 @@ def _checkpoint_name(record: Mapping[str, Any]) -> str:
     return f"{record.get('checkpoint')} (SHA-256 {str(record.get('checkpoint_sha256'))[:8]}...)"
 
 
-def _meta_of(path: Path) -> dict[str, Any]:
+def meta_of(path: Path) -> dict[str, Any]:
     """``meta`` of a code file; empty for a file that is cut or not ours, which is made again."""
     try:
         meta = read_json(path).get("meta")
@@ -98,7 +98,7 @@ def _meta_of(path: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def _source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
+def source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
     """What is known of the clip itself; sizes of all views are told where there are several."""
     info = tracked.info
     facts: dict[str, Any] = {

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import importlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import jsonargparse
 
+from amplify_motion_tokenizer.commands import COMMANDS
 from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.loading import Flags, check_keys, load_yaml, make_parser, one_line
-from amplify_motion_tokenizer.errors import EXIT_BAD_USAGE, EXIT_INTERRUPTED, ConfigError, TokenizerError
+from amplify_motion_tokenizer.config.loading import (
+    Flags,
+    check_keys,
+    find_config,
+    load_yaml,
+    make_parser,
+    one_line,
+)
+from amplify_motion_tokenizer.errors import (
+    EXIT_BAD_USAGE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    TokenizerError,
+    UsageError,
+)
+from amplify_motion_tokenizer.version import __version__
 
 
 def parse(
     argv: Sequence[str],
+    command: str,
     description: str,
     flags: Flags,
     defaults: Config | Callable[[jsonargparse.Namespace], Config | None] | None = None,
@@ -30,7 +50,8 @@ def parse(
 
     Args:
         argv: arguments without the program name; ``--help`` prints every key and exits.
-        description: first line of the help.
+        command: its name.
+        description: first lines of the help.
         flags: the script's own flags.
         defaults: values of keys that are not given, or what makes them of the script's flags; where it is
             or gives None, those of ``Config``.
@@ -42,9 +63,10 @@ def parse(
     Raises:
         ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
     """
-    parser = make_parser(description, flags)
+    parser = make_parser(description, flags, _program(command))
     argv = [_written_out(argument, short_for or {}) for argument in argv]
-    for path in _config_paths(argv):
+    argv, paths = _configs_first(argv)
+    for path in paths:
         check_keys(load_yaml(path), source=f"in {path}")
     try:
         if callable(defaults):
@@ -72,14 +94,16 @@ def _written_out(argument: str, short_for: Mapping[str, str]) -> str:
     return f"{short_for.get(name, name)}{equals}{value}" if name in short_for else argument
 
 
-def _config_paths(argv: Sequence[str]) -> list[Path]:
+def _configs_first(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """``argv`` with its configs at the start, so that flags win wherever they stand; and their paths."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--config", action="append", type=Path, default=[])
+    finder.add_argument("--config", action="append", default=[])
     try:
-        paths: list[Path] = finder.parse_known_args(list(argv))[0].config
+        found, rest = finder.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from None
-    return paths
+    paths = [find_config(name) for name in found.config]
+    return [*(part for path in paths for part in ("--config", str(path))), *rest], paths
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
@@ -93,8 +117,26 @@ def peek(argv: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Runs a script's ``main`` on the command line and exits with its status.
+def choose(argv: Sequence[str]) -> None:
+    """Runs the command that ``argv`` begins with, and exits with its status; ``--help`` lists all."""
+    name = argv[0] if argv else "--help"
+    if name in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        lines = [f"  {command:{width}}  {text}" for command, text in COMMANDS.items()]
+        sys.stdout.write("\n".join([f"usage: {_program()} COMMAND ...", "", *lines, "", _MORE]) + "\n")
+        sys.exit(EXIT_OK)
+    if name == "--version":
+        sys.stdout.write(f"{__version__}\n")
+        sys.exit(EXIT_OK)
+    if name not in COMMANDS:
+        closest = difflib.get_close_matches(name, COMMANDS, 1, 0.0)[0]
+        sys.stderr.write(f"error: unknown command {name}; closest: {closest}; --help lists all\n")
+        sys.exit(EXIT_BAD_USAGE)
+    run(name, argv[1:])
+
+
+def run(command: str, argv: Sequence[str] | None = None) -> None:
+    """Runs a command on ``argv``, by default the process's, and exits with its status.
 
     An error that the user can act on is one line on standard error and status 2.
     """
@@ -103,14 +145,69 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *_args, **_kwargs: str(message)
+    module = importlib.import_module(f"amplify_motion_tokenizer.commands.{command}")
     try:
-        status = main(sys.argv[1:])
+        status = module.main(sys.argv[1:] if argv is None else argv)
     except TokenizerError as error:
         sys.stderr.write(f"error: {error}\n")
         status = EXIT_BAD_USAGE
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "interrupted; every file written so far is whole, run again to go on (train.py: --resume auto)\n"
-        )
+        again = getattr(module, "AGAIN", "run again to go on")
+        sys.stderr.write(f"interrupted; every file written so far is whole, {again}\n")
         status = EXIT_INTERRUPTED
     sys.exit(status)
+
+
+def parse_flags(argv: Sequence[str], command: str, description: str, flags: Flags) -> argparse.Namespace:
+    """Reads the flags of a command that takes no settings.
+
+    Raises:
+        UsageError: an unknown, missing or impossible flag, in one line.
+    """
+    parser = _FlagParser(
+        prog=_program(command),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name, keywords in flags.items():
+        parser.add_argument(name, **keywords)
+    return parser.parse_args(list(argv))
+
+
+def run_kind(
+    argv: Sequence[str],
+    command: str,
+    description: str,
+    flags: Mapping[str, Flags],
+    run: Mapping[str, Callable[[argparse.Namespace], int]],
+) -> int:
+    """Runs a command of several kinds, each with flags and a function of its own; returns the exit status.
+
+    Raises:
+        UsageError: an unknown kind, or as ``parse_flags``.
+    """
+    kind = argv[0] if argv else ""
+    if kind in flags:
+        return run[kind](parse_flags(argv[1:], f"{command} {kind}", description, flags[kind]))
+    if kind in ("-h", "--help"):
+        sys.stdout.write(f"usage: {_program(command)} {{{','.join(flags)}}} ...\n\n{description}")
+        sys.exit(EXIT_OK)
+    raise UsageError(f"{command} what? found {kind or 'nothing'}; expected {' or '.join(flags)}")
+
+
+class _FlagParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {self.prog} --help tells what is allowed")
+
+
+def _program(command: str = "") -> str:
+    """What the user typed to get here: one of the three scripts, the package or the installed command."""
+    name = Path(sys.argv[0]).name
+    if name.endswith(".py") and name != "__main__.py":
+        return name
+    whole = "python -m amplify_motion_tokenizer" if name == "__main__.py" else "motion-tokenizer"
+    return f"{whole} {command}".rstrip()
+
+
+_MORE = "COMMAND --help tells its flags and settings; --version the version."

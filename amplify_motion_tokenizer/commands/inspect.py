@@ -1,7 +1,5 @@
 """Tells what the motion in a folder of tracks is like, before a model is trained on it.
 
-    python -m amplify_motion_tokenizer.inspect DIR [--config FILE] [--section.key value]
-
 Without --config the settings are those of DIR/config.yaml, or, where it is missing, what the tracks say of
 their making; --picture names the file of the label map, DIR/label_map.png by default.
 """
@@ -12,24 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import jsonargparse
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import Flags, config_from_dict, config_from_settings, load_yaml
-from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
-from amplify_motion_tokenizer.evaluation.motion_report import label_map, report
-from amplify_motion_tokenizer.evaluation.motion_statistics import (
-    measure,
-    suggest,
-)
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, is_pack
 from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.open_files import Clips
-from amplify_motion_tokenizer.tracks.packs import read_pack
 
 FLAGS: Flags = {
     "DIR": {"type": str, "help": "folder of tracks, or a pack"},
@@ -37,22 +25,15 @@ FLAGS: Flags = {
 }
 
 
-def _made_with(flags: jsonargparse.Namespace) -> Config | None:
-    """The settings of the tracks, where they are known and no others are asked for."""
-    if flags.config:
-        return None
-    folder = Path(flags.DIR)
-    path = folder / OUTPUT_CONFIG
-    if path.is_file():
-        return config_from_dict(load_yaml(path), f"in {path}")
-    clips: Clips = read_pack(folder, ()) if is_pack(folder) else find_tracks(folder, None)
-    settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
-    return None if settings is None else config_from_settings(settings, f"in the settings of {folder}")
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    config, flags = cli.parse(argv, __doc__ or "", FLAGS, _made_with)
+    config, flags = cli.parse(argv, "inspect", __doc__ or "", FLAGS, _made_with)
+    import cv2
+
+    from amplify_motion_tokenizer.data.loading import load_clips
+    from amplify_motion_tokenizer.evaluation.motion_report import label_map, report
+    from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
+
     folder = Path(flags.DIR)
     found = measure(load_clips(folder, config), config)
     picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
@@ -63,5 +44,17 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
-if __name__ == "__main__":
-    cli.run(main)
+def _made_with(flags: jsonargparse.Namespace) -> Config | None:
+    """The settings of the tracks, where they are known and no others are asked for."""
+    if flags.config:
+        return None
+    folder = Path(flags.DIR)
+    path = folder / OUTPUT_CONFIG
+    if path.is_file():
+        return config_from_dict(load_yaml(path), f"in {path}")
+    from amplify_motion_tokenizer.tracks.find import find_tracks
+    from amplify_motion_tokenizer.tracks.packs import read_pack
+
+    clips = read_pack(folder, ()) if is_pack(folder) else find_tracks(folder, None)
+    settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
+    return None if settings is None else config_from_settings(settings, f"in the settings of {folder}")

@@ -9,44 +9,43 @@ config.yaml goes along.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import write_text
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.packs import write_pack
+
+FLAGS: Flags = {
+    "--input": {"type": Path, "required": True, "help": "folder of track files, searched through"},
+    "--output": {"type": Path, "required": True, "help": "new folder for the pack"},
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m amplify_motion_tokenizer.pack", description=__doc__)
-    parser.add_argument("--input", type=Path, required=True, help="folder of track files, searched through")
-    parser.add_argument("--output", type=Path, required=True, help="new folder for the pack")
-    arguments = parser.parse_args(argv)
+    flags = cli.parse_flags(argv, "pack", __doc__ or "", FLAGS)
+    from amplify_motion_tokenizer.tracks.find import find_tracks
+    from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+    from amplify_motion_tokenizer.tracks.packs import write_pack
+
     clips = {
         name: clip
-        for name, clip in find_tracks(arguments.input, views=None).items()
+        for name, clip in find_tracks(flags.input, views=None).items()
         if isinstance(clip, TrackFile)
     }
     if not clips:
-        raise TrackFileError(f"{arguments.input}: holds velocity files; only track files can be packed")
-    index = write_pack(clips, arguments.output)
-    made_with = arguments.input / OUTPUT_CONFIG
+        raise TrackFileError(f"{flags.input}: holds velocity files; only track files can be packed")
+    index = write_pack(clips, flags.output)
+    made_with = flags.input / OUTPUT_CONFIG
     if made_with.is_file():
-        write_text(arguments.output / OUTPUT_CONFIG, made_with.read_text(encoding="utf-8"))
+        write_text(flags.output / OUTPUT_CONFIG, made_with.read_text(encoding="utf-8"))
     windows = sum(clip["windows"] for clip in index["clips"])
     sys.stdout.write(
-        f"packed {windows} windows of {len(clips)} clips into {arguments.output}; "
+        f"packed {windows} windows of {len(clips)} clips into {flags.output}; "
         f"positions are off by at most {index['max_error_px']:g} px\n"
     )
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -34,16 +34,41 @@ Flags = Mapping[str, Mapping[str, Any]]
 """A script's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
 
 
-def make_parser(description: str = "", flags: Flags | None = None) -> jsonargparse.ArgumentParser:
+def make_parser(
+    description: str = "", flags: Flags | None = None, program: str | None = None
+) -> jsonargparse.ArgumentParser:
     """A parser of every config key, with its docstring as help, and of a script's ``flags``."""
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser = jsonargparse.ArgumentParser(
+        program, description=description, exit_on_error=False, allow_abbrev=False
+    )
     if flags is not None:
         parser.add_argument("--config", action="config", help="YAML file of settings; may be repeated")
         for name, keywords in flags.items():
             parser.add_argument(name, **keywords)
     parser.add_class_arguments(Config)
     return parser
+
+
+def find_config(name: str | Path) -> Path:
+    """The file that ``--config`` names: a path, or the name of a config that the package ships.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    package = Path(__file__).parents[1]
+    # Installed, the folder lies in the package; in a checkout beside it.
+    folder = next(place for place in (package / "configs", package.parent / "configs") if place.is_dir())
+    shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    if str(name) not in shipped:
+        names = ", ".join(shipped)
+        raise ConfigError(
+            f"config file {name} does not exist; give a path, or the name of a shipped one: {names}"
+        )
+    return shipped[str(name)]
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -1,11 +1,8 @@
-"""Draws tracks over the videos that they were made from.
+"""Drawings of tracks over the videos that they were made from, a video and a picture for each view of a clip.
 
-    python -m amplify_motion_tokenizer.draw --tracks DIR_OR_FILE --input VIDEOS --output DIR
-
-Per clip, or view of a clip: an mp4 with the points and their trails, and a PNG with the whole tracks of
-its first window. A point has the colour of the row that it started in; one that is hidden is a dim ring.
-The bar below the frames tells the fate of the windows that start there: green kept, red dropped by
-the motion gate, grey none; white is the present frame.
+A point has the colour of the row that it started in; one that is hidden is a dim ring. The bar below the
+frames tells the fate of the windows that start there: green kept, red dropped by the motion gate, grey none;
+white is the present frame.
 """
 
 from __future__ import annotations
@@ -21,8 +18,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.commands.draw import main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_settings
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
@@ -292,7 +287,3 @@ def _with_bar(image: RGB, view: _View, index: int) -> RGB:
     bar[(columns == index) | (np.arange(width) == index * width // view.num_frames)] = NOW
     canvas[-BAR_PX:, :width] = bar
     return canvas
-
-
-if __name__ == "__main__":
-    cli.run(main)

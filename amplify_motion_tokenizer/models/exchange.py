@@ -62,7 +62,7 @@ def unknown_settings(config: Config) -> list[str]:
     return [f"{key} = {ours[key]}" for key, value in theirs.items() if ours[key] != value]
 
 
-def _read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict[str, float]]:
+def read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict[str, float]]:
     """``own_part``'s arguments."""
     if not isinstance(part, Mapping) or {"config", "track_settings", "metrics"} - part.keys():
         raise CheckpointError(
@@ -73,7 +73,8 @@ def _read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dic
     return config, part["track_settings"], part["metrics"]
 
 
-def _disagreement(path: Path, change: str) -> str:
+def disagreement(path: Path, change: str) -> str:
+    """The message for a file whose own part says another thing than the part that its system reads."""
     return (
         f"{path}: {OWN_KEY} says something else than the file's other keys ({change}); make them equal, or "
         f"remove {OWN_KEY}"

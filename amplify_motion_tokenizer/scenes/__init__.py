@@ -1,6 +1,6 @@
 """Small rendered clips with exact ground-truth tracks, for tests, benchmarks and trying the scripts out.
 
-``python -m amplify_motion_tokenizer.scenes --output DIR`` writes some. The way of a clip: a path of
+``python -m amplify_motion_tokenizer scenes --output DIR`` writes some. The way of a clip: a path of
 the camera and of each object (``motions``) and a texture for each (``textures``) make layers
 (``objects``); layers make a scene (``layers``), which renders frames and knows where each surface point
 is; frames go through the effects of a camera (``effects``) to a file (``writing``). ``kinds`` is the

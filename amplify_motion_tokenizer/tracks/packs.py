@@ -1,6 +1,6 @@
 """A folder of track files as a few memory-mapped arrays, smaller and somewhat faster to train from.
 
-``python -m amplify_motion_tokenizer.pack`` makes one. Its layout (S windows of all clips, V views, T
+``python -m amplify_motion_tokenizer pack`` makes one. Its layout (S windows of all clips, V views, T
 frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
@@ -221,8 +221,8 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
         index = read_json(folder / PACK_INDEX)
         if index["format_version"] != FORMAT_VERSION:
             raise TrackFileError(
-                f"{folder / PACK_INDEX}: format version {index['format_version']}, expected {FORMAT_VERSION}; "
-                "pack the track files again"
+                f"{folder / PACK_INDEX}: format version {index['format_version']}, expected "
+                f"{FORMAT_VERSION}; pack the track files again"
             )
         there = index["views"]
         missing = [view for view in views if view not in there]

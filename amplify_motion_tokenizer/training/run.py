@@ -203,7 +203,7 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
         return newest_state(output)
     if resume is not None:
         checkpoint = load_state(Path(resume))
-        _check_same_run(output, checkpoint)
+        check_same_run(output, checkpoint)
         return checkpoint
     if checkpoints_in(output):
         raise UsageError(
@@ -212,7 +212,7 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
     return None
 
 
-def _check_same_run(output: Path, checkpoint: Checkpoint) -> None:
+def check_same_run(output: Path, checkpoint: Checkpoint) -> None:
     """Refuses to write a run's checkpoints over those of another run."""
     theirs, own = run_id_in(output), run_id_of(checkpoint)
     if None not in (theirs, own) and theirs != own:

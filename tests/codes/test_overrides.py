@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from amplify_motion_tokenizer.codes.overrides import check_overrides
-from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import (
     DERIVED_KEYS,
     Config,
@@ -23,6 +22,7 @@ from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
+from amplify_motion_tokenizer.models.convert import convert
 from tests.models.test_convert import amplify_config, save_native
 from tests.support.render_clips import numbered_frames, write_clip
 from tests.support.run_scripts import INFER, TINY, Run

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from amplify_motion_tokenizer.codes import inference
+from amplify_motion_tokenizer.codes import inference, record
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import build_model
 from tests.codes.test_overrides import KEYPOINT, changed, checkpoint_of
@@ -67,13 +67,13 @@ def test_meta_tells_the_classes_that_the_model_uses(tmp_path: Path) -> None:
         (KEYPOINT, {"decoder_window_size": 7}),
     ]:
         checkpoint = dataclasses.replace(checkpoint_of(config), path=tmp_path / "best.pth")
-        meta = inference._run_meta(checkpoint, config, SimpleNamespace(name="flow"))
+        meta = record.run_meta(checkpoint, config, SimpleNamespace(name="flow"))
         assert {k: v for k, v in meta.items() if k in ("class_grid", "decoder_window_size")} == expected
 
 
 def test_the_way_of_resampling_counts_where_it_acts() -> None:
     def hashed(**keys: object) -> str:
-        return inference.settings_hash(inference._code_settings(changed(KEYPOINT, **keys)))
+        return record.settings_hash(record.code_settings(changed(KEYPOINT, **keys)))
 
     linear, spline = {"data__interpolation": "linear"}, {"data__interpolation": "spline"}
     assert hashed(**linear) == hashed(**spline)

@@ -27,7 +27,7 @@ FLAGS: cli.Flags = {"--input": {"type": str}}
 
 
 def parse(*argv: str) -> Config:
-    return cli.parse(argv, "test", FLAGS)[0]
+    return cli.parse(argv, "train", "test", FLAGS)[0]
 
 
 def error_of(*argv: str) -> str:
@@ -147,7 +147,7 @@ def test_resolved_config_round_trips_through_yaml(text: str, size: object) -> No
 
 def test_derived_numbers_follow_overrides_of_a_saved_config() -> None:
     saved = parse("--data.grid_size", "10")
-    config, _ = cli.parse(["--data.grid_size", "5"], "test", FLAGS, defaults=saved)
+    config, _ = cli.parse(["--data.grid_size", "5"], "train", "test", FLAGS, defaults=saved)
     assert config.data.num_points == 25
 
 

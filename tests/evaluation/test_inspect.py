@@ -1,4 +1,4 @@
-"""What python -m amplify_motion_tokenizer.inspect says of tracks whose motion is known."""
+"""What python -m amplify_motion_tokenizer inspect says of tracks whose motion is known."""
 
 import dataclasses
 from pathlib import Path

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amplify_motion_tokenizer import track_metrics
+from amplify_motion_tokenizer.evaluation import reconstruction
 from amplify_motion_tokenizer.evaluation.tapvid import THRESHOLDS_PX, count_tracks, mean_metrics, no_motion
 
 SIZE = (256, 256)
@@ -104,7 +104,7 @@ def test_delta_avg_is_that_of_training():
     def rc_norm(xy):
         return torch.from_numpy(xy[0]).flip(-1) / torch.tensor(size) * 2 - 1
 
-    ours = track_metrics.delta_avg(rc_norm(predicted), rc_norm(true), torch.from_numpy(visible[0]))
+    ours = reconstruction.delta_avg(rc_norm(predicted), rc_norm(true), torch.from_numpy(visible[0]))
     assert metrics(predicted, seen, true, visible, size)["delta_avg"] == pytest.approx(float(ours), abs=1e-6)
 
 

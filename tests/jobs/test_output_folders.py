@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from amplify_motion_tokenizer.commands import draw as draw_command
 from amplify_motion_tokenizer.commands import scenes
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.evaluation import draw
 from amplify_motion_tokenizer.jobs.output_folders import kind_of, open_output_folder
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.video.sources import find_clips
@@ -82,8 +82,10 @@ TRUTH = ("--truth", "--windows", "6", "--grid", "3")
 def test_drawings_and_rendered_clips_go_into_no_other_output(work: Work, folder: str, held: str) -> None:
     place = work.folder / folder
     before = files_below(place)
-    for command, line in ((scenes.main, rendered(place)), (draw.main, drawn(work, place))):
-        refusal = "would be written over" if (command, folder) == (draw.main, "tracks") else f"holds {held}"
+    for command, line in ((scenes.main, rendered(place)), (draw_command.main, drawn(work, place))):
+        refusal = (
+            "would be written over" if (command, folder) == (draw_command.main, "tracks") else f"holds {held}"
+        )
         with pytest.raises(UsageError, match=f"{place} {refusal}"):
             command(line)
     assert files_below(place) == before
@@ -93,7 +95,7 @@ def test_no_output_goes_among_drawings_or_rendered_clips(run: Run, work: Work, t
     clips, drawings = tmp_path / "clips", tmp_path / "drawn"
     for _ in range(2):  # a second run into its own folder goes on
         assert scenes.main(rendered(clips, *TRUTH)) == 0
-        assert draw.main(drawn(work, drawings)) == 0
+        assert draw_command.main(drawn(work, drawings)) == 0
     assert [kind_of(drawings), kind_of(clips), kind_of(clips / "truth")] == [
         "drawings",
         "rendered clips",
@@ -105,7 +107,7 @@ def test_no_output_goes_among_drawings_or_rendered_clips(run: Run, work: Work, t
         result = preprocess(run, work, place, "--overwrite")
         assert f"error: {place} holds {kind_of(place)}, among which tracks would" in result.err
     with pytest.raises(UsageError, match="holds rendered clips, among which drawings would"):
-        draw.main(drawn(work, clips))
+        draw_command.main(drawn(work, clips))
     with pytest.raises(UsageError, match="holds drawings, among which rendered clips would"):
         scenes.main(rendered(drawings))
     assert files_below(tmp_path) == before
@@ -117,13 +119,13 @@ def test_drawings_are_no_input(
     videos = shutil.copytree(work.videos, tmp_path / "videos")
     for inside in (videos, videos / "drawn"):
         with pytest.raises(UsageError, match="lies in the input|would be written over"):
-            draw.main(drawn(work, inside, videos))
+            draw_command.main(drawn(work, inside, videos))
     assert not (videos / "drawn").exists()
     (tmp_path / "link").symlink_to(videos)
     with pytest.raises(UsageError, match="lies in the input"):
-        draw.main(drawn(work, tmp_path / "link" / "drawn", videos))
+        draw_command.main(drawn(work, tmp_path / "link" / "drawn", videos))
 
-    draw.main(drawn(work, tmp_path / "drawn", videos))
+    draw_command.main(drawn(work, tmp_path / "drawn", videos))
     shutil.move(tmp_path / "drawn", videos / "drawn")
     found = [clip.name for clip in find_clips(videos, tiny, ["default"])]
     assert found == [clip.name for clip in find_clips(work.videos, tiny, ["default"])]

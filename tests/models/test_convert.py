@@ -9,7 +9,6 @@ import yaml
 from safetensors import safe_open
 
 from amplify_motion_tokenizer import load_tokenizer
-from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
@@ -17,6 +16,7 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
 from amplify_motion_tokenizer.models.amplify.network import AmplifySizes
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, save_checkpoint
+from amplify_motion_tokenizer.models.convert import convert
 from tests.support.run_scripts import TINY
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.models.exchange import OWN_KEY
 from tests.models.test_convert import amplify_config
 from tests.support.run_scripts import TINY

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer import load_tokenizer
-from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, KeypointConfig, StaticFilterConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.evaluation.metrics import accuracy_counts
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.training.usage_term import usage_of, usage_sums
 from tests.config.test_config import error_of

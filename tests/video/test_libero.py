@@ -269,9 +269,9 @@ def test_training_takes_the_share_of_each_task(tracks: Path) -> None:
 def test_the_shipped_config_holds_only_differences_and_makes_a_libero_run() -> None:
     paths = [ROOT / "configs/amplify.yaml", ROOT / "configs/amplify_libero.yaml"]
     own = flatten(load_yaml(paths[1]))
-    before = flatten(to_dict(cli.parse(["--config", str(paths[0])], "test", {})[0]))
+    before = flatten(to_dict(cli.parse(["--config", str(paths[0])], "train", "test", {})[0]))
     assert [key for key, value in own.items() if before[key] == value] == []
-    config = cli.parse([part for path in paths for part in ("--config", str(path))], "test", {})[0]
+    config = cli.parse([part for path in paths for part in ("--config", str(path))], "train", "test", {})[0]
     assert (config.model.name, config.data.views, config.view_weights) == ("amplify", VIEWS, (0.9, 0.1))
     assert (config.data.reference_size, config.video.resize_shorter) == ((128, 128), None)
     assert (config.tracking.query_order, config.tracking.window_stride) == ("uniform", 1)

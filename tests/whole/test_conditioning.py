@@ -14,7 +14,6 @@ import torch
 
 from amplify_motion_tokenizer import build_model, load_tokenizer
 from amplify_motion_tokenizer.codes.inference import encode_windows
-from amplify_motion_tokenizer.commands.convert import convert
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
@@ -27,6 +26,7 @@ from amplify_motion_tokenizer.models.amplify.exchange import amplify_content, re
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, amplify_sizes
 from amplify_motion_tokenizer.models.amplify.vision import build_vision_encoder
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
 from tests.support.run_scripts import INFER, PREPROCESS, REPO, TINY, TRAIN
 from tests.tracks.test_first_frames import SIDE, config_of, render_views, tracked, unconditioned

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
 from amplify_motion_tokenizer.models.amplify.network import amplify_sizes
 from amplify_motion_tokenizer.models.amplify.vision import IMAGE_SIDE, image_shape
-from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, _disagreement, _read_own
+from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, disagreement, read_own
 
 AMPLIFY_PREFIX = "network."
 """Where our amplify model holds the source's network."""
@@ -68,10 +68,10 @@ def read_amplify(path: Path, content: Mapping[str, Any]) -> Exchanged:
     config = config_from_dict(unflatten(known), f"in {path}")
     if OWN_KEY not in content:
         return Exchanged(state, config, None, {})
-    exported = Exchanged(state, *_read_own(path, content[OWN_KEY]))
+    exported = Exchanged(state, *read_own(path, content[OWN_KEY]))
     differ = changes(_amplify_keys(exported.config), _amplify_keys(config))
     if differ:
-        raise CheckpointError(_disagreement(path, differ[0]))
+        raise CheckpointError(disagreement(path, differ[0]))
     return exported
 
 

@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.config import (
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify.checkpoint import unwrapped
-from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, _disagreement, _read_own
+from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, disagreement, read_own
 
 REPRODUCTION_CONFIG = "config.yaml"
 """Name of the config that lies beside the keypoint reproduction's weights."""
@@ -80,11 +80,11 @@ def read_reproduction(path: Path, state: Mapping[str, Tensor]) -> Exchanged:
     config = _reproduction_config(config_path, flatten(tree))
     if own is None:
         return Exchanged(state, config, track_settings(config), {})
-    exported = Exchanged(state, *_read_own(config_path, own))
+    exported = Exchanged(state, *read_own(config_path, own))
     known = _reproduction_keys(exported.config)
     differ = changes(known, known | {key: value for key, value in flatten(tree).items() if key in known})
     if differ:
-        raise CheckpointError(_disagreement(config_path, differ[0]))
+        raise CheckpointError(disagreement(config_path, differ[0]))
     return exported
 
 

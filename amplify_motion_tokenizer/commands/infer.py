@@ -1,0 +1,51 @@
+"""Writes the motion codes of a video, or of every video of a folder, with a trained tokenizer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.config.loading import Flags
+
+FLAGS: Flags = {
+    "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},
+    "--input": {
+        "type": str,
+        "required": True,
+        "help": "video file, or folder of videos (subfolders and links too); two of one name with "
+        "different extensions are refused",
+    },
+    "--output": {"type": str, "required": True, "help": "folder for the codes"},
+    "--save": {
+        "nargs": "+",
+        "choices": ["latents", "labels"],
+        "default": [],
+        "help": "also write <clip>.pt with the codes' vectors, after quantising, and/or decoded labels",
+    },
+    "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line ``argv``; returns the exit status."""
+    path = cli.peek(argv, "--checkpoint")
+    if path is None:
+        cli.parse(
+            argv, "infer", __doc__ or "", FLAGS
+        )  # prints the help, or says that --checkpoint is missing
+    from amplify_motion_tokenizer.codes.inference import tokenize_folder
+    from amplify_motion_tokenizer.codes.overrides import check_overrides
+    from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path or "")
+    config, flags = cli.parse(argv, "infer", __doc__ or "", FLAGS, defaults=checkpoint.config)
+    for change in check_overrides(checkpoint, config):
+        logging.warning("differs from the checkpoint's training: %s", change)
+    summary = tokenize_folder(
+        Path(flags.input), Path(flags.output), checkpoint, config, flags.save, flags.overwrite
+    )
+    sys.stdout.write(f"codes in {flags.output}: {summary}\n")
+    return summary.exit_status
