@@ -54,6 +54,7 @@ def _rules(config: Config) -> list[Rule]:
         *_model_rules(config),
         *_amplify_rules(config),
         *_vision_rules(config),
+        *_loss_rules(config),
         *_training_rules(config),
     ]
 
@@ -298,10 +299,8 @@ def _vision_rules(config: Config) -> list[Rule]:
     ]
 
 
-def _training_rules(config: Config) -> list[Rule]:
-    loss, training = config.loss, config.training
-    clip_ok = training.clip_grad_norm is None or training.clip_grad_norm > 0
-    minutes = training.save_every_minutes
+def _loss_rules(config: Config) -> list[Rule]:
+    loss = config.loss
     return [
         ("loss.gamma", loss.gamma, loss.gamma >= 0, "0 or more"),
         ("loss.alpha_center", loss.alpha_center, loss.alpha_center >= 0, "0 or more"),
@@ -321,6 +320,14 @@ def _training_rules(config: Config) -> list[Rule]:
         ("loss.usage.weight", loss.usage.weight, loss.usage.weight >= 0, "0 or more"),
         ("loss.usage.temperature", loss.usage.temperature, loss.usage.temperature > 0, "above 0"),
         ("loss.usage.sample_entropy", loss.usage.sample_entropy, loss.usage.sample_entropy >= 0, "0 or more"),
+    ]
+
+
+def _training_rules(config: Config) -> list[Rule]:
+    training = config.training
+    clip_ok = training.clip_grad_norm is None or training.clip_grad_norm > 0
+    minutes = training.save_every_minutes
+    return [
         *[
             _at_least(1, f"training.{name}", getattr(training, name))
             for name in (

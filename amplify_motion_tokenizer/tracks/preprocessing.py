@@ -16,11 +16,11 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
-from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST, OUTPUT_CONFIG, VELOCITY_INDEX_ENDING
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
+from amplify_motion_tokenizer.geometry import tracks_to_velocities
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
@@ -173,8 +173,9 @@ def _track_clip(
     with TrackedClip(clip, config, tracker) as tracked:
         record = clip_record(list(tracked.infos.values()), settings, tracker.name)
 
-        def velocities(*views: WindowTracks) -> Tensor:
-            return from_tracks(stack_views([views], tracked.sizes), config).velocities[0]
+        def velocities(window: WindowTracks) -> Tensor:
+            tracks_xy_px, width = torch.from_numpy(window.tracks_xy_px), config.model.decoder_window_size
+            return tracks_to_velocities(tracks_xy_px, tracked.sizes[0], config.data.reference_size, width)
 
         writer: ClipWriter = (
             TrackFileWriter(target, record, tracked.infos)
