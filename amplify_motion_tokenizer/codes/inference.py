@@ -129,7 +129,7 @@ def encode_windows(
         CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds (b,) float64,
         code_sequences (b, d) int64, and those of ``save``.
     """
-    device = next(model.parameters()).device
+    device = model.device
     stream = iter(windows)
     while batch := list(islice(stream, config.inference.batch_size)):
         inputs = from_tracks(stack_views(batch, sizes), config).to(device)
@@ -178,7 +178,7 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
         "code_sequences": ((0, model.num_codes), torch.int64),
     }
     if "latents" in save:
-        shapes["latent_tokens"] = ((0, model.num_codes, model.config.model.hidden_dim), torch.float32)
+        shapes["latent_tokens"] = ((0, model.num_codes, model.code_width), torch.float32)
     if "labels" in save:
         shapes["labels_per_point"] = ((0, *labels), torch.int32)
     return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}

@@ -34,9 +34,15 @@ _NO_MATTER = (
 """Keys that inference does not use."""
 
 
+_SIZES = ("model.amplify.", "model.keypoint.", "model.num_layers", "model.num_heads", "model.hidden_dim")
+"""Keys of networks that the models of displacements do not have."""
+
+
 _OTHER_MODELS = {
     "amplify": ("model.keypoint.", "model.encoder_sequence_len", "model.decoder_window_size"),
     "keypoint": ("model.amplify.",),
+    "transform": _SIZES,
+    "codec": _SIZES,
 }
 """Value of ``model.name`` to the keys that it does not use; amplify's window of classes is its class_grid."""
 

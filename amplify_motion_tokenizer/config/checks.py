@@ -53,6 +53,7 @@ def _rules(config: Config) -> list[Rule]:
         *_augmentation_rules(config),
         *_model_rules(config),
         *_amplify_rules(config),
+        *_displacement_rules(config),
         *_vision_rules(config),
         *_loss_rules(config),
         *_training_rules(config),
@@ -155,7 +156,7 @@ def _data_rules(config: Config) -> list[Rule]:
             data.views,
             1 <= len(set(data.views)) == len(data.views)
             and (config.model.name == "amplify" or len(data.views) == 1),
-            "one name for the keypoint model, one or more different names for amplify",
+            "one name; for the amplify model one or more different names",
         ),
         _at_least(2, "data.true_horizon", data.true_horizon, optional=True),
         ("data.val_split", data.val_split, 0 <= data.val_split < 1, "0 or more and below 1"),
@@ -266,6 +267,18 @@ def _amplify_rules(config: Config) -> list[Rule]:
             size_ok,
             "[height, width] for the amplify model, which normalises by the frame",
         ),
+    ]
+
+
+def _displacement_rules(config: Config) -> list[Rule]:
+    size, sizeless = config.data.reference_size, ("keypoint", "amplify")
+    return [
+        (
+            "data.reference_size",
+            size,
+            size is not None or config.model.name in sizeless,
+            "[height, width] or {shorter: pixels} for the transform and codec models",
+        )
     ]
 
 

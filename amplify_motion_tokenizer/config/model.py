@@ -122,8 +122,9 @@ class AmplifyConfig:
 class ModelConfig:
     """The tokenizer network."""
 
-    name: Literal["keypoint", "amplify"] = "keypoint"
-    """Which model: keypoint (compact, one distribution per point) or amplify (the source's)."""
+    name: Literal["keypoint", "amplify", "transform", "codec"] = "keypoint"
+    """Which model: keypoint (compact, one distribution per point), amplify (the source's), transform (needs
+    no training) or codec (learned on made-up motion)."""
     num_layers: int = 2
     """Transformer layers of the encoder, and of the decoder (amplify: half as many in the decoder)."""
     num_heads: int = 8
@@ -133,7 +134,7 @@ class ModelConfig:
     dropout: float = 0.1
     """Dropout rate in [0, 1)."""
     encoder_sequence_len: int = 16
-    """d, codes per window (keypoint; amplify has one per step, and per view with per_view)."""
+    """d, codes per window (amplify has one per step instead, and per view with per_view)."""
     fsq_levels: tuple[int, ...] = (8, 8, 8, 4)
     """FSQ levels; the codebook has as many codes as their product."""
     nominal_codebook_size: int | None = None

@@ -71,6 +71,14 @@ class Config:
         return self.model.amplify.vision.encoder is not None
 
     @property
+    def shorter_side(self) -> int | None:
+        """Pixels of the reference frame's shorter side; None where clips have their own."""
+        size = self.data.reference_size
+        if size is None:
+            return None
+        return size["shorter"] if isinstance(size, dict) else min(size)
+
+    @property
     def tracked_length(self) -> int:
         """Frames of a tracked window, before interpolation in time."""
         return self.data.true_horizon or self.data.sequence_length

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.geometry import (
@@ -27,9 +28,10 @@ from amplify_motion_tokenizer.geometry import (
     reference_scale,
     remap,
     tracks_to_velocities,
+    wnorm_from_px,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks
 
 
 class ViewTracks(NamedTuple):
@@ -49,7 +51,8 @@ class ModelInput(NamedTuple):
     """A batch of windows as the model takes them."""
 
     velocities: Tensor
-    """(B, [V, ]t, N, 2) float32: keypoint (x, y) W-normalised, amplify (row, col) of rc_norm."""
+    """(B, [V, ]t, N, 2) float32: keypoint (x, y) W-normalised, amplify (row, col) of rc_norm,
+    transform and codec (x, y) in shorter sides of the reference frame."""
     labels: Tensor
     """(B, [V, ]t, N) int64, velocity classes."""
     mask: Tensor
@@ -89,7 +92,7 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
         ValueError: the model is conditioned on images, and a view comes without first frames.
     """
     parts = [INPUTS[config.model.name](_resampled(view, config), config, truth) for view in views]
-    if config.model.name == "keypoint":
+    if config.model.name != "amplify":
         return parts[0]
     if len(parts) == 1:
         return ModelInput(*(column.unsqueeze(1) for column in parts[0]))
@@ -173,14 +176,47 @@ def _at_model_frames(tracks: Tensor, config: Config) -> Tensor:
 
 def beyond_window(inputs: ModelInput, config: Config) -> Tensor:
     """(B, [V, ]t, N) bool: moves as large as the window of classes or larger, whose labels are clamped."""
-    if config.model.name == "keypoint":
-        return beyond_wnorm(inputs.velocities)
+    if config.model.name != "amplify":
+        return beyond_wnorm(_wnorm(inputs.velocities, config))
     return beyond_rc_norm(inputs.velocities, inputs.size_px, config.class_grid)
+
+
+def _displacement_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
+    """Moves in shorter sides of the reference frame, not clamped, those of lost points from their neighbours."""
+    width = config.model.decoder_window_size
+    tracks = _at_model_frames(view.tracks_xy_px, config)
+    finite = finite_points(view.tracks_xy_px)
+    size_px = _size_px(view.size, config)
+    scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
+    seen = (view.visibility >= SEEN) & finite[:, None]
+    displacements = fill_lost(scaled - scaled[:, :1], seen) / float(config.shorter_side or math.nan)
+    velocities = displacements.diff(dim=1)
+    velocities_wnorm = _wnorm(velocities, config)
+    return ModelInput(
+        velocities,
+        labels_from_wnorm(velocities_wnorm, width),
+        counting_mask(velocities_wnorm, view.visibility, finite, config),
+        view.visibility if truth else _none_of(view.visibility),
+        finite,
+        _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
+        velocities.new_tensor(size_px).expand(len(velocities), 2),
+        _no_images(len(velocities)),
+    )
+
+
+def _wnorm(velocities: Tensor, config: Config) -> Tensor:
+    """(x, y) velocities of the model's input, W-normalised."""
+    if config.model.name == "keypoint":
+        return velocities
+    pixels = velocities * float(config.shorter_side or math.nan)
+    return wnorm_from_px(pixels, config.model.decoder_window_size)
 
 
 INPUTS: dict[str, Callable[[ViewTracks, Config, bool], ModelInput]] = {
     "keypoint": _keypoint_input,
     "amplify": _amplify_input,
+    "transform": _displacement_input,
+    "codec": _displacement_input,
 }
 """Value of ``model.name`` to the input that the model takes of one view, without the axis V."""
 

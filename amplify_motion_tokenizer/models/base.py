@@ -9,6 +9,7 @@ view's first frame, (B, V, H, W, 3) float in [0, 1], RGB, of any size.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -87,6 +88,20 @@ class MotionTokenizer(nn.Module, ABC):
     def num_codes(self) -> int:
         """Codes d that one window is written as."""
 
+    @property
+    def code_width(self) -> int:
+        """D, numbers of a code's vector."""
+        return self.config.model.hidden_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and the buffers of a model without weights."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    def unrounded(self, latents: Tensor) -> Tensor:
+        """The FSQ digits (B, d, K) float32 of tokens (B, d, D) before they are rounded to the nearest."""
+        return unrounded_digits(self._fsq(), latents)
+
     def load_pretrained(self) -> None:
         """Gives parts that the config names pretrained weights for those weights; here there are none."""
 
@@ -152,7 +167,7 @@ class MotionTokenizer(nn.Module, ABC):
         noise = self.config.model.latent_noise
         noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
         codes, indices = self.quantize(noisy)
-        digits = unrounded_digits(self._fsq(), latents)
+        digits = self.unrounded(latents)
         return TokenizerOutput(self.head(codes), indices, latents, codes, digits, self.config.num_steps)
 
 

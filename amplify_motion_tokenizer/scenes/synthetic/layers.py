@@ -53,7 +53,7 @@ def draw_layers(draws: Draws, seconds: Tensor, half_width: Tensor, frames: int) 
         half_width: (B,), half of the frame's width.
         frames: T.
     """
-    number = draws.choice([3, 3, 3, 2, 2, 2, 2])
+    number = draws.choice([4, 4, 3, 2, 1, 1, 1])
     there = torch.arange(MOST_LAYERS) < number[:, None]
     chained = draws.happens(0.35, MOST_LAYERS) & (draws.uniform(0, 1, 1) < 0.6)
     long_side = draws.log_uniform(12, 130, MOST_LAYERS)
@@ -121,7 +121,7 @@ def ripples(draws: Draws, seconds: Tensor, x: Tensor, y: Tensor, owner: Tensor, 
         frames: T.
     """
     shape = (MOST_LAYERS + 1, 2)
-    height = draws.log_uniform(0.1, 12, *shape) * (draws.happens(0.25, *shape[:1])[..., None])
+    height = draws.log_uniform(0.1, 12, *shape) * (draws.happens(0.15, *shape[:1])[..., None])
     number = draws.direction(*shape) * (2 * math.pi / draws.log_uniform(25, 500, *shape))[..., None]
     hertz = draws.log_uniform(0.1, 3.0, *shape)
     phase = draws.uniform(0, 2 * math.pi, *shape)
