@@ -1,4 +1,4 @@
-"""Tracks of lost points filled from their neighbours, for models that read a window as one field of motion."""
+"""Lost points filled from their neighbours, for models that read a window as one field of motion."""
 
 from __future__ import annotations
 

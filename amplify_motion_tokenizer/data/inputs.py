@@ -182,7 +182,7 @@ def beyond_window(inputs: ModelInput, config: Config) -> Tensor:
 
 
 def _displacement_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
-    """Moves in shorter sides of the reference frame, not clamped, those of lost points from their neighbours."""
+    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours."""
     width = config.model.decoder_window_size
     tracks = _at_model_frames(view.tracks_xy_px, config)
     finite = finite_points(view.tracks_xy_px)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
 from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, share_out
-from amplify_motion_tokenizer.models.displacement.waves import Waves, deviations
+from amplify_motion_tokenizer.models.displacement.waves import Waves, deviations, velocities_of
 from amplify_motion_tokenizer.models.heads import DenseHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
@@ -89,12 +89,12 @@ class DisplacementTokenizer(MotionTokenizer):
         """
         check_images(images, velocities, conditioned=False)
         self._check(velocities)
-        return self._digits(self.waves.amplitudes(velocities))
+        return self.plain_digits(self.waves.amplitudes(velocities))
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, K) float32, indices (B, d) int64) of digits before rounding (B, d, K)."""
         levels = self.get_buffer("_levels")
-        digits = latents.float().floor().clamp(min=0).minimum(levels - 1)
+        digits = self.whole_digits(latents.float())
         basis = torch.cumprod(levels, dim=0) / levels
         return self._codes(digits), (digits * basis).sum(dim=-1).round().long()
 
@@ -111,7 +111,7 @@ class DisplacementTokenizer(MotionTokenizer):
         if codes.ndim != 3 or codes.shape[2] != self.code_width or not 1 <= codes.shape[1] <= self.num_codes:
             expected = f"(B, 1 to {self.num_codes}, {self.code_width})"
             raise ValueError(f"codes: expected (B, d, K) = {expected}, found {tuple(codes.shape)}")
-        return self.waves.velocities(self._amplitudes(codes))
+        return velocities_of(self._displacements(codes))
 
     def head(self, codes: Tensor) -> Head:
         """Distributions over velocity classes around what is reconstructed: (B, t, N, C).
@@ -126,8 +126,12 @@ class DisplacementTokenizer(MotionTokenizer):
         logits = off[..., 1, :, None] + off[..., 0, None, :]
         return DenseHead(logits.flatten(-2))
 
-    def _digits(self, amplitudes: Tensor) -> Tensor:
-        """Digits before rounding of amplitudes (B, all waves)."""
+    def whole_digits(self, latents: Tensor) -> Tensor:
+        """Digits before rounding (B, d, K) rounded down, each within its levels."""
+        return latents.floor().clamp(min=0).minimum(self.get_buffer("_levels") - 1)
+
+    def plain_digits(self, amplitudes: Tensor) -> Tensor:
+        """Digits before rounding, (B, d, K), of amplitudes (B, all waves), as the plan shares them out."""
         gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
         share = (gain.clamp(min=1e-9) / SMALLEST).log2() / OCTAVES
         numbers = torch.cat([share, torch.zeros_like(amplitudes[:, self.get_buffer("_told")])], dim=1)
@@ -136,14 +140,18 @@ class DisplacementTokenizer(MotionTokenizer):
         numbers[:, 1:] = companded(shape, self.get_buffer("_deviations"))
         return self.digits.of_numbers(numbers)
 
-    def _amplitudes(self, codes: Tensor) -> Tensor:
-        """Amplitudes (B, all waves) of codes (B, d', K)."""
-        half = self.get_buffer("_levels").div(2, rounding_mode="floor")
-        numbers = self.digits.numbers((codes * half + half).round())
+    def _displacements(self, codes: Tensor) -> Tensor:
+        """(B, t, N, 2) since frame 0, of codes (B, d', K)."""
+        numbers = self.digits.numbers(self._whole(codes))
         shape = expanded(numbers[:, 1:], self.get_buffer("_deviations"))
         amplitudes = shape.new_zeros(len(codes), self.num_waves)
         amplitudes[:, self.get_buffer("_told")] = shape * gain_of(numbers[:, :1])
-        return amplitudes
+        return self.waves.displacements(amplitudes)
+
+    def _whole(self, codes: Tensor) -> Tensor:
+        """The whole digits (B, d', K) of codes."""
+        half = self.get_buffer("_levels").div(2, rounding_mode="floor")
+        return (codes * half + half).round()
 
     def _codes(self, digits: Tensor) -> Tensor:
         """What FSQ calls the codes of whole digits: -1 to 1, 0 for the middle one."""
@@ -154,7 +162,9 @@ class DisplacementTokenizer(MotionTokenizer):
         expected = "(x, y) in shorter sides of the frame a step"
         if not isinstance(velocities, Tensor) or velocities.dtype != torch.float32:
             found = velocities.dtype if isinstance(velocities, Tensor) else f"a {type(velocities).__name__}"
-            raise ValueError(f"velocities: expected a torch.float32 tensor (B, t, N, 2), {expected}; found {found}")
+            raise ValueError(
+                f"velocities: expected a torch.float32 tensor (B, t, N, 2), {expected}; found {found}"
+            )
         check_shape("velocities", velocities, "(B, t, N, 2)", self.input_shape)
         if self.training or not velocities.numel() or torch.compiler.is_compiling():
             return

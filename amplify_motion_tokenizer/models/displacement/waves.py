@@ -10,6 +10,7 @@ Letters: B windows, t steps, N points, g points on a side, K waves over time, J 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +33,13 @@ class Waves(nn.Module):
         super().__init__()
         self.steps, self.side = steps, side
         in_time, on_side = min(MOST_IN_TIME, steps), min(MOST_ON_A_SIDE, side)
-        over_time = _quarter_sines(steps, in_time)
-        unit = torch.eye(steps, dtype=torch.float64)
-        sums, moves = unit.cumsum(dim=0), unit - unit.roll(1, 0).tril(-1)
-        of_side = _cosines(side, on_side).float() / math.sqrt(side)
-        self.register_buffer("_to_time", (over_time.mT @ sums / math.sqrt(steps)).float(), persistent=False)
-        self.register_buffer("_from_time", (moves @ over_time * math.sqrt(steps)).float(), persistent=False)
-        self.register_buffer("_to_side", of_side.mT.contiguous(), persistent=False)
-        self.register_buffer("_from_side", (of_side * side).contiguous(), persistent=False)
         self.shape = (in_time, on_side, on_side, 2)
+        sines, cosines = _quarter_sines(steps, in_time), _cosines(side, on_side)
+        sums = torch.ones(steps, steps, dtype=torch.float64).tril()
+        self._hold("_to_time", sines.mT @ sums / math.sqrt(steps))
+        self._hold("_from_time", sines * math.sqrt(steps))
+        self._hold("_to_side", cosines.mT / math.sqrt(side))
+        self._hold("_from_side", cosines * math.sqrt(side))
 
     def amplitudes(self, velocities: Tensor) -> Tensor:
         """(B, K J J 2) from (B, t, N, 2): of each wave over time, rows, columns and the axes x and y."""
@@ -51,14 +50,34 @@ class Waves(nn.Module):
         columns = to_side @ rows.view(batch, -1, self.side, 2)
         return columns.view(batch, -1)
 
-    def velocities(self, amplitudes: Tensor) -> Tensor:
-        """(B, t, N, 2) from (B, K J J 2)."""
-        batch, on_side = len(amplitudes), self.shape[1]
+    def displacements(self, amplitudes: Tensor, steps: Sequence[int] | None = None) -> Tensor:
+        """(B, t, N, 2) since frame 0, from (B, K J J 2); of some ``steps`` (0 is the first) or all."""
+        batch, (in_time, on_side, _, _) = len(amplitudes), self.shape
+        over_time = self.over_time(steps)
+        time = over_time @ amplitudes.view(batch, in_time, -1)
         from_side = self.get_buffer("_from_side")
-        columns = from_side @ amplitudes.view(batch, -1, on_side, 2)
+        columns = from_side @ time.view(batch, -1, on_side, 2)
         rows = from_side @ columns.view(batch, -1, on_side, self.side * 2)
-        time = self.get_buffer("_from_time") @ rows.view(batch, self.shape[0], -1)
-        return time.view(batch, self.steps, self.side**2, 2)
+        return rows.view(batch, len(over_time), self.side**2, 2)
+
+    def surfaces(self, amplitudes: Tensor) -> Tensor:
+        """(B, C, N) surfaces over the grid from the amplitudes (B, C, J J) of their waves."""
+        from_side, on_side = self.get_buffer("_from_side"), self.shape[1]
+        square = amplitudes.view(*amplitudes.shape[:2], on_side, on_side)
+        return (from_side @ square @ from_side.mT).flatten(2)
+
+    def over_time(self, steps: Sequence[int] | None = None) -> Tensor:
+        """(t, K), the waves over time at all steps, or at some."""
+        waves = self.get_buffer("_from_time")
+        return waves if steps is None else waves[list(steps)]
+
+    def _hold(self, name: str, matrix: Tensor) -> None:
+        self.register_buffer(name, matrix.float().contiguous(), persistent=False)
+
+
+def velocities_of(displacements: Tensor) -> Tensor:
+    """(B, t, N, 2) moves per step of displacements (B, t, N, 2) since frame 0."""
+    return torch.cat([displacements[:, :1], displacements.diff(dim=1)], dim=1)
 
 
 def deviations(shape: tuple[int, ...]) -> Tensor:

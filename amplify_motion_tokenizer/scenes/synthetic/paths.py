@@ -59,7 +59,7 @@ def profiles(draws: Draws, seconds: Tensor, steps: int, *channels: int) -> Tenso
 def camera(draws: Draws, seconds: Tensor, half_width: Tensor, frames: int) -> Camera:
     """Camera paths: one movement that dominates, others beside it, or a stand; half_width (B,)."""
     steps = frames - 1
-    speed = draws.log_uniform(SLOWEST, FASTEST, 1) * draws.happens(0.8, 1)
+    speed = draws.log_uniform(SLOWEST, FASTEST, 1) * draws.happens(0.65, 1)
     beside = draws.uniform(0, 1, 5).square() * draws.happens(0.4, 5)
     main = torch.nn.functional.one_hot(draws.choice([4, 2, 1, 2, 2]), 5)
     speeds = (speed * torch.maximum(beside, main.float()))[..., None] * profiles(draws, seconds, steps, 5)
