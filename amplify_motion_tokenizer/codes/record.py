@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.config import (
-    VELOCITY_KEYS,
     Config,
     changes,
-    flatten,
     settings_hash,
     to_dict,
     track_settings,
+    velocity_settings,
 )
+from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
@@ -60,10 +60,12 @@ def _class_meta(config: Config) -> dict[str, Any]:
 
 def code_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that, with the weights, decide codes."""
-    flat = flatten(to_dict(config))
-    resampled = config.tracked_length != config.data.sequence_length
-    keys = (*VELOCITY_KEYS, "data.interpolation") if resampled else VELOCITY_KEYS
-    return track_settings(config) | {key: flat[key] for key in keys}
+    return track_settings(config) | velocity_settings(config)
+
+
+def known_config_hashes(config: Config, checkpoint_hash: str) -> set[str]:
+    """Every ``config_hash`` of ``run_meta`` under which codes of this checkpoint and config were written."""
+    return known_hashes(code_settings(config) | {"checkpoint": checkpoint_hash})
 
 
 def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:

@@ -62,7 +62,7 @@ def record_weights(config: Config, tracker: PointTracker) -> Config:
     """``config`` with the hash of the weights that ``tracker`` runs on, where it runs on any.
 
     Raises:
-        TrackerError: the config holds the hash of other weights.
+        TrackerError: the config records the hash of other weights.
     """
     found, settings = tracker.weights_sha256, config.tracking.cotracker
     if found is None:
@@ -71,7 +71,7 @@ def record_weights(config: Config, tracker: PointTracker) -> Config:
         raise TrackerError(
             f"tracking.cotracker.weights_sha256 = {settings.weights_sha256}, but the weights of "
             f"{tracker.name} have {found}; give the weights that were meant with tracking.cotracker.weights, "
-            "or set weights_sha256 to null to use these"
+            "or leave weights_sha256 out of the config to track anew with these"
         )
     settings = dataclasses.replace(settings, weights_sha256=found)
     return dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, cotracker=settings))

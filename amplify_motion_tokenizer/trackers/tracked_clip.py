@@ -169,7 +169,7 @@ class TrackedClip:
 
     def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
         """The windows in which at least one view moves."""
-        gates = [MotionGate(self._config.tracking.gate) for _ in self._videos]
+        gates = [MotionGate() for _ in self._videos]
         boxes = [video.info.letterbox for video in self._videos]
         for views in windows:
             # The gate judges shares of the frame, to which padding must not count.

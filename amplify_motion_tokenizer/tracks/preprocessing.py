@@ -14,7 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, changes, to_dict, track_settings, velocity_settings
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
@@ -129,8 +129,7 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
     settings = track_settings(config)
     if output_format == "pt":
         # Velocities on disk are already remapped and W-normalised, of one view, so these decide them too.
-        flat = flatten(to_dict(config))
-        settings |= {key: flat[key] for key in (*VELOCITY_KEYS, "data.views")}
+        settings |= velocity_settings(config) | {"data.views": list(config.data.views)}
     return settings
 
 

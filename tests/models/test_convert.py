@@ -40,7 +40,7 @@ def amplify_config(mask: str = "causal", per_view: bool = False, views: int = 2)
             **TINY["model"],
             "name": "amplify",
             "num_layers": 2,
-            "nominal_codebook_size": 64,
+            "fsq_levels": [8, 8],
             "amplify": {"mask": mask, "per_view": per_view, "mlp_dim": 12, "class_grid": [5, 7]},
         },
     }

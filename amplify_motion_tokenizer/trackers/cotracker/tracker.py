@@ -153,7 +153,7 @@ class CoTracker:
             raise TrackerError(
                 f"CoTracker returned tracks {found[0]} and visibility {found[1]}, but {(*expected, 2)} and "
                 f"{expected} are needed; this version of its code does not fit, set "
-                "tracking.cotracker.checkout, or hub_repo and hub_ref, to another"
+                "tracking.cotracker.checkout to a clone of another"
             )
         has_confidence = len(rest) > 1  # version 3: confidence, training data; version 2: training data
         return tracks, visibility * rest[0] if self._online and has_confidence else visibility
