@@ -63,12 +63,12 @@ def _no_setting(key: str, value: str, flags: Flags) -> str:
     if key in SECTIONS or key in GONE_SECTIONS:
         return not_a_section(key, value)
     if "." in key:
-        return unknown_key(key, value)
+        return unknown_key(key, value, sections=False)
     names = [name.removeprefix("--") for name in flags if name.startswith("--")]
     closest = closest_key(key, names)
     if likeness(key, closest) >= _LIKE:
         return f"unknown option --{key}; did you mean --{closest}?"
-    own = ", ".join(f"--{name}" for name in names)
+    own = ", ".join(f"--{name}" for name in names if not name.startswith("help"))
     return f"unknown option --{key}; options here are {own}, and the settings that --help-all lists"
 
 

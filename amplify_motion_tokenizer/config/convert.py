@@ -53,7 +53,7 @@ def _as(kind: Any, value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Scalar) and (not value.plain or value.text not in ("", "~", "null", "Null", "NULL")):
+    if isinstance(value, Scalar) and not value.null:
         return value.text
     if isinstance(value, str):
         return value

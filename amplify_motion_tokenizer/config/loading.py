@@ -109,7 +109,6 @@ def _settings_in(keys: Keys, name: str, prefix: str) -> dict[str, Given]:
     for own, value in keys.items():
         key, place = f"{prefix}{own}", f"{name}:{keys.lines[own]}"
         given = Given(value, place)
-        empty = isinstance(value, Scalar) and value.plain and meanings(value) is None
         if key in SETTINGS or key in KEYS:
             if isinstance(value, Scalar) and value.blank:
                 raise given.error(f"{key} is left blank; {_how_to_fill(key)}")
@@ -118,7 +117,7 @@ def _settings_in(keys: Keys, name: str, prefix: str) -> dict[str, Given]:
             raise given.error(unknown_key(key, show(value)))
         elif isinstance(value, Keys):
             found |= _settings_in(value, name, f"{key}.")
-        elif not empty:
+        elif not (isinstance(value, Scalar) and value.null):
             raise given.error(not_a_section(key, show(value)))
     return found
 
@@ -261,11 +260,10 @@ def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:
     return config_from_dict(unflatten({"data.static_filter.min_keep": 0, **settings}), source)
 
 
-def unknown_key(key: str, value: str) -> str:
-    """The message for a key that is none, with the closest one."""
-    return (
-        f"unknown key {key}{f' = {value}' if value else ''}; closest valid key: {closest_key(key, SECTIONS)}"
-    )
+def unknown_key(key: str, value: str, sections: bool = True) -> str:
+    """The message for a key that is none, with the closest one, which with ``sections`` may be a section."""
+    closest = closest_key(key, SECTIONS if sections else ())
+    return f"unknown key {key}{f' = {value}' if value else ''}; closest valid key: {closest}"
 
 
 def not_a_section(key: str, value: str) -> str:

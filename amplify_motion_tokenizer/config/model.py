@@ -102,7 +102,7 @@ class DataConfig:
         16,
         decides="tracks codes",
         at_least=2,
-        help="T, frames of a window; a window has T - 1 velocity steps.",
+        help="Number T of frames of a window; a window has T - 1 velocity steps.",
     )
     grid_size: int = setting(
         20,
@@ -259,7 +259,7 @@ class ModelConfig:
     num_heads: int = setting(
         8, decides="codes", at_least=1, help="Attention heads; they must divide model.hidden_dim."
     )
-    hidden_dim: int = setting(768, decides="codes", at_least=1, help="D, width of the network's tokens.")
+    hidden_dim: int = setting(768, decides="codes", at_least=1, help="Width D of the network's tokens.")
     dropout: float = setting(
         0.1, decides="weights", at_least=0, below=1, help="Dropout rate of the network in training."
     )
@@ -268,7 +268,7 @@ class ModelConfig:
         decides="codes",
         at_least=1,
         of="keypoint",
-        help="d, codes per window of the keypoint model; amplify has one per step, and with "
+        help="Number d of codes per window of the keypoint model; amplify has one per step, and with "
         "model.amplify.per_view one per step and view.",
     )
     fsq_levels: tuple[int, ...] = setting(
@@ -283,7 +283,7 @@ class ModelConfig:
         at_least=3,
         odd=True,
         of="keypoint",
-        help="W, side of the square of velocity classes in pixels of data.reference_size; velocities are "
+        help="Side W of the square of velocity classes in pixels of data.reference_size; velocities are "
         "normalised by it.",
     )
     latent_noise: float = setting(

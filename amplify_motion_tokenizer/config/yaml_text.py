@@ -27,6 +27,11 @@ class Scalar(NamedTuple):
         """Whether nothing is written."""
         return self.plain and not self.text
 
+    @property
+    def null(self) -> bool:
+        """Whether it means None."""
+        return self.plain and _CONSTANTS.get(self.text, self) is None
+
     def __str__(self) -> str:
         return self.text if self.plain else f'"{self.text}"'
 

@@ -1,6 +1,6 @@
 """The text of configs/tokenizer_config.yaml, made of the settings themselves.
 
-    python -m tests.support.shipped_config    # after a setting has changed
+python -m tests.support.shipped_config    # after a setting has changed
 """
 
 import textwrap

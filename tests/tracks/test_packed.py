@@ -65,9 +65,7 @@ def small_config(model: str = "keypoint", **masks: float) -> Config:
         "sequence_length": LENGTH, "grid_size": GRID, "reference_size": [48, 64],
         "static_filter": {"min_keep": 2}, **masks,
     }  # fmt: skip
-    return config_from_dict(
-        {"data": data, "model": {"name": model, "decoder_window_size": 7}}, "test"
-    )
+    return config_from_dict({"data": data, "model": {"name": model, "decoder_window_size": 7}}, "test")
 
 
 def test_tracks_visibility_and_frames_come_back(tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def test_longer_windows_are_interpolated_to_the_models_frames(config: Config, tm
     torch.testing.assert_close(resampled.tracks_rc_norm, expected)
     assert resampled.velocities.shape == (1, 2, 5, 9, 2)
     with pytest.raises(TrackFileError, match=r"T = 11 .*expected T = 6"):
-X
+        config = dataclasses.replace(config, data=dataclasses.replace(data, true_horizon=None))
+        dataset(config, tmp_path / "long")
 
 
 def test_a_view_that_is_not_there_is_named(config: Config, tmp_path: Path) -> None:
