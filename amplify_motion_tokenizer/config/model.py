@@ -235,7 +235,7 @@ class AmplifyConfig:
         decides="codes",
         at_least=1,
         odd=True,
-        help="[rows, columns] of the amplify model's velocity classes, in pixels; null is a square of "
+        help="Sides [rows, columns] in pixels of the amplify model's velocity classes; null is a square of "
         "model.decoder_window_size.",
     )
     vision: VisionConfig = section(VisionConfig)
