@@ -87,7 +87,8 @@ def test_the_readme_shows_the_folders_in_their_order():
 
 def test_commands_and_flags_are_those_of_the_list():
     found = commands_file.text()
-    assert commands_file.PATH.read_text(encoding="utf-8") == found, "run python -m tests.support.commands_file"
+    frozen = commands_file.PATH.read_text(encoding="utf-8")
+    assert frozen == found, "run python -m tests.support.commands_file"
 
 
 def test_public_names_are_there():

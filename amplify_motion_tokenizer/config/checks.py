@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,9 +31,14 @@ def validate(config: Config) -> Config:
     """
     problem = problem_of(config)
     if problem is not None:
-        key, value, allowed = problem
-        raise ConfigError(f"{key} = {show(value)} is impossible; allowed: {allowed}")
+        raise ConfigError(impossible(*problem))
     return config
+
+
+def impossible(key: str, value: Any, allowed: str) -> str:
+    """The message for an impossible value, in which texts have quotes."""
+    told = json.dumps(value) if isinstance(value, str) else show(value)
+    return f"{key} = {told} is impossible; allowed: {allowed}"
 
 
 def problem_of(config: Config) -> Problem | None:

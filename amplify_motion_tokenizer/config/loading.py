@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amplify_motion_tokenizer.config.checks import problem_of
+from amplify_motion_tokenizer.config.checks import impossible, problem_of
 from amplify_motion_tokenizer.config.convert import UnfitError, convert, show
 from amplify_motion_tokenizer.config.gone import (
     CONSTANTS,
@@ -168,8 +168,7 @@ def build(base: Config, given: Mapping[str, Given]) -> Config:
     config: Config = _made(Config, unflatten(values))
     problem = problem_of(config)
     if problem is not None:
-        key, value, allowed = problem
-        text = f"{key} = {show(value)} is impossible; allowed: {allowed}"
+        key, text = problem[0], impossible(*problem)
         raise (given[key].error(text) if key in given else ConfigError(text))
     for key, (follows, how) in DERIVED.items():
         if key in given and given[key].value != follows(config):

@@ -52,10 +52,10 @@ class Range:
         """The bounds, as in "of at least 0 and below 1"; empty where there are none."""
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least} to {self.at_most}"
-        bounds = {"of at least": self.at_least, "above": self.above, "at most": self.at_most}
-        told = [
-            f"{word} {bound}" for word, bound in (bounds | {"below": self.below}).items() if bound is not None
-        ]
+        least = "of 0 or more" if self.at_least == 0 else f"of at least {self.at_least}"
+        bounds = {"above": self.above, "at most": self.at_most, "below": self.below}
+        told = [least] if self.at_least is not None else []
+        told += [f"{word} {bound}" for word, bound in bounds.items() if bound is not None]
         return " and ".join(told)
 
 
