@@ -74,7 +74,9 @@ def preprocess_folder(
         return not overwrite and is_complete(_target(output, clip, output_format), settings, *clip.paths)
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
-    workers = Workers(_num_workers(config), partial(_in_worker, output, config, settings, output_format))
+    workers = Workers(
+        _num_workers(config, tracker), partial(_in_worker, output, config, settings, output_format)
+    )
     manifest = Manifest(output / MANIFEST)
     _warn_of_others(output, manifest, clips)
     with cleaned_up(partial(remove_leftovers, output, own=True)):
@@ -94,11 +96,11 @@ def _warn_of_others(output: Path, manifest: Manifest, clips: Sequence[Clip]) -> 
         )  # fmt: skip
 
 
-def _num_workers(config: Config) -> int:
-    """One per core, or a lone one for a neural tracker, which has its device to itself."""
+def _num_workers(config: Config, tracker: PointTracker) -> int:
+    """As many as the config says; null is one per core, or a lone one for a tracker that owns its device."""
     if config.tracking.num_workers is not None:
         return config.tracking.num_workers
-    return available_cores() if config.tracking.tracker == "flow" else 1
+    return 1 if tracker.owns_device else available_cores()
 
 
 def _in_worker(
