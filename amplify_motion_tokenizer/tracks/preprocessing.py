@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
@@ -115,8 +116,11 @@ def _in_worker(
 
 
 def _velocity_view(config: Config) -> list[str]:
-    if config.model.name != "keypoint":
-        raise ConfigError(f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5")
+    if not config.input_kind.velocity_files:
+        raise ConfigError(
+            f"velocity files suit model.name {names_with('velocity_files')} alone, not {config.model.name}; "
+            "use hdf5"
+        )
     if config.tracking.first_frames is not None:
         raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
     if config.tracked_length != config.data.sequence_length:
