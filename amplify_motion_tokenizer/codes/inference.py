@@ -97,7 +97,7 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker)
+    meta = run_meta(checkpoint, config, tracker, model)
     record = {key: meta[key] for key in ("checkpoint", "checkpoint_sha256")}
     known = known_config_hashes(config, meta["checkpoint_sha256"])
     if not overwrite:

@@ -16,6 +16,7 @@ from amplify_motion_tokenizer.config import (
     track_settings,
 )
 from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 
 
@@ -64,7 +65,10 @@ def _all_may(section: str, tracks_known: bool) -> bool:
 def _in_effect(config: Config) -> dict[str, Any]:
     """The dotted keys that inference uses, with the values that null stands for."""
     flat = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
-    if config.model.name == "amplify":
-        flat["model.amplify.class_grid"] = list(config.class_grid)
+    for key in MODELS[config.model.name].unused_settings:
+        del flat[key]
+    if config.model.has_class_grid:
+        flat[f"model.{config.model.name}.class_grid"] = list(config.class_grid)
+        del flat["model.decoder_window_size"]
     acting = ("tracks", "velocities", "window", "codes")
     return {key: value for key, value in flat.items() if decides(key, *acting) and in_use(key, config)}

@@ -9,6 +9,7 @@ from typing import Any
 
 from amplify_motion_tokenizer.config.convert import show
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.config.keys import SETTINGS, flatten
 from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.errors import ConfigError
@@ -81,18 +82,18 @@ def _dataset_rule(config: Config) -> Rule:
 
 def _data_rules(config: Config) -> Iterator[Rule]:
     data, filter_, points = config.data, config.data.static_filter, config.num_points
-    is_amplify = config.model.name == "amplify"
+    kind = config.input_kind
     yield (
         "data.reference_size",
         data.reference_size,
-        not is_amplify or isinstance(data.reference_size, tuple),
-        "[height, width] for the amplify model, which normalises by the frame",
+        not kind.frame_size or isinstance(data.reference_size, tuple),
+        f"[height, width] for the {config.model.name} model, which normalises by the frame",
     )
     yield (
         "data.views",
         data.views,
-        len(set(data.views)) == len(data.views) and (is_amplify or len(data.views) == 1),
-        "one name for the keypoint model, one or more different names for amplify",
+        len(set(data.views)) == len(data.views) and (kind.view_axis or len(data.views) == 1),
+        f"one name, or one or more different names for model.name: {names_with('view_axis')}",
     )
     yield (
         "data.static_filter.min_keep",
@@ -135,7 +136,7 @@ def _model_rules(config: Config) -> Iterator[Rule]:
     yield (
         "model.amplify.vision.encoder",
         vision.encoder,
-        vision.encoder is None or model.name == "amplify",
+        vision.encoder is None or model.own is model.amplify,
         "null, or model.name: amplify, the only model that is conditioned on images",
     )
     yield (

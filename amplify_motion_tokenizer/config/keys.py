@@ -53,14 +53,18 @@ def decides(key: str, *words: str) -> bool:
 
 
 def in_use(key: str, config: Config) -> bool:
-    """Whether the tracker and the model that ``config`` names use the setting ``key``.
+    """Whether the tracker and the model that ``config`` names use the section of the setting ``key``.
 
-    A section of tracking or model that one tracker or model alone has is named as it, or as all of its
-    kind begin: cotracker for cotracker3_offline.
+    A section within model serves the model of its name, one of ``tracker_sections`` within tracking the
+    trackers whose names begin as its own; other settings serve all.
     """
-    chosen = {"tracking": config.tracking.tracker, "model": config.model.name}
-    own = SETTINGS[key]
-    return own.of is None or chosen[own.section].startswith(own.of)
+    outer, section, *inner = key.split(".")
+    if not inner:
+        return True
+    tracking = config.tracking
+    if outer == "tracking" and section in tracking.tracker_sections:
+        return section == tracking.tracker_section
+    return outer != "model" or section == config.model.name
 
 
 def track_settings(config: Config) -> dict[str, Any]:

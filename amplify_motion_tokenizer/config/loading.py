@@ -168,7 +168,8 @@ def build(base: Config, given: Mapping[str, Given]) -> Config:
     config: Config = _made(Config, unflatten(values))
     problem = problem_of(config)
     if problem is not None:
-        key, text = problem[0], impossible(*problem)
+        key, value, allowed = problem
+        text = impossible(key, given[key].value if key in given else value, allowed)
         raise (given[key].error(text) if key in given else ConfigError(text))
     for key, (follows, how) in DERIVED.items():
         if key in given and given[key].value != follows(config):
@@ -184,7 +185,10 @@ def _converted(key: str, given: Given) -> Any:
     if isinstance(given.value, Scalar) and given.value.blank:
         raise given.error(f"{key} lacks its value; allowed: {own.allowed}")
     try:
-        return convert(own.kind, given.value)
+        value = convert(own.kind, given.value)
+        if not own.choices or value in own.choices:
+            return value
+        raise UnfitError
     except UnfitError:
         text = f"{key} = {show(given.value)} is impossible; allowed: {own.allowed}"
     except ValueError as error:

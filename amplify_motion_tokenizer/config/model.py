@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from amplify_motion_tokenizer.config.input_kinds import MODEL_INPUTS
 from amplify_motion_tokenizer.config.settings import section, setting
 
 
@@ -245,9 +246,10 @@ class AmplifyConfig:
 class ModelConfig:
     """The tokenizer network."""
 
-    name: Literal["keypoint", "amplify"] = setting(
+    name: str = setting(
         "keypoint",
         decides="codes",
+        choices=MODEL_INPUTS,
         help="Tokenizer network: keypoint (compact, one distribution per point) or amplify (AMPLIFY's).",
     )
     num_layers: int = setting(
@@ -267,7 +269,6 @@ class ModelConfig:
         16,
         decides="codes",
         at_least=1,
-        of="keypoint",
         help="Number d of codes per window of the keypoint model; amplify has one per step, and with "
         "model.amplify.per_view one per step and view.",
     )
@@ -282,7 +283,6 @@ class ModelConfig:
         decides="velocities codes",
         at_least=3,
         odd=True,
-        of="keypoint",
         help="Side W of the square of velocity classes in pixels of data.reference_size; velocities are "
         "normalised by it.",
     )
@@ -292,5 +292,15 @@ class ModelConfig:
         at_least=0,
         help="Standard deviation of normal noise that training adds to tokens before they are quantised.",
     )
-    keypoint: KeypointConfig = section(KeypointConfig, of="keypoint")
-    amplify: AmplifyConfig = section(AmplifyConfig, of="amplify")
+    keypoint: KeypointConfig = section(KeypointConfig)
+    amplify: AmplifyConfig = section(AmplifyConfig)
+
+    @property
+    def own(self) -> Any:
+        """The section of the model in use, ``model.<name>``; None where it has no settings of its own."""
+        return getattr(self, self.name, None)
+
+    @property
+    def has_class_grid(self) -> bool:
+        """Whether the model in use has a class_grid of its own, which then replaces decoder_window_size."""
+        return hasattr(self.own, "class_grid")

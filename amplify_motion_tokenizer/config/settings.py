@@ -10,7 +10,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,8 +73,8 @@ class Setting:
     range: Range
     names: tuple[str, ...]
     """The only keys that a mapping may have; any where it is empty."""
-    of: str | None
-    """The tracker or model that alone uses it; None where all do."""
+    choices: Collection[str]
+    """The only texts that it may be; any where it is empty."""
     record: bool
     """Whether it is filled in, told and checked, but never chosen."""
 
@@ -86,11 +86,13 @@ class Setting:
     @property
     def allowed(self) -> str:
         """What its values may be, in words."""
-        return in_words(self.kind, self.range, self.names)
+        return ", ".join(self.choices) or in_words(self.kind, self.range, self.names)
 
     def fits(self, value: Any) -> bool:
         """Whether a value of the right type is one that is allowed."""
         if isinstance(value, dict) and self.names and tuple(value) != self.names:
+            return False
+        if self.choices and value not in self.choices:
             return False
         if value == () and typing.get_origin(self.kind) is tuple:
             return False
@@ -108,7 +110,7 @@ def setting(
     below: float | None = None,
     odd: bool = False,
     names: tuple[str, ...] = (),
-    of: str | None = None,
+    choices: Collection[str] = (),
     record: bool = False,
 ) -> Any:
     """A field of a section that is a setting.
@@ -123,7 +125,7 @@ def setting(
         below: bound.
         odd: whether numbers must be odd.
         names: the only keys that a mapping may have.
-        of: the tracker or model that alone uses it, where its section is not that one's own.
+        choices: the only texts that it may be, where they are not known to its type; any where it is empty.
         record: it is filled in by the program: read from files, never chosen.
 
     Raises:
@@ -134,7 +136,7 @@ def setting(
         raise ValueError(f"decides = {decides!r}; expected words of {', '.join(DECIDES)}")
     bounds = Range(at_least=at_least, above=above, at_most=at_most, below=below, odd=odd)
     told = {
-        "default": default, "help": help, "decides": words, "range": bounds, "names": names, "of": of,
+        "default": default, "help": help, "decides": words, "range": bounds, "names": names, "choices": choices,
         "record": record,
     }  # fmt: skip
     if isinstance(default, dict):
@@ -142,17 +144,12 @@ def setting(
     return field(default=default, metadata=told)
 
 
-def section(kind: type, *, of: str | None = None) -> Any:
-    """A field that holds a section of settings, the dataclass ``kind``, whose docstring is its help.
-
-    Args:
-        kind: the dataclass.
-        of: the tracker or model that alone uses the section.
-    """
-    return field(default_factory=kind, metadata={"of": of})
+def section(kind: type) -> Any:
+    """A field that holds a section of settings, the dataclass ``kind``, whose docstring is its help."""
+    return field(default_factory=kind)
 
 
-def settings_of(kind: type, prefix: str = "", of: str | None = None) -> Iterator[Setting]:
+def settings_of(kind: type, prefix: str = "") -> Iterator[Setting]:
     """Every setting of a section and of the sections in it.
 
     Raises:
@@ -162,14 +159,13 @@ def settings_of(kind: type, prefix: str = "", of: str | None = None) -> Iterator
     for each in dataclasses.fields(kind):
         key, told, annotation = f"{prefix}{each.name}", each.metadata, hints[each.name]
         if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-            yield from settings_of(annotation, f"{key}.", told.get("of") or of)
+            yield from settings_of(annotation, f"{key}.")
         elif "decides" not in told:
             raise TypeError(
                 f"{key} does not say what it decides; make the field with config.settings.setting"
             )
         else:
-            own = dict(told) | {"of": told["of"] or of}
-            yield Setting(key=key, kind=annotation, **own)
+            yield Setting(key=key, kind=annotation, **told)
 
 
 def sections_of(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:

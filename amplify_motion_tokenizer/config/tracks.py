@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from amplify_motion_tokenizer.config.settings import section, setting
@@ -58,7 +58,15 @@ class GateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig:
+class TrackerSettings:
+    """Base of the sections that hold one tracker's settings.
+
+    The section ``tracking.<name>`` serves the trackers whose names begin with ``<name>``, and only those.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(TrackerSettings):
     """The embedded tracker (tracking.tracker: flow): dense optical flow, chained over each window."""
 
     scale: float | None = setting(
@@ -72,7 +80,7 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoTrackerConfig:
+class CoTrackerConfig(TrackerSettings):
     """Where CoTracker comes from and how it runs; its code and weights are non-commercial, not shipped."""
 
     checkout: str | None = setting(
@@ -154,5 +162,18 @@ class TrackingConfig:
         "vision encoders take, the frames' own side keeps square frames as they are; null keeps no frames.",
     )
     gate: GateConfig = section(GateConfig)
-    flow: FlowConfig = section(FlowConfig, of="flow")
-    cotracker: CoTrackerConfig = section(CoTrackerConfig, of="cotracker")
+    flow: FlowConfig = section(FlowConfig)
+    cotracker: CoTrackerConfig = section(CoTrackerConfig)
+
+    @property
+    def tracker_sections(self) -> tuple[str, ...]:
+        """Names of the sections that hold one tracker's settings: flow, cotracker."""
+        return tuple(
+            each.name for each in fields(self) if isinstance(getattr(self, each.name), TrackerSettings)
+        )
+
+    @property
+    def tracker_section(self) -> str | None:
+        """Name of the section that serves the tracker in use; None where it has no settings of its own."""
+        own = [name for name in self.tracker_sections if self.tracker.startswith(name)]
+        return max(own, key=len, default=None)

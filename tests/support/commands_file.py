@@ -1,6 +1,6 @@
 """The frozen list of commands, their flags and how many settings each one's ``--help`` tells.
 
-    python -m tests.support.commands_file    # after a flag or a command has been added on purpose
+python -m tests.support.commands_file    # after a flag or a command has been added on purpose
 """
 
 import importlib

@@ -78,9 +78,7 @@ def test_without_augmentation_every_bit_is_as_before(config: Config, tmp_path: P
     )
 
 
-def batches_of(
-    tracks: Path, config: Config, workers: int, start: tuple[int, int] = (0, 0)
-) -> list[Batch]:
+def batches_of(tracks: Path, config: Config, workers: int, start: tuple[int, int] = (0, 0)) -> list[Batch]:
     """Of two epochs, from (epoch, step) on."""
     data = data_of(tracks, config)
     sampler = EpochSampler(len(data), 3, seed=config.training.seed)
@@ -96,7 +94,10 @@ def test_any_worker_and_any_start_gives_the_same_windows(config: Config, tmp_pat
     tracks = tmp_path / "tracks"
     whole = batches_of(tracks, config, workers=0)
     assert len(whole) == 14
-    for found, expected in ((batches_of(tracks, config, 2), whole), (batches_of(tracks, config, 2, (1, 3)), whole[10:])):
+    for found, expected in (
+        (batches_of(tracks, config, 2), whole),
+        (batches_of(tracks, config, 2, (1, 3)), whole[10:]),
+    ):
         assert len(found) == len(expected)
         assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
