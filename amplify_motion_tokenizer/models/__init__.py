@@ -17,7 +17,7 @@ MODELS: dict[str, type[MotionTokenizer]] = {
     "keypoint": KeypointTokenizer,
     "transform": TransformTokenizer,
 }
-"""Value of ``model.name`` to the class that it builds."""
+"""Value of ``model.name`` to the class that it builds; ``config.input_kinds`` says what each takes."""
 
 
 def build_model(config: Config, pretrained: bool = False) -> MotionTokenizer:

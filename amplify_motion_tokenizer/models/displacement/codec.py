@@ -61,6 +61,8 @@ class CodecTokenizer(DisplacementTokenizer):
         config: as ``DisplacementTokenizer``; ``model.hidden_dim`` is the networks' width.
     """
 
+    unused_settings = ("model.num_layers", "model.num_heads")
+
     def __init__(self, config: Config) -> None:
         super().__init__(config, refined=PLAIN_IDS)
         typical = deviations(self.waves.shape)
