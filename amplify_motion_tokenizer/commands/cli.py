@@ -22,7 +22,6 @@ from amplify_motion_tokenizer.errors import (
     EXIT_BAD_USAGE,
     EXIT_INTERRUPTED,
     EXIT_OK,
-    ConfigError,
     TokenizerError,
     UsageError,
 )
@@ -71,17 +70,6 @@ def parse(
     if callable(defaults):
         defaults = defaults(namespace)
     return build(defaults or Config(), given | typed), namespace
-
-
-def peek(argv: Sequence[str], flag: str) -> str | None:
-    """The value of ``flag`` in ``argv``, before the rest is parsed; None when it is not given."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument(flag, dest="value")
-    try:
-        value: str | None = finder.parse_known_args(list(argv))[0].value
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from None
-    return value
 
 
 def choose(argv: Sequence[str]) -> None:

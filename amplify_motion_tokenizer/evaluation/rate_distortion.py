@@ -6,6 +6,7 @@ Letters: B windows, T frames, t = T - 1 steps, N points.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,8 +88,8 @@ def distortion(true_xy_px: Tensor, decoded_xy_px: Tensor, visible: Tensor, sizes
         slower = slower | rows
         if rows.any():
             columns = (column[rows] for column in (true, decoded_xy_px.float(), visible, sizes))
-            by_speed[name] = Distortion(**_judged(*columns))
-    return Distortion(**judged, by_speed=by_speed)
+            by_speed[name] = _judged(*columns)
+    return dataclasses.replace(judged, by_speed=by_speed)
 
 
 def no_motion(tracks_xy_px: Tensor, visible: Tensor, sizes: Tensor) -> Tensor:
@@ -167,22 +168,22 @@ def _at_rows(xy_px: Tensor, sizes: Tensor) -> Tensor:
     return xy_px * (ROWS / sizes[:, 0].float())[:, None, None, None]
 
 
-def _judged(true: Tensor, decoded: Tensor, visible: Tensor, sizes: Tensor) -> dict[str, float | int]:
+def _judged(true: Tensor, decoded: Tensor, visible: Tensor, sizes: Tensor) -> Distortion:
     counted = visible[:, 1:]
     off = _at_rows(decoded - true, sizes)[:, 1:][counted]
     moved = _at_rows(true[:, :1] - true, sizes)[:, 1:][counted]
     # Rows first, in units of half a frame, unclamped: what ``delta_avg`` is told in. All windows as one.
     halves = (sizes.flip(-1).float() / 2)[:, None, None]
-    rc_norm = [(tracks / halves).flip(-1).transpose(0, 1).flatten(1, 2) for tracks in (decoded, true)]
-    accuracy = delta_avg(*rc_norm, visible.transpose(0, 1).flatten(1)) if counted.any() else math.nan
+    guess, truth = ((xy / halves).flip(-1).transpose(0, 1).flatten(1, 2) for xy in (decoded, true))
+    accuracy = delta_avg(guess, truth, visible.transpose(0, 1).flatten(1)) if counted.any() else math.nan
     within = [float((off.abs() < limit).float().mean()) for limit in AUC_PX]
-    return {
-        "windows": len(true),
-        "error_px": float(off.norm(dim=-1).mean()),
-        "no_motion_px": float(moved.norm(dim=-1).mean()),
-        "delta_avg": float(accuracy),
-        "delta_auc": sum(within) / len(within),
-    }
+    return Distortion(
+        windows=len(true),
+        error_px=float(off.norm(dim=-1).mean()),
+        no_motion_px=float(moved.norm(dim=-1).mean()),
+        delta_avg=float(accuracy),
+        delta_auc=sum(within) / len(within),
+    )
 
 
 def _speeds(true: Tensor, visible: Tensor, sizes: Tensor) -> Tensor:

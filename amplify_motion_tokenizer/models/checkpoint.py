@@ -36,6 +36,7 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
+from amplify_motion_tokenizer.models.shipped import SUFFIX, place_of, read_shipped
 from amplify_motion_tokenizer.models.torch_files import MAPPING, TENSORS, check_kinds, or_none, read_torch
 from amplify_motion_tokenizer.version import __version__
 
@@ -101,13 +102,15 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads one of our checkpoints, the source's, or a reproduction's state dict with its config.
 
+    Instead of a path it takes the name of a tokenizer that the package ships, such as "default".
+
     Raises:
         CheckpointError: the file is missing, damaged, needs code to unpickle, or is neither; names
             the file and what it looked like.
         ConfigError: the config that belongs to it is impossible.
     """
-    path = Path(path)
-    content = read_torch(path)
+    path = place_of(path)
+    content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
@@ -118,7 +121,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
-    """A trained tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads.
+    """A tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads, or a shipped one by name.
+
+    The names are "default", "transform" and others of ``models.shipped``.
 
     Raises:
         CheckpointError: as ``load_checkpoint``; or the weights do not fit the config.

@@ -9,23 +9,32 @@ Letters: B windows, d ids, K digits of an id, t steps, N points.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from amplify_motion_tokenizer.config import Config, to_dict, track_settings
+from amplify_motion_tokenizer.config.input_kinds import SIDES
 from amplify_motion_tokenizer.data.filling import fill_lost
+from amplify_motion_tokenizer.errors import ConfigError, UsageError
+from amplify_motion_tokenizer.files import check_target, write_json
+from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
 from amplify_motion_tokenizer.models.displacement.codec import PLAIN_IDS, CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.waves import velocities_of
+from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
 
-_WARM_UP = 200
-"""Steps over which the learning rate rises."""
+_WARM_UP = 0.05
+"""Share of the steps over which the learning rate rises."""
 
 _AVERAGE = 0.998
 """Decay of the running mean of the weights, which is what is kept."""
@@ -37,15 +46,15 @@ class Pretraining:
 
     seed: int = 0
     """Of the first weights, the made-up windows and all that is random."""
-    steps: int = 12000
+    steps: int = 2200
     """Optimiser steps."""
-    batch_size: int = 256
+    batch_size: int = 160
     """Windows of a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Highest of a cosine."""
     weight_decay: float = 0.01
     """AdamW's."""
-    windows: int = 60000
+    windows: int = 16000
     """Made-up windows, each of which is seen several times."""
     soft: float = 0.04
     """Share of the steps without quantising."""
@@ -142,7 +151,7 @@ def pretrain(
         model.parameters(), options.learning_rate, (0.9, 0.98), weight_decay=options.weight_decay
     )
     mean = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    prefixes = torch.tensor(options.prefixes)
+    prefixes = torch.tensor(options.prefixes).clamp(max=model.num_codes)
     # Windows are made as they are needed: all are there when half of the steps are over.
     part = max(1, options.windows // 20)
     pool = made_up(model, options, 0, part)
@@ -172,5 +181,64 @@ def pretrain(
     return mean
 
 
+def write_pretrained(
+    path: Path, config: Config, options: Pretraining, tell: Callable[[int, float, float], None]
+) -> dict[str, Any]:
+    """Trains what ``config`` describes and writes it, in half precision, with its record beside it.
+
+    Args:
+        path: ``NAME.safetensors``; the record is ``NAME.json``.
+        config: of a transform tokenizer, which is written as it is, or of a codec.
+        options: how.
+        tell: as ``pretrain``.
+
+    Returns:
+        The record: options, weights, bytes, CPU seconds, last loss, versions.
+
+    Raises:
+        ConfigError: the model is another.
+        UsageError: an option is impossible, or the file cannot be written.
+    """
+    check_options(path, config, options)
+    torch.manual_seed(options.seed)
+    began, losses = time.process_time(), [math.nan]
+    model = build_model(config)
+    weights: dict[str, Tensor] = {}
+    if isinstance(model, CodecTokenizer):
+
+        def heard(step: int, loss: float, seconds: float) -> None:
+            losses.append(loss)
+            tell(step, loss, seconds)
+
+        weights = {name: weight.half() for name, weight in pretrain(model, options, heard).items()}
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
+    content |= {"track_settings": track_settings(config), "metrics": {}, "versions": versions()}
+    write_shipped(path, weights, content)
+    record = {
+        "model": config.model.name,
+        "options": dataclasses.asdict(options) | {"prefixes": list(options.prefixes)} if weights else {},
+        "weights": sum(weight.numel() for weight in weights.values()),
+        "bytes": path.stat().st_size,
+        "cpu_seconds": round(time.process_time() - began, 1),
+        "threads": torch.get_num_threads(),
+        "last_loss": None if math.isnan(losses[-1]) else round(losses[-1], 5),
+        "versions": versions(),
+    }
+    write_json(path.with_suffix(".json"), record)
+    return record
+
+
+def check_options(path: Path, config: Config, options: Pretraining) -> None:
+    """Raises what ``write_pretrained`` says, before anything is computed."""
+    if config.input_kind is not SIDES:
+        raise ConfigError(f"model.name = {config.model.name} is impossible; allowed: codec or transform")
+    if path.suffix != SUFFIX:
+        raise UsageError(f"--output is {path}; expected a file NAME{SUFFIX}")
+    for name, least in {"seed": 0, "steps": 1, "windows": 1, "batch_size": 1}.items():
+        if getattr(options, name) < least:
+            raise UsageError(f"{name} is {getattr(options, name)}; expected at least {least}")
+    check_target(path)
+
+
 def _rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / (_WARM_UP * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))

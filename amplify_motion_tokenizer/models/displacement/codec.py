@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.models.displacement.tokenizer import (
 )
 from amplify_motion_tokenizer.models.displacement.waves import deviations
 
-PLAIN_IDS = 4
+PLAIN_IDS = 12
 """Ids that are the transform tokenizer's own: how much moves, and the slowest and widest waves."""
 
 SEEN_WAVES = 600
@@ -83,8 +83,6 @@ class CodecTokenizer(DisplacementTokenizer):
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """As ``DisplacementTokenizer.encode``."""
         plain = super().encode(velocities, images)
-        if self.num_codes <= PLAIN_IDS:
-            return plain
         return self.moved(plain, self.waves.amplitudes(velocities))
 
     def moved(self, plain: Tensor, amplitudes: Tensor) -> Tensor:
@@ -95,6 +93,8 @@ class CodecTokenizer(DisplacementTokenizer):
             amplitudes: (B, all waves).
         """
         levels = self.get_buffer("_levels")
+        if self.num_codes <= PLAIN_IDS:
+            return plain
         seen = amplitudes[:, self.get_buffer("_waves")]
         power = seen.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-9)
         shape = seen / power / self.get_buffer("_typical")
