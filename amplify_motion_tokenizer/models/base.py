@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.heads import Head
+from amplify_motion_tokenizer.models.heads import Head, head_answers, head_means
 from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
 
 
@@ -148,6 +148,30 @@ class MotionTokenizer(nn.Module, ABC):
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, D) float32, indices (B, d) int64) of tokens (B, d, D)."""
         return quantize_float32(self._fsq(), latents)
+
+    @property
+    def class_velocities(self) -> Tensor:
+        """(C, 2) float32 velocities that the classes stand for, in the unit and axis order of ``encode``.
+
+        Raises:
+            NotImplementedError: the model does not say; ``reconstruct`` needs it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says no velocities of its classes")
+
+    def reconstruct(self, codes: Tensor, likeliest: bool = False) -> Tensor:
+        """Velocities (B, [V, ]t, N, 2), in the unit and axis order of ``encode``, of codes (B, d, D).
+
+        Args:
+            codes: from ``quantize``.
+            likeliest: the velocity of the most likely class, instead of the mean over the distribution,
+                which is nearer to the truth on average.
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+        centres, head = self.class_velocities.to(codes.device), self.head(codes)
+        distinct = centres[head_answers(head)] if likeliest else head_means(head, centres)
+        return distinct.expand(-1, *self.input_shape)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (B, t, N, C) of codes (B, d, D); a view where steps share one distribution."""

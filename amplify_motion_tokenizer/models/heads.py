@@ -78,6 +78,18 @@ def head_answers(head: Head) -> Tensor:
     return answers if views is head else answers.squeeze(1)
 
 
+def head_means(head: Head, values: Tensor) -> Tensor:
+    """(B, [V, ]t or 1, N, E): the mean of ``values`` (C, E) under each of the head's distributions."""
+    if not isinstance(head, FactorisedHead):
+        return head.logits().softmax(dim=-1) @ values
+    views = head.with_views()
+    shape = (*views.steps.shape[:-1], views.points.shape[1])
+    means = values.new_empty(*shape, values.shape[1])
+    for where in chunks(torch.Size(shape), views.weight):
+        means[where] = part_of_head(views, *where).logits().softmax(dim=-1) @ values
+    return means if views is head else means.squeeze(1)
+
+
 def chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:
     """(windows, view) in turn, so many windows that their float32 logits fit ``CHUNK_BYTES``."""
     batch, views, steps, points = shape

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.geometry import px_from_labels
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
 from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, share_out
 from amplify_motion_tokenizer.models.displacement.waves import Waves, deviations, velocities_of
@@ -102,8 +103,18 @@ class DisplacementTokenizer(MotionTokenizer):
         """(B, d, K): the latents as digits that rounding to the nearest gives, as ``TokenizerOutput`` has."""
         return latents.float() - 0.5
 
-    def reconstruct(self, codes: Tensor) -> Tensor:
+    @property
+    def class_velocities(self) -> Tensor:
+        """(C, 2), (x, y), in shorter sides of the frame."""
+        width = self.config.model.decoder_window_size
+        return px_from_labels(torch.arange(width**2), width) / self.config.shorter_side
+
+    def reconstruct(self, codes: Tensor, likeliest: bool = False) -> Tensor:
         """Velocities (B, t, N, 2), in the unit of ``encode``, of codes (B, d', K) with d' from 1 to d.
+
+        Args:
+            codes: of the first d' ids.
+            likeliest: makes no difference, as nothing is a distribution.
 
         Raises:
             ValueError: naming the expected and the found shape.
