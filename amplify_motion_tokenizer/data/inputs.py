@@ -26,6 +26,7 @@ from amplify_motion_tokenizer.geometry import (
     finite_points,
     labels_from_rc_norm,
     labels_from_wnorm,
+    px_from_wnorm,
     rc_norm_from_px,
     reference_scale,
     remap,
@@ -175,7 +176,7 @@ def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     finite = finite_points(view.tracks_xy_px)
     size_px = _size_px(view.size, config)
     scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
-    seen = (view.visibility >= SEEN) & finite[:, None]
+    seen = (view.visibility >= SEEN) & tracks.isfinite().all(dim=-1)
     displacements = fill_lost(scaled - scaled[:, :1], seen)
     velocities_px = displacements.diff(dim=1)
     velocities_wnorm = wnorm_from_px(velocities_px, width)
@@ -217,6 +218,26 @@ def _beyond_frame(inputs: ModelInput, config: Config) -> Tensor:
     return beyond_rc_norm(inputs.velocities, inputs.size_px, config.class_grid)
 
 
+def moves_px(velocities: Tensor, size: tuple[int, int], config: Config) -> Tensor:
+    """Velocities (..., t, N, 2) as the model takes them, as (x, y) moves in pixels of a frame of ``size``."""
+    scale = reference_scale(size, config.data.reference_size)
+    return INPUTS[config.input_kind].to_px(velocities, config) / velocities.new_tensor(scale)
+
+
+def _px_of_wnorm(velocities: Tensor, config: Config) -> Tensor:
+    return px_from_wnorm(velocities, config.model.decoder_window_size)
+
+
+def _px_of_sides(velocities: Tensor, config: Config) -> Tensor:
+    return velocities * config.shorter_side
+
+
+def _px_of_frame(velocities: Tensor, config: Config) -> Tensor:
+    size = config.data.reference_size
+    assert isinstance(size, tuple)  # a rule of the config for this kind of input
+    return (velocities * (velocities.new_tensor(size) / 2)).flip(-1)
+
+
 class InputWays(NamedTuple):
     """How input of one kind is made and read."""
 
@@ -224,12 +245,14 @@ class InputWays(NamedTuple):
     """From (view, config, truth) to the input that a model takes of one view, without the axis V."""
     beyond: Callable[[ModelInput, Config], Tensor]
     """``beyond_window`` of input of this kind."""
+    to_px: Callable[[Tensor, Config], Tensor]
+    """From velocities (..., t, N, 2) of input to (x, y) moves in pixels of the reference size."""
 
 
 INPUTS: dict[InputKind, InputWays] = {
-    WNORM: InputWays(_wnorm_input, _beyond_wnorm),
-    FRAME: InputWays(_frame_input, _beyond_frame),
-    SIDES: InputWays(_sides_input, _beyond_sides),
+    WNORM: InputWays(_wnorm_input, _beyond_wnorm, _px_of_wnorm),
+    FRAME: InputWays(_frame_input, _beyond_frame, _px_of_frame),
+    SIDES: InputWays(_sides_input, _beyond_sides, _px_of_sides),
 }
 """Each kind of input to how it is made."""
 

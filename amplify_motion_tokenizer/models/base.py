@@ -68,6 +68,8 @@ class MotionTokenizer(nn.Module, ABC):
     tokens_are_steps: ClassVar[bool] = False
     """Whether the d codes are those of the t steps, in order (of each view, where views have codes of their
     own: t fast); else all of them are of the whole window."""
+    trained_by: ClassVar[str | None] = "train"
+    """The command that trains it; None where there is nothing to train."""
     unused_settings: ClassVar[tuple[str, ...]] = ()
     """Dotted keys of the settings of all models that this one does not use."""
 
@@ -191,10 +193,18 @@ class MotionTokenizer(nn.Module, ABC):
         Raises:
             ValueError: when an id is not in the codebook, or naming the expected and the found shape.
         """
+        return self.decode(self.codes_of(indices))
+
+    def codes_of(self, indices: Tensor) -> Tensor:
+        """Codes (B, d, D) float32, as ``quantize`` gives, of code ids (B, d).
+
+        Raises:
+            ValueError: when an id is not in the codebook.
+        """
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.codebook_size:
             found = f"{int(indices.min())} to {int(indices.max())}"
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
-        return self.decode(codes_of_indices(self._fsq(), indices))
+        return codes_of_indices(self._fsq(), indices)
 
     def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
         """All of it, for training; ``model.latent_noise`` disturbs what is quantised, in training only."""

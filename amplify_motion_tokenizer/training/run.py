@@ -31,6 +31,7 @@ from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, Traini
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
+from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.open_files import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
@@ -84,6 +85,7 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     Raises:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
     """
+    _check_trainable(config)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()
@@ -143,6 +145,13 @@ def _use_deterministic_kernels() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
+
+
+def _check_trainable(config: Config) -> None:
+    name, command = config.model.name, MODELS[config.model.name].trained_by
+    if command != "train":
+        way = f"the command {command} trains it" if command else "it has nothing to train"
+        raise ConfigError(f"model.name = {name} is impossible: {way}; choose another model")
 
 
 def _check_wandb(config: Config) -> None:

@@ -61,6 +61,7 @@ class CodecTokenizer(DisplacementTokenizer):
         config: as ``DisplacementTokenizer``; ``model.hidden_dim`` is the networks' width.
     """
 
+    trained_by = "pretrain"
     unused_settings = ("model.num_layers", "model.num_heads")
 
     def __init__(self, config: Config) -> None:

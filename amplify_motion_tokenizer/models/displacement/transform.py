@@ -8,4 +8,5 @@ from amplify_motion_tokenizer.models.displacement.tokenizer import DisplacementT
 class TransformTokenizer(DisplacementTokenizer):
     """``DisplacementTokenizer`` as it is: no weights. ``docs/transform.md`` defines its codes."""
 
+    trained_by = None
     unused_settings = ("model.num_layers", "model.num_heads", "model.hidden_dim")
