@@ -9,11 +9,8 @@ import numpy as np
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.file_names import is_pack
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.open_files import Clips, StoredTracks
-from amplify_motion_tokenizer.tracks.packs import read_pack
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.find import open_tracks
+from amplify_motion_tokenizer.tracks.stored import Clips, StoredClip, VelocityClip, positions
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +27,7 @@ def load_clips(folder: Path, config: Config) -> Clips:
             model that is conditioned on them.
     """
     views, dataset = config.data.views, config.data.dataset
-    find = read_pack if is_pack(folder) else find_tracks
-    clips: Clips = find(folder, views, dataset)
+    clips = open_tracks(folder, views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
@@ -45,7 +41,7 @@ def load_clips(folder: Path, config: Config) -> Clips:
 
 def _warn_of_sizes(clips: Clips, config: Config) -> None:
     """Where pixels of clips are of several kinds, or may be, and nothing brings them to one."""
-    tracked = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    tracked = positions(clips).values()
     if config.data.reference_size is None:
         sizes = list(dict.fromkeys(tuple(clip.sizes) for clip in tracked))
         if len(sizes) > 1:
@@ -67,12 +63,12 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
         )
 
 
-def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
+def _check_shape(clip: StoredClip, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
-    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
+    if clip.stores == "velocities" and config.model.name != "keypoint":
         raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
-    if isinstance(clip, VelocityFiles):
+    if clip.stores == "velocities":
         _check_not_resampled(clip, config)
     if found != expected:
         raise TrackFileError(
@@ -82,7 +78,7 @@ def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
         )
 
 
-def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
+def _check_not_resampled(clip: VelocityClip, config: Config) -> None:
     """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
     tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
     if tracked != clip.length or config.tracked_length != config.data.sequence_length:
@@ -95,7 +91,7 @@ def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
 
 def _check_first_frames(clips: Clips) -> None:
     """All files must have them, of one size."""
-    files = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    files = list(positions(clips).values())
     for clip in files:
         if clip.check_first_frames() != files[0].frame_size:
             raise TrackFileError(
@@ -113,7 +109,7 @@ def _check_settings(clips: Clips, config: Config) -> None:
                 f"{clip.path} and {known[0].path} were made with different settings "
                 f"({'; '.join(differ)}); preprocess all clips with the same ones"
             )
-    velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
+    velocity_files = [clip for clip in known if clip.stores == "velocities"]
     if velocity_files:
         flat, stored = flatten(to_dict(config)), velocity_files[0].settings or {}
         differ = changes({k: stored.get(k) for k in VELOCITY_KEYS}, {k: flat[k] for k in VELOCITY_KEYS})

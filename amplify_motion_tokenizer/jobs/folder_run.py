@@ -1,4 +1,4 @@
-"""A run over the clips of a folder into an output folder of its own, which every command makes in the same way.
+"""A run over the clips of a folder into an output folder of its own, made alike by every command.
 
 A command says what it makes of a clip and what is its own; the rest stands here: refusing to mix outputs of
 different settings, what an output folder says of itself, skipping what is complete, workers, the manifest.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,13 @@ logger = logging.getLogger(__name__)
 
 class ClipJob(Protocol):
     """What a command makes of each clip; picklable, so that a worker process can prepare to do it too."""
+
+    @property
+    def records(self) -> Mapping[str, dict[str, Any]]:
+        """Contents of the YAML files, by name, that say in the output folder how it was made."""
+
+    def changed(self) -> Sequence[str]:
+        """How outputs that are in the folder already were made otherwise, as ``config.changes`` tells it."""
 
     def prepare(self, threads: int) -> Process:
         """What a worker does with each clip, on ``threads`` threads and no more; see ``on_threads``."""
@@ -69,8 +76,6 @@ class FolderRun:
         job: ClipJob,
         process: Process,
         *,
-        records: Mapping[str, dict[str, Any]],
-        changed: Callable[[], Sequence[str]],
         num_workers: int = 1,
         others: str = "",
     ) -> Summary:
@@ -79,9 +84,6 @@ class FolderRun:
         Args:
             job: what is made of a clip.
             process: what ``job.prepare`` would make, for this process.
-            records: YAML files of the output folder that say how it was made, by file name.
-            changed: what differs from how outputs that are in the folder were made, as ``config.changes`` tells
-                it; not asked with ``overwrite``.
             num_workers: processes that make outputs side by side, 1 being this one alone.
             others: what happens to outputs that are in the folder and whose clips are not in the input, for a
                 warning; empty where they do no harm.
@@ -90,12 +92,12 @@ class FolderRun:
             UsageError: outputs of other settings are in the folder; or it cannot be written any more.
             TokenizerError: as ``run_clips``.
         """
-        if not self.overwrite and (differ := changed()):
+        if not self.overwrite and (differ := job.changed()):
             raise UsageError(
-                f"{self.output} holds {self.kind} of other settings ({'; '.join(differ)}); "
+                f"{self.output} holds the {self.kind} of another run ({'; '.join(differ)}); "
                 "give --overwrite to redo every clip, or another --output"
             )
-        for name, content in records.items():
+        for name, content in job.records.items():
             write_yaml(self.output / name, content)
         manifest = Manifest(self.output / MANIFEST)
         if others:
@@ -114,14 +116,14 @@ class FolderRun:
         others = sorted(name for name in done if name not in given)
         if others:
             logger.warning(
-                "%s also holds %s of %d clips that are not in the input, such as %s; %s: remove their files and "
-                "%s if they were renamed or removed",
+                "%s also holds %s of %d clips that are not in the input, such as %s; %s: remove their files "
+                "and %s if they were renamed or removed",
                 self.output, self.kind, len(others), others[0], consequence, MANIFEST,
             )  # fmt: skip
 
 
 def on_threads(config: Config, threads: int) -> Config:
-    """Keeps OpenCV and torch in this process to ``threads`` threads; returns ``config`` for decoders that do too."""
+    """Keeps OpenCV and torch in this process to ``threads`` threads; in the config returned decoding too."""
     cv2.setNumThreads(threads)
     torch.set_num_threads(threads)
     video = dataclasses.replace(config.video, threads=min(config.video.threads, threads))

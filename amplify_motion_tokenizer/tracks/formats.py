@@ -1,7 +1,7 @@
 """The formats that tracks are written in, by the names that ``--format`` takes.
 
-A format is a module that holds its ``TrackFormat`` as ``FORMAT``, and a line in the table. The table itself imports
-none of them: a command line waits for no format's libraries.
+A format is a module that holds its ``TrackFormat`` as ``FORMAT``, and a line in the table. The table itself
+imports none of them: a command line waits for no format's libraries.
 """
 
 from __future__ import annotations

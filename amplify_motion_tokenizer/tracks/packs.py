@@ -337,7 +337,9 @@ def _batches(clips: Mapping[str, PositionClip]) -> Iterator[tuple[str, Any, list
                     progress.update(len(rows))
 
 
-def _write_arrays(clips: Mapping[str, PositionClip], folder: Path, index: Mapping[str, Any]) -> dict[str, float]:
+def _write_arrays(
+    clips: Mapping[str, PositionClip], folder: Path, index: Mapping[str, Any]
+) -> dict[str, float]:
     """Returns by how many pixels a position of each clip may be off; 0 for those without windows."""
     total = sum(clip.num_windows for clip in clips.values())
     views, length, points = len(index["views"]), index["length"], index["num_points"]

@@ -58,15 +58,13 @@ def preprocess_folder(
     return run.run(
         job,
         ClipTracking(job, tracker),
-        records={OUTPUT_CONFIG: to_dict(config)},
-        changed=job.changed,
         num_workers=clip_workers(config),
         others="training on it will use them",
     )
 
 
 def clip_workers(config: Config) -> int:
-    """Processes that track clips: one per core, or a lone one for a neural tracker, which has its device to itself."""
+    """Processes that track clips: one per core, or a lone one for a neural tracker, which owns its device."""
     if config.tracking.num_workers is not None:
         return config.tracking.num_workers
     return available_cores() if config.tracking.tracker == "flow" else 1
@@ -92,6 +90,11 @@ class TrackingJob:
     def settings(self) -> dict[str, Any]:
         """The dotted keys that decide what is stored."""
         return self.format.settings(self.config)
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The resolved config."""
+        return {OUTPUT_CONFIG: to_dict(self.config)}
 
     def changed(self) -> list[str]:
         """How these settings differ from those of the tracks in the output folder."""

@@ -129,7 +129,7 @@ class PositionClip(_Clip, Protocol):
         """Opens ``path``; what the block gets is for the methods below."""
 
     def read(self, opened: Any, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """Windows ``rows`` of the clip: of each view tracks (R, T, N, 2), (x, y) px, and visibility (R, T, N)."""
+        """Windows ``rows`` of the clip in each view: tracks (R, T, N, 2), (x, y) px, visibility (R, T, N)."""
 
     def read_first_frames(self, opened: Any, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """First frames of windows ``rows`` of the clip in each view: (R, h, w, 3), RGB.
@@ -140,11 +140,11 @@ class PositionClip(_Clip, Protocol):
 
 
 class RecordedClip(PositionClip, Protocol):
-    """A clip of stored positions that says how it was made, so that it can be drawn and held against others."""
+    """A clip of stored positions that says how it was made: it can be drawn and held against others."""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What ``ClipRecord`` has, and ``num_frames`` and ``windows_dropped``; files of other writers lack some."""
+        """What ``ClipRecord`` has, ``num_frames`` and ``windows_dropped``; other writers leave some out."""
 
     @property
     def view_attributes(self) -> Sequence[Mapping[str, Any]]:
