@@ -16,6 +16,7 @@ import torch
 from amplify_motion_tokenizer.config import Config, TrackingConfig
 from amplify_motion_tokenizer.tracks import preprocessing
 from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.formats import track_format
 from tests.support.processes import PROC, is_filled, is_running, until, workers_of
 from tests.support.run_scripts import (
     ENVIRONMENT,
@@ -124,7 +125,8 @@ def test_a_worker_keeps_to_its_share_of_the_cores(
 ) -> None:
     made: list[Config] = []
     monkeypatch.setattr(preprocessing, "make_tracker", made.append)
-    preprocessing._in_worker(tmp_path, tiny, {}, "hdf5", share)
+    job = preprocessing.TrackingJob(tmp_path, tiny, track_format("hdf5")).prepare(share).job
+    assert job.config in made and job.settings == track_format("hdf5").settings(tiny)
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (share, share)
     assert [config.video.threads for config in made] == [decoder]  # no more than video.threads
 
@@ -132,7 +134,7 @@ def test_a_worker_keeps_to_its_share_of_the_cores(
 def test_workers_are_one_per_core_unless_a_tracker_owns_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocessing, "available_cores", lambda: 6)
     numbers = {
-        name: preprocessing._num_workers(Config(tracking=TrackingConfig(tracker=name, num_workers=asked)))
+        name: preprocessing.clip_workers(Config(tracking=TrackingConfig(tracker=name, num_workers=asked)))
         for name, asked in (("flow", None), ("cotracker3_offline", None), ("cotracker2", 2))
     }
     assert numbers == {"flow": 6, "cotracker3_offline": 1, "cotracker2": 2}
