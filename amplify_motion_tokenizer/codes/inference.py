@@ -66,6 +66,8 @@ def tokenize_folder(
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
+    Clips run side by side in ``tracking.num_workers`` processes where model and tracker run on the CPU, with
+    equal codes; a script that calls this needs ``if __name__ == "__main__":`` then, as they import it.
     Clips that are complete for this checkpoint and config are skipped, unless ``overwrite``. The folder
     holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
@@ -96,12 +98,17 @@ def tokenize_folder(
     summary = run.run(
         job,
         ClipTokenizing(job, model, tracker),
-        num_workers=clip_workers(config) if next(model.parameters()).device.type == "cpu" else 1,
+        num_workers=tokenizing_workers(config, next(model.parameters()).device),
     )
     records = Manifest(output / MANIFEST).records
     done = [name for name, record in records.items() if record["status"] != "failed"]
     _collect(output, done, meta["config_hash"])
     return summary
+
+
+def tokenizing_workers(config: Config, device: torch.device) -> int:
+    """Processes that tokenize clips: as many as track them, or a lone one where the model owns a device."""
+    return clip_workers(config) if device.type == "cpu" else 1
 
 
 def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
