@@ -89,8 +89,8 @@ class TrackingConfig:
     device: str = "auto"
     """Where a neural tracker runs: auto, cpu, cuda, cuda:0 ..."""
     num_workers: int | None = None
-    """Processes that run clips side by side, in preprocessing and in inference on the CPU; 1 needs none beside
-    its own. null is one per core for flow, and 1 for a neural tracker, of which each worker would load a copy."""
+    """Processes that run clips side by side, in preprocessing and in inference on the CPU; 1 needs none
+    beside its own. null is one per core for flow, and 1 for a neural tracker, as each would load a copy."""
     window_stride: int = 1
     """Frames between the starts of two windows."""
     query_order: Literal["row_major", "uniform"] = "row_major"
