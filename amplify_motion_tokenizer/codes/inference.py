@@ -16,7 +16,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes.record import changes_of_run, meta_of, run_meta, source_meta
+from amplify_motion_tokenizer.codes.record import (
+    changes_of_run,
+    known_config_hashes,
+    meta_of,
+    run_meta,
+    source_meta,
+)
 from amplify_motion_tokenizer.config import (
     Config,
     to_dict,
@@ -93,22 +99,22 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker)
+    meta = run_meta(checkpoint, config, tracker, model)
     job = TokenizingJob(output, checkpoint, config, meta, tuple(save))
     summary = run.run(
         job,
         ClipTokenizing(job, model, tracker),
-        num_workers=tokenizing_workers(config, next(model.parameters()).device),
+        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device),
     )
     records = Manifest(output / MANIFEST).records
     done = [name for name, record in records.items() if record["status"] != "failed"]
-    _collect(output, done, meta["config_hash"])
+    _collect(output, done, job.known)
     return summary
 
 
-def tokenizing_workers(config: Config, device: torch.device) -> int:
+def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device) -> int:
     """Processes that tokenize clips: as many as track them, or a lone one where the model owns a device."""
-    return clip_workers(config) if device.type == "cpu" else 1
+    return clip_workers(config, tracker) if device.type == "cpu" else 1
 
 
 def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
@@ -163,10 +169,10 @@ def _arrays_of(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
 
 
-def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tuple[Extra, ...]:
+def _with_saved(path: Path, known: set[str], save: Sequence[Extra]) -> tuple[Extra, ...]:
     """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
     found = meta_of(path) if path.is_file() else {}
-    before = found.get("saved", ()) if found.get("config_hash") == meta["config_hash"] else ()
+    before = found.get("saved", ()) if found.get("config_hash") in known else ()
     return tuple(extra for extra in EXTRAS if extra in (*save, *before))
 
 
@@ -214,6 +220,11 @@ class TokenizingJob:
         checkpoint = {key: self.meta[key] for key in ("checkpoint", "checkpoint_sha256")}
         return {CHECKPOINT_RECORD: checkpoint, OUTPUT_CONFIG: to_dict(self.config)}
 
+    @property
+    def known(self) -> set[str]:
+        """Every ``config_hash`` under which codes of this checkpoint and config were written."""
+        return known_config_hashes(self.config, self.meta["checkpoint_sha256"])
+
     def changed(self) -> list[str]:
         """What differs from the run whose codes are in the output folder."""
         return changes_of_run(self.output, self.config, self.meta)
@@ -224,7 +235,7 @@ class TokenizingJob:
         if not os.path.isfile(path) or (self.save and not _arrays_of(path).is_file()):
             return False
         found = meta_of(path)
-        same = found.get("config_hash") == self.meta["config_hash"] and is_made_of(found, clip.paths)
+        same = found.get("config_hash") in self.known and is_made_of(found, clip.paths)
         return same and set(self.save) <= set(found["saved"])
 
     def target(self, clip: Clip) -> Path:
@@ -252,7 +263,7 @@ class ClipTokenizing:
         path = self.job.target(clip)
         for target in (path, _arrays_of(path)):
             check_target(target)
-        save = _with_saved(path, self.job.meta, self.job.save)
+        save = _with_saved(path, self.job.known, self.job.save)
         with TrackedClip(clip, self.job.config, self.tracker) as tracked, tracked.times.stage("encode"):
             meta = {**self.job.meta, "saved": list(save), **source_meta(tracked.infos)}
             batches = list(encode_windows(tracked, tracked.sizes, self.model, self.job.config, save))
@@ -287,10 +298,10 @@ def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any
     )
 
 
-def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
+def _collect(output: Path, names: Iterable[str], known: set[str]) -> None:
     """Writes ``codes.jsonl``: a line for each clip whose codes are of this checkpoint and config."""
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
-            if path.is_file() and meta_of(path).get("config_hash") == config_hash:
+            if path.is_file() and meta_of(path).get("config_hash") in known:
                 lines.write(path.read_text(encoding="utf-8").strip() + "\n")

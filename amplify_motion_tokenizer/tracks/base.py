@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
+from amplify_motion_tokenizer.config import Config, track_settings
+from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
 from amplify_motion_tokenizer.tracks.record import FORMAT_VERSION, ClipRecord, ClipWriter
@@ -92,8 +93,8 @@ class TrackFormat(ABC):
             record = self.record(target)
         except (TrackFileError, UsageError):
             return False
-        made_by = (record.get("format_version"), record.get("config_hash"))
-        return made_by == (FORMAT_VERSION, settings_hash(settings)) and is_made_of(record, sources)
+        same = record.get("config_hash") in known_hashes(settings)
+        return record.get("format_version") == FORMAT_VERSION and same and is_made_of(record, sources)
 
     def find(self, folder: Path) -> dict[str, OpenClip]:
         """The clips below ``folder``, by their path below it without the ending, sorted; none is opened yet.

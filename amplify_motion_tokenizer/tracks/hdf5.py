@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
@@ -209,7 +210,9 @@ class TrackFile:
             self.frame_size = first_frame_size(groups, path)
             self.attributes = dict(file["root"].attrs)
             settings = self.attributes.get("settings")
-            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+            self.settings: dict[str, Any] | None = (
+                None if settings is None else settings_now(json.loads(settings))
+            )
 
     @property
     def fps(self) -> float | None:

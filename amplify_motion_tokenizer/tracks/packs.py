@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
@@ -114,7 +115,8 @@ class PackedClip:
         self.sizes = [None if size is None else (int(size[0]), int(size[1])) for size in sizes]
         size = index["frame_size"]
         self.frame_size = None if size is None else (int(size[0]), int(size[1]))
-        self.settings: dict[str, Any] | None = index["settings"]
+        made = index["settings"]
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.first_row = first_row
         self._index = index
 

@@ -58,16 +58,16 @@ def preprocess_folder(
     return run.run(
         job,
         ClipTracking(job, tracker),
-        num_workers=clip_workers(config),
+        num_workers=clip_workers(config, tracker),
         others="training on it will use them",
     )
 
 
-def clip_workers(config: Config) -> int:
-    """Processes that track clips: one per core, or a lone one for a neural tracker, which owns its device."""
+def clip_workers(config: Config, tracker: PointTracker) -> int:
+    """As many as the config says; null is one per core, or a lone one for a tracker that owns its device."""
     if config.tracking.num_workers is not None:
         return config.tracking.num_workers
-    return available_cores() if config.tracking.tracker == "flow" else 1
+    return 1 if tracker.owns_device else available_cores()
 
 
 def _check_format(output: Path, own: TrackFormat) -> None:

@@ -21,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, track_settings, velocity_settings
+from amplify_motion_tokenizer.config.gone import settings_now
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.files import (
     check_target,
@@ -115,7 +117,8 @@ class VelocityFiles:
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
         index = self.path.with_name(f"{clip}{_INDEX_ENDING}")
         record = read_json(index) if index.is_file() else {}
-        self.settings: dict[str, Any] | None = record.get("settings")
+        made = record.get("settings")
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.fps: float | None = record.get("fps")
 
     def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
@@ -168,9 +171,10 @@ class _VelocityFormat(TrackFormat):
     looked_for = "<clip>_start<n>.pt"
 
     def views(self, config: Config) -> list[str]:
-        if config.model.name != "keypoint":
+        if not config.input_kind.velocity_files:
             raise ConfigError(
-                f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5"
+                f"velocity files suit model.name {names_with('velocity_files')} alone, not "
+                f"{config.model.name}; use hdf5"
             )
         if config.tracking.first_frames is not None:
             raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
@@ -183,8 +187,7 @@ class _VelocityFormat(TrackFormat):
 
     def settings(self, config: Config) -> dict[str, Any]:
         # Velocities on disk are already remapped and W-normalised, of one view, so these decide them too.
-        flat = flatten(to_dict(config))
-        return track_settings(config) | {key: flat[key] for key in (*VELOCITY_KEYS, "data.views")}
+        return track_settings(config) | velocity_settings(config) | {"data.views": list(config.data.views)}
 
     def writer(
         self, target: Path, record: ClipRecord, infos: Mapping[str, ClipInfo], config: Config

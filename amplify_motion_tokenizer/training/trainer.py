@@ -255,8 +255,8 @@ class Trainer:
         if not metrics["train_epoch/mask_share"]:
             raise TrainingError(
                 "no point counted in the whole epoch: the tracks hold NaN, or nothing in them is visible or "
-                "moves; look at them, and at data.static_filter, loss.min_visibility and "
-                "loss.min_visible_share"
+                "moves; look at them, and at data.static_filter, data.min_visibility and "
+                "data.min_visible_share"
             )
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self._epoch_totals = self._no_totals()

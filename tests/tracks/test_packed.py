@@ -60,14 +60,12 @@ def pack(folder: Path, output: Path) -> dict[str, object]:
     return write_pack(clips, output)
 
 
-def small_config(model: str = "keypoint", **loss: float) -> Config:
+def small_config(model: str = "keypoint", **masks: float) -> Config:
     data = {
         "sequence_length": LENGTH, "grid_size": GRID, "reference_size": [48, 64],
-        "static_filter": {"min_keep": 2},
+        "static_filter": {"min_keep": 2}, **masks,
     }  # fmt: skip
-    return config_from_dict(
-        {"data": data, "model": {"name": model, "decoder_window_size": 7}, "loss": loss}, "test"
-    )
+    return config_from_dict({"data": data, "model": {"name": model, "decoder_window_size": 7}}, "test")
 
 
 def test_tracks_visibility_and_frames_come_back(tmp_path: Path) -> None:

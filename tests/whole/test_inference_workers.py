@@ -12,6 +12,7 @@ import torch
 
 from amplify_motion_tokenizer.codes import inference
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.tracks import preprocessing
 from tests.support.processes import PROC, is_filled, until, workers_of
 from tests.support.run_scripts import (
@@ -84,4 +85,4 @@ def test_workers_are_those_of_tracking_unless_the_model_owns_a_device(
     monkeypatch.setattr(preprocessing, "available_cores", lambda: 6)
     config = load_checkpoint(work.best).config
     config = replace(config, tracking=replace(config.tracking, num_workers=asked))
-    assert inference.tokenizing_workers(config, torch.device(device)) == expected
+    assert inference.tokenizing_workers(config, FlowTracker, torch.device(device)) == expected
