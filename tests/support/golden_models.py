@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig, ModelConfig, StaticFilterConfig
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -39,13 +40,10 @@ def state_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def keypoint_config(golden: Golden) -> Config:
     parts: dict[str, Any] = {key: json.loads(value) for key, value in golden.metadata.items()}
     sizes = parts["config"]
-    loss = {name: value for name, value in parts["focal"].items() if name != "alpha_other"}
-    sizes["model"]["fsq_levels"] = tuple(sizes["model"]["fsq_levels"])
-    return Config(
-        model=ModelConfig(**sizes["model"]),
-        data=DataConfig(**sizes["data"], static_filter=StaticFilterConfig(**parts["static_filter"])),
-        loss=LossConfig(**loss),
-    )
+    data = {**sizes["data"], "static_filter": parts["static_filter"]}
+    # It names numbers that follow from others, and a weight of 1; both are checked.
+    tree = {"model": sizes["model"], "data": data, "loss": parts["focal"]}
+    return config_from_dict(tree, f"in {KEYPOINT}")
 
 
 def amplify_network(golden: Golden) -> AmplifyNetwork:
