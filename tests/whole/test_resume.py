@@ -179,6 +179,7 @@ def test_old_states_are_removed_as_the_config_says(run_config: Config, tmp_path:
     train(with_training(run_config, keep_last=3), tmp_path / "tracks", tmp_path / "run")
     assert names_in(tmp_path / "run") == {
         "best.pth",
+        "epoch_1.pth",
         "epoch_2.pth",
         "last.pth",
         "step_10.pth",
