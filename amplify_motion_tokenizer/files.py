@@ -179,9 +179,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def yaml_text(value: dict[str, Any]) -> str:
+    """``value`` as YAML in its own key order."""
+    text: str = yaml.safe_dump(value, sort_keys=False)
+    return text
+
+
 def write_yaml(path: Path, value: dict[str, Any]) -> None:
     """Writes ``value`` as YAML in its own key order, atomically."""
-    write_text(path, yaml.safe_dump(value, sort_keys=False))
+    write_text(path, yaml_text(value))
 
 
 def make_output_folder(folder: Path) -> Path:

@@ -71,7 +71,7 @@ class TimedTrainer(Trainer):
 
 def measure(config: Config, cpu_seconds: float) -> dict[str, float]:
     """Trains once and validates."""
-    clips = load_clips(Path(config.data.tracks_dir), config)
+    clips = load_clips(Path(config.data.tracks_dir), config, config.data.dataset)
     parts = split_clips(clips, config.data.val_split, config.training.seed)
     train_data, val_data = (WindowDataset(part, config) for part in parts)
     with tempfile.TemporaryDirectory() as folder:

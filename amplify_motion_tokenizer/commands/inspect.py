@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 
     folder = Path(flags.DIR)
-    found = measure(load_clips(folder, config), config)
+    found = measure(load_clips(folder, config, config.data.dataset), config)
     picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
     with atomic_path(picture) as temporary:
         if not cv2.imwrite(str(temporary), label_map(found.label_counts)):

@@ -87,5 +87,5 @@ def _numbers(values: dict[float, float]) -> str:
 
 def _suggested(suggestion: Suggestion) -> str:
     better = "" if suggestion.better is None else f" -> {suggestion.better:g}"
-    now = "null" if suggestion.now is None else f"{suggestion.now:g}"
+    now = f"{suggestion.now:g}" if isinstance(suggestion.now, float | int) else suggestion.now or "null"
     return f"suggestion: {suggestion.key} {now}{better}: {suggestion.reason}"

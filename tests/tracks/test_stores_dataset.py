@@ -151,7 +151,7 @@ def test_sizes_are_remapped_so_that_equal_motion_gives_equal_labels(
                 writer.append(dataclasses.replace(window, tracks_xy_px=window.tracks_xy_px * scale))
             writer.finish(10, 0)
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
-    large, small = data.__getitems__([0, 1, 2]), data.__getitems__([3, 4, 5])
+    large, small = data.batch([0, 1, 2]), data.batch([3, 4, 5])
     torch.testing.assert_close(large.inputs.velocities, small.inputs.velocities, atol=1e-5, rtol=0)
     assert (small.inputs.velocities.abs() > 0.2).any()
 
@@ -164,16 +164,16 @@ def test_batches_keep_the_order_asked_for_across_clips(
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
     assert len(data) == 9
     order = [7, 0, 4, 8, 0]
-    batch = data.__getitems__(order)
+    batch = data.batch(order)
     for row, index in enumerate(order):
-        assert torch.equal(batch.inputs.velocities[row], data[index].inputs.velocities[0])
+        assert torch.equal(batch.inputs.velocities[row], data[index].inputs.velocities)
     assert batch.indices.tolist() == order
     assert data.locate(7) == ("c", 1)
 
 
 def test_padding_counts_for_nothing(tmp_path: Path, tiny: Config, write_tracks: Write) -> None:
     write_tracks(tmp_path / "a.hdf5", 2)
-    batch = WindowDataset(load_clips(tmp_path, tiny), tiny).__getitems__([PADDING])
+    batch = WindowDataset(load_clips(tmp_path, tiny), tiny).batch([PADDING])
     assert batch.indices.tolist() == [PADDING]
     assert not batch.inputs.mask.any()
 
@@ -183,10 +183,10 @@ def test_non_finite_tracks_give_finite_masked_input(
     tmp_path: Path, tiny: Config, write_tracks: Write, bad: float
 ) -> None:
     path = write_tracks(tmp_path / "a.hdf5", 2)
-    clean = WindowDataset(load_clips(tmp_path, tiny), tiny)[1].inputs
+    clean = WindowDataset(load_clips(tmp_path, tiny), tiny).batch([1]).inputs
     with h5py.File(path, "a") as file:
         file["root/default/tracks"][1, 3, 4, 0] = bad
-    inputs = WindowDataset(load_clips(tmp_path, tiny), tiny)[1].inputs
+    inputs = WindowDataset(load_clips(tmp_path, tiny), tiny).batch([1]).inputs
     assert inputs.velocities.isfinite().all()
     assert inputs.finite[0].tolist() == [i != 4 for i in range(9)]
     assert not inputs.mask[0, :, 4].any()
@@ -219,7 +219,7 @@ def test_both_layouts_give_the_same_input(tmp_path: Path, tiny: Config, write_tr
     assert torch.load(tmp_path / "p/sub/clip_start000006.pt", weights_only=True).shape == (5, 9, 2)
     from_h5, from_pt = (WindowDataset(load_clips(tmp_path / d, tiny), tiny) for d in "hp")
     assert list(from_h5.clips) == list(from_pt.clips) == ["sub/clip"]
-    tracks, velocities = (data.__getitems__(range(4)).inputs._asdict() for data in (from_h5, from_pt))
+    tracks, velocities = (data.batch(range(4)).inputs._asdict() for data in (from_h5, from_pt))
     for name in ("velocities", "labels", "mask", "visibility", "finite"):
         assert torch.equal(tracks[name], velocities[name])
     # Velocities do not say where the points are.
@@ -322,7 +322,7 @@ def test_loader_workers_give_the_same_batches_and_leave_the_random_state_alone(
     for number in range(3):
         write_tracks(tmp_path / f"{number}.hdf5", 5, seed=number)
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
-    data.__getitems__([0])  # an open file in the parent must not break the workers
+    data.batch([0])  # an open file in the parent must not break the workers
     before = torch.get_rng_state()
     runs = []
     for workers in (0, 2):
@@ -355,7 +355,7 @@ def test_a_training_batch_is_the_same_without_the_truth(tmp_path: Path, model: s
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["root/default/tracks"] = np.random.default_rng(0).uniform(0, 24, (4, 5, 9, 2)).astype(np.float32)
     clips = load_clips(tmp_path, config)
-    full, lean = (WindowDataset(clips, config, truth=truth)[2].inputs for truth in (True, False))
+    full, lean = (WindowDataset(clips, config, truth=truth).batch([2]).inputs for truth in (True, False))
     left_out = {"visibility", "tracks_rc_norm"}
     for name in full._fields:
         wanted, found = getattr(full, name), getattr(lean, name)
@@ -382,7 +382,7 @@ def test_open_files_are_bounded(
         (tmp_path / f"{number}.hdf5").write_bytes(path.read_bytes())
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
     for index in range(len(data)):
-        data.__getitems__([index])
+        data.batch([index])
     opened = [reader for reader in data._readers._readers.values() if reader._descriptor is not None]
     assert len(opened) == most
-    assert data.__getitems__([0]).indices.tolist() == [0]
+    assert data.batch([0]).indices.tolist() == [0]

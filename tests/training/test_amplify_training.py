@@ -74,7 +74,7 @@ def dataset(config: Config) -> WindowDataset:
 
 
 def test_input_is_remapped_normalised_and_labelled_in_reference_pixels(config: Config) -> None:
-    inputs = dataset(config).__getitems__([0, 1, 2]).inputs
+    inputs = dataset(config).batch([0, 1, 2]).inputs
     with h5py.File(Path(config.data.tracks_dir) / "0.hdf5") as file:
         xy = [torch.from_numpy(file[f"root/{view}/tracks"][:3]) for view in VIEWS]
     for number, (tracks, size) in enumerate(zip(xy, SIZES, strict=True)):
@@ -128,7 +128,7 @@ def test_accumulated_gradient_weighs_views_over_the_whole_batch(config: Config, 
 
 
 def test_true_labels_reconstruct_the_tracks(config: Config) -> None:
-    inputs = dataset(config).__getitems__(range(7)).inputs
+    inputs = dataset(config).batch(range(7)).inputs
     predicted = predicted_tracks(inputs.labels, inputs, (7, 7))
     metrics = track_metrics(predicted, inputs)
     # Rounding to whole pixels is off by at most a pixel an axis at each end.
@@ -143,9 +143,9 @@ def test_longer_windows_are_interpolated_to_the_models_frames(config: Config, tm
     (tmp_path / "long").mkdir()
     write_two_views(tmp_path / "long" / "a.hdf5", 3, seed=0, length=11)
     data = dataclasses.replace(config.data, tracks_dir=str(tmp_path / "long"), true_horizon=11)
-    resampled = dataset(dataclasses.replace(config, data=data)).__getitems__([0]).inputs
+    resampled = dataset(dataclasses.replace(config, data=data)).batch([0]).inputs
     whole = dataclasses.replace(data, true_horizon=None, sequence_length=11)
-    full = dataset(dataclasses.replace(config, data=whole)).__getitems__([0]).inputs
+    full = dataset(dataclasses.replace(config, data=whole)).batch([0]).inputs
     expected = interpolate_time(full.tracks_rc_norm, 6, "linear")
     torch.testing.assert_close(resampled.tracks_rc_norm, expected)
     assert resampled.velocities.shape == (1, 2, 5, 9, 2)

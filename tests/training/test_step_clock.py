@@ -70,7 +70,7 @@ def test_speed_is_of_training_alone_and_of_the_windows_that_there_are(
     clock_time.takes(trainer, "validate", VALIDATE_S)
     clock_time.takes(Pictures, "log", PICTURES_S)
     clock_time.takes(RunFiles, "write", SAVE_S)
-    clock_time.takes(WindowDataset, "__getitems__", READ_S)
+    clock_time.takes(WindowDataset, "batch", READ_S)
     train(with_training(run_config, validate_every_steps=2, save_every_steps=3, max_steps=10))
     events = EventAccumulator(str(Path(run_config.training.output_dir) / "tensorboard"))
     events.Reload()

@@ -2,6 +2,7 @@ import dataclasses
 import logging
 import math
 import re
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import h5py
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amplify_motion_tokenizer.config import Config
@@ -53,6 +55,9 @@ def test_a_run_leaves_checkpoints_config_and_logs(
     assert [step for step, _ in scalars(run, "train/loss")] == list(range(1, 13))
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
+    (text,) = events.Tensors("config/text_summary")
+    shown = textwrap.dedent(text.tensor_proto.string_val[0].decode())
+    assert (text.step, yaml.safe_load(shown)) == (0, yaml.safe_load((run / "config.yaml").read_text()))
     tags = set(events.Tags()["scalars"])
     for name in (
         "train/loss",
@@ -284,7 +289,7 @@ def test_loaded_tokenizer_gives_the_trained_models_codes(run_config: Config) -> 
     run = Path(run_config.training.output_dir)
     tokenizer = load_tokenizer(run / "best.pth")
     data = WindowDataset(load_clips(Path(run_config.data.tracks_dir), run_config), run_config)
-    velocities = data.__getitems__(range(5)).inputs.velocities
+    velocities = data.batch(range(5)).inputs.velocities
     indices = tokenizer.tokenize(velocities)
     assert indices.shape == (5, 3)
     assert 0 <= int(indices.min()) <= int(indices.max()) < tokenizer.codebook_size == 20

@@ -182,7 +182,7 @@ def test_checkpoints_hold_the_vision_weights(work: Work) -> None:
 def test_inference_sees_what_training_sees(work: Work) -> None:
     config = load_checkpoint(work.folder / "run/last.pth").config
     data = WindowDataset(load_clips(work.folder / "tracks", config), config)
-    stored = data.__getitems__(range(len(data))).inputs
+    stored = data.batch(range(len(data))).inputs
     assert (stored.first_frames.shape, stored.first_frames.dtype) == ((12, 2, SIDE, SIDE, 3), torch.uint8)
     images = stored.images
     assert images is not None
@@ -229,11 +229,11 @@ def test_the_trained_tokenizer_converts_to_amplifys_file_and_back(work: Work, tm
 def test_loading_batches_keeps_frames_beside_their_windows(work: Work) -> None:
     config = load_checkpoint(work.folder / "run/last.pth").config
     data = WindowDataset(load_clips(work.folder / "tracks", config), config)
-    shuffled = data.__getitems__([7, 0, 11, 4])
+    shuffled = data.batch([7, 0, 11, 4])
     for row, index in enumerate(shuffled.indices.tolist()):
         alone = data[index].inputs
-        assert torch.equal(shuffled.inputs.first_frames[row], alone.first_frames[0])
-        assert torch.equal(shuffled.inputs.velocities[row], alone.velocities[0])
-    plain = WindowDataset(data.clips, unconditioned(config))[0].inputs
+        assert torch.equal(shuffled.inputs.first_frames[row], alone.first_frames)
+        assert torch.equal(shuffled.inputs.velocities[row], alone.velocities)
+    plain = WindowDataset(data.clips, unconditioned(config)).batch([0]).inputs
     assert plain.first_frames.shape == (1, 2, 0, 0, 3)
     assert plain.images is None

@@ -251,7 +251,7 @@ def test_inference_reads_the_same_folder_and_sees_what_training_sees(
     model = build_model(config).eval()
     model.load_state_dict(checkpoint.model)
     data = WindowDataset(load_clips(tmp_path / "tracks", config), config)
-    velocities = data.__getitems__(range(len(data))).inputs.velocities
+    velocities = data.batch(range(len(data))).inputs.velocities
     assert velocities.shape == (2 * WINDOWS, 2, 5, 9, 2)
     assert (velocities.abs().amax(dim=(0, 2, 3, 4)) > 0.01).all()
     with torch.no_grad():
@@ -275,7 +275,8 @@ def test_the_model_takes_its_views_in_its_order(videos: Path, tmp_path: Path) ->
     there, back = amplify_config(("agentview", "eye_in_hand")), amplify_config(("eye_in_hand", "agentview"))
     preprocess_folder(videos, tmp_path, there)
     first, second = (
-        WindowDataset(load_clips(tmp_path, config), config)[3].inputs.velocities for config in (there, back)
+        WindowDataset(load_clips(tmp_path, config), config).batch([3]).inputs.velocities
+        for config in (there, back)
     )
     assert torch.equal(first.flip(1), second)
     assert not torch.equal(first, second)
