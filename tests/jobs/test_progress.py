@@ -130,7 +130,7 @@ def test_a_file_gets_lines(run: Run, training: list[object], tmp_path: Path) -> 
     )
     told = run(script, *training).err
     assert "\r" not in told and not BAR.search(told)
-    assert re.search(r"^INFO: 1 of \d+ steps, \S+ a second, 00:\d\d left; loss=", told, re.MULTILINE)
+    assert re.search(r"^INFO: 2 of \d+ steps, \S+ a second, 00:\d\d left; loss=", told, re.MULTILINE)
     assert re.search(r"^INFO: validation: 1 of \d+ steps, ", told, re.MULTILINE)
 
 
