@@ -1,4 +1,4 @@
-"""The house: which folder may import which, how long files and functions may be, what the README says of it."""
+"""The house: which folder may import which, how long files and functions may be, what the README shows."""
 
 import ast
 import re

@@ -214,7 +214,10 @@ def run_kind(
     if kind in ("-h", "--help"):
         sys.stdout.write(f"usage: {_program(command)} {{{','.join(flags)}}} ...\n\n{description}")
         sys.exit(EXIT_OK)
-    raise UsageError(f"{command} what? found {kind or 'nothing'}; expected {' or '.join(flags)}")
+    found, expected = kind or "nothing", " or ".join(flags)
+    raise UsageError(
+        f"{command} what? found {found}; expected {expected}; {_program(command)} --help tells more"
+    )
 
 
 class _FlagParser(argparse.ArgumentParser):

@@ -104,7 +104,7 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--data.reference_size", "{longer: 3}"], ["data.reference_size", "shorter"]),
         (["--data.sequence_length", "1"], ["data.sequence_length = 1", "at least 2"]),
         (["--model.fsq_levels", "[]"], ["model.fsq_levels = []", "at least 3"]),
-        (["--config", "nowhere.yaml"], ["nowhere.yaml", "cannot be read"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist", "quickstart_amplify"]),
     ],
 )
 def test_errors_name_key_value_and_what_is_allowed(argv: list[str], parts: list[str]) -> None:

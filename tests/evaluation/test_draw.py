@@ -77,7 +77,8 @@ def test_the_command_draws_every_frame(videos: Path, tmp_path: Path, tiny: Confi
     preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, resize_shorter=None))
     line = [
         "-m",
-        "amplify_motion_tokenizer.evaluation.draw",
+        "amplify_motion_tokenizer",
+        "draw",
         "--tracks",
         tmp_path / "tracks",
         "--input",

@@ -152,7 +152,7 @@ def test_points_that_are_no_grid_are_refused(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     save_native(tmp_path / "ours.pth", amplify_config())
-    line = [sys.executable, "-m", "amplify_motion_tokenizer.commands.convert", tmp_path / "ours.pth"]
+    line = [sys.executable, "-m", "amplify_motion_tokenizer", "convert", tmp_path / "ours.pth"]
     done = subprocess.run([*line, tmp_path / "a.pt", "--to", "amplify"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"wrote {tmp_path / 'a.pt'}\n")
     failed = subprocess.run([*line, tmp_path / "b.pth", "--to", "keypoint"], capture_output=True, text=True)

@@ -278,7 +278,7 @@ def test_the_command(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in/a.hdf5", "r+") as file:
         file["root/default/tracks"][1, 3, 4] = 1e4
         file["root/default/tracks"][0, 0, 0] = np.nan
-    line = [sys.executable, "-m", "amplify_motion_tokenizer.commands.pack"]
+    line = [sys.executable, "-m", "amplify_motion_tokenizer", "pack"]
     done = run_process(*line, "--input", tmp_path / "in", "--output", tmp_path / "out")
     assert done.status == 0, done.err
     assert "packed 2 windows of 1 clips" in done.out and "at most 0.25 px" in done.out

@@ -235,7 +235,7 @@ def test_closing_early_ends_the_clip_without_a_warning(clips: Path, reader: str)
 _WATCH_MEMORY = """
 import pathlib, sys, time
 from amplify_motion_tokenizer.config import VideoConfig
-from amplify_motion_tokenizer.video import open_video
+from amplify_motion_tokenizer.video.reading import open_video
 def peak_kib():
     return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 config = VideoConfig(reader=sys.argv[2], target_fps=None, resize_shorter=None)

@@ -140,7 +140,7 @@ def test_workers_are_one_per_core_unless_a_tracker_owns_a_device(monkeypatch: py
 
 def test_workers_start_without_what_only_models_need() -> None:
     """Every worker imports anew: the quantiser's library alone took as long as half of the rest."""
-    lines = "import sys, amplify_motion_tokenizer.preprocessing; print(*sys.modules)"
+    lines = "import sys, amplify_motion_tokenizer.tracks.preprocessing; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     assert "amplify_motion_tokenizer.trackers" in found.stdout.split()
     assert "vector_quantize_pytorch" not in found.stdout.split()
