@@ -26,8 +26,8 @@ from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from benchmarks import tracking
-from tests.conftest import clip_record_of
 from tests.support.run_scripts import Run, run_process
+from tests.support.tracked import clip_record_of
 
 SIZE = (96, 128)
 """The sources' (height, width)."""

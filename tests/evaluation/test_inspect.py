@@ -21,8 +21,8 @@ from amplify_motion_tokenizer.files import read_json, write_json
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
-from tests.conftest import clip_record_of
 from tests.support.run_scripts import TINY, write_config
+from tests.support.tracked import clip_record_of
 
 
 def write_motion(

@@ -10,7 +10,7 @@ import torch
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from tests.models.test_convert import save_native
+from tests.support.checkpoints import save_native
 from tests.support.render_clips import numbered_frames, write_clip
 from tests.support.run_scripts import TINY
 

@@ -11,7 +11,7 @@ from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, pair_confidence, sample
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 from amplify_motion_tokenizer.video.pixels import bilinear
-from tests.conftest import windows_of
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 

@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import center_label
-from tests.conftest import random_windows
+from tests.support.tracked import random_windows
 
 Write = Callable[..., Path]
 FRAMES = 8

@@ -19,9 +19,9 @@ from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
 from amplify_motion_tokenizer.models.losses import class_weights
 from amplify_motion_tokenizer.training.run import make_accelerator, train
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import with_training
+from tests.support.configs import with_training
 from tests.support.run_scripts import TINY
-from tests.training.test_trainer import first_step_gradient, scalars, weights
+from tests.support.training_runs import first_step_gradient, scalars, weights
 
 VIEWS = ("agentview", "eye_in_hand")
 SIZES = ((48, 64), (64, 64))

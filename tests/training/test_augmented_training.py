@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training import run as training_module
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import clip_record_of, random_windows
+from tests.support.tracked import clip_record_of, random_windows
 
 Write = Callable[..., Path]
 

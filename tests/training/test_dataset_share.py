@@ -1,4 +1,4 @@
-"""``data.dataset`` acts on the data that a command is given, and on no other that a checkpoint meets later."""
+"""``data.dataset`` acts on the data that a command is given, and on no other that its checkpoint meets."""
 
 import dataclasses
 import logging
@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import with_training
+from tests.support.configs import with_training
 from tests.support.run_scripts import write_config
 
 

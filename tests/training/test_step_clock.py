@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.training.learner import Learner
 from amplify_motion_tokenizer.training.log import StepClock
 from amplify_motion_tokenizer.training.pictures import Pictures
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import with_training
+from tests.support.configs import with_training
 
 READ_S, STEP_S = 3.0, 1.0
 VALIDATE_S, PICTURES_S, SAVE_S = 100.0, 20.0, 50.0

@@ -27,8 +27,8 @@ from amplify_motion_tokenizer.tracks.selection import select_demos
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.input_files import natural_key
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
-from tests.conftest import TINY
 from tests.support.render_clips import numbered_frames, read_number
+from tests.support.run_scripts import TINY
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ("agentview", "eye_in_hand")

@@ -28,8 +28,8 @@ from amplify_motion_tokenizer.models.amplify.vision import build_vision_encoder
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
+from tests.support.framed import SIDE, config_of, render_views, tracked, unconditioned
 from tests.support.run_scripts import INFER, PREPROCESS, REPO, TINY, TRAIN
-from tests.tracks.test_first_frames import SIDE, config_of, render_views, tracked, unconditioned
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,8 +28,8 @@ from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
-from tests.conftest import TINY
 from tests.support.render_clips import numbered_frames, read_number, write_clip
+from tests.support.run_scripts import TINY
 
 VIEWS = {"agentview": "{clip}/agentview.mp4", "eye_in_hand": "{clip}/eye.mp4"}
 SIZES = {"agentview": (48, 64), "eye_in_hand": (96, 72)}
