@@ -1,4 +1,4 @@
-"""Options of training: a running mean of weights, early stopping, validation by steps, compiling, fixed kernels."""
+"""Options of training: running means, early stopping, validation by steps, compiling, fixed kernels."""
 
 import logging
 from collections.abc import Callable, Iterator
