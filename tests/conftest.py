@@ -24,7 +24,7 @@ from tests.support.render_clips import (
 from tests.support.render_clips import write_clip as encode_clip
 
 # Its assertions tell as much as those of the tests.
-pytest.register_assert_rewrite("tests.support")
+pytest.register_assert_rewrite("tests.support.run_scripts")
 
 from tests.support.configs import with_training  # noqa: E402
 from tests.support.run_scripts import (  # noqa: E402

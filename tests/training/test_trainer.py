@@ -297,7 +297,7 @@ def test_windows_that_are_hardly_seen_are_dropped_and_counted(
         loss=dataclasses.replace(run_config.loss, min_visible_share=0.2),
     )
     data = WindowDataset(load_clips(hidden.parent, config), config)
-    mask = torch.cat([data[row].inputs.mask for row in range(5)])
+    mask = data.batch(range(5)).inputs.mask
     assert not mask[:3].any() and mask[3:].flatten(1).any(1).all()
     assert not mask[3, :, 0].any(), "a hidden point does not count"
     train(with_training(config, epochs=1))
