@@ -52,7 +52,7 @@ COLUMNS = {
 """What is printed, and how."""
 
 
-class LucasKanade:
+class LucasKanade(PointTracker):
     """Pyramidal Lucas-Kanade (Bouguet 2001) from frame to frame, with a forward-backward check.
 
     A point is lost for the rest of its window once it leaves the frame, or a step forth and back ends
@@ -60,7 +60,6 @@ class LucasKanade:
     """
 
     name = "lucas_kanade"
-    weights_sha256 = None
 
     def track(
         self, windows: Iterable[FrameWindow], queries_xy_px: NDArray[np.float32]

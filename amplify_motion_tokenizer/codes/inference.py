@@ -91,7 +91,7 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker)
+    meta = run_meta(checkpoint, config, tracker, model)
     record = {key: meta[key] for key in ("checkpoint", "checkpoint_sha256")}
     if not overwrite:
         check_same_run(output, config, record)

@@ -6,6 +6,7 @@ from typing import Any
 
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings
 from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 
 _MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
@@ -34,13 +35,6 @@ _NO_MATTER = (
 """Keys that inference does not use."""
 
 
-_OTHER_MODELS = {
-    "amplify": ("model.keypoint.", "model.encoder_sequence_len", "model.decoder_window_size"),
-    "keypoint": ("model.amplify.",),
-}
-"""Value of ``model.name`` to the keys that it does not use; amplify's window of classes is its class_grid."""
-
-
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
     """What ``given`` changes of how the checkpoint's training tracks were made, as ``key old -> new``.
 
@@ -63,8 +57,10 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
 
 def _in_effect(config: Config) -> dict[str, Any]:
     """The dotted keys that inference uses, with the values that null stands for."""
-    unused = (*_NO_MATTER, *_OTHER_MODELS[config.model.name])
+    name, others = config.model.name, (f"model.{other}." for other in MODELS if other != config.model.name)
+    unused = [*_NO_MATTER, *others, *MODELS[name].unused_settings]
     flat = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
-    if config.model.name == "amplify":
-        flat["model.amplify.class_grid"] = list(config.class_grid)
-    return {key: value for key, value in flat.items() if not key.startswith(unused)}
+    if config.model.has_class_grid:
+        flat[f"model.{name}.class_grid"] = list(config.class_grid)
+        unused.append("model.decoder_window_size")
+    return {key: value for key, value in flat.items() if not key.startswith(tuple(unused))}

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
+from amplify_motion_tokenizer.config.input_kinds import MODEL_INPUTS, names_with
 from amplify_motion_tokenizer.config.keys import AMPLIFY_LEVELS, flatten
 from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.errors import ConfigError
@@ -22,6 +23,10 @@ def validate(config: Config) -> Config:
     Raises:
         ConfigError: naming the first key whose value is impossible, the value and what is allowed.
     """
+    if config.model.name not in MODEL_INPUTS:
+        raise ConfigError(
+            f"model.name = {config.model.name} is impossible; allowed: {', '.join(MODEL_INPUTS)}"
+        )
     nominal = config.model.nominal_codebook_size
     if nominal in AMPLIFY_LEVELS:
         model = dataclasses.replace(config.model, fsq_levels=AMPLIFY_LEVELS[nominal])
@@ -154,8 +159,8 @@ def _data_rules(config: Config) -> list[Rule]:
             "data.views",
             data.views,
             1 <= len(set(data.views)) == len(data.views)
-            and (config.model.name == "amplify" or len(data.views) == 1),
-            "one name for the keypoint model, one or more different names for amplify",
+            and (config.input_kind.view_axis or len(data.views) == 1),
+            f"one name, or one or more different names for model.name: {names_with('view_axis')}",
         ),
         _at_least(2, "data.true_horizon", data.true_horizon, optional=True),
         ("data.val_split", data.val_split, 0 <= data.val_split < 1, "0 or more and below 1"),
@@ -245,7 +250,7 @@ def _model_rules(config: Config) -> list[Rule]:
 
 def _amplify_rules(config: Config) -> list[Rule]:
     amplify, nominal = config.model.amplify, config.model.nominal_codebook_size
-    size_ok = config.model.name != "amplify" or isinstance(config.data.reference_size, tuple)
+    size_ok = not config.input_kind.frame_size or isinstance(config.data.reference_size, tuple)
     return [
         (
             "model.nominal_codebook_size",
@@ -264,7 +269,7 @@ def _amplify_rules(config: Config) -> list[Rule]:
             "data.reference_size",
             config.data.reference_size,
             size_ok,
-            "[height, width] for the amplify model, which normalises by the frame",
+            f"[height, width] for the {config.model.name} model, which normalises by the frame",
         ),
     ]
 
@@ -275,7 +280,7 @@ def _vision_rules(config: Config) -> list[Rule]:
         (
             "model.amplify.vision.encoder",
             vision.encoder,
-            vision.encoder is None or config.model.name == "amplify",
+            vision.encoder is None or config.model.own is config.model.amplify,
             "null, or model.name: amplify, the only model that is conditioned on images",
         ),
         (

@@ -79,7 +79,9 @@ def track_settings(config: Config) -> dict[str, Any]:
     Keys that change only speed or place (reader, threads, workers, device, batch) are left out, and so are
     the settings of trackers that are not in use.
     """
-    unused = "tracking.cotracker." if config.tracking.tracker == "flow" else "tracking.flow."
+    tracking = config.tracking
+    others = set(tracking.tracker_sections) - {tracking.tracker_section}
+    unused = tuple(f"tracking.{section}." for section in others)
     flat = flatten(to_dict(config)) | {"data.sequence_length": config.tracked_length}
     return {
         key: value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class AmplifyConfig:
 class ModelConfig:
     """The tokenizer network."""
 
-    name: Literal["keypoint", "amplify"] = "keypoint"
+    name: str = "keypoint"
     """Which model: keypoint (compact, one distribution per point) or amplify (the source's)."""
     num_layers: int = 2
     """Transformer layers of the encoder, and of the decoder (amplify: half as many in the decoder)."""
@@ -150,3 +150,13 @@ class ModelConfig:
     """Settings of the keypoint model."""
     amplify: AmplifyConfig = field(default_factory=AmplifyConfig)
     """Settings of the amplify model."""
+
+    @property
+    def own(self) -> Any:
+        """The section of the model in use, ``model.<name>``; None where it has no settings of its own."""
+        return getattr(self, self.name, None)
+
+    @property
+    def has_class_grid(self) -> bool:
+        """Whether the model in use has a class_grid of its own, which then replaces decoder_window_size."""
+        return hasattr(self.own, "class_grid")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from amplify_motion_tokenizer.config.input_kinds import MODEL_INPUTS, InputKind
 from amplify_motion_tokenizer.config.model import (
     DataConfig,
     ModelConfig,
@@ -57,8 +58,13 @@ class Config:
     def class_grid(self) -> tuple[int, int]:
         """(rows, columns) of the velocity classes."""
         side = self.model.decoder_window_size
-        own = self.model.amplify.class_grid if self.model.name == "amplify" else None
+        own = self.model.own.class_grid if self.model.has_class_grid else None
         return own or (side, side)
+
+    @property
+    def input_kind(self) -> InputKind:
+        """How tracks become the model's input."""
+        return MODEL_INPUTS[self.model.name]
 
     @property
     def num_classes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 
@@ -43,7 +43,15 @@ class GateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig:
+class TrackerSettings:
+    """Base of the sections that hold one tracker's settings.
+
+    The section ``tracking.<name>`` serves the trackers whose names begin with ``<name>``, and only those.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(TrackerSettings):
     """The embedded tracker: dense optical flow, chained over each window, and what holds points in place."""
 
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
@@ -59,7 +67,7 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoTrackerConfig:
+class CoTrackerConfig(TrackerSettings):
     """Where CoTracker comes from. Its code and weights are non-commercial and are not shipped."""
 
     hub_repo: str = "facebookresearch/co-tracker"
@@ -107,3 +115,16 @@ class TrackingConfig:
     """Embedded tracker."""
     cotracker: CoTrackerConfig = field(default_factory=CoTrackerConfig)
     """CoTracker."""
+
+    @property
+    def tracker_sections(self) -> tuple[str, ...]:
+        """Names of the sections that hold one tracker's settings: flow, cotracker."""
+        return tuple(
+            each.name for each in fields(self) if isinstance(getattr(self, each.name), TrackerSettings)
+        )
+
+    @property
+    def tracker_section(self) -> str | None:
+        """Name of the section that serves the tracker in use; None where it has no settings of its own."""
+        own = [name for name in self.tracker_sections if self.tracker.startswith(name)]
+        return max(own, key=len, default=None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
 from amplify_motion_tokenizer.tracks.find import find_tracks
@@ -77,8 +78,11 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
 def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
-    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
-        raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
+    if isinstance(clip, VelocityFiles) and not config.input_kind.velocity_files:
+        raise TrackFileError(
+            f"{clip.path}: velocity files suit model.name {names_with('velocity_files')} alone, not "
+            f"{config.model.name}; use track files"
+        )
     if isinstance(clip, VelocityFiles):
         _check_not_resampled(clip, config)
     if found != expected:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import FlowConfig
+from amplify_motion_tokenizer.config import Config, FlowConfig
+from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, size_of
 from amplify_motion_tokenizer.trackers.flow.points import ChainedPoints, HeldPoints, Points
@@ -18,7 +19,7 @@ from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 Floats = NDArray[np.float32]
 
 
-class FlowTracker:
+class FlowTracker(PointTracker):
     """Follows points along dense optical flow, frame by frame, each held to its first-frame patch.
 
     Flow of a frame pair is computed once, in both directions, for all the windows that cover the pair, so
@@ -27,12 +28,16 @@ class FlowTracker:
     """
 
     name = "flow"
-    weights_sha256 = None
 
     def __init__(self, config: FlowConfig, threads: int = 1) -> None:
         """Uses ``threads`` OpenCV threads; their number does not change the tracks."""
         self._config = config
         self._threads = threads
+
+    @classmethod
+    def from_config(cls, config: Config) -> FlowTracker:
+        """As ``tracking.flow`` and ``video.threads`` say."""
+        return cls(config.tracking.flow, threads=config.video.threads)
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
         """Tracks of each window; see ``PointTracker.track``.
