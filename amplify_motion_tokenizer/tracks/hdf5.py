@@ -205,6 +205,12 @@ class TrackFile:
         with damage_named(self.path):
             return float(self.attributes["fps"]) if "fps" in self.attributes else None
 
+    @property
+    def source_fps(self) -> float | None:
+        """Average frames per second of the clip itself; None where the file does not say."""
+        with damage_named(self.path):
+            return float(self.attributes["source_fps"]) if "source_fps" in self.attributes else None
+
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""
         return _open_hdf5(self.path)

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config import Config, DataConfig, LossConfig, ModelConfig, StaticFilterConfig
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -37,13 +36,24 @@ def state_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
 
 
+DERIVED = ("num_points", "num_classes", "codebook_size")
+"""Keys of the reproduction's configs whose numbers follow from others."""
+
+
 def keypoint_config(golden: Golden) -> Config:
     parts: dict[str, Any] = {key: json.loads(value) for key, value in golden.metadata.items()}
     sizes = parts["config"]
-    data = {**sizes["data"], "static_filter": parts["static_filter"]}
-    # It names numbers that follow from others, and a weight of 1; both are checked.
-    tree = {"model": sizes["model"], "data": data, "loss": parts["focal"]}
-    return config_from_dict(tree, f"in {KEYPOINT}")
+    loss = {name: value for name, value in parts["focal"].items() if name != "alpha_other"}
+    own, data = (
+        {name: value for name, value in sizes[section].items() if name not in DERIVED}
+        for section in ("model", "data")
+    )
+    own["fsq_levels"] = tuple(own["fsq_levels"])
+    return Config(
+        model=ModelConfig(**own),
+        data=DataConfig(**data, static_filter=StaticFilterConfig(**parts["static_filter"])),
+        loss=LossConfig(**loss),
+    )
 
 
 def amplify_network(golden: Golden) -> AmplifyNetwork:
