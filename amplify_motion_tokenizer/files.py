@@ -148,7 +148,8 @@ def write_torch(path: Path, value: Any) -> None:
 
     with atomic_path(path) as temporary:
         try:
-            torch.save(value, temporary)
+            with temporary.open("wb") as file:  # given a path, torch writes its name into the file
+                torch.save(value, file)
         except RuntimeError as error:  # torch's way to tell of a full disk
             raise OSError(str(error).splitlines()[0]) from error
 

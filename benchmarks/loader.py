@@ -30,8 +30,8 @@ from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loa
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.packs import write_pack
+from amplify_motion_tokenizer.tracks.stored import positions
 from benchmarks.support.measuring import positive
 
 ROUNDS = 5
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(name)
         write_clips(folder / "tracks", args.clips, each, config)
         found = find_tracks(folder / "tracks")
-        write_pack({k: clip for k, clip in found.items() if isinstance(clip, TrackFile)}, folder / "pack")
+        write_pack(positions(found), folder / "pack")
         files, pack = (
             WindowDataset(load_clips(folder / part, config), config, truth=False)
             for part in ("tracks", "pack")

@@ -13,12 +13,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.augmentation import augmented_input, check_augmentable, draw_changes
+from amplify_motion_tokenizer.data.augmentation import (
+    changed_view,
+    check_augmentable,
+    draw_changes,
+    drop_points,
+)
 from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
 from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler, EpochWindows
-from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
-from amplify_motion_tokenizer.tracks.open_files import Clips, Readers
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.open_files import Readers
+from amplify_motion_tokenizer.tracks.stored import Clips, ViewArrays
 
 CHUNK_WINDOWS = 64
 """Windows that become model input at a time."""
@@ -88,9 +92,10 @@ class WindowDataset(Dataset[Batch]):
         """(h, w, 3) RGB of each view, window ``index``'s first frame; None where its clip holds none."""
         name, row = self.locate(index)
         clip = self.clips[name]
-        if isinstance(clip, VelocityFiles) or clip.frame_size is None:
+        if clip.stores == "velocities" or clip.frame_size is None:
             return None
-        return [frames[0] for frames in self._readers.get(clip).first_frames([clip.first_row + row])]
+        frames = self._readers.get(clip).first_frames(np.array([clip.first_row + row]))
+        return [frame[0] for frame in frames]
 
     def __getitem__(self, index: int) -> Batch:
         """One window; its tensors have no axis B. Negative indices count from the end, as in a list.
@@ -144,7 +149,7 @@ class WindowDataset(Dataset[Batch]):
         read: list[tuple[Any, NDArray[np.intp]]] = [
             (self.clips[self._names[i]], np.flatnonzero(files == i)) for i in np.unique(files)
         ]
-        if isinstance(read[0][0], VelocityFiles):
+        if read[0][0].stores == "velocities":
             return _velocities(read, rows)
         # Clips of one pack share a file, not a size: what is told of a window is told by its own clip.
         first = self.clips[self._names[clips[0]]]
@@ -171,7 +176,9 @@ class WindowDataset(Dataset[Batch]):
             return from_velocities(stored, self.config)
         if epoch is None:
             return from_tracks(stored, self.config, self._truth)
-        return augmented_input(stored, draw_changes(windows, epoch, self.config), self.config, self._truth)
+        changes = draw_changes(windows, epoch, self.config)
+        changed = [changed_view(view, changes, self.config) for view in stored]
+        return drop_points(from_tracks(changed, self.config, self._truth), changes.kept)
 
 
 def _velocities(read: Sequence[tuple[Any, NDArray[np.intp]]], rows: NDArray[np.int64]) -> Tensor:

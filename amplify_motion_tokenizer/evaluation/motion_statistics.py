@@ -29,8 +29,7 @@ from amplify_motion_tokenizer.data.masks import motion_score
 from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.tracks.open_files import Clips, StoredTracks
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.stored import Clips, positions
 
 MAX_WINDOWS = 2000
 """Windows that are looked at, spread evenly over a larger folder."""
@@ -136,9 +135,9 @@ def measure(clips: Clips, config: Config) -> MotionStatistics:
         windows=len(data),
         windows_read=min(len(data), MAX_WINDOWS),
         sizes=_sizes(clips),
-        fps=_rates(clip.fps for clip in _tracked(clips)),
+        fps=_rates(clip.fps for clip in positions(clips).values()),
         source_fps=_source_rates(clips),
-        stored_clamped=any(isinstance(clip, VelocityFiles) for clip in clips.values()),
+        stored_clamped=any(clip.stores == "velocities" for clip in clips.values()),
         label_counts=found.labels.bincount(minlength=config.num_classes).view(config.class_grid),
         speed_px=_percentiles(found.speed_px),
         moving_speed_px=_percentiles(found.speed_px[moving]),
@@ -287,13 +286,9 @@ def _velocities_px(view: ViewTracks, config: Config) -> Tensor:
 def _sizes(clips: Clips) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for clip in clips.values():
-        known = [] if isinstance(clip, VelocityFiles) else [size for size in clip.sizes if size is not None]
+        known = [size for size in clip.sizes if size is not None]
         sizes.update({f"{height} x {width}" for height, width in known} or {"unknown"})
     return dict(sizes.most_common())
-
-
-def _tracked(clips: Clips) -> list[StoredTracks]:
-    return [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
 
 
 def _rates(rates: Iterable[float | None]) -> tuple[float, ...]:
@@ -302,7 +297,7 @@ def _rates(rates: Iterable[float | None]) -> tuple[float, ...]:
 
 def _source_rates(clips: Clips) -> tuple[float, ...]:
     """Empty where a file does not say: its clip may be slower than all others."""
-    rates = [clip.source_fps for clip in _tracked(clips)]
+    rates = [clip.source_fps for clip in positions(clips).values()]
     return () if None in rates else _rates(rates)
 
 

@@ -33,7 +33,7 @@ from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml, yaml_text
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
-from amplify_motion_tokenizer.tracks.open_files import Clips
+from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer

@@ -12,8 +12,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.tracks.find import find_tracks, is_complete
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, TrackFileWriter
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import FORMAT, TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.tracks.open_files import MAX_OPEN_FILES
 from tests.support.tracked import SIZE, clip_record_of, random_windows, write_velocities
 
@@ -60,15 +60,15 @@ def test_complete_means_same_settings_and_same_source(tmp_path: Path, tiny: Conf
     source.write_bytes(b"0123456789")
     record = dataclasses.replace(clip_record_of(tiny), source_bytes=10)
     path = tmp_path / "clip.hdf5"
-    assert not is_complete(path, record.settings, source)
+    assert not FORMAT.is_complete(path, record.settings, source)
     with TrackFileWriter(path, record, SIZE) as writer:
         writer.finish(3, 0)
-    assert is_complete(path, record.settings, source)
-    assert not is_complete(path, record.settings | {"video.target_fps": 5.0}, source)
+    assert FORMAT.is_complete(path, record.settings, source)
+    assert not FORMAT.is_complete(path, record.settings | {"video.target_fps": 5.0}, source)
     source.write_bytes(b"another video")
-    assert not is_complete(path, record.settings, source)
+    assert not FORMAT.is_complete(path, record.settings, source)
     path.write_bytes(path.read_bytes()[:100])
-    assert not is_complete(path, record.settings, source)
+    assert not FORMAT.is_complete(path, record.settings, source)
 
 
 @pytest.mark.parametrize(
