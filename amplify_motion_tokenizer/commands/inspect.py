@@ -38,14 +38,15 @@ def main(argv: Sequence[str]) -> int:
     import cv2
 
     from amplify_motion_tokenizer.data.loading import load_clips
-    from amplify_motion_tokenizer.evaluation.motion_report import label_map, report
+    from amplify_motion_tokenizer.evaluation.label_map import label_map
+    from amplify_motion_tokenizer.evaluation.motion_report import counted, report
     from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 
     folder = Path(flags.DIR)
-    found = measure(load_clips(folder, config), config)
+    found = measure(load_clips(folder, config, config.data.dataset), config)
     picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
     with atomic_path(picture) as temporary:
-        if not cv2.imwrite(str(temporary), label_map(found.label_counts)):
+        if not cv2.imwrite(str(temporary), label_map(found.label_counts, counted(found, config))):
             raise UsageError(f"{picture}: cannot be written as a picture; give a name that ends in .png")
     sys.stdout.write(f"{report(found, suggest(found, config), config)}\nlabel map: {picture}\n")
     return EXIT_OK

@@ -16,19 +16,26 @@ from amplify_motion_tokenizer.tracks.stored import Clips, StoredClip, VelocityCl
 logger = logging.getLogger(__name__)
 
 
-def load_clips(folder: Path, config: Config) -> Clips:
+def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clips:
     """Indexes the tracks below ``folder`` and checks that they fit the config.
 
     Warns once about files that do not say which size was tracked, and about several sizes without a
     reference size.
 
+    Args:
+        folder: a folder of track files or velocity files, searched through, or a pack.
+        config: what the windows must fit, such as a tokenizer's ``config``. What it says of which clips
+            to take (``data.dataset``, ``data.val_split``) is of the data that it was written for, and does
+            not act here.
+        dataset: takes a share of each task's demos, as ``data.dataset`` says it; None takes every clip.
+
     Raises:
+        ConfigError: ``dataset`` is not such a text.
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
             reference size or W, files that were made with different settings, or no first frames for a
             model that is conditioned on them.
     """
-    views, dataset = config.data.views, config.data.dataset
-    clips = open_tracks(folder, views, dataset)
+    clips = open_tracks(folder, config.data.views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)

@@ -220,6 +220,12 @@ class TrackFile:
         with damage_named(self.path):
             return float(self.attributes["fps"]) if "fps" in self.attributes else None
 
+    @property
+    def source_fps(self) -> float | None:
+        """Average frames per second of the clip itself; None where the file does not say."""
+        with damage_named(self.path):
+            return float(self.attributes["source_fps"]) if "source_fps" in self.attributes else None
+
     def with_views(self, views: Sequence[str]) -> TrackFile:
         """The same file with ``views``, in that order."""
         return TrackFile(self.path, views)

@@ -112,6 +112,10 @@ class PositionClip(_Clip, Protocol):
         """The views that are read, in this order."""
 
     @property
+    def source_fps(self) -> float | None:
+        """Average frames per second of the clip itself; None where the file does not say."""
+
+    @property
     def frame_size(self) -> tuple[int, int] | None:
         """(height, width) of the windows' first frames in pixels; None where a view has none."""
 

@@ -6,12 +6,11 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.totals import Totals
 
@@ -97,7 +96,7 @@ class RunLog:
         metrics = totals.metrics(self.config)
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
-    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: tqdm[Any]) -> None:
+    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: Progress) -> None:
         """A step's totals, and other ``values`` of it, those of ``StepClock.lap`` among them."""
         metrics = self.totals("train", totals, step)
         self._warn_non_finite(metrics)
@@ -109,12 +108,10 @@ class RunLog:
             logger.warning("%s", advice)
             self.accelerator.log({"train/collapse_alarm": advice}, step=step)
         self.accelerator.log(metrics, step=step)
-        progress.set_postfix(
-            loss=f"{usage['loss']:.4f}",
-            acc=f"{usage['accuracy']:.3f}",
-            no_motion=f"{usage['accuracy_no_motion']:.3f}",
-            codes=int(usage["unique_codes"]),
-            data_wait=f"{values['data_wait_share']:.0%}",
+        progress.note(
+            f"loss={usage['loss']:.4f}, acc={usage['accuracy']:.3f}, "
+            f"no_motion={usage['accuracy_no_motion']:.3f}, codes={int(usage['unique_codes'])}, "
+            f"data_wait={values['data_wait_share']:.0%}"
         )
 
     def _warn_non_finite(self, metrics: Mapping[str, float]) -> None:
