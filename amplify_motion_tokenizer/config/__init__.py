@@ -7,12 +7,14 @@ allowed; ``loading`` reads files.
 from __future__ import annotations
 
 from amplify_motion_tokenizer.config.keys import (
+    ALLOWED_LEVELS,
     AMPLIFY_LEVELS,
     DERIVED_KEYS,
     LEAF_DICTS,
     VELOCITY_KEYS,
     changes,
     flatten,
+    levels_allowed,
     settings_hash,
     to_dict,
     track_settings,
@@ -44,6 +46,7 @@ from amplify_motion_tokenizer.config.training import (
 )
 
 __all__ = [
+    "ALLOWED_LEVELS",
     "AMPLIFY_LEVELS",
     "DERIVED_KEYS",
     "LEAF_DICTS",
@@ -68,6 +71,7 @@ __all__ = [
     "VisionConfig",
     "changes",
     "flatten",
+    "levels_allowed",
     "settings_hash",
     "to_dict",
     "track_settings",

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
-from amplify_motion_tokenizer.config.keys import AMPLIFY_LEVELS, flatten
+from amplify_motion_tokenizer.config.keys import ALLOWED_LEVELS, AMPLIFY_LEVELS, flatten, levels_allowed
 from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.errors import ConfigError
 
@@ -208,7 +208,6 @@ def _model_rules(config: Config) -> list[Rule]:
     model = config.model
     width, classes, codes = model.decoder_window_size, config.num_classes, config.codebook_size
     heads_ok = model.num_heads >= 1 and model.hidden_dim % model.num_heads == 0
-    levels_ok = len(model.fsq_levels) >= 1 and all(level >= 3 for level in model.fsq_levels)
     return [
         _at_least(1, "model.num_layers", model.num_layers),
         _at_least(1, "model.hidden_dim", model.hidden_dim),
@@ -221,7 +220,7 @@ def _model_rules(config: Config) -> list[Rule]:
         ("model.dropout", model.dropout, 0 <= model.dropout < 1, "0 or more and below 1"),
         _at_least(1, "model.encoder_sequence_len", model.encoder_sequence_len),
         ("model.latent_noise", model.latent_noise, model.latent_noise >= 0, "0 or more"),
-        ("model.fsq_levels", model.fsq_levels, levels_ok, "one or more whole numbers of at least 3"),
+        ("model.fsq_levels", model.fsq_levels, levels_allowed(model.fsq_levels), ALLOWED_LEVELS),
         (
             "model.decoder_window_size",
             width,

@@ -35,7 +35,14 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
-from amplify_motion_tokenizer.models.torch_files import MAPPING, TENSORS, check_kinds, or_none, read_torch
+from amplify_motion_tokenizer.models.torch_files import (
+    MAPPING,
+    TENSORS,
+    check_kinds,
+    or_none,
+    read_torch,
+    unwrapped,
+)
 from amplify_motion_tokenizer.version import __version__
 
 FORMAT = "amplify_motion_tokenizer"
@@ -163,7 +170,7 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     check_kinds(str(path), content, OWN_PARTS | own)
     return Checkpoint(
         path=path,
-        model=content["model"],
+        model=unwrapped(content["model"]),
         config=config_from_dict(content["config"], f"in {path}"),
         track_settings=content["track_settings"],
         metrics=content["metrics"],

@@ -112,6 +112,16 @@ def peek_step(path: Path) -> int | None:
         return None
 
 
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` without what compiled and distributed models put into the names of their weights.
+
+    A model that is wrapped as a whole has it at the start of all names; one that is compiled block by block
+    has it within.
+    """
+    names = (re.sub(r"^(module\.)+", "", re.sub(r"(?<![^.])_orig_mod\.", "", key)) for key in state)
+    return dict(zip(names, state.values(), strict=True))
+
+
 Kind = tuple[Callable[[Any], bool], str]
 """Whether a value is one, and the words for it."""
 

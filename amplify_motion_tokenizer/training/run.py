@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
-from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.open_files import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
+from amplify_motion_tokenizer.training.launch import check_launch, make_accelerator
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer
 
@@ -57,33 +57,6 @@ Tracks may move; how they were made is compared by what the files say of it (``_
 """
 
 
-def make_accelerator(config: Config, output: Path) -> Accelerator:
-    """The one place where the accelerator is made; its settings are the config's alone.
-
-    Raises:
-        ConfigError: fp16 without CUDA.
-        TrainingError: the processes of one launch do not find each other.
-    """
-    if config.training.mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("training.mixed_precision = fp16 needs a CUDA device; allowed here: no, bf16")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(
-        # Without it, processes launched on a machine with no accelerator would each train alone.
-        cpu=launched > 1 and not torch.accelerator.is_available(),
-        mixed_precision=config.training.mixed_precision,
-        # The trainer accumulates itself; a value from the launcher's environment must not divide again.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output)),
-    )
-    if accelerator.num_processes != launched:
-        raise TrainingError(
-            f"{launched} processes were launched, but each sees {accelerator.num_processes}; "
-            "check the options of accelerate launch (--cpu, --multi_gpu)"
-        )
-    return accelerator
-
-
 def train(config: Config, resume: str | None = None) -> signal.Signals | None:
     """Trains on ``data.tracks_dir`` into ``training.output_dir``.
 
@@ -100,6 +73,7 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
     """
     output = Path(config.training.output_dir)
+    check_launch(config.training)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()

@@ -17,7 +17,8 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.training.run import make_accelerator, train
+from amplify_motion_tokenizer.training.launch import make_accelerator
+from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
 from tests.conftest import with_training
 from tests.support.reference_losses import focal_loss

@@ -7,7 +7,6 @@ needs, and put together again; reading and writing the file itself is the caller
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +29,7 @@ from amplify_motion_tokenizer.models.torch_files import (
     WHOLE,
     Kind,
     check_kinds,
+    unwrapped,
 )
 
 TRAINING_KEYS: Mapping[str, Any] = {
@@ -93,11 +93,6 @@ class AmplifyCheckpoint:
     """Other keys of AMPLIFY's config, such as those of its training; kept as they are."""
     training: dict[str, Any] = field(default_factory=dict)
     """Those of ``TRAINING_KEYS`` that are known."""
-
-
-def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` without the prefixes that compiled and distributed models give all their keys."""
-    return {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in state.items()}
 
 
 def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
