@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,15 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import unpickling_gist
+from amplify_motion_tokenizer.models.foreign_objects import foreign_parts, read_with_foreign
+
+logger = logging.getLogger(__name__)
 
 _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What torch and zipfile raise for damaged files."""
+
+_WRONG_USE = (TypeError, AttributeError, IndexError)
+"""What torch's functions raise besides where a file gives them what they do not take."""
 
 
 _EXPECTED = (
@@ -42,8 +49,13 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, needed: Collection[str] = ()) -> Any:
     """What a torch file holds, on the CPU; every byte is checked against the file's own checksums.
+
+    Args:
+        path: the file.
+        needed: keys of a dict, which are enough where other parts need code to unpickle: those are left
+            out, which is told. Where none are given all of the file is needed.
 
     Raises:
         CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
@@ -57,11 +69,32 @@ def read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):
             raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
-        raise CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}") from None
+        refused = CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     except _DAMAGE as error:
         raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
+    content = _read_needed(path, needed) if needed else None
+    if content is None:
+        raise refused
+    return content
+
+
+def _read_needed(path: Path, needed: Collection[str]) -> dict[str, Any] | None:
+    """The parts of a dict that need no code; None where some that are ``needed`` are not among them."""
+    try:
+        content = read_with_foreign(path)
+    except (pickle.UnpicklingError, *_DAMAGE, *_WRONG_USE):
+        return None
+    if not isinstance(content, dict):
+        return None
+    found = {key: next(foreign_parts(part, str(key)), None) for key, part in content.items()}
+    left = {key: place for key, place in found.items() if place is not None}
+    if not set(needed) <= content.keys() - left.keys():
+        return None
+    shown = ", ".join(f"{place} ({name})" for place, name in list(left.values())[:3])
+    logger.warning("%s: %s left unread, as objects of other libraries are; nothing here needs them", path, shown)
+    return {key: part for key, part in content.items() if key not in left}
 
 
 def _check_whole(path: Path) -> None:
