@@ -31,18 +31,12 @@ from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
-from amplify_motion_tokenizer.models.torch_files import (
-    MAPPING,
-    TENSORS,
-    check_kinds,
-    or_none,
-    read_torch,
-    unwrapped,
-)
+from amplify_motion_tokenizer.models.torch_files import TENSORS, read_torch, unwrapped
 from amplify_motion_tokenizer.version import __version__
 
 FORMAT = "amplify_motion_tokenizer"

@@ -80,7 +80,7 @@ def _named(kind: type[Foreign], name: str) -> Any:
 
 
 def foreign_parts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """(place, name) of every ``Foreign`` within ``value``; places are dotted keys that begin with ``where``."""
+    """(place, name) of every ``Foreign`` in ``value``; places are dotted keys that begin with ``where``."""
     waiting, seen = [(where, value)], set()
     while waiting:
         place, part = waiting.pop()

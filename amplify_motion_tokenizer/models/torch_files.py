@@ -8,7 +8,7 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import unpickling_gist
+from amplify_motion_tokenizer.kinds import Kind
 from amplify_motion_tokenizer.models.foreign_objects import foreign_parts, read_with_foreign
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,11 @@ def _read_needed(path: Path, needed: Collection[str]) -> dict[str, Any] | None:
     if not set(needed) <= content.keys() - left.keys():
         return None
     shown = ", ".join(f"{place} ({name})" for place, name in list(left.values())[:3])
-    logger.warning("%s: %s left unread, as objects of other libraries are; nothing here needs them", path, shown)
+    logger.warning(
+        "%s: %s left unread, as objects of other libraries are; nothing here needs them",
+        path,
+        f"{shown}{' and others' if len(left) > 3 else ''}",
+    )
     return {key: part for key, part in content.items() if key not in left}
 
 
@@ -155,73 +160,8 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(names, state.values(), strict=True))
 
 
-Kind = tuple[Callable[[Any], bool], str]
-"""Whether a value is one, and the words for it."""
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_whole, value))
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
-
-
 def _are_tensors(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(part, Tensor) for part in value.values())
 
 
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_number, value.values()))
-
-
-FLAG: Kind = (lambda value: isinstance(value, bool), "true or false")
-
-
-WHOLE: Kind = (_is_whole, "a whole number")
-
-
-NUMBER: Kind = (_is_number, "a number")
-
-
-PAIR: Kind = (_is_pair, "two whole numbers")
-
-
-TEXTS: Kind = (_are_texts, "a list of texts")
-
-
-MAPPING: Kind = (lambda value: isinstance(value, Mapping), "a mapping")
-
-
-NUMBERS: Kind = (_are_numbers, "a mapping of names to numbers")
-
-
 TENSORS: Kind = (_are_tensors, "a mapping of names to tensors")
-
-
-def or_none(kind: Kind) -> Kind:
-    """None, or what ``kind`` says."""
-    return lambda value: value is None or kind[0](value), f"{kind[1]}, or None"
-
-
-def check_kinds(source: str, found: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
-    """Raises CheckpointError naming the first value of ``found`` that is of another kind.
-
-    Args:
-        source: what to call the file.
-        found: its values; those that ``kinds`` does not name are not looked at.
-        kinds: what they must be; a key that ``found`` lacks is not checked.
-    """
-    for key, (fits, words) in kinds.items():
-        if key in found and not fits(found[key]):
-            value = repr(found[key])
-            shown = value if len(value) <= 40 else f"a {type(found[key]).__name__}"
-            raise CheckpointError(f"{source}: {key} is {shown}; expected {words}")

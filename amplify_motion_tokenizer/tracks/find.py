@@ -34,16 +34,25 @@ def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
     if not os.path.isfile(path):  # unlike Path.is_file also of a name too long for one
         return False
     try:
-        record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
+        file = None if path.suffix == ".json" else TrackFile(path, None)
+        record = read_json(path) if file is None else dict(file.attributes)
     except (TrackFileError, UsageError):
         return False
     made_by = (record.get("format_version"), record.get("config_hash"))
     if made_by != (FORMAT_VERSION, settings_hash(settings)) or not is_made_of(record, sources):
         return False
-    if path.suffix != ".json":
-        return True
+    if file is not None:
+        return _is_readable(file)
     clip = path.name.removesuffix(VELOCITY_INDEX_ENDING)
     return all(path.with_name(velocity_name(clip, start)).is_file() for start in record["start_frame"])
+
+
+def _is_readable(file: TrackFile) -> bool:
+    try:
+        file.check_readable()
+    except TrackFileError:
+        return False
+    return True
 
 
 def find_tracks(

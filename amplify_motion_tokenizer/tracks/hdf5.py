@@ -36,6 +36,7 @@ from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
+from amplify_motion_tokenizer.tracks.unwritten import count_unwritten, lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 
@@ -148,8 +149,16 @@ def _append_row(view: h5py.Group, window: WindowTracks) -> None:
             chunk = (1, *row.shape) if row.ndim else (1024,)
             # Tracks are noise in their last bits; frames shrink to three quarters and less.
             packing = {"compression": "gzip", "compression_opts": 1} if name == "first_frames" else {}
+            # Rows of tracks that are never written read as lost.
+            fill = np.nan if name == "tracks" else None
             view.create_dataset(
-                name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk, **packing
+                name,
+                (0, *row.shape),
+                row.dtype,
+                maxshape=(None, *row.shape),
+                chunks=chunk,
+                fillvalue=fill,
+                **packing,
             )
         data = view[name]
         data.resize(data.shape[0] + 1, axis=0)
@@ -173,6 +182,8 @@ class TrackFile:
         view_attributes, attributes: of each view, and of the root.
         frame_size: (height, width) of the first frames in pixels; None where a view has none.
         settings: what decided the tracks; None in files of other writers.
+        unwritten: windows of which the file says that they have room and were never written; there may be
+            more. All of them read as lost.
 
     Raises:
         TrackFileError: the file cannot be opened, is truncated, or has another layout.
@@ -193,8 +204,8 @@ class TrackFile:
             self.view_attributes = [dict(group.attrs) for group in groups]
             self.frame_size = _frame_size(groups, path)
             self.attributes = dict(file["root"].attrs)
-            settings = self.attributes.get("settings")
-            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+            self.settings = _settings(self.attributes.get("settings"), path)
+            self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
 
     @property
     def fps(self) -> float | None:
@@ -220,10 +231,22 @@ class TrackFile:
         with damage_named(self.path):
             return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
 
+    def check_readable(self) -> None:
+        """Raises TrackFileError unless everything that its views hold is where the file says.
+
+        Finds every piece of every data set, and reads the last row of each.
+        """
+        with self.open() as file, damage_named(self.path):
+            for data in (data for view in self.views for data in file[view].values()):
+                if data.chunks is not None:
+                    data.id.chunk_iter(lambda _: None)
+                if len(data):
+                    data[-1]
+
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Windows ``rows`` of each view: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
 
-        A file without ``vis`` counts as visible everywhere.
+        A file without ``vis`` counts as visible everywhere; windows that were never written are NaN.
         """
         with damage_named(self.path):
             return [_read_view(file[view], rows) for view in self.views]
@@ -257,10 +280,22 @@ class TrackFile:
 
 
 def _read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    tracks = _gather(group["tracks"], rows).astype(np.float32, copy=False)
+    data = group["tracks"]
+    tracks = lose_unwritten(_gather(data, rows).astype(np.float32, copy=False), data.fillvalue)
     if "vis" not in group:
         return tracks, np.ones(tracks.shape[:3], np.float32)
     return tracks, _gather(group["vis"], rows).astype(np.float32, copy=False)
+
+
+def _settings(found: Any, path: Path) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    settings = json.loads(found)
+    if not isinstance(settings, dict):
+        raise TrackFileError(
+            f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"
+        )
+    return settings
 
 
 def _gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:

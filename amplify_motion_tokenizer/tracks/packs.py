@@ -39,11 +39,11 @@ from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
+from amplify_motion_tokenizer.tracks.pack_index import FORMAT_VERSION, read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
 LOST = -(2**15)
 """Stands for a position that is lost."""
 UNSEEN = 255
@@ -79,8 +79,7 @@ class PackArrays(NamedTuple):
     def __enter__(self) -> PackArrays:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None: ...
 
 
 class PackedClip:
@@ -217,30 +216,43 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
             selects none.
         ConfigError: the dataset string is malformed.
     """
-    try:
-        index = read_json(folder / PACK_INDEX)
-        if index["format_version"] != FORMAT_VERSION:
-            raise TrackFileError(
-                f"{folder / PACK_INDEX}: format version {index['format_version']}, expected "
-                f"{FORMAT_VERSION}; pack the track files again"
-            )
-        there = index["views"]
-        missing = [view for view in views if view not in there]
-        if missing and len(views) == len(there) == 1:
-            views, missing = there, []  # as a file with one view serves as the default one
-        if missing:
-            raise TrackFileError(
-                f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
-            )
-        rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])])
-        clips = [PackedClip(folder, index, i, int(rows[i]), views) for i in range(len(index["clips"]))]
-    except (UsageError, KeyError, TypeError, IndexError) as error:
+    index = read_index(folder)
+    _check_arrays(folder, index)
+    there = index["views"]
+    missing = [view for view in views if view not in there]
+    if missing and len(views) == len(there) == 1:
+        views, missing = there, []  # as a file with one view serves as the default one
+    if missing:
         raise TrackFileError(
-            f"{folder / PACK_INDEX}: is damaged ({error}); pack the track files again"
-        ) from None
+            f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+        )
+    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])])
+    clips = [PackedClip(folder, index, i, int(rows[i]), views) for i in range(len(index["clips"]))]
     by_name = {clip.name: clip for clip in clips}
     names = list(by_name) if dataset is None else select_demos(list(by_name), dataset)
     return {name: by_name[name] for name in names}
+
+
+def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuses arrays that are missing, damaged or of other shapes than the index says."""
+    arrays = _open_arrays(folder, frames=index["frame_size"] is not None)
+    lead = sum(clip["windows"] for clip in index["clips"]), len(index["views"])
+    length, points, frame = index["length"], index["num_points"], index["frame_size"]
+    shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+        "first": (np.float32, (points, 2)),
+        "units": (np.int8, (points,)),
+        "displacements": (np.int16, (length, points, 2)),
+        "visibility": (np.uint8, (length, points)),
+    }
+    if frame is not None:
+        shapes["first_frames"] = (np.uint8, (*frame, 3))
+    for name, (dtype, rest) in shapes.items():
+        array, shape = getattr(arrays, name), lead + rest
+        if array.dtype != dtype or array.shape != shape:
+            raise TrackFileError(
+                f"{folder / name}.npy: is {array.dtype} {array.shape}, and {PACK_INDEX} tells of "
+                f"{np.dtype(dtype)} {shape}; pack the track files again"
+            )
 
 
 def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:

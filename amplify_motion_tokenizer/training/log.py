@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -13,11 +16,15 @@ from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.evaluation.metrics import Mean
+from amplify_motion_tokenizer.files import failure_named
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.totals import Totals, present
 
 logger = logging.getLogger(__name__)
+
+_TENSORBOARD = "tensorboard."
+"""How the names of TensorBoard's modules begin."""
 
 NOTHING_COUNTS = (
     "no point counts: the tracks hold NaN or were never written, or nothing in them is visible or moves "
@@ -72,6 +79,34 @@ class StepClock:
     def _since(self, mark: tuple[float, float, float]) -> dict[str, float]:
         elapsed, waited, windows = (now - then for now, then in zip(self._now(), mark, strict=True))
         return {"windows_per_second": windows / elapsed, "data_wait_share": waited / elapsed}
+
+
+@contextmanager
+def log_failures_named(folder: Path) -> Iterator[None]:
+    """Within it a failure to write TensorBoard's file, such as a full disk, is a UsageError in one line.
+
+    What TensorBoard's thread meets is raised again by the next entry, so the thread need not print it too.
+
+    Args:
+        folder: of the log.
+    """
+    before = threading.excepthook
+
+    def told(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith(_TENSORBOARD):
+            before(args)
+
+    threading.excepthook = told
+    try:
+        yield
+    except OSError as error:
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        if not any(frame.f_globals["__name__"].startswith(_TENSORBOARD) for frame in frames):
+            raise
+        with failure_named(folder):
+            raise
+    finally:
+        threading.excepthook = before
 
 
 class RunLog:

@@ -25,6 +25,7 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.open_files import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.training.launch import check_launch, make_accelerator
+from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer
 
@@ -90,29 +91,34 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
     train_data = WindowDataset(train_clips, config, augment=True, truth=False)
     val_data = WindowDataset(val_clips, config)
     trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
-    stopped_by = None
+    with log_failures_named(output / "tensorboard"):
+        stopped_by = _run(trainer, len(val_clips), len(val_data))
+        # A model that outlives its process group can hang when it is freed.
+        del trainer
+        accelerator.free_memory()
+        accelerator.end_training()
+    return stopped_by
+
+
+def _run(trainer: Trainer, val_clips: int, val_windows: int) -> signal.Signals | None:
+    """Trains to the end, where that is not reached yet; says from where."""
+    output, accelerator, data = trainer.files.folder, trainer.accelerator, trainer.train_data
     if trainer.finished:
         logger.info("%s: %s", output, _already_finished(trainer))
-    else:
-        if accelerator.is_main_process:
-            write_yaml(output / OUTPUT_CONFIG, to_dict(config))
-            logger.info(
-                "training on %d windows of %d clips, validating on %d of %d clips, from step %d, "
-                "%d process(es)",
-                len(train_data),
-                len(train_clips),
-                len(val_data),
-                len(val_clips),
-                trainer.state.step,
-                accelerator.num_processes,
-            )
-        _start_trackers(accelerator, config, trainer.state)
-        stopped_by = trainer.train()
-    # A model that outlives its process group can hang when it is freed.
-    del trainer
-    accelerator.free_memory()
-    accelerator.end_training()
-    return stopped_by
+        return None
+    if accelerator.is_main_process:
+        write_yaml(output / OUTPUT_CONFIG, to_dict(trainer.config))
+        logger.info(
+            "training on %d windows of %d clips, validating on %d of %d clips, from step %d, %d process(es)",
+            len(data),
+            len(data.clips),
+            val_windows,
+            val_clips,
+            trainer.state.step,
+            accelerator.num_processes,
+        )
+    _start_trackers(accelerator, trainer.config, trainer.state)
+    return trainer.train()
 
 
 def _already_finished(trainer: Trainer) -> str:

@@ -16,21 +16,20 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, LossConfig
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
-from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
-from amplify_motion_tokenizer.models.torch_files import (
+from amplify_motion_tokenizer.kinds import (
     FLAG,
     MAPPING,
     NUMBER,
     NUMBERS,
     PAIR,
-    TENSORS,
     TEXTS,
     WHOLE,
     Kind,
     check_kinds,
-    unwrapped,
 )
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
+from amplify_motion_tokenizer.models.torch_files import TENSORS, unwrapped
 
 TRAINING_KEYS: Mapping[str, Any] = {
     "optimizer": None,
