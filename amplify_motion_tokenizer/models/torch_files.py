@@ -93,12 +93,10 @@ def _read_needed(path: Path, needed: Collection[str]) -> dict[str, Any] | None:
     left = {key: place for key, place in found.items() if place is not None}
     if not set(needed) <= content.keys() - left.keys():
         return None
-    shown = ", ".join(f"{place} ({name})" for place, name in list(left.values())[:3])
-    logger.warning(
-        "%s: %s left unread, as objects of other libraries are; nothing here needs them",
-        path,
-        f"{shown}{' and others' if len(left) > 3 else ''}",
-    )
+    if left:
+        shown = ", ".join(f"{place} ({name})" for place, name in list(left.values())[:3])
+        more = " and others" if len(left) > 3 else ""
+        logger.warning("%s: %s%s left unread: objects of other libraries, not needed here", path, shown, more)
     return {key: part for key, part in content.items() if key not in left}
 
 

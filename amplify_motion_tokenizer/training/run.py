@@ -24,7 +24,7 @@ from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.open_files import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
-from amplify_motion_tokenizer.training.launch import check_launch, make_accelerator
+from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer
@@ -74,7 +74,6 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
     """
     output = Path(config.training.output_dir)
-    check_launch(config.training)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()
