@@ -177,8 +177,10 @@ def write_torch(path: Path, value: Any) -> None:
         try:
             torch.save(value, cast(IO[bytes], _Noting(file, faults)))
             file.flush()
-        except RuntimeError as error:  # torch tells that it could not write, and not why
-            raise (faults or [OSError(str(error).splitlines()[0])])[0] from error
+        except RuntimeError:  # torch tells that it could not write, and not why
+            if not faults:
+                raise
+            raise faults[0] from None
 
 
 class _Noting:

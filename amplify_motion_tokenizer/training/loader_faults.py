@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,10 +13,10 @@ from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.errors import TokenizerError, TrainingError, WorkerError
 
-_OPEN_FILES = 64
+_OPEN_FILES = 48
 """Open files of a training process beside its loader: libraries, logs, a checkpoint, tracks."""
 
-_OPEN_FILES_OF_A_WORKER = 40
+_OPEN_FILES_OF_A_WORKER = 18
 """Of each worker: its pipes, and the tensors of batches that wait, each of which is an open file."""
 
 
@@ -55,9 +58,13 @@ def worker_faults_told() -> Iterator[None]:
         if not caught:
             raise
         raise kind(text.strip().rpartition(f"{kind.__name__}: ")[2]) from None
-    except RuntimeError as error:
-        found = str(error).split(". ")[0].splitlines()[0]
-        if found.startswith("DataLoader worker"):
+    except (RuntimeError, OSError, EOFError) as error:
+        found = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
+        # A connection may break before the system tells of the death.
+        if found.startswith("DataLoader worker") or raised_within(error, "multiprocessing."):
+            # Torch's handler would raise the same again, anywhere, when the other workers are ended.
+            if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise WorkerError(
                 f"a loader process has died ({found}), as when memory runs out; give more memory, fewer "
                 "training.num_workers or a smaller training.batch_size, and --resume auto to go on"
@@ -68,3 +75,9 @@ def worker_faults_told() -> Iterator[None]:
                 "training.num_workers, and --resume auto to go on"
             ) from None
         raise
+
+
+def raised_within(error: BaseException, module: str) -> bool:
+    """Whether ``error`` came out of a module whose name begins with ``module``."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith(module) for frame in frames)

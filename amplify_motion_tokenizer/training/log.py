@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.evaluation.metrics import Mean
 from amplify_motion_tokenizer.files import failure_named
 from amplify_motion_tokenizer.trackers.windows import SEEN
+from amplify_motion_tokenizer.training.loader_faults import raised_within
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.totals import Totals, present
 
@@ -100,8 +100,7 @@ def log_failures_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-        if not any(frame.f_globals["__name__"].startswith(_TENSORBOARD) for frame in frames):
+        if not raised_within(error, _TENSORBOARD):
             raise
         with failure_named(folder):
             raise
