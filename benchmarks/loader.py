@@ -88,7 +88,7 @@ def static_mask(velocities: Tensor, visibility: Tensor | None, config: Config) -
     mask = keep.expand(velocities.shape[:2])
     if visibility is None:
         return mask
-    seen = visibility >= config.loss.min_visibility
+    seen = visibility >= config.data.min_visibility
     return mask & seen[1:] & seen[:-1]
 
 

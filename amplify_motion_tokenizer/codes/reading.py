@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,19 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.config import MAX_CODES
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CODES
-from amplify_motion_tokenizer.kinds import MAPPING, TEXT, Kind, list_of, require_kinds, whole_from
-from amplify_motion_tokenizer.scenes import KINDS
+from amplify_motion_tokenizer.kinds import (
+    FLAG,
+    MAPPING,
+    TEXT,
+    Kind,
+    check_kinds,
+    list_of,
+    require_kinds,
+    whole_from,
+)
 
-STEP_MODELS = ("amplify",)
-"""Values of ``model.name`` whose tokens are the steps of a window, t of each view, t fast."""
-
+_STEP_MODELS = ("amplify",)
+"""Models whose tokens are the steps of a window, for codes of before ``tokens_are_steps`` was recorded."""
 
 Ids = NDArray[np.int64]
 
@@ -32,11 +40,10 @@ class ClipCodes(NamedTuple):
     codes: Ids
     """(S, V, t) ids."""
 
-    @property
-    def kind(self) -> str | None:
-        """The kind of scene that the name of a rendered clip, such as 003_pan, ends with."""
+    def kind(self, kinds: Collection[str]) -> str | None:
+        """The one of ``kinds`` of scene that the name of a rendered clip, such as 003_pan, ends with."""
         match = re.fullmatch(r"\d+_(\w+)", self.clip.rsplit("/", 1)[-1])
-        return match[1] if match and match[1] in KINDS else None
+        return match[1] if match and match[1] in kinds else None
 
 
 class CodeSet(NamedTuple):
@@ -83,7 +90,9 @@ def read_codes(folder: Path) -> CodeSet:
         where = f"{path}: is damaged: line {number}"
         require_kinds(where, line, _LINE, UsageError)
         require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
-    metas = [{key: line["meta"][key] for key in _META} for line in lines]
+        check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
+    known = (*_META, *_META_MAY)
+    metas = [{key: line["meta"][key] for key in known if key in line["meta"]} for line in lines]
     clips = [
         _clip(line, meta, f"{path}: is damaged: line {number}")
         for number, (line, meta) in enumerate(zip(lines, metas, strict=True), start=1)
@@ -96,8 +105,7 @@ def read_codes(folder: Path) -> CodeSet:
     if other is not None or len({clip.codes.shape[1:] for clip in clips}) > 1:
         raise UsageError(f"{path}: holds codes of several runs; run inference again with --overwrite")
     length = meta["tracked_length"]
-    of_steps = meta["model"] in STEP_MODELS
-    token_frames = (length - 1) / (meta["sequence_length"] - 1) if of_steps else None
+    token_frames = (length - 1) / (meta["sequence_length"] - 1) if _of_steps(meta) else None
     return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, token_frames)
 
 
@@ -114,7 +122,13 @@ _META: dict[str, Kind] = {
     "tracked_length": whole_from(2),
     "window_stride": whole_from(1),
 }
-"""What a line says of the run, which is the same in all."""
+_META_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG}
+"""What a line says of the run, which is the same in all; codes of before do not say this."""
+
+
+def _of_steps(meta: dict[str, Any]) -> bool:
+    """Whether tokens are the steps of a window, t of each view with tokens of its own, t fast."""
+    return bool(meta.get("tokens_are_steps", meta["model"] in _STEP_MODELS))
 
 
 def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
@@ -128,7 +142,7 @@ def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
     codes = np.array(rows, np.int64)
     if codes.max() >= size:
         raise UsageError(f"{where}: codes hold the id {codes.max()}; expected 0 to {size - 1}")
-    tokens = meta["sequence_length"] - 1 if meta["model"] in STEP_MODELS else width
+    tokens = meta["sequence_length"] - 1 if _of_steps(meta) else width
     if width % tokens:
         raise UsageError(f"{where}: codes are {width} ids a window; expected a multiple of {tokens} steps")
     if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import importlib
 import logging
@@ -14,19 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import jsonargparse
-
 from amplify_motion_tokenizer.commands import COMMANDS
-from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
-from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.loading import (
-    Flags,
-    check_keys,
-    find_config,
-    load_yaml,
-    make_parser,
-    one_line,
-)
+from amplify_motion_tokenizer.commands.arguments import split
+from amplify_motion_tokenizer.commands.help_text import Shows, settings_help
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.loading import Flags, Given, build, find_config, read_settings
 from amplify_motion_tokenizer.errors import (
     EXIT_BAD_USAGE,
     EXIT_INTERRUPTED,
@@ -43,67 +34,43 @@ def parse(
     command: str,
     description: str,
     flags: Flags,
-    defaults: Config | Callable[[jsonargparse.Namespace], Config | None] | None = None,
-    short_for: Mapping[str, str] | None = None,
-) -> tuple[Config, jsonargparse.Namespace]:
-    """Reads flags, ``--config`` files (later ones win) and ``--section.key value`` overrides.
+    defaults: Config | Callable[[argparse.Namespace], Config | None] | None = None,
+    *,
+    shows: Shows = lambda _: True,
+    defaults_are: str | None = None,
+) -> tuple[Config, argparse.Namespace]:
+    """Reads flags, ``--config`` files (later ones win) and ``--section.key value`` settings, which win.
 
     Args:
-        argv: arguments without the program name; ``--help`` prints every key and exits.
+        argv: arguments without the program name; ``--help`` and ``--help-all`` print and exit.
         command: its name.
         description: first lines of the help.
-        flags: the script's own flags.
-        defaults: values of keys that are not given, or what makes them of the script's flags; where it is
+        flags: the command's own flags.
+        defaults: values of keys that are not given, or what makes them of the command's flags; where it is
             or gives None, those of ``Config``.
-        short_for: flags that stand for a config key, such as ``--input`` for ``--data.tracks_dir``.
+        shows: which settings ``--help`` tells; ``--help-all`` tells all.
+        defaults_are: what the help says of all defaults, where they are not those of ``Config``.
 
     Returns:
         The checked config, and a namespace that holds the flags.
 
     Raises:
         ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
+        UsageError: a missing or impossible flag.
     """
-    parser = make_parser(description, flags, _program(command))
-    argv = [_written_out(argument, short_for or {}) for argument in argv]
-    argv, paths = _configs_first(argv)
-    for path in paths:
-        check_keys(load_yaml(path), source=f"in {path}")
-    try:
-        if callable(defaults):
-            defaults = defaults(parser.parse_args(list(argv)))
-        if defaults is not None:
-            # Derived numbers follow the keys that are given now, not those that they came from.
-            parser.set_defaults(flatten(to_dict(defaults)) | dict.fromkeys(DERIVED_KEYS))
-        namespace = parser.parse_args(list(argv))
-        instantiated = parser.instantiate(namespace)
-    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
-        raise ConfigError(_with_dashes(one_line(str(error), flags), flags)) from None
-    sections = {field.name: instantiated[field.name] for field in dataclasses.fields(Config)}
-    return validate(Config(**sections)), namespace
-
-
-def _with_dashes(message: str, flags: Flags) -> str:
-    """Names missing flags as they are typed; jsonargparse leaves their dashes out."""
-    told, required, names = message.partition("arguments are required: ")
-    typed = (f"--{name}" if f"--{name}" in flags else name for name in names.split(", "))
-    return f"{told}{required}{', '.join(typed)}" if required else message
-
-
-def _written_out(argument: str, short_for: Mapping[str, str]) -> str:
-    name, equals, value = argument.partition("=")
-    return f"{short_for.get(name, name)}{equals}{value}" if name in short_for else argument
-
-
-def _configs_first(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """``argv`` with its configs at the start, so that flags win wherever they stand; and their paths."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--config", action="append", default=[])
-    try:
-        found, rest = finder.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from None
-    paths = [find_config(name) for name in found.config]
-    return [*(part for path in paths for part in ("--config", str(path))), *rest], paths
+    rest, typed = split(argv, {**_COMMON, **flags, "--help": {}})
+    parser = _parser(command, description, {**_COMMON, **flags})
+    if {"-h", "--help", "--help-all"}.intersection(rest):
+        told = settings_help(shows, "--help-all" in rest, defaults_are)
+        sys.stdout.write(f"{parser.format_help()}\n{told}")
+        sys.exit(EXIT_OK)
+    namespace = parser.parse_args(rest)
+    given: dict[str, Given] = {}
+    for name in namespace.config or ():
+        given |= read_settings(find_config(name))
+    if callable(defaults):
+        defaults = defaults(namespace)
+    return build(defaults or Config(), given | typed), namespace
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
@@ -164,6 +131,23 @@ def parse_flags(argv: Sequence[str], command: str, description: str, flags: Flag
     Raises:
         UsageError: an unknown, missing or impossible flag, in one line.
     """
+    return _parser(command, description, flags).parse_args(list(argv))
+
+
+_COMMON: Flags = {
+    "--config": {
+        "action": "append",
+        "help": "YAML file of settings, or the name of a shipped one; may be repeated",
+    },
+    "--help-all": {
+        "action": "store_true",
+        "help": "tell all settings, also those that the command does not use",
+    },
+}
+"""Flags of every command that takes settings."""
+
+
+def _parser(command: str, description: str, flags: Flags) -> argparse.ArgumentParser:
     parser = _FlagParser(
         prog=_program(command),
         description=description,
@@ -172,7 +156,7 @@ def parse_flags(argv: Sequence[str], command: str, description: str, flags: Flag
     )
     for name, keywords in flags.items():
         parser.add_argument(name, **keywords)
-    return parser.parse_args(list(argv))
+    return parser
 
 
 def run_kind(

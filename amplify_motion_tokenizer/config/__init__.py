@@ -1,26 +1,27 @@
 """Every setting, its meaning and its default.
 
-``schema`` holds all sections; ``keys`` knows settings by their dotted keys; ``checks`` what values are
-allowed; ``loading`` reads files.
+``settings`` is how a field says what it decides and allows; ``schema`` holds all sections; ``keys`` knows
+settings by their dotted keys; ``checks`` what they must be together; ``loading`` reads files, and ``gone``
+knows the settings that there were.
 """
 
 from __future__ import annotations
 
 from amplify_motion_tokenizer.config.keys import (
-    ALLOWED_LEVELS,
-    AMPLIFY_LEVELS,
-    DERIVED_KEYS,
-    LEAF_DICTS,
-    MAX_CODES,
-    VELOCITY_KEYS,
+    SETTINGS,
     changes,
+    decides,
     flatten,
-    levels_allowed,
+    free_on_resume,
+    in_use,
+    may_differ,
     settings_hash,
     to_dict,
     track_settings,
     unflatten,
+    velocity_settings,
 )
+from amplify_motion_tokenizer.config.levels import ALLOWED_LEVELS, MAX_CODES, levels_allowed
 from amplify_motion_tokenizer.config.model import (
     AmplifyConfig,
     AugmentationConfig,
@@ -39,7 +40,6 @@ from amplify_motion_tokenizer.config.tracks import (
     VideoConfig,
 )
 from amplify_motion_tokenizer.config.training import (
-    CollapseConfig,
     InferenceConfig,
     LossConfig,
     TrainingConfig,
@@ -48,15 +48,11 @@ from amplify_motion_tokenizer.config.training import (
 
 __all__ = [
     "ALLOWED_LEVELS",
-    "AMPLIFY_LEVELS",
-    "DERIVED_KEYS",
-    "LEAF_DICTS",
     "MAX_CODES",
-    "VELOCITY_KEYS",
+    "SETTINGS",
     "AmplifyConfig",
     "AugmentationConfig",
     "CoTrackerConfig",
-    "CollapseConfig",
     "Config",
     "DataConfig",
     "FlowConfig",
@@ -72,10 +68,15 @@ __all__ = [
     "VideoConfig",
     "VisionConfig",
     "changes",
+    "decides",
     "flatten",
+    "free_on_resume",
+    "in_use",
     "levels_allowed",
+    "may_differ",
     "settings_hash",
     "to_dict",
     "track_settings",
     "unflatten",
+    "velocity_settings",
 ]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.config import Config, changes, velocity_settings
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
 from amplify_motion_tokenizer.tracks.find import find_tracks
@@ -86,8 +87,11 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
 def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
-    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
-        raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
+    if isinstance(clip, VelocityFiles) and not config.input_kind.velocity_files:
+        raise TrackFileError(
+            f"{clip.path}: velocity files suit model.name {names_with('velocity_files')} alone, not "
+            f"{config.model.name}; use track files"
+        )
     if isinstance(clip, VelocityFiles):
         _check_not_resampled(clip, config)
     if found != expected:
@@ -131,8 +135,8 @@ def _check_settings(clips: Clips, config: Config) -> None:
             )
     velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
     if velocity_files:
-        flat, stored = flatten(to_dict(config)), velocity_files[0].settings or {}
-        differ = changes({k: stored.get(k) for k in VELOCITY_KEYS}, {k: flat[k] for k in VELOCITY_KEYS})
+        wanted, stored = velocity_settings(config), velocity_files[0].settings or {}
+        differ = changes({key: stored.get(key) for key in wanted}, wanted)
         if differ:
             raise TrackFileError(
                 f"{velocity_files[0].path}: velocities were stored with other settings "

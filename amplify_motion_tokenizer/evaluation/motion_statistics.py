@@ -181,8 +181,8 @@ _FPS = "video.target_fps"
 
 def _suggest_window(found: MotionStatistics, config: Config) -> Suggestion | None:
     """Another W, or another frame rate where no W suits."""
-    own_grid = config.model.name == "amplify" and config.model.amplify.class_grid is not None
-    key = "model.amplify.class_grid" if own_grid else "model.decoder_window_size"
+    own_grid = config.model.has_class_grid and config.model.own.class_grid is not None
+    key = f"model.{config.model.name}.class_grid" if own_grid else "model.decoder_window_size"
     width, reach = min(config.class_grid), found.axis_99_px
     if found.nothing_moves:
         return None
@@ -240,7 +240,7 @@ def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, 
             yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
             continue
         velocities = [_velocities_px(view, config) for view in views]
-        several = config.model.name == "amplify"
+        several = config.input_kind.view_axis
         yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]
 
 

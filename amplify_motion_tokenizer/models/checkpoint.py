@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, to_dict
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.gone import settings_now
+from amplify_motion_tokenizer.config.loading import config_from_dict, stored_settings
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
@@ -64,6 +65,8 @@ class Checkpoint:
     """Training state; None in files that only hold weights."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of this package and its libraries when it was written; empty when unknown."""
+    gone: dict[str, Any] = field(default_factory=dict)
+    """Settings that it was trained with and that there are no more, with other values than they have now."""
 
 
 @cache
@@ -184,14 +187,16 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
     own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
     check_kinds(str(path), content, OWN_PARTS | own)
+    made, source = content["track_settings"], f"in {path}"
     return Checkpoint(
         path=path,
         model=unwrapped(content["model"]),
-        config=config_from_dict(content["config"], f"in {path}"),
-        track_settings=content["track_settings"],
+        config=config_from_dict(content["config"], source),
+        track_settings=None if made is None else settings_now(made),
         metrics=content["metrics"],
         training=content.get("training"),
         versions=content.get("versions", {}),
+        gone=stored_settings(content["config"], source).other,
     )
 
 

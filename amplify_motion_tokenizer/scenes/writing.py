@@ -167,7 +167,7 @@ def _record(
 ) -> TruthRecord:
     settings = {
         "video.target_fps": fps,
-        "video.resize_shorter": None,
+        "video.size": None,
         "tracking.window_stride": windows.stride,
         "tracking.query_order": _QUERY_ORDER,
         "tracking.gate.enable": False,

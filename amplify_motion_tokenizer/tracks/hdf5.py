@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
@@ -295,7 +296,7 @@ def _settings(found: Any, path: Path) -> dict[str, Any] | None:
         raise TrackFileError(
             f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"
         )
-    return settings
+    return settings_now(settings)
 
 
 def _gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
@@ -111,7 +112,8 @@ class PackedClip:
         sizes = [clip["sizes"][row] for row in self.view_rows]
         self.sizes = [None if size is None else (int(size[0]), int(size[1])) for size in sizes]
         self.frame_size = None if index["frame_size"] is None else tuple(index["frame_size"])
-        self.settings: dict[str, Any] | None = index["settings"]
+        made = index["settings"]
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.first_row = first_row
         self._index = index
 

@@ -20,12 +20,10 @@ from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.file_names import (
     LAST,
     checkpoints_in,
-    epoch_name,
     numbers_of,
     optimizer_name,
     step_name,
 )
-from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.models.torch_files import peek_step, read_torch
 
@@ -45,7 +43,6 @@ class RunFiles:
         self.training = training
         found = {path.name: peek_step(path) for path in checkpoints_in(folder)}
         self._steps = {name: step for name, step in found.items() if step is not None}
-        self._optimizer_step: int | None = None
 
     def write(
         self,
@@ -59,12 +56,6 @@ class RunFiles:
     ) -> None:
         """Writes the checkpoint ``name`` as ``save_checkpoint`` does, and removes what is not kept."""
         step = training["state"]["step"]
-        if self.training.separate_optimizer:
-            if self._optimizer_step != step:
-                content = {"step": step, "optimizer": training["optimizer"]}
-                write_torch(self.folder / optimizer_name(step), content)
-                self._optimizer_step = step
-            training = {**training, "optimizer": None}
         if name == LAST:
             self._set_last_aside(step)
         save_checkpoint(
@@ -90,9 +81,7 @@ class RunFiles:
         older = [number for number in numbers if number < step][: self.training.keep_last - 1]
         for number in set(numbers) - set(older):
             self._remove(step_name(number))
-        if self.training.keep_epochs is not None:
-            for number in numbers_of("epoch", self.folder)[self.training.keep_epochs :]:
-                self._remove(epoch_name(number))
+        # Of checkpoints written before, which kept the optimiser's state in a file of its own.
         for number in set(numbers_of("optimizer", self.folder)) - set(self._steps.values()):
             (self.folder / optimizer_name(number)).unlink()
 
@@ -102,7 +91,7 @@ class RunFiles:
 
 
 def load_state(path: Path) -> Checkpoint:
-    """A checkpoint with the optimiser's state, which may lie in a file of its own.
+    """A checkpoint with the optimiser's state, which once could lie in a file of its own.
 
     Raises:
         CheckpointError: as ``load_checkpoint``; or the optimiser's file is missing or damaged.

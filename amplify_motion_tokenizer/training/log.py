@@ -28,9 +28,15 @@ _TENSORBOARD = "tensorboard."
 
 NOTHING_COUNTS = (
     "no point counts: the tracks hold NaN or were never written, or nothing in them is visible or moves "
-    "(data.static_filter, loss.min_visibility, loss.min_visible_share)"
+    "(data.static_filter, data.min_visibility, data.min_visible_share)"
 )
 """Why there may be nothing to take a mean of."""
+AFTER_STEPS = 1000
+"""Optimiser steps before the collapse alarm may sound; runs pass through such a phase first."""
+MIN_UNIQUE_CODES = 2
+"""Codes in use at a logged step, below which a codebook has collapsed."""
+MIN_ENTROPY = 0.1
+"""Normalised entropy of a logged step's codes, 0 to 1, below which a codebook has collapsed."""
 
 
 class StepClock:
@@ -224,12 +230,12 @@ class RunLog:
                 if dropped:
                     logger.info(
                         "%s %s: %d windows dropped, of which nothing counts: a smaller share of their steps "
-                        "than loss.min_visible_share = %g is visible, or their tracks hold NaN or were never "
+                        "than data.min_visible_share = %g is visible, or their tracks hold NaN or were never "
                         "written",
                         when,
                         split.removesuffix("_epoch"),
                         dropped,
-                        self.config.loss.min_visible_share,
+                        self.config.data.min_visible_share,
                     )
 
     def warn_collapse(self) -> None:
@@ -253,23 +259,22 @@ class CollapseAlarm:
     """Tells when a codebook has collapsed: so few codes are in use that codes say little.
 
     Args:
-        config: section training.collapse, and the codebook's size.
+        config: the codebook's size, and the weight of the code-usage term, for its advice.
     """
 
     def __init__(self, config: Config) -> None:
-        self.limits = config.training.collapse
         self.codebook_size = config.codebook_size
         self._usage_weight = config.loss.usage.weight
         self._sounding = False
 
     def collapsed(self, usage: Mapping[str, float]) -> bool:
         """Whether ``unique_codes`` or ``normalized_entropy`` of ``usage`` is below its limit."""
-        few = usage["unique_codes"] < self.limits.min_unique_codes
-        return few or usage.get("normalized_entropy", 0.0) < self.limits.min_entropy
+        few = usage["unique_codes"] < MIN_UNIQUE_CODES
+        return few or usage.get("normalized_entropy", 0.0) < MIN_ENTROPY
 
     def sounds(self, usage: Mapping[str, float], step: int) -> bool:
         """Whether to warn now: the codebook has collapsed since the last call, after the warm-up."""
-        before, self._sounding = self._sounding, step > self.limits.after_steps and self.collapsed(usage)
+        before, self._sounding = self._sounding, step > AFTER_STEPS and self.collapsed(usage)
         return self._sounding and not before
 
     def advice(self, usage: Mapping[str, float], when: str) -> str:

@@ -24,6 +24,7 @@ from amplify_motion_tokenizer.evaluation.metrics import (
     no_motion_counts,
     used_codes,
 )
+from amplify_motion_tokenizer.models.amplify.checkpoint import nominal_size
 from amplify_motion_tokenizer.models.losses import view_sums
 
 
@@ -130,7 +131,8 @@ class Totals(NamedTuple):
 
         A mean of nothing is left out: there is no loss where no element counts, and no perplexity without
         codes. The loss is the sum over views of weight * mean over the view's counted elements, where it has
-        some. With ``model.nominal_codebook_size`` AMPLIFY's own figures of the same codes stand beside ours.
+        some. For an amplify model with FSQ levels of AMPLIFY's table its own figures of the same codes stand
+        beside ours.
         """
         counted, known = float(self.counted.sum()), float(self.known)
         per_view = self.loss / self.counted.clamp(min=1)
@@ -152,7 +154,7 @@ class Totals(NamedTuple):
 
     def _usage(self, config: Config) -> dict[str, float]:
         usage = code_usage(self.codes, config.codebook_size)._asdict()
-        unique, nominal = float(usage.pop("unique")), config.model.nominal_codebook_size
+        unique, nominal = float(usage.pop("unique")), nominal_size(config)
         if not unique:
             return {"unique_codes": unique}
         return {

@@ -187,9 +187,9 @@ def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) ->
 
 def _placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
     """(height, width) of the tracked frames of a source of ``size``, and where it lies in them."""
-    if config.target_size is not None:
-        return config.target_size, letterbox(size, config.target_size)
-    resized = resized_size(size, config.resize_shorter)
+    if isinstance(config.size, tuple):
+        return config.size, letterbox(size, config.size)
+    resized = resized_size(size, None if config.size is None else config.size["shorter"])
     return resized, unpadded(size, resized)
 
 

@@ -67,7 +67,7 @@ def test_meta_tells_the_classes_that_the_model_uses(tmp_path: Path) -> None:
         (KEYPOINT, {"decoder_window_size": 7}),
     ]:
         checkpoint = dataclasses.replace(checkpoint_of(config), path=tmp_path / "best.pth")
-        meta = record.run_meta(checkpoint, config, SimpleNamespace(name="flow"))
+        meta = record.run_meta(checkpoint, config, SimpleNamespace(name="flow"), build_model(config))
         assert {k: v for k, v in meta.items() if k in ("class_grid", "decoder_window_size")} == expected
 
 

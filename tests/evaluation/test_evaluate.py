@@ -248,7 +248,7 @@ def test_the_command_on_a_tracked_clip(tmp_path: Path, tiny: Config) -> None:
     write_clip(tmp_path / "videos" / "pan.mp4", video, 10)
     preprocess_folder(tmp_path / "videos", tmp_path / "tracks", tiny)
     write_file(tmp_path / "truth" / "pan.hdf5", tiny, true_windows(tiny, "pan"), motion_class="sideways")
-    line = [sys.executable, "-m", "amplify_motion_tokenizer.commands.evaluate", "tracking"]
+    line = [sys.executable, "-m", "amplify_motion_tokenizer", "evaluate", "tracking"]
     line += ["--tracks", tmp_path / "tracks", "--truth", tmp_path / "truth"]
     result = run_process(*line, "--json", tmp_path / "scores.json")
     assert result.status == 0, result.err

@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.evaluation.motion_report import label_map
 from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.file_names import PACK_INDEX
@@ -202,7 +202,7 @@ def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.C
     assert "reference size: shorter side 48 px (data.reference_size)" in out
     assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in out
     assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
-    with pytest.raises(ConfigError, match="required: DIR"):
+    with pytest.raises(UsageError, match="required: DIR"):
         main([])
     with pytest.raises(SystemExit):
         main(["--help"])

@@ -9,11 +9,16 @@ import yaml
 from safetensors import safe_open
 
 from amplify_motion_tokenizer import load_tokenizer
-from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
+from amplify_motion_tokenizer.models.amplify.checkpoint import (
+    AMPLIFY_LEVELS,
+    AmplifyCheckpoint,
+    from_amplify,
+    to_amplify,
+)
 from amplify_motion_tokenizer.models.amplify.network import AmplifySizes
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.models.convert import convert
@@ -40,7 +45,7 @@ def amplify_config(mask: str = "causal", per_view: bool = False, views: int = 2)
             **TINY["model"],
             "name": "amplify",
             "num_layers": 2,
-            "nominal_codebook_size": 64,
+            "fsq_levels": [8, 8],
             "amplify": {"mask": mask, "per_view": per_view, "mlp_dim": 12, "class_grid": [5, 7]},
         },
     }
@@ -152,7 +157,7 @@ def test_points_that_are_no_grid_are_refused(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     save_native(tmp_path / "ours.pth", amplify_config())
-    line = [sys.executable, "-m", "amplify_motion_tokenizer.commands.convert", tmp_path / "ours.pth"]
+    line = [sys.executable, "-m", "amplify_motion_tokenizer", "convert", tmp_path / "ours.pth"]
     done = subprocess.run([*line, tmp_path / "a.pt", "--to", "amplify"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"wrote {tmp_path / 'a.pt'}\n")
     failed = subprocess.run([*line, tmp_path / "b.pth", "--to", "keypoint"], capture_output=True, text=True)

@@ -110,8 +110,7 @@ def test_only_the_reproduction_s_own_becomes_its_file(tmp_path: Path, tokens: st
         (["--model.keypoint.decoder", "each"], ["model.keypoint.decoder = each", "replicate", "per_step"]),
         (["--model.latent_noise", "-1"], ["model.latent_noise = -1", "0 or more"]),
         (["--loss.usage.weight", "-1"], ["loss.usage.weight = -1", "0 or more"]),
-        (["--loss.usage.temperature", "0"], ["loss.usage.temperature = 0", "above 0"]),
-        (["--loss.usage.sample_entropy", "-1"], ["loss.usage.sample_entropy = -1", "0 or more"]),
+        (["--loss.usage.temperature", "0"], ["loss.usage.temperature is no setting any more: it is 1.0"]),
         (["--loss.usage.wieght", "1"], ["loss.usage.wieght = 1", "loss.usage.weight"]),
     ],
 )

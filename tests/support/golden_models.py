@@ -39,11 +39,12 @@ def state_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def keypoint_config(golden: Golden) -> Config:
     parts: dict[str, Any] = {key: json.loads(value) for key, value in golden.metadata.items()}
     sizes = parts["config"]
+    loss = {name: value for name, value in parts["focal"].items() if name != "alpha_other"}
     sizes["model"]["fsq_levels"] = tuple(sizes["model"]["fsq_levels"])
     return Config(
         model=ModelConfig(**sizes["model"]),
         data=DataConfig(**sizes["data"], static_filter=StaticFilterConfig(**parts["static_filter"])),
-        loss=LossConfig(**parts["focal"]),
+        loss=LossConfig(**loss),
     )
 
 

@@ -208,7 +208,7 @@ def test_mps_means_cpu_with_one_warning(config, monkeypatch, caplog):
 def test_a_model_that_returns_something_else(tracker):
     other = tracker()
     other._model.outputs = lambda tracks, seen: (seen, tracks)
-    with pytest.raises(TrackerError, match="checkout, or hub_repo and hub_ref"):
+    with pytest.raises(TrackerError, match="checkout to a clone of another"):
         list(other.track(windows_of(video_of([1, 2]), 1, 2), QUERIES))
 
 

@@ -47,7 +47,7 @@ def config_of(side: int | None = SIDE, views: tuple[str, ...] = ("default",), **
             **TINY["model"],
             "name": "amplify",
             "num_layers": 2,
-            "nominal_codebook_size": 64,
+            "fsq_levels": [8, 8],
             "amplify": {"mlp_dim": 12, "vision": {"encoder": "resnet18", **own}},
         },
     }

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, flatten, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, track_settings, velocity_settings
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset, make_loader
 from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
@@ -195,10 +195,9 @@ def test_non_finite_tracks_give_finite_masked_input(
 
 
 def write_velocities(path: Path, config: Config, count: int) -> None:
-    flat = flatten(to_dict(config))
     record = dataclasses.replace(
         clip_record_of(config),
-        settings=track_settings(config) | {key: flat[key] for key in VELOCITY_KEYS},
+        settings=track_settings(config) | velocity_settings(config),
     )
 
     def velocities(window):  # type: ignore[no-untyped-def]

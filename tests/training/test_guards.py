@@ -18,6 +18,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.errors import ConfigError, TrainingError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
+from amplify_motion_tokenizer.training import log
 from amplify_motion_tokenizer.training import run as training_module
 from amplify_motion_tokenizer.training.learner import Learner, WeightAverage
 from amplify_motion_tokenizer.training.log import CollapseAlarm
@@ -27,10 +28,6 @@ from tests.conftest import with_training
 from tests.training.test_trainer import make_trainer, scalars, weights
 
 Write = Callable[..., Path]
-
-
-def run_of(config: Config) -> Path:
-    return Path(config.training.output_dir)
 
 
 @pytest.fixture
@@ -58,16 +55,16 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_a_step_that_is_not_finite_ends_the_run_with_its_clips(
-    run_config: Config, poison: Callable[[int], None]
+    run_config: Config, poison: Callable[[int], None], tmp_path: Path
 ) -> None:
     """Found at the next log entry, after other steps, and yet nothing of it is in any file."""
     poison(3)
     config = with_training(run_config, log_every_steps=5, save_every_steps=2)
     with pytest.raises(TrainingError) as error:
-        train(config)
+        train(config, tmp_path / "tracks", tmp_path / "run")
     assert "not finite at step 3, whose windows are of " in str(error.value)
-    assert f"Last good checkpoint: {run_of(config) / 'last.pth'} (step 2)" in str(error.value)
-    assert [path.name for path in run_of(config).glob("*.pth")] == ["last.pth"]
+    assert f"Last good checkpoint: {tmp_path / 'run' / 'last.pth'} (step 2)" in str(error.value)
+    assert [path.name for path in (tmp_path / "run").glob("*.pth")] == ["last.pth"]
 
 
 def test_the_clips_of_a_step_are_those_of_its_batch(run_config: Config, tmp_path: Path) -> None:
@@ -79,12 +76,12 @@ def test_the_clips_of_a_step_are_those_of_its_batch(run_config: Config, tmp_path
 
 
 def test_some_steps_may_be_skipped_and_change_nothing(
-    run_config: Config, poison: Callable[[int], None], caplog: pytest.LogCaptureFixture
+    run_config: Config, poison: Callable[[int], None], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     poison(2)
     config = with_training(run_config, max_skipped_steps=1, save_every_steps=1, keep_last=20, epochs=1)
-    train(config)
-    run = run_of(config)
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     before, after, later = (load_checkpoint(run / f"step_{step}.pth") for step in (1, 2, 3))
     assert all(torch.equal(before.model[name], after.model[name]) for name in before.model)
     moments = [checkpoint.training["optimizer"]["state"] for checkpoint in (before, after)]
@@ -102,7 +99,9 @@ def test_some_steps_may_be_skipped_and_change_nothing(
     assert torch.tensor(scalars(run, "train_epoch/loss")[0][1]).isfinite()
 
 
-def test_a_skipped_step_leaves_the_running_mean(run_config: Config, poison: Callable[[int], None]) -> None:
+def test_a_skipped_step_leaves_the_running_mean(
+    run_config: Config, poison: Callable[[int], None], tmp_path: Path
+) -> None:
     poison(2)
     config = with_training(
         run_config,
@@ -113,18 +112,20 @@ def test_a_skipped_step_leaves_the_running_mean(run_config: Config, poison: Call
         ema_decay=0.9,
         learning_rate=0.01,
     )
-    train(config)
-    before, after, later = (load_checkpoint(run_of(config) / f"step_{step}.pth") for step in (1, 2, 3))
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    before, after, later = (load_checkpoint(tmp_path / "run" / f"step_{step}.pth") for step in (1, 2, 3))
     assert all(torch.equal(before.model[name], after.model[name]) for name in before.model)
     assert not all(torch.equal(later.model[name], after.model[name]) for name in before.model)
     assert [each.training["average"]["updates"] for each in (before, after, later)] == [1, 1, 2]
 
 
-def test_one_step_more_than_allowed_ends_the_run(run_config: Config, poison: Callable[[int], None]) -> None:
+def test_one_step_more_than_allowed_ends_the_run(
+    run_config: Config, poison: Callable[[int], None], tmp_path: Path
+) -> None:
     poison(2)
     poison(4)
     with pytest.raises(TrainingError, match=r"at step 4, .*max_skipped_steps \(now 1\)"):
-        train(with_training(run_config, max_skipped_steps=1))
+        train(with_training(run_config, max_skipped_steps=1), tmp_path / "tracks", tmp_path / "run")
 
 
 def test_names_are_few() -> None:
@@ -185,24 +186,24 @@ USAGE = {"unique_codes": 12.0, "normalized_entropy": 0.6}
 
 @pytest.mark.parametrize("usage", [{"unique_codes": 1.0}, {"normalized_entropy": 0.01}])
 def test_the_alarm_sounds_once_when_codes_collapse(tiny: Config, usage: dict[str, float]) -> None:
-    collapse = dataclasses.replace(tiny.training.collapse, after_steps=10)
-    alarm = CollapseAlarm(with_training(tiny, collapse=collapse))
+    alarm = CollapseAlarm(tiny)
     bad = {**USAGE, **usage}
-    seen = [(USAGE, 5), (bad, 10), (bad, 11), (bad, 12), (USAGE, 13), (bad, 14)]
+    seen = [(USAGE, 5), (bad, 1000), (bad, 1001), (bad, 1002), (USAGE, 1003), (bad, 1004)]
     assert [alarm.sounds(usage, step) for usage, step in seen] == [False, False, True, False, False, True]
 
 
 def test_a_collapse_is_told_in_the_log_and_in_tensorboard(
-    run_config: Config, caplog: pytest.LogCaptureFixture
+    run_config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    collapse = dataclasses.replace(run_config.training.collapse, after_steps=8, min_unique_codes=21)
-    train(with_training(run_config, collapse=collapse))
+    monkeypatch.setattr(log, "AFTER_STEPS", 8)
+    monkeypatch.setattr(log, "MIN_UNIQUE_CODES", 21)
+    train(run_config, tmp_path / "tracks", tmp_path / "run")
     (warning, at_the_end) = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
     assert warning.startswith("the codebook has collapsed at step 9: ")
     assert "raise loss.usage.weight (now 0; see docs/codebook.md)" in warning
     assert "training.learning_rate" in warning
     assert at_the_end.startswith("the codebook has collapsed in the last epoch: ")
-    run = run_of(run_config)
+    run = tmp_path / "run"
     assert [value for _, value in scalars(run, "train/collapsed")] == [1.0] * 12
     events = training_events(run)
     (text,) = events.Tensors("train/collapse_alarm/text_summary")
@@ -217,9 +218,9 @@ def training_events(run: Path) -> Any:
     return events
 
 
-def test_clamped_and_centre_shares_are_logged(run_config: Config) -> None:
+def test_clamped_and_centre_shares_are_logged(run_config: Config, tmp_path: Path) -> None:
     """Of three points one is lost, one rests and one leaves the window of 7 x 7."""
-    for path in Path(run_config.data.tracks_dir).glob("*.hdf5"):
+    for path in (tmp_path / "tracks").glob("*.hdf5"):
         with h5py.File(path, "a") as file:
             tracks = file["root/default/tracks"][...]
             steps = tracks[:, :1] * 0 + torch.arange(6.0).numpy()[:, None, None]
@@ -227,8 +228,8 @@ def test_clamped_and_centre_shares_are_logged(run_config: Config) -> None:
             tracks[:, :, 3:6] = tracks[:, :1, 3:6]
             tracks[:, :, 6:] = tracks[:, :1, 6:] + 5 * steps[:, :, 6:]
             file["root/default/tracks"][...] = tracks
-    train(with_training(run_config, max_steps=1))
-    run = run_of(run_config)
+    train(with_training(run_config, max_steps=1), tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     assert scalars(run, "train/clamped_share") == [(1, pytest.approx(0.5))]
     assert scalars(run, "train/center_share") == [(1, pytest.approx(0.5))]
     assert scalars(run, "val/clamped_share") == [(1, pytest.approx(0.5))]
@@ -253,11 +254,11 @@ def test_running_mean_of_weights_follows_its_recurrence() -> None:
 
 
 def test_inference_and_validation_use_the_running_mean(run_config: Config, tmp_path: Path) -> None:
-    plain = with_training(run_config, learning_rate=0.01, output_dir=str(tmp_path / "plain"))
+    plain = with_training(run_config, learning_rate=0.01)
     config = with_training(run_config, learning_rate=0.01, ema_decay=0.99)
-    train(plain)
-    train(config)
-    run, other = run_of(config), run_of(plain)
+    train(plain, tmp_path / "tracks", tmp_path / "plain")
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    run, other = tmp_path / "run", tmp_path / "plain"
     # The steps are the same, and so are the weights that they give; what is validated is not.
     assert scalars(run, "train/loss") == scalars(other, "train/loss")
     assert scalars(run, "val/loss") != scalars(other, "val/loss")
@@ -270,25 +271,25 @@ def test_inference_and_validation_use_the_running_mean(run_config: Config, tmp_p
 
 
 def test_training_stops_early_without_a_new_best(
-    run_config: Config, caplog: pytest.LogCaptureFixture
+    run_config: Config, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.INFO)
     config = with_training(run_config, early_stopping=2, learning_rate=1e-12, epochs=50)
-    assert train(config) is None
-    losses = [value for _, value in scalars(run_of(config), "val/loss")]
+    assert train(config, tmp_path / "tracks", tmp_path / "run") is None
+    losses = [value for _, value in scalars(tmp_path / "run", "val/loss")]
     best = losses.index(min(losses))
     assert len(losses) == best + 3
     assert "stopped early at step" in caplog.text
-    assert train(config, resume="auto") is None
-    assert [value for _, value in scalars(run_of(config), "val/loss")] == losses
+    assert train(config, tmp_path / "tracks", tmp_path / "run", resume="auto") is None
+    assert [value for _, value in scalars(tmp_path / "run", "val/loss")] == losses
 
 
-def test_validation_every_few_steps_finds_the_best(run_config: Config) -> None:
+def test_validation_every_few_steps_finds_the_best(run_config: Config, tmp_path: Path) -> None:
     config = with_training(run_config, validate_every_steps=4, learning_rate=0.05)
-    train(config)
-    found = scalars(run_of(config), "val/loss")
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    found = scalars(tmp_path / "run", "val/loss")
     assert [step for step, _ in found] == [4, 6, 8, 12]
-    best = load_checkpoint(run_of(config) / "best.pth")
+    best = load_checkpoint(tmp_path / "run" / "best.pth")
     step = min(found, key=lambda each: each[1])[0]
     assert best.training["state"]["step"] == step
 
@@ -304,12 +305,12 @@ def test_compiled_training_keeps_the_names_of_the_weights(
         module._compiled_call_impl = torch.compile(module._call_impl, backend="eager", **options)
 
     monkeypatch.setattr(torch.nn.Module, "compile", fast)
-    plain = with_training(run_config, epochs=1, output_dir=str(tmp_path / "plain"))
+    plain = with_training(run_config, epochs=1)
     config = with_training(run_config, epochs=1, compile=True)
-    train(plain)
-    train(config)
+    train(plain, tmp_path / "tracks", tmp_path / "plain")
+    train(config, tmp_path / "tracks", tmp_path / "run")
     assert compiled == [{"dynamic": False}]
-    own, other = (weights(run_of(each) / "last.pth") for each in (config, plain))
+    own, other = (weights(tmp_path / name / "last.pth") for name in ("run", "plain"))
     assert own.keys() == other.keys()
     for name, value in other.items():
         torch.testing.assert_close(own[name], value)
@@ -322,16 +323,18 @@ def _free_kernels() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_free_kernels")
-def test_deterministic_kernels_can_be_asked_for(run_config: Config) -> None:
-    train(with_training(run_config, epochs=1, deterministic=True))
+def test_deterministic_kernels_can_be_asked_for(run_config: Config, tmp_path: Path) -> None:
+    train(with_training(run_config, epochs=1, deterministic=True), tmp_path / "tracks", tmp_path / "run")
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_wandb_that_is_not_there_is_named(run_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_that_is_not_there_is_named(
+    run_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name))
     with pytest.raises(ConfigError, match=r"pip install 'amplify-motion-tokenizer\[wandb\]'"):
-        train(with_training(run_config, wandb_project="motion"))
+        train(with_training(run_config, wandb_project="motion"), tmp_path / "tracks", tmp_path / "run")
 
 
 class FakeTracker(GeneralTracker):
@@ -360,15 +363,17 @@ class FakeTracker(GeneralTracker):
     def finish(self) -> None: ...
 
 
-def test_wandb_gets_what_tensorboard_gets(run_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_gets_what_tensorboard_gets(
+    run_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(training_module, "WandBTracker", FakeTracker)
     monkeypatch.setattr(training_module, "_check_wandb", lambda config: None)
     config = with_training(run_config, wandb_project="motion")
-    train(with_training(config, epochs=1))
-    train(config, resume="auto")
+    train(with_training(config, epochs=1), tmp_path / "tracks", tmp_path / "run")
+    train(config, tmp_path / "tracks", tmp_path / "run", resume="auto")
     first, second = FakeTracker.made
     assert (first.project, first.options["resume"]) == ("motion", "allow")
     assert first.options["id"] == second.options["id"]
     logged = [(step, row["train/loss"]) for step, row in first.rows if "train/loss" in row]
     assert [step for step, _ in logged] == [1, 2, 3, 4, 5, 6]
-    assert logged[-1] == (6, pytest.approx(scalars(run_of(config), "train/loss")[5][1]))
+    assert logged[-1] == (6, pytest.approx(scalars(tmp_path / "run", "train/loss")[5][1]))

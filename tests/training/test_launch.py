@@ -25,12 +25,12 @@ from tests.conftest import with_training
     ],
 )
 def test_other_ways_to_train_are_refused(
-    name: str, value: str, words: str, run_config: Config, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, words: str, run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(TrainingError, match=f"the launcher sets {name} = {value}: .*{words}"):
-        train(run_config)
-    assert not Path(run_config.training.output_dir).exists()
+        train(run_config, tmp_path / "tracks", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,21 @@ def test_settings_that_the_config_decides_are_told(
     key: str,
     level: int,
     run_config: Config,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv(name, value)
-    train(with_training(run_config, max_steps=1))
+    train(with_training(run_config, max_steps=1), tmp_path / "tracks", tmp_path / "run")
     (record,) = [each for each in caplog.records if each.getMessage().startswith("the launcher sets")]
     assert record.levelno == level
     assert f"{name} = {value}" in record.getMessage()
     assert key in record.getMessage()
 
 
-def test_files_with_the_names_of_a_compiled_model_load_everywhere(run_config: Config) -> None:
-    train(with_training(run_config, epochs=1, ema_decay=0.9))
-    last = Path(run_config.training.output_dir) / "last.pth"
+def test_files_with_the_names_of_a_compiled_model_load_everywhere(run_config: Config, tmp_path: Path) -> None:
+    train(with_training(run_config, epochs=1, ema_decay=0.9), tmp_path / "tracks", tmp_path / "run")
+    last = (tmp_path / "run") / "last.pth"
     expected = load_checkpoint(last)
     content = torch.load(last, weights_only=True)
     content["model"] = {f"_orig_mod.{name}": value for name, value in content["model"].items()}
@@ -72,6 +73,11 @@ def test_files_with_the_names_of_a_compiled_model_load_everywhere(run_config: Co
     torch.save(content, last)
     loaded = load_tokenizer(last).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in expected.model.items())
-    train(with_training(run_config, epochs=2, ema_decay=0.9), resume="auto")
+    train(
+        with_training(run_config, epochs=2, ema_decay=0.9),
+        tmp_path / "tracks",
+        tmp_path / "run",
+        resume="auto",
+    )
     assert load_checkpoint(last).model.keys() == expected.model.keys()
     assert not any("_orig_mod" in name for name in torch.load(last, weights_only=True)["model"])

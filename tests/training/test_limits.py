@@ -27,33 +27,33 @@ from tests.conftest import with_training
 from tests.training.test_trainer import next_second
 
 
-def _train_within(limit: int, config: Config) -> None:
+def _train_within(limit: int, config: Config, tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    train(config)
+    train(config, tmp_path / "tracks", tmp_path / "run")
 
 
-def test_accumulated_micro_batches_hold_no_open_files(run_config: Config) -> None:
+def test_accumulated_micro_batches_hold_no_open_files(run_config: Config, tmp_path: Path) -> None:
     """A hundred of them with nine tensors each, where a process may open 200 files."""
     config = with_training(run_config, batch_size=1, gradient_accumulation_steps=100, num_workers=1, epochs=1)
-    process = multiprocessing.get_context("fork").Process(target=_train_within, args=(200, config))
+    process = multiprocessing.get_context("fork").Process(target=_train_within, args=(200, config, tmp_path))
     process.start()
     process.join(timeout=100)
     assert process.exitcode == 0
-    assert (Path(config.training.output_dir) / "last.pth").is_file()
+    assert ((tmp_path / "run") / "last.pth").is_file()
 
 
 def test_a_limit_at_which_workers_would_hang_is_refused(
-    run_config: Config, monkeypatch: pytest.MonkeyPatch
+    run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 40 if name == "SC_OPEN_MAX" else 4096)
     words = r"may open 40 files \(ulimit -n\), and 2 loader workers need 84: give ulimit -n 84, or"
     with pytest.raises(TrainingError, match=words):
-        train(with_training(run_config, num_workers=2))
+        train(with_training(run_config, num_workers=2), tmp_path / "tracks", tmp_path / "run")
     check_open_files(0)
 
 
 def test_a_killed_loader_process_is_told_in_one_line_and_the_run_goes_on(
-    run_config: Config, monkeypatch: pytest.MonkeyPatch
+    run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dataclasses.replace(run_config.data, val_split=0.0)
     config = with_training(dataclasses.replace(run_config, data=data), num_workers=1, save_every_steps=1)
@@ -69,16 +69,15 @@ def test_a_killed_loader_process_is_told_in_one_line_and_the_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", kill)
         with pytest.raises(WorkerError, match=r"^a loader process has died \(.*--resume auto to go on$"):
-            train(config)
-    last = Path(config.training.output_dir) / "last.pth"
+            train(config, tmp_path / "tracks", tmp_path / "run")
+    last = (tmp_path / "run") / "last.pth"
     state = load_checkpoint(last).training
     assert state is not None
     assert state["state"]["step"] in (2, 3)
     next_second()
-    train(config, resume="auto")
-    whole = with_training(config, output_dir=f"{config.training.output_dir}_whole")
-    train(whole)
-    expected = load_checkpoint(Path(whole.training.output_dir) / "last.pth").model
+    train(config, tmp_path / "tracks", tmp_path / "run", resume="auto")
+    train(config, tmp_path / "tracks", tmp_path / "whole")
+    expected = load_checkpoint(tmp_path / "whole" / "last.pth").model
     assert all(torch.equal(value, expected[name]) for name, value in load_checkpoint(last).model.items())
 
 
@@ -136,7 +135,7 @@ def test_a_limit_of_a_files_size_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_that_tensorboard_meets_first_is_one_line(
-    run_config: Config, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = with_training(run_config, save_every_steps=1)
     flush, count = GFile.flush, 0
@@ -151,7 +150,7 @@ def test_a_full_disk_that_tensorboard_meets_first_is_one_line(
     monkeypatch.setattr(GFile, "flush", fill)
     monkeypatch.setattr(GFile, "write", lambda file, content: fill(file))
     with pytest.raises(UsageError, match=r"run/tensorboard: cannot be written \(disk full: .* are free\)"):
-        train(config)
+        train(config, tmp_path / "tracks", tmp_path / "run")
     assert "Traceback" not in capfd.readouterr().err
 
 

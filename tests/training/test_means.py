@@ -146,26 +146,26 @@ def test_means_do_not_depend_on_batches_and_processes(
         assert (name in found) == (not math.isnan(expected)) or name not in ("loss", "accuracy")
 
 
-def hide(config: Config, clips: str, rows: slice) -> None:
-    for path in Path(config.data.tracks_dir).glob(clips):
+def hide(tracks: Path, clips: str, rows: slice) -> None:
+    for path in tracks.glob(clips):
         with h5py.File(path, "a") as file:
             file["root/default/vis"][rows] = 0.1
 
 
-def held_out(config: Config) -> list[str]:
+def held_out(config: Config, tracks: Path) -> list[str]:
     """The clips that the tiny config validates on."""
-    data = WindowDataset(load_clips(Path(config.data.tracks_dir), config), config)
+    data = WindowDataset(load_clips(tracks, config), config)
     names = sorted(data.clips)
     order = np.random.default_rng(config.training.seed).permutation(len(names))
     return [names[order[0]]]
 
 
 def test_validation_does_not_depend_on_the_batch_size(run_config: Config, tmp_path: Path) -> None:
-    hide(run_config, "*.hdf5", slice(2, 6))
+    hide(tmp_path / "tracks", "*.hdf5", slice(2, 6))
     found = []
     for batch in (1, 2, 3, 7):
         config = with_training(run_config, batch_size=batch)
-        data = WindowDataset(load_clips(Path(config.data.tracks_dir), config), config)
+        data = WindowDataset(load_clips(tmp_path / "tracks", config), config)
         trainer = Trainer(config, make_accelerator(config, tmp_path), data, data, tmp_path, None)
         found.append(trainer.validate())
     names = ("val/loss", "val/accuracy", "val/l2_px", "val/delta_avg", "val/nonzero_pred_f1", "val/mse")
@@ -175,23 +175,23 @@ def test_validation_does_not_depend_on_the_batch_size(run_config: Config, tmp_pa
         }
 
 
-def test_validation_of_nothing_is_refused_before_a_step(run_config: Config) -> None:
-    (name,) = held_out(run_config)
-    hide(run_config, f"{name}.hdf5", slice(None))
+def test_validation_of_nothing_is_refused_before_a_step(run_config: Config, tmp_path: Path) -> None:
+    (name,) = held_out(run_config, tmp_path / "tracks")
+    hide(tmp_path / "tracks", f"{name}.hdf5", slice(None))
     with pytest.raises(TrainingError, match=rf"of nothing: in its 7 windows of 1 clips \({name}\) no point"):
-        train(run_config)
-    assert not list(Path(run_config.training.output_dir).glob("*.pth"))
+        train(run_config, tmp_path / "tracks", tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.pth"))
 
 
 def test_track_metrics_of_nothing_are_absent_and_named(
-    run_config: Config, caplog: pytest.LogCaptureFixture
+    run_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With every confidence counting there is a loss, but no position is seen."""
-    (name,) = held_out(run_config)
-    hide(run_config, f"{name}.hdf5", slice(None))
-    loss = dataclasses.replace(run_config.loss, min_visibility=0.0)
-    train(dataclasses.replace(run_config, loss=loss))
-    run = Path(run_config.training.output_dir)
+    (name,) = held_out(run_config, tmp_path / "tracks")
+    hide(tmp_path / "tracks", f"{name}.hdf5", slice(None))
+    data = dataclasses.replace(run_config.data, min_visibility=0.0)
+    train(dataclasses.replace(run_config, data=data), tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     metrics = load_checkpoint(run / "last.pth").metrics
     assert {"val/l2_px", "val/delta_avg"}.isdisjoint(metrics)
     assert metrics["val/loss"] > 0
@@ -204,14 +204,16 @@ def test_track_metrics_of_nothing_are_absent_and_named(
     assert "is seen" in warned[0]
 
 
-def test_a_step_of_nothing_has_no_loss(run_config: Config, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_of_nothing_has_no_loss(
+    run_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """One of six steps has nothing but hidden windows."""
     data = dataclasses.replace(run_config.data, val_split=0.0)
     config = with_training(dataclasses.replace(run_config, data=data), batch_size=1, epochs=1)
-    hide(config, "0.hdf5", slice(0, 1))
+    hide(tmp_path / "tracks", "0.hdf5", slice(0, 1))
     with caplog.at_level(logging.WARNING):
-        train(config)
-    run = Path(config.training.output_dir)
+        train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     logged = {step for step, _ in scalars(run, "train/loss")}
     assert len(logged) == 27
     (step,) = set(range(1, 29)) - logged
@@ -219,11 +221,11 @@ def test_a_step_of_nothing_has_no_loss(run_config: Config, caplog: pytest.LogCap
     assert any(f"step {step}: train has no loss" in record.getMessage() for record in caplog.records)
 
 
-def test_motion_of_nothing_has_no_numbers(run_config: Config) -> None:
-    for path in Path(run_config.data.tracks_dir).glob("*.hdf5"):
+def test_motion_of_nothing_has_no_numbers(run_config: Config, tmp_path: Path) -> None:
+    for path in (tmp_path / "tracks").glob("*.hdf5"):
         with h5py.File(path, "a") as file:
             file["root/default/tracks"][...] = np.nan
-    found = measure(load_clips(Path(run_config.data.tracks_dir), run_config), run_config)
+    found = measure(load_clips(tmp_path / "tracks", run_config), run_config)
     assert found.finite_share == 0.0
     shares = (found.center_share, found.clamped_share, found.moving_center_share, found.speed_px[50])
     assert all(math.isnan(share) for share in shares)

@@ -27,7 +27,7 @@ def test_a_run_that_is_not_changed_has_a_plain_cosine(tiny: Config) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(4, 8), (8, 4), (4, 1)])
 def test_other_batches_do_not_bend_the_course(
-    before: int, after: int, run_config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+    before: int, after: int, run_config: Config, tmp_path: Path, caplog: Any, monkeypatch: Any
 ) -> None:
     """The batch stands for processes as well: what counts are the windows of a step."""
     config = with_training(
@@ -35,11 +35,11 @@ def test_other_batches_do_not_bend_the_course(
     )
     steps = {batch: -(-21 // batch) for batch in (before, after)}
     with pytest.raises(StopError), stop_after(2 * steps[before]):
-        train(with_training(config, save_every_steps=None))
+        train(with_training(config, save_every_steps=None), tmp_path / "tracks", tmp_path / "run")
     monkeypatch.setattr("amplify_motion_tokenizer.training.run._check_resumable", lambda *_: None)
     next_second()
-    train(with_training(config, batch_size=after), resume="auto")
-    run = Path(config.training.output_dir)
+    train(with_training(config, batch_size=after), tmp_path / "tracks", tmp_path / "run", resume="auto")
+    run = tmp_path / "run"
     rates = dict(scalars(run, "train/learning_rate"))  # of the step after each
     middle, end = 2 * steps[before], 2 * steps[before] + 2 * steps[after]
     assert max(rates) == end
@@ -58,34 +58,34 @@ def test_other_batches_do_not_bend_the_course(
     assert state["state"]["course_share"] == pytest.approx(share)
 
 
-def test_checkpoints_of_before_tell_their_course_by_their_steps(run_config: Config) -> None:
+def test_checkpoints_of_before_tell_their_course_by_their_steps(run_config: Config, tmp_path: Path) -> None:
     config = with_training(run_config, schedule="cosine", epochs=2, learning_rate=1e-3)
     with pytest.raises(StopError), stop_after(6):
-        train(config)
-    run = Path(config.training.output_dir)
+        train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     content = torch.load(run / "last.pth", weights_only=True)
     for name in ("course_step", "course_share", "course_end"):
         del content["training"]["state"][name]
     torch.save(content, run / "last.pth")
     next_second()
-    train(config, resume="auto")
+    train(config, tmp_path / "tracks", tmp_path / "run", resume="auto")
     rates = dict(scalars(run, "train/learning_rate"))
     expected = {step: 0.5e-3 * (1 + math.cos(math.pi * step / 12)) for step in range(1, 13)}
     assert rates == {step: pytest.approx(rate, rel=1e-6, abs=1e-12) for step, rate in expected.items()}
 
 
-def test_fewer_clips_do_not_bend_the_course(run_config: Config) -> None:
+def test_fewer_clips_do_not_bend_the_course(run_config: Config, tmp_path: Path) -> None:
     data = dataclasses.replace(run_config.data, val_split=0.0)
     config = with_training(
         dataclasses.replace(run_config, data=data), schedule="cosine", epochs=4, learning_rate=1e-3
     )
     with pytest.raises(StopError), stop_after(14):  # 28 windows, 7 steps an epoch
-        train(config)
+        train(config, tmp_path / "tracks", tmp_path / "run")
     for name in ("2.hdf5", "3.hdf5"):
-        (Path(config.data.tracks_dir) / name).unlink()
+        (tmp_path / "tracks" / name).unlink()
     next_second()
-    train(config, resume="auto")
-    rates = dict(scalars(Path(config.training.output_dir), "train/learning_rate"))
+    train(config, tmp_path / "tracks", tmp_path / "run", resume="auto")
+    rates = dict(scalars((tmp_path / "run"), "train/learning_rate"))
     assert max(rates) == 14 + 2 * 4
     assert rates[14] == pytest.approx(0.5e-3)
     assert rates[18] == pytest.approx(0.5e-3 * (1 + math.cos(math.pi * 0.75)), rel=1e-6)

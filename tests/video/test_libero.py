@@ -40,7 +40,7 @@ FOLDER = "libero_10/uniform_9_reinit_6"
 def config_of(**sections: dict[str, Any]) -> Config:
     tree: dict[str, Any] = {
         **TINY,
-        "video": {"source": "libero", "resize_shorter": None, "target_fps": 10},
+        "video": {"source": "libero", "size": None, "target_fps": 10},
         "tracking": {**TINY["tracking"], "query_order": "uniform"},
         "data": {
             **TINY["data"],
@@ -273,6 +273,6 @@ def test_the_shipped_config_holds_only_differences_and_makes_a_libero_run() -> N
     assert [key for key, value in own.items() if before[key] == value] == []
     config = cli.parse([part for path in paths for part in ("--config", str(path))], "train", "test", {})[0]
     assert (config.model.name, config.data.views, config.view_weights) == ("amplify", VIEWS, (0.9, 0.1))
-    assert (config.data.reference_size, config.video.resize_shorter) == ((128, 128), None)
+    assert (config.data.reference_size, config.video.size) == ((128, 128), None)
     assert (config.tracking.query_order, config.tracking.window_stride) == ("uniform", 1)
     assert (config.video.target_fps, config.video.source, config.tracked_length) == (20, "libero", 16)

@@ -159,8 +159,10 @@ def work(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
 
 def script(name: str, *arguments: object) -> int:
     """A command in this process, which has imported transformers already."""
-    status: int = runpy.run_path(str(REPO / name))["main"]([*map(str, arguments)])
-    return status
+    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [name, *map(str, arguments)])
+        runpy.run_path(str(REPO / name), run_name="__main__")
+    return int(ended.value.code or 0)
 
 
 def test_checkpoints_hold_the_vision_weights(work: Work) -> None:

@@ -22,7 +22,7 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.trackers import gate, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
@@ -175,7 +175,10 @@ def test_a_short_view_is_named(tmp_path: Path) -> None:
     assert error.startswith(f"{tmp_path / 'in/clip/eye.mp4'}: has 3 frames at 10 fps, expected at least 6")
 
 
-def test_the_gate_keeps_a_window_in_which_any_view_moves(tmp_path: Path) -> None:
+def test_the_gate_keeps_a_window_in_which_any_view_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MIN_MEAN_DIFFERENCE", 0.002)
     moving = render_clip("pan", 0, (48, 64), 30)[0]
     still = [moving[-1]]
     (tmp_path / "in/clip").mkdir(parents=True)
@@ -188,7 +191,7 @@ def test_the_gate_keeps_a_window_in_which_any_view_moves(tmp_path: Path) -> None
             tracking={
                 "view_files": files,
                 "window_stride": 2,
-                "gate": {"enable": True, "min_mean_difference": 0.002},
+                "gate": {"enable": True},
             },
         )
         preprocess_folder(tmp_path / "in", tmp_path / name, config)
@@ -243,7 +246,7 @@ def test_inference_reads_the_same_folder_and_sees_what_training_sees(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = amplify_config()
-    monkeypatch.setattr("amplify_motion_tokenizer.codes.inference.file_hash", lambda path: "hash")
+    monkeypatch.setattr("amplify_motion_tokenizer.codes.record.file_hash", lambda path: "hash")
     checkpoint = checkpoint_of(config)
     preprocess_folder(broken, tmp_path / "tracks", config)
     summary = tokenize_folder(broken, tmp_path / "codes", checkpoint, config, ["labels"])
@@ -346,7 +349,7 @@ def test_inputs_that_cannot_be_meant(videos: Path, tmp_path: Path) -> None:
 def test_a_model_of_one_of_the_tracked_views_needs_that_view_alone(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amplify_motion_tokenizer.codes.inference.file_hash", lambda path: "hash")
+    monkeypatch.setattr("amplify_motion_tokenizer.codes.record.file_hash", lambda path: "hash")
     config = config_of(data={"views": ["eye_in_hand"]})
     for view in ("one", "two"):
         next(broken.rglob(f"{view}/agentview.mp4")).unlink()
