@@ -228,18 +228,17 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
         raise TrackFileError(
             f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
         )
-    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])])
-    clips = [PackedClip(folder, index, i, int(rows[i]), views) for i in range(len(index["clips"]))]
-    by_name = {clip.name: clip for clip in clips}
-    names = list(by_name) if dataset is None else select_demos(list(by_name), dataset)
-    return {name: by_name[name] for name in names}
+    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
+    clips = [PackedClip(folder, index, i, row, views) for i, row in enumerate(rows[:-1])]
+    found = {clip.name: clip for clip in clips}
+    return found if dataset is None else {name: found[name] for name in select_demos([*found], dataset)}
 
 
 def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     """Refuses arrays that are missing, damaged or of other shapes than the index says."""
     arrays = _open_arrays(folder, frames=index["frame_size"] is not None)
     lead = sum(clip["windows"] for clip in index["clips"]), len(index["views"])
-    length, points, frame = index["length"], index["num_points"], index["frame_size"]
+    length, points, frame = (index[key] for key in ("length", "num_points", "frame_size"))
     shapes: dict[str, tuple[type, tuple[int, ...]]] = {
         "first": (np.float32, (points, 2)),
         "units": (np.int8, (points,)),
@@ -251,10 +250,8 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     for name, (dtype, rest) in shapes.items():
         array, shape = getattr(arrays, name), lead + rest
         if array.dtype != dtype or array.shape != shape:
-            raise TrackFileError(
-                f"{folder / name}.npy: is {array.dtype} {array.shape}, and {PACK_INDEX} tells of "
-                f"{np.dtype(dtype)} {shape}; pack the track files again"
-            )
+            expected = f"expected {np.dtype(dtype)} {shape}; pack the track files again"
+            raise TrackFileError(f"{folder / name}.npy: is {array.dtype} {array.shape}, {expected}")
 
 
 def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:

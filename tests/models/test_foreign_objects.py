@@ -56,7 +56,7 @@ def touched(path: str) -> None:
 def amplify(tmp_path: Path) -> Path:
     tree = {
         **TINY,
-        "model": {**TINY["model"], "name": "amplify", "nominal_codebook_size": 16},
+        "model": {**TINY["model"], "name": "amplify", "fsq_levels": [5, 3]},
         "data": {**TINY["data"], "reference_size": [48, 64]},
         "tracking": {**TINY["tracking"], "query_order": "uniform"},
     }
