@@ -238,9 +238,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def yaml_text(value: dict[str, Any]) -> str:
+    """``value`` as YAML in its own key order."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False)
+    return text
+
+
 def write_yaml(path: Path, value: dict[str, Any]) -> None:
     """Writes ``value`` as YAML in its own key order, atomically."""
-    write_text(path, yaml.dump(value, Dumper=_Dumper, sort_keys=False))
+    write_text(path, yaml_text(value))
 
 
 class _Dumper(yaml.SafeDumper):

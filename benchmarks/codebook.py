@@ -71,7 +71,7 @@ class TimedTrainer(Trainer):
 
 def measure(config: Config, tracks: Path, cpu_seconds: float) -> dict[str, float]:
     """Trains once and validates."""
-    clips = load_clips(tracks, config)
+    clips = load_clips(tracks, config, config.data.dataset)
     parts = split_clips(clips, config.data.val_split, config.training.seed)
     train_data, val_data = (WindowDataset(part, config) for part in parts)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,6 +30,7 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.config.loading import config_from_dict, stored_settings
+from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
@@ -124,9 +125,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
     """A trained tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads.
 
+    Args:
+        path: the file.
+        device: where its weights are to be: auto, cpu, mps, cuda, cuda:N, or a device of torch.
+
     Raises:
+        ConfigError: there is no such device here; says which are.
         CheckpointError: as ``load_checkpoint``; or the weights do not fit the config.
     """
+    device = resolve_device(str(device), "device")
     checkpoint = load_checkpoint(path)
     model = build_model(checkpoint.config)
     load_weights(model, checkpoint.model, str(path))

@@ -8,14 +8,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.evaluation.metrics import Mean
 from amplify_motion_tokenizer.files import failure_named
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.training.loader_faults import raised_within
 from amplify_motion_tokenizer.training.state import TrainState
@@ -170,7 +169,7 @@ class RunLog:
             )
         return {f"val/{name}": value for name, value in present(means).items()}
 
-    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: tqdm[Any]) -> None:
+    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: Progress) -> None:
         """A step's totals, and other ``values`` of it, those of ``StepClock.lap`` among them."""
         metrics = self.totals("train", totals, step)
         self._warn_non_finite(metrics)
@@ -182,12 +181,10 @@ class RunLog:
             logger.warning("%s", advice)
             self.accelerator.log({"train/collapse_alarm": advice}, step=step)
         self.accelerator.log(metrics, step=step)
-        progress.set_postfix(
-            loss=_shown(usage, "loss", 4),
-            acc=_shown(usage, "accuracy", 3),
-            no_motion=_shown(usage, "accuracy_no_motion", 3),
-            codes=int(usage["unique_codes"]),
-            data_wait=f"{values['data_wait_share']:.0%}",
+        progress.note(
+            f"loss={_shown(usage, 'loss', 4)}, acc={_shown(usage, 'accuracy', 3)}, "
+            f"no_motion={_shown(usage, 'accuracy_no_motion', 3)}, codes={int(usage['unique_codes'])}, "
+            f"data_wait={values['data_wait_share']:.0%}"
         )
 
     def _warn_non_finite(self, metrics: Mapping[str, float]) -> None:

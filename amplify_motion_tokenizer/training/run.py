@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import signal
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
-from amplify_motion_tokenizer.files import write_yaml
+from amplify_motion_tokenizer.files import write_yaml, yaml_text
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
-from amplify_motion_tokenizer.tracks.open_files import Clips
+from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.log import log_failures_named
@@ -61,7 +62,7 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()
-    clips = load_clips(tracks, config)
+    clips = load_clips(tracks, config, config.data.dataset)
     config, settings = _with_track_settings(config, clips)
     accelerator = make_accelerator(config, output)
     with accelerator.main_process_first():
@@ -127,8 +128,8 @@ def _use_deterministic_kernels() -> None:
 def _check_wandb(config: Config) -> None:
     if config.training.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
-            "training.wandb_project needs Weights & Biases, which is not installed: "
-            "pip install 'amplify-motion-tokenizer[wandb]'"
+            "training.wandb_project needs Weights & Biases, which is not installed; install it with "
+            "pip install wandb, or set it to null"
         )
 
 
@@ -142,6 +143,10 @@ def _start_trackers(accelerator: Accelerator, config: Config, output: Path, stat
         accelerator.log_with.append(tracker)
     # What a killed run logged after its last checkpoint is dropped, so that steps do not overlap.
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    if accelerator.is_main_process:
+        # Markdown's code; Weights & Biases gets the config when its tracker is made.
+        text = textwrap.indent(yaml_text(to_dict(config)), " " * 4)
+        accelerator.get_tracker("tensorboard", unwrap=True).add_text("config", text, state.step)
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:

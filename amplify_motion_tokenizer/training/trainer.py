@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config, settings_hash
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.file_names import BEST, LAST, epoch_name
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.training.checkpoints import RunFiles
@@ -161,11 +161,11 @@ class Trainer:
         if self.val_data is not None:
             check_something_counts(self.train_data, self.val_data)
         left = steps_left(self.config.training, self.state, self.train_sampler.steps)
-        progress = tqdm(
-            total=self.state.step + max(0, left),
+        progress = Progress(
+            self.state.step + max(0, left),
+            "step",
             initial=self.state.step,
-            unit="step",
-            disable=not self.accelerator.is_main_process,
+            shown=self.accelerator.is_main_process,
         )
         with progress, self.interruption.listening(), worker_faults_told():
             while not (self.finished or self.stopped_by):
@@ -187,7 +187,7 @@ class Trainer:
         self.log.warn_collapse()
         return None
 
-    def _train_epoch(self, progress: tqdm[Any]) -> None:
+    def _train_epoch(self, progress: Progress) -> None:
         """The steps of an epoch that are left, and its end; less where the run ends within it."""
         state, training = self.state, self.config.training
         self.learner.model.train()
@@ -228,7 +228,7 @@ class Trainer:
         self.stopped_by, self._save_due = granted(result.wishes.numbers())
         return result
 
-    def _log_step(self, result: StepResult, progress: tqdm[Any]) -> None:
+    def _log_step(self, result: StepResult, progress: Progress) -> None:
         self._check_skipped()
         values = {
             "learning_rate": self.learner.learning_rate,
@@ -287,8 +287,10 @@ class Trainer:
         self._check_skipped()
         if self.val_data is None:
             return {}
-        with self._clock.paused():
-            totals, tracks = validate(self.learner, self.val_loader)
+        shown = self.accelerator.is_main_process
+        progress = Progress(self.val_sampler.steps, "step", label="validation", shown=shown, leave=False)
+        with self._clock.paused(), progress:
+            totals, tracks = validate(self.learner, progress.each(self.val_loader))
             with self.learner.averaged():
                 self.pictures.log(self.learner.model, self.state.step)
         step = self.state.step

@@ -39,7 +39,7 @@ def _something_counts(data: WindowDataset) -> bool:
     """Reads windows in their order until something counts, which is mostly in the first."""
     windows = range(len(data))
     parts = (windows[first : first + CHUNK_WINDOWS] for first in windows[::CHUNK_WINDOWS])
-    return any(bool(data.__getitems__(part).inputs.mask.any()) for part in parts)
+    return any(bool(data.batch(part).inputs.mask.any()) for part in parts)
 
 
 def nothing_counted() -> TrainingError:

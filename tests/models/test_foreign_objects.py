@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.models.convert import convert
-from tests.models.test_convert import save_native
+from tests.support.checkpoints import save_native
 from tests.support.run_scripts import TINY
 
 

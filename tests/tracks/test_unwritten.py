@@ -15,8 +15,7 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.tracks.find import is_complete
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.hdf5 import FORMAT, TrackFile
 
 ROWS, STEPS, POINTS = 6, 6, 9
 WRITTEN = [0, 2, 5]
@@ -60,7 +59,7 @@ def test_unwritten_rows_read_as_lost(layout: str, tmp_path: Path, tiny: Config) 
     assert lost == [row for row in range(ROWS) if row not in WRITTEN]
     assert all(np.isfinite(tracks[row]).all() for row in WRITTEN)
     data = WindowDataset(load_clips(tmp_path / "tracks", tiny), tiny)
-    inputs = data.__getitems__([5, 4, 3, 2, 1, 0]).inputs
+    inputs = data.batch([5, 4, 3, 2, 1, 0]).inputs
     assert inputs.finite.all(dim=1).tolist() == [True, False, False, True, False, True]
     assert inputs.mask.flatten(1).any(dim=1).tolist()[1:3] == [False, False]
 
@@ -81,7 +80,7 @@ def test_a_pack_keeps_them_lost(tmp_path: Path, tiny: Config) -> None:
     write(tmp_path / "tracks" / "a.hdf5", chunks=(1, STEPS, POINTS, 2))
     pack_main(["--input", str(tmp_path / "tracks"), "--output", str(tmp_path / "pack")])
     data = WindowDataset(load_clips(tmp_path / "pack", tiny), tiny)
-    finite = data.__getitems__(range(ROWS)).inputs.finite.all(dim=1)
+    finite = data.batch(range(ROWS)).inputs.finite.all(dim=1)
     assert [row for row in range(ROWS) if finite[row]] == WRITTEN
 
 
@@ -110,7 +109,7 @@ def test_a_file_whose_data_cannot_be_read_is_not_complete(
     source.write_bytes(b"x")
     with h5py.File(path, "a") as file:
         file["root"].attrs.update({"source_bytes": 1, "source_fingerprint": ""})
-    assert is_complete(path, settings, source)
+    assert FORMAT.is_complete(path, settings, source)
     content = bytearray(path.read_bytes())
     # The indices of chunks, which are trees of the second kind.
     trees = [at for at in range(len(content)) if content.startswith(b"TREE\x01", at)]
@@ -118,6 +117,6 @@ def test_a_file_whose_data_cannot_be_read_is_not_complete(
     for at in trees:
         content[at : at + 4] = b"XXXX"
     path.write_bytes(content)
-    assert not is_complete(path, settings, source)
+    assert not FORMAT.is_complete(path, settings, source)
     with pytest.raises(TrackFileError, match=r"a\.hdf5: is damaged"):
         TrackFile(path, None).check_readable()

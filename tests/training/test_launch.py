@@ -10,7 +10,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import with_training
+from tests.support.configs import with_training
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from amplify_motion_tokenizer.training.loader_faults import check_open_files, wo
 from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import with_training
-from tests.training.test_trainer import next_second
+from tests.support.configs import with_training
+from tests.support.training_runs import next_second
 
 
 def _train_within(limit: int, config: Config, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.totals import Means, Totals
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import with_training
+from tests.support.configs import with_training
 from tests.support.run_scripts import TINY
-from tests.training.test_trainer import scalars
+from tests.support.training_runs import scalars
 
 CONFIG = config_from_dict(TINY, "in the tests")
 STEPS, POINTS, CLASSES = 5, 9, 49

@@ -12,8 +12,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.schedule import rate_factor, whole_course
-from tests.conftest import with_training
-from tests.training.test_trainer import StopError, next_second, scalars, stop_after
+from tests.support.configs import with_training
+from tests.support.training_runs import StopError, next_second, scalars, stop_after
 
 
 def test_a_run_that_is_not_changed_has_a_plain_cosine(tiny: Config) -> None:
