@@ -86,18 +86,15 @@ def read_codes(folder: Path) -> CodeSet:
         ) from None
     except ValueError as error:
         raise UsageError(f"{path}: is damaged or of another version ({error}); run inference again") from None
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}: is damaged: line {number}"
-        require_kinds(where, line, _LINE, UsageError)
-        require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
-        check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
-    known = (*_META, *_META_MAY)
-    metas = [{key: line["meta"][key] for key in known if key in line["meta"]} for line in lines]
-    clips = [
-        _clip(line, meta, f"{path}: is damaged: line {number}")
-        for number, (line, meta) in enumerate(zip(lines, metas, strict=True), start=1)
-        if line["codes"]
-    ]
+    try:
+        metas = [_meta(line, _where(path, number)) for number, line in enumerate(lines, start=1)]
+        clips = [
+            _clip(line, meta, _where(path, number))
+            for number, (line, meta) in enumerate(zip(lines, metas, strict=True), start=1)
+            if line["codes"]
+        ]
+    except UsageError as error:
+        raise UsageError(f"{error}; run inference again") from None
     if not clips:
         raise UsageError(f"{path}: holds no windows")
     meta = metas[0]
@@ -126,6 +123,18 @@ _META_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG}
 """What a line says of the run, which is the same in all; codes of before do not say this."""
 
 
+def _where(path: Path, number: int) -> str:
+    return f"{path}: is damaged or of another version (line {number})"
+
+
+def _meta(line: Any, where: str) -> dict[str, Any]:
+    """What is read of the run that a line tells of, once all of the line is of its kind."""
+    require_kinds(where, line, _LINE, UsageError)
+    require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
+    check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
+    return {key: line["meta"][key] for key in (*_META, *_META_MAY) if key in line["meta"]}
+
+
 def _of_steps(meta: dict[str, Any]) -> bool:
     """Whether tokens are the steps of a window, t of each view with tokens of its own, t fast."""
     return bool(meta.get("tokens_are_steps", meta["model"] in _STEP_MODELS))
@@ -141,7 +150,8 @@ def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
         )
     codes = np.array(rows, np.int64)
     if codes.max() >= size:
-        raise UsageError(f"{where}: codes hold the id {codes.max()}; expected 0 to {size - 1}")
+        found = f"ids of {line['clip']} are {codes.min()} to {codes.max()}"
+        raise UsageError(f"{where}: {found}; expected 0 to {size - 1}")
     tokens = meta["sequence_length"] - 1 if _of_steps(meta) else width
     if width % tokens:
         raise UsageError(f"{where}: codes are {width} ids a window; expected a multiple of {tokens} steps")
