@@ -119,6 +119,9 @@ class LocalMotion:
         points = self._of_window.index.shape[1]
         self.warp, self._alike = self.warp[points:], self._alike[:, points:]
 
+    def turn(self, turn: Floats) -> None:
+        self.warp = turn @ self.warp
+
     def fit(self, xy: Floats, trust: Floats) -> Motion:
         """The motion that neighbours agree on, which are now at ``xy`` (P, 2) and count by ``trust`` (P,)."""
         around = self._neighbours.around(xy)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
+from amplify_motion_tokenizer.trackers.flow.turns import STILL, camera_turn, followed, inverse, turned
 from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float32]
@@ -73,6 +74,8 @@ class Pair:
     """(h, w, 2) flow from the first to the second, in pixels of ``before``."""
     backward: Floats
     """The reverse, in pixels of ``after``."""
+    turn: Floats
+    """(2, 2) how most of the picture turns and grows."""
 
 
 class PairFlow:
@@ -112,7 +115,12 @@ class PairFlow:
         backward = self._flow(after, shifted(before, shift))
         if shift.any():  # on small last axes numpy is slow
             forward, backward = forward + shift, backward - shift
-        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward)
+        turn = camera_turn(forward)
+        if turn is not STILL:
+            back = inverse(turn)
+            forward = followed(turn, self._flow(before, turned(after, turn)))
+            backward = followed(back, self._flow(after, turned(before, back)))
+        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward, turn[:, :2].astype(np.float32))
 
     def _flow(self, source: Grey, target: Grey) -> Floats:
         """(h, w, 2) by a DIS of its own, for some 0.01 ms.

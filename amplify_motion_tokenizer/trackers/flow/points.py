@@ -137,6 +137,7 @@ class HeldPoints:
         """See ``Points``."""
         patches = self._patches = self._cut(pair.before)
         seen = self._seen
+        self._motion.turn(pair.turn)
         own = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
         score = self._score(own, pair)
         trust = score * np.maximum(own.match, 0) ** 2 * (seen & (score >= 0.5)) * _known(self._drift)
