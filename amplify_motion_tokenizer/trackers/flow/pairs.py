@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
-from amplify_motion_tokenizer.trackers.flow.turns import STILL, camera_turn, followed, inverse, turned
+from amplify_motion_tokenizer.trackers.flow.turns import camera_turn, followed, inverse, turned
 from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float32]
@@ -63,6 +63,18 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """Flow of two frames that is looked for after the turn of most of the picture."""
+
+    turn: Floats
+    """(2, 2), from (x, y) of the first to (x, y) of the second, without the shift."""
+    forward: Floats
+    """(h, w, 2), as in ``Pair``."""
+    backward: Floats
+    """(h, w, 2), as in ``Pair``."""
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two neighbouring frames."""
 
@@ -74,8 +86,8 @@ class Pair:
     """(h, w, 2) flow from the first to the second, in pixels of ``before``."""
     backward: Floats
     """The reverse, in pixels of ``after``."""
-    turn: Floats
-    """(2, 2) how most of the picture turns and grows."""
+    turned: Turned | None = None
+    """What is found when most of the picture turns or grows by much; None where it does not."""
 
 
 class PairFlow:
@@ -115,12 +127,19 @@ class PairFlow:
         backward = self._flow(after, shifted(before, shift))
         if shift.any():  # on small last axes numpy is slow
             forward, backward = forward + shift, backward - shift
+        turned = self._turned(before, after, forward)
+        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward, turned)
+
+    def _turned(self, before: Grey, after: Grey, forward: Floats) -> Turned | None:
         turn = camera_turn(forward)
-        if turn is not STILL:
-            back = inverse(turn)
-            forward = followed(turn, self._flow(before, turned(after, turn)))
-            backward = followed(back, self._flow(after, turned(before, back)))
-        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward, turn[:, :2].astype(np.float32))
+        if turn is None:
+            return None
+        back = inverse(turn)
+        return Turned(
+            turn[:, :2].astype(np.float32),
+            followed(turn, self._flow(before, turned(after, turn))),
+            followed(back, self._flow(after, turned(before, back))),
+        )
 
     def _flow(self, source: Grey, target: Grey) -> Floats:
         """(h, w, 2) by a DIS of its own, for some 0.01 ms.

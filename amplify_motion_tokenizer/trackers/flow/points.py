@@ -108,6 +108,7 @@ class HeldPoints:
         self._brighter = np.zeros(0, np.float32)
         self._has_patch = self._seen = np.zeros(0, np.bool_)
         self._drift = np.zeros(0, np.float32)
+        self._goes = np.zeros(0, np.float32)
         """Variance of each place in square pixels, since the first frame."""
         self.xy_px = queries_xy_px[:0]
         self.visibility = np.zeros(0, np.float32)
@@ -119,6 +120,7 @@ class HeldPoints:
         self._xy = np.concatenate([self._xy, self._start])
         self._brighter = np.concatenate([self._brighter, np.zeros(len(seen), np.float32)])
         self._drift = np.concatenate([self._drift, np.zeros(len(seen), np.float32)])
+        self._goes = np.concatenate([self._goes, np.zeros(len(seen), np.float32)])
         self._has_patch = np.concatenate([self._has_patch, seen])
         self._seen = np.concatenate([self._seen, seen])
         self.xy_px = np.concatenate([self.xy_px, self._queries])
@@ -130,6 +132,7 @@ class HeldPoints:
         self._motion.end()
         self._patches = self._patches.take(rest) if self._patches else None
         self._xy, self._brighter, self._drift = self._xy[rest], self._brighter[rest], self._drift[rest]
+        self._goes = self._goes[rest]
         self._has_patch, self._seen = self._has_patch[rest], self._seen[rest]
         self.xy_px, self.visibility = self.xy_px[rest], self.visibility[rest]
 
@@ -137,8 +140,7 @@ class HeldPoints:
         """See ``Points``."""
         patches = self._patches = self._cut(pair.before)
         seen = self._seen
-        self._motion.turn(pair.turn)
-        own = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        own = self._own(patches, pair)
         score = self._score(own, pair)
         trust = score * np.maximum(own.match, 0) ** 2 * (seen & (score >= 0.5)) * _known(self._drift)
         motion = self._motion.fit(own.xy, trust)
@@ -159,9 +161,28 @@ class HeldPoints:
         begun = self._xy[len(self._patches.level) :]
         return self._patches + Patches.cut(image, begun) if len(begun) else self._patches
 
+    def _own(self, patches: Patches, pair: Pair) -> Found:
+        """Points found from where their own flow takes them."""
+        own = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        if pair.turned is None:
+            self._turns = None
+            return own
+        turn, forward, _ = pair.turned.turn, pair.turned.forward, 0
+        warp = turn @ self._motion.warp
+        other = patches.find(pair.after, self._xy + sample(forward, self._xy), warp)
+        vote = (other.match - own.match) * self._seen
+        self._goes = self._goes + self._motion.total(vote)
+        turns = self._goes > -0.05
+        self._turns = turns
+        self._motion.warp = np.where(turns[:, None, None], warp, self._motion.warp)
+        return choose(turns, other, own)
+
     def _score(self, found: Found, pair: Pair) -> Floats:
         """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""
-        x, y = (found.xy + sample(pair.backward, found.xy) - self._xy).T
+        back = sample(pair.backward, found.xy)
+        if pair.turned is not None:
+            back = np.where(self._turns[:, None], sample(pair.turned.backward, found.xy), back)
+        x, y = (found.xy + back - self._xy).T
         constant, by_match, by_light, by_return = EVIDENCE
         evidence = (
             constant

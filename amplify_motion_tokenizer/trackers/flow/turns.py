@@ -25,17 +25,15 @@ MOST = 0.5
 LEAST_TURN = 0.03
 """Change of a unit length, as by 1.7 degrees or 3 %, below which DIS and patches need no help."""
 
-STILL = np.eye(2, 3)
 
-
-def camera_turn(forward: Floats) -> NDArray[np.float64]:
+def camera_turn(forward: Floats) -> NDArray[np.float64] | None:
     """The affine motion (2, 3), from (x, y, 1) of the first frame to (x, y) of the second, of most of it.
 
     Args:
         forward: (h, w, 2) flow, pixels.
 
     Returns:
-        ``STILL`` where nothing turns or grows by much, or what most of the picture does is not affine.
+        None where nothing turns or grows by much, or what most of the picture does is not affine.
     """
     start = SPACING_PX // 2
     flow = forward[start::SPACING_PX, start::SPACING_PX].astype(np.float64)
@@ -43,7 +41,7 @@ def camera_turn(forward: Floats) -> NDArray[np.float64]:
     y, x = start + SPACING_PX * np.mgrid[:rows, :columns].reshape(2, -1)
     places, flow = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float64), flow.reshape(-1, 2)
     if len(places) < 3 * 3:
-        return STILL
+        return None
     weight = np.ones(len(places))
     change = np.zeros((3, 2))
     for _ in range(ROUNDS):
@@ -52,10 +50,10 @@ def camera_turn(forward: Floats) -> NDArray[np.float64]:
         error = np.square(flow - places @ change).sum(axis=1)
         spread = max(float(np.median(error)), 0.25)
         weight = 1 / (1 + error / spread) ** 2
-    turn = STILL + change.T
+    turn = np.eye(2, 3) + change.T
     far = np.abs(change[:2]).max() >= LEAST_TURN
     common = (error < WITHIN_PX**2).mean() >= MOST
-    return turn if far and common and np.linalg.det(turn[:, :2]) > 0 else STILL
+    return turn if far and common and np.linalg.det(turn[:, :2]) > 0 else None
 
 
 def turned(image: Grey, turn: NDArray[np.float64]) -> Grey:
