@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
-from amplify_motion_tokenizer.trackers.flow.turns import camera_turn, followed, inverse, turned
+from amplify_motion_tokenizer.trackers.flow.turns import camera_turn, inverse, turned, turned_flow
 from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float32]
@@ -37,6 +37,8 @@ MOST_SHIFT = 0.7
 """Share of a side, above which what is left in view is too little to tell."""
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
+ROWS_GAIN = 0.5
+"""Light is taken from rows when that leaves less than this share of the difference between two frames."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Turned:
-    """Flow of two frames that is looked for after the turn of most of the picture."""
+    """Flow of two frames that was looked for once the first had turned as most of the picture does."""
 
     turn: Floats
-    """(2, 2), from (x, y) of the first to (x, y) of the second, without the shift."""
+    """(2, 2), what becomes of a distance (x, y) in the first frame by the second."""
     forward: Floats
     """(h, w, 2), as in ``Pair``."""
     backward: Floats
@@ -87,7 +89,7 @@ class Pair:
     backward: Floats
     """The reverse, in pixels of ``after``."""
     turned: Turned | None = None
-    """What is found when most of the picture turns or grows by much; None where it does not."""
+    """Their flow after the turn of most of the picture; None where that turns and grows by little."""
 
 
 class PairFlow:
@@ -122,23 +124,25 @@ class PairFlow:
         before = self._last[1] if self._last is not None and kept else self._grey(source)
         after = self._grey(target)
         self._last = (index + 1, after)
-        shift = camera_shift(before, after)
-        forward = self._flow(before, shifted(after, -shift))
-        backward = self._flow(after, shifted(before, shift))
+        lit = evenly_lit(before, after)
+        shift = camera_shift(before, lit)
+        forward = self._flow(before, shifted(lit, -shift))
+        backward = self._flow(lit, shifted(before, shift))
         if shift.any():  # on small last axes numpy is slow
             forward, backward = forward + shift, backward - shift
-        turned = self._turned(before, after, forward)
+        turned = self._turned(before, lit, forward)
         return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward, turned)
 
     def _turned(self, before: Grey, after: Grey, forward: Floats) -> Turned | None:
+        """Their flow after the turn of most of the picture, where ``forward`` shows one."""
         turn = camera_turn(forward)
         if turn is None:
             return None
         back = inverse(turn)
         return Turned(
             turn[:, :2].astype(np.float32),
-            followed(turn, self._flow(before, turned(after, turn))),
-            followed(back, self._flow(after, turned(before, back))),
+            turned_flow(turn, self._flow(before, turned(after, turn))),
+            turned_flow(back, self._flow(after, turned(before, back))),
         )
 
     def _flow(self, source: Grey, target: Grey) -> Floats:
@@ -191,6 +195,19 @@ def camera_shift(before: Grey, after: Grey) -> Floats:
     now = other[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
     explains = np.abs(now - then).mean() < SHIFT_GAIN * np.abs(one - other).mean()
     return np.asarray(2 * shift, np.float32) if explains else still
+
+
+def evenly_lit(before: Grey, after: Grey) -> Grey:
+    """``after`` in the light that each of its rows had in ``before``, where that explains most of the change.
+
+    Lamps that flicker make bands that roll over the picture, row by row as the sensor is read. Flow would
+    follow them. Light that changes in all rows alike is left as it is.
+    """
+    gain = (before.mean(axis=1) + 1) / (after.mean(axis=1) + 1)
+    rows = np.asarray(gain / np.median(gain), np.float32)
+    lit = np.asarray(cv2.convertScaleAbs(after * rows[:, None]), np.uint8)
+    explains = cv2.absdiff(before, lit).mean() < ROWS_GAIN * cv2.absdiff(before, after).mean()
+    return lit if explains else after
 
 
 def shifted(image: Grey, shift: Floats) -> Grey:

@@ -28,6 +28,8 @@ do next: two seeds of fifteen kinds of scene at frame steps 1 and 4. The other c
 """
 DRIFT = (0.2, 0.05)
 """Square pixels of variance that a step adds: the first over the neighbours' weight plus the second."""
+MOST_TURN = 0.05
+"""Match that a point and its neighbours lose in all when they turn with most of the picture, and still do."""
 MOST_DRIFT = 1.5
 """Variance above which a point is not said to be seen, as nothing tells where on its surface it is.
 
@@ -81,12 +83,19 @@ class ChainedPoints:
     def step(self, pair: Pair) -> None:
         """See ``Points``."""
         start = self._scale.to_image(self.xy_px)
-        there = sample(pair.forward, start)
-        back = sample(pair.backward, start + there)
-        ratio = self._scale.ratio_xy
-        self.xy_px = self.xy_px + there / ratio
-        confidence = pair_confidence(there / ratio, back / ratio)
+        there, confidence = self._along(pair.forward, pair.backward, start)
+        if pair.turned is not None:
+            turned = self._along(pair.turned.forward, pair.turned.backward, start)
+            surer = turned[1] > confidence
+            there, confidence = np.where(surer[:, None], turned[0], there), np.maximum(confidence, turned[1])
+        self.xy_px = self.xy_px + there
         self.visibility = np.minimum(self.visibility, confidence * inside(self.xy_px, self._scale.size))
+
+    def _along(self, forward: Floats, backward: Floats, xy: Floats) -> tuple[Floats, Floats]:
+        """Steps (P, 2), in pixels of the frame, from ``xy`` (P, 2) of the image; and confidence (P,)."""
+        there = sample(forward, xy)
+        back, ratio = sample(backward, xy + there), self._scale.ratio_xy
+        return there / ratio, pair_confidence(there / ratio, back / ratio)
 
 
 class HeldPoints:
@@ -108,7 +117,8 @@ class HeldPoints:
         self._brighter = np.zeros(0, np.float32)
         self._has_patch = self._seen = np.zeros(0, np.bool_)
         self._drift = np.zeros(0, np.float32)
-        self._goes = np.zeros(0, np.float32)
+        self._turning = np.zeros(0, np.float32)
+        """Of each point and its neighbours, how much better their patches matched when they were turned."""
         """Variance of each place in square pixels, since the first frame."""
         self.xy_px = queries_xy_px[:0]
         self.visibility = np.zeros(0, np.float32)
@@ -120,7 +130,7 @@ class HeldPoints:
         self._xy = np.concatenate([self._xy, self._start])
         self._brighter = np.concatenate([self._brighter, np.zeros(len(seen), np.float32)])
         self._drift = np.concatenate([self._drift, np.zeros(len(seen), np.float32)])
-        self._goes = np.concatenate([self._goes, np.zeros(len(seen), np.float32)])
+        self._turning = np.concatenate([self._turning, np.zeros(len(seen), np.float32)])
         self._has_patch = np.concatenate([self._has_patch, seen])
         self._seen = np.concatenate([self._seen, seen])
         self.xy_px = np.concatenate([self.xy_px, self._queries])
@@ -132,7 +142,7 @@ class HeldPoints:
         self._motion.end()
         self._patches = self._patches.take(rest) if self._patches else None
         self._xy, self._brighter, self._drift = self._xy[rest], self._brighter[rest], self._drift[rest]
-        self._goes = self._goes[rest]
+        self._turning = self._turning[rest]
         self._has_patch, self._seen = self._has_patch[rest], self._seen[rest]
         self.xy_px, self.visibility = self.xy_px[rest], self.visibility[rest]
 
@@ -162,20 +172,21 @@ class HeldPoints:
         return self._patches + Patches.cut(image, begun) if len(begun) else self._patches
 
     def _own(self, patches: Patches, pair: Pair) -> Found:
-        """Points found from where their own flow takes them."""
-        own = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        """Points found from where their own flow takes them, and warps turned where they go with the turn."""
+        straight = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
         if pair.turned is None:
-            self._turns = None
-            return own
-        turn, forward, _ = pair.turned.turn, pair.turned.forward, 0
-        warp = turn @ self._motion.warp
-        other = patches.find(pair.after, self._xy + sample(forward, self._xy), warp)
-        vote = (other.match - own.match) * self._seen
-        self._goes = self._goes + self._motion.total(vote)
-        turns = self._goes > -0.05
-        self._turns = turns
+            return straight
+        warp = pair.turned.turn @ self._motion.warp
+        turned = patches.find(pair.after, self._xy + sample(pair.turned.forward, self._xy), warp)
+        self._turning += self._motion.total((turned.match - straight.match) * self._seen)
+        turns = self._turns
         self._motion.warp = np.where(turns[:, None, None], warp, self._motion.warp)
-        return choose(turns, other, own)
+        return choose(turns, turned, straight)
+
+    @property
+    def _turns(self) -> NDArray[np.bool_]:
+        """(P,) which points turn with most of the picture; what a turning camera holds does not."""
+        return self._turning > -MOST_TURN
 
     def _score(self, found: Found, pair: Pair) -> Floats:
         """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""

@@ -14,63 +14,64 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Grey = NDArray[np.uint8]
 
+Affine = NDArray[np.float64]
+"""(2, 3), from (x, y, 1) in pixels of one image to (x, y) of another."""
+
 SPACING_PX = 8
 """Distance of the places at which flow is looked at."""
+LEAST_PLACES = 24
+"""Fewer, as in images of up to 32 pixels, tell no common motion from chance."""
 ROUNDS = 8
-"""Fits, each with less weight for what the fit before did not explain."""
+"""Fits, each with less weight for what the fit before it did not explain."""
+LEAST_SPREAD = 0.25
+"""Square pixels; flow that is off by this is as good as any."""
 WITHIN_PX = 2.0
-"""Flow no further than this from the common motion goes with it ..."""
+"""Flow that is no further from the common motion goes with it ..."""
 MOST = 0.5
 """... which is one when this share of the places does."""
 LEAST_TURN = 0.03
-"""Change of a unit length, as by 1.7 degrees or 3 %, below which DIS and patches need no help."""
+"""Change of a distance, as by 1.7 degrees or 3 %, below which flow and patches need no help."""
 
 
-def camera_turn(forward: Floats) -> NDArray[np.float64] | None:
-    """The affine motion (2, 3), from (x, y, 1) of the first frame to (x, y) of the second, of most of it.
+def camera_turn(forward: Floats) -> Affine | None:
+    """The affine motion that most of the picture makes, told from its flow (h, w, 2).
 
-    Args:
-        forward: (h, w, 2) flow, pixels.
-
-    Returns:
-        None where nothing turns or grows by much, or what most of the picture does is not affine.
+    None where that turns and grows by little, or where no affine motion is that of most of the picture.
     """
     start = SPACING_PX // 2
     flow = forward[start::SPACING_PX, start::SPACING_PX].astype(np.float64)
     rows, columns, _ = flow.shape
-    y, x = start + SPACING_PX * np.mgrid[:rows, :columns].reshape(2, -1)
-    places, flow = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float64), flow.reshape(-1, 2)
-    if len(places) < 3 * 3:
+    y, x = start + SPACING_PX * np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float64)
+    places, flow = np.stack([x, y, np.ones_like(x)], axis=1), flow.reshape(-1, 2)
+    if len(places) < LEAST_PLACES:
         return None
     weight = np.ones(len(places))
-    change = np.zeros((3, 2))
     for _ in range(ROUNDS):
-        weighted = places * weight[:, None]
-        change = np.linalg.lstsq(weighted.T @ places, weighted.T @ flow, rcond=None)[0]
+        weighted = (places * weight[:, None]).T
+        change = np.linalg.lstsq(weighted @ places, weighted @ flow, rcond=None)[0]
         error = np.square(flow - places @ change).sum(axis=1)
-        spread = max(float(np.median(error)), 0.25)
-        weight = 1 / (1 + error / spread) ** 2
+        weight = 1 / (1 + error / max(float(np.median(error)), LEAST_SPREAD)) ** 2
     turn = np.eye(2, 3) + change.T
+    most = (error < WITHIN_PX**2).mean() >= MOST
     far = np.abs(change[:2]).max() >= LEAST_TURN
-    common = (error < WITHIN_PX**2).mean() >= MOST
-    return turn if far and common and np.linalg.det(turn[:, :2]) > 0 else None
+    return turn if most and far and np.linalg.det(turn[:, :2]) > 0 else None
 
 
-def turned(image: Grey, turn: NDArray[np.float64]) -> Grey:
-    """``image`` at the places to which ``turn`` (2, 3) takes each of its pixels; the border's beyond it."""
-    size = image.shape[1], image.shape[0]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(image, turn, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+def turned(image: Grey, turn: Affine) -> Grey:
+    """(h, w): in each place what ``image`` (h, w) has where ``turn`` takes it; the border's beyond it."""
+    size, flags = (image.shape[1], image.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    found = cv2.warpAffine(image, turn, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.uint8)
 
 
-def inverse(turn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The way back (2, 3) of an affine motion (2, 3)."""
+def inverse(turn: Affine) -> Affine:
+    """The way back."""
     return np.asarray(cv2.invertAffineTransform(turn))
 
 
-def followed(turn: NDArray[np.float64], rest: Floats) -> Floats:
-    """The flow (h, w, 2) of a pair of frames, the second of which was ``turned`` and then had the flow ``rest``."""
-    y, x = np.mgrid[: rest.shape[0], : rest.shape[1]].astype(np.float32)
-    end_x, end_y = x + rest[..., 0], y + rest[..., 1]
-    (a, b, c), (d, e, f) = turn.astype(np.float32)
-    return np.stack([a * end_x + b * end_y + c - x, d * end_x + e * end_y + f - y], axis=-1)
+def turned_flow(turn: Affine, rest: Floats) -> Floats:
+    """Flow (h, w, 2) that first goes along ``rest`` (h, w, 2), found in an image ``turned``, then with ``turn``."""
+    places = np.stack(
+        np.meshgrid(*(np.arange(side, dtype=np.float32) for side in rest.shape[1::-1])), axis=-1
+    )
+    return np.asarray(cv2.transform(places + rest, turn) - places, np.float32)
