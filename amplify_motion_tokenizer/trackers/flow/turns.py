@@ -70,8 +70,7 @@ def inverse(turn: Affine) -> Affine:
 
 
 def turned_flow(turn: Affine, rest: Floats) -> Floats:
-    """Flow (h, w, 2) that first goes along ``rest`` (h, w, 2), found in an image ``turned``, then with ``turn``."""
-    places = np.stack(
-        np.meshgrid(*(np.arange(side, dtype=np.float32) for side in rest.shape[1::-1])), axis=-1
-    )
+    """Flow (h, w, 2) that goes along ``rest`` (h, w, 2), found in an image ``turned``, then with ``turn``."""
+    height, width, _ = rest.shape
+    places = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
     return np.asarray(cv2.transform(places + rest, turn) - places, np.float32)
