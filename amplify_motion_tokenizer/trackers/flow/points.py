@@ -28,8 +28,10 @@ do next: two seeds of fifteen kinds of scene at frame steps 1 and 4. The other c
 """
 DRIFT = (0.2, 0.05)
 """Square pixels of variance that a step adds: the first over the neighbours' weight plus the second."""
-MOST_TURN = 0.05
-"""Match that a point and its neighbours lose in all when they turn with most of the picture, and still do."""
+MOST_VOTE = 3.0
+"""Most that one frame says, in log odds, for a point's turning with most of the picture or against it."""
+MOST_TURN = 0.3
+"""What a point and its neighbours may say against it in all, and still turn: where little is seen, all turn."""
 MOST_DRIFT = 1.5
 """Variance above which a point is not said to be seen, as nothing tells where on its surface it is.
 
@@ -118,7 +120,7 @@ class HeldPoints:
         self._has_patch = self._seen = np.zeros(0, np.bool_)
         self._drift = np.zeros(0, np.float32)
         self._turning = np.zeros(0, np.float32)
-        """Of each point and its neighbours, how much better their patches matched when they were turned."""
+        """Of each point and its neighbours, log odds of being seen where the turn takes them, over straight on."""
         """Variance of each place in square pixels, since the first frame."""
         self.xy_px = queries_xy_px[:0]
         self.visibility = np.zeros(0, np.float32)
@@ -178,7 +180,9 @@ class HeldPoints:
             return straight
         warp = pair.turned.turn @ self._motion.warp
         turned = patches.find(pair.after, self._xy + sample(pair.turned.forward, self._xy), warp)
-        self._turning += self._motion.total((turned.match - straight.match) * self._seen)
+        better = self._evidence(turned, sample(pair.turned.backward, turned.xy))
+        better -= self._evidence(straight, sample(pair.backward, straight.xy))
+        self._turning += self._motion.total(better.clip(-MOST_VOTE, MOST_VOTE) * self._seen)
         turns = self._turns
         self._motion.warp = np.where(turns[:, None, None], warp, self._motion.warp)
         return choose(turns, turned, straight)
@@ -193,17 +197,20 @@ class HeldPoints:
         back = sample(pair.backward, found.xy)
         if pair.turned is not None:
             back = np.where(self._turns[:, None], sample(pair.turned.backward, found.xy), back)
+        score = 1 / (1 + np.exp(-np.clip(self._evidence(found, back), -30, 30)))
+        possible = self._has_patch & inside(found.xy, self._scale.image_size)
+        return np.asarray(score * possible, np.float32)
+
+    def _evidence(self, found: Found, back: Floats) -> Floats:
+        """(P,) log odds that points are seen where they were found, whence flow leads ``back`` by (P, 2)."""
         x, y = (found.xy + back - self._xy).T
         constant, by_match, by_light, by_return = EVIDENCE
-        evidence = (
+        return np.asarray(
             constant
             + by_match * found.match
             + by_light * np.log1p(np.abs(found.brighter - self._brighter))
             + by_return * np.log(np.float32(0.025) + x * x + y * y)
         )
-        score = 1 / (1 + np.exp(-np.clip(evidence, -30, 30)))
-        possible = self._has_patch & inside(found.xy, self._scale.image_size)
-        return np.asarray(score * possible, np.float32)
 
 
 def _drifted(drift: Floats, motion: Motion) -> Floats:
