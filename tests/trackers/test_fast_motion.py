@@ -73,7 +73,7 @@ def test_what_a_turning_camera_holds_is_not_turned_with_the_rest():
     seen, wrong = judge(scene, video, on_held)
     assert seen > 0.8 and wrong < 0.12
     seen, wrong = judge(scene, video, ~on_held)
-    assert seen > 0.9 and wrong < 0.03
+    assert seen > 0.9 and wrong < 0.05
 
 
 def test_chained_points_follow_a_turn_too():

@@ -31,7 +31,7 @@ DRIFT = (0.2, 0.05)
 MOST_VOTE = 3.0
 """Most that one frame says, in log odds, for a point's turning with most of the picture or against it."""
 MOST_TURN = 0.3
-"""What a point and its neighbours may say against it in all, and still turn: where little is seen, all turn."""
+"""What a point and its neighbours may say against it in all, and still turn: as where little is seen."""
 MOST_DRIFT = 1.5
 """Variance above which a point is not said to be seen, as nothing tells where on its surface it is.
 
@@ -119,9 +119,9 @@ class HeldPoints:
         self._brighter = np.zeros(0, np.float32)
         self._has_patch = self._seen = np.zeros(0, np.bool_)
         self._drift = np.zeros(0, np.float32)
-        self._turning = np.zeros(0, np.float32)
-        """Of each point and its neighbours, log odds of being seen where the turn takes them, over straight on."""
         """Variance of each place in square pixels, since the first frame."""
+        self._turning = np.zeros(0, np.float32)
+        """Log odds that each point and its neighbours turn with most of the picture, where that turns."""
         self.xy_px = queries_xy_px[:0]
         self.visibility = np.zeros(0, np.float32)
 
