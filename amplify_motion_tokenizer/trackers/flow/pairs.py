@@ -38,7 +38,7 @@ MOST_SHIFT = 0.7
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
 ROWS_GAIN = 0.5
-"""Light is taken from rows when that leaves less than this share of the difference between two frames."""
+"""Rows have light of their own when it leaves less than this share of what one light for all rows leaves."""
 
 
 @dataclass(frozen=True)
@@ -203,11 +203,12 @@ def evenly_lit(before: Grey, after: Grey) -> Grey:
     Lamps that flicker make bands that roll over the picture, row by row as the sensor is read. Flow would
     follow them. Light that changes in all rows alike is left as it is.
     """
-    gain = (before.mean(axis=1) + 1) / (after.mean(axis=1) + 1)
-    rows = np.asarray(gain / np.median(gain), np.float32)
-    lit = np.asarray(cv2.convertScaleAbs(after * rows[:, None]), np.uint8)
-    explains = cv2.absdiff(before, lit).mean() < ROWS_GAIN * cv2.absdiff(before, after).mean()
-    return lit if explains else after
+    gain = np.asarray((before.mean(axis=1) + 1) / (after.mean(axis=1) + 1), np.float32)[:, None]
+    common = np.median(gain)
+    by_rows, by_one = (cv2.convertScaleAbs(after * light) for light in (gain, common))
+    if cv2.absdiff(before, by_rows).mean() >= ROWS_GAIN * cv2.absdiff(before, by_one).mean():
+        return after
+    return np.asarray(cv2.convertScaleAbs(after * (gain / common)), np.uint8)
 
 
 def shifted(image: Grey, shift: Floats) -> Grey:
