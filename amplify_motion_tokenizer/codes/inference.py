@@ -14,7 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes.record import check_same_run, meta_of, run_meta, source_meta
+from amplify_motion_tokenizer.codes.record import (
+    check_same_run,
+    known_config_hashes,
+    meta_of,
+    run_meta,
+    source_meta,
+)
 from amplify_motion_tokenizer.config import (
     Config,
     to_dict,
@@ -91,8 +97,9 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker)
+    meta = run_meta(checkpoint, config, tracker, model)
     record = {key: meta[key] for key in ("checkpoint", "checkpoint_sha256")}
+    known = known_config_hashes(config, meta["checkpoint_sha256"])
     if not overwrite:
         check_same_run(output, config, record)
     write_yaml(output / CHECKPOINT_RECORD, record)
@@ -100,12 +107,12 @@ def tokenize_folder(
     process = partial(_tokenize_clip, output, model.to(device).eval(), tracker, config, meta, tuple(save))
 
     def complete(clip: Clip) -> bool:
-        return not overwrite and _is_complete(output, clip, meta, save)
+        return not overwrite and _is_complete(output, clip, known, save)
 
     manifest = Manifest(output / MANIFEST)
     summary = run_clips(clips, manifest, complete, process)
     done = [name for name, record in manifest.records.items() if record["status"] != "failed"]
-    _collect(output, done, meta["config_hash"])
+    _collect(output, done, known)
     return summary
 
 
@@ -148,12 +155,12 @@ def encode_windows(
         yield result
 
 
-def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
+def _is_complete(output: Path, clip: Clip, known: set[str], save: Sequence[Extra]) -> bool:
     path = output / f"{clip.name}.json"
     if not os.path.isfile(path) or (save and not _arrays_of(path).is_file()):
         return False
     meta_found = meta_of(path)
-    same = meta_found.get("config_hash") == meta["config_hash"] and is_made_of(meta_found, clip.paths)
+    same = meta_found.get("config_hash") in known and is_made_of(meta_found, clip.paths)
     return same and set(save) <= set(meta_found["saved"])
 
 
@@ -162,10 +169,10 @@ def _arrays_of(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
 
 
-def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tuple[Extra, ...]:
+def _with_saved(path: Path, known: set[str], save: Sequence[Extra]) -> tuple[Extra, ...]:
     """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
     found = meta_of(path) if path.is_file() else {}
-    before = found.get("saved", ()) if found.get("config_hash") == meta["config_hash"] else ()
+    before = found.get("saved", ()) if found.get("config_hash") in known else ()
     return tuple(extra for extra in EXTRAS if extra in (*save, *before))
 
 
@@ -197,7 +204,7 @@ def _tokenize_clip(
     path = output / f"{clip.name}.json"
     for target in (path, _arrays_of(path)):
         check_target(target)
-    save = _with_saved(path, meta, save)
+    save = _with_saved(path, known_config_hashes(config, meta["checkpoint_sha256"]), save)
     with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
         batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
     batches = batches or [_of_no_windows(model, save)]
@@ -237,10 +244,10 @@ def _tokenize_clip(
     }
 
 
-def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
+def _collect(output: Path, names: Iterable[str], known: set[str]) -> None:
     """Writes ``codes.jsonl``: a line for each clip whose codes are of this checkpoint and config."""
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
-            if path.is_file() and meta_of(path).get("config_hash") == config_hash:
+            if path.is_file() and meta_of(path).get("config_hash") in known:
                 lines.write(path.read_text(encoding="utf-8").strip() + "\n")

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.config import (
-    VELOCITY_KEYS,
     Config,
     changes,
-    flatten,
     settings_hash,
     to_dict,
     track_settings,
+    velocity_settings,
 )
+from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
+from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker
@@ -27,7 +28,9 @@ from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
 
 
-def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
+def run_meta(
+    checkpoint: Checkpoint, config: Config, tracker: PointTracker, model: MotionTokenizer
+) -> dict[str, Any]:
     """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
     checkpoint_hash = file_hash(checkpoint.path)
     return {
@@ -38,7 +41,8 @@ def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> d
         "fsq_levels": list(config.model.fsq_levels),
         "codebook_size": config.codebook_size,
         "views": list(config.data.views),
-        "per_view": config.model.name == "amplify" and config.model.amplify.per_view,
+        "per_view": model.codes_per_view,
+        "tokens_are_steps": model.tokens_are_steps,
         "tracker": tracker.name,
         "sequence_length": config.data.sequence_length,
         "tracked_length": config.tracked_length,
@@ -53,17 +57,19 @@ def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> d
 
 def _class_meta(config: Config) -> dict[str, Any]:
     """The velocity classes that labels number, by the key that the model takes them from."""
-    if config.model.name == "amplify":
+    if config.model.has_class_grid:
         return {"class_grid": list(config.class_grid)}
     return {"decoder_window_size": config.model.decoder_window_size}
 
 
 def code_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that, with the weights, decide codes."""
-    flat = flatten(to_dict(config))
-    resampled = config.tracked_length != config.data.sequence_length
-    keys = (*VELOCITY_KEYS, "data.interpolation") if resampled else VELOCITY_KEYS
-    return track_settings(config) | {key: flat[key] for key in keys}
+    return track_settings(config) | velocity_settings(config)
+
+
+def known_config_hashes(config: Config, checkpoint_hash: str) -> set[str]:
+    """Every ``config_hash`` of ``run_meta`` under which codes of this checkpoint and config were written."""
+    return known_hashes(code_settings(config) | {"checkpoint": checkpoint_hash})
 
 
 def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.loading import Flags
+from amplify_motion_tokenizer.config.settings import Setting
 
 FLAGS: Flags = {
     "--input": {
@@ -26,9 +27,15 @@ FLAGS: Flags = {
 }
 
 
+def shows(setting: Setting) -> bool:
+    """The settings that ``--help`` tells: of tracks, of their speed, and of velocities (--format pt)."""
+    made = setting.decides.intersection(("tracks", "velocities")) or setting.key == "data.views"
+    return bool(made) or setting.section in ("video", "tracking")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    config, flags = cli.parse(argv, "preprocess", __doc__ or "", FLAGS)
+    config, flags = cli.parse(argv, "preprocess", __doc__ or "", FLAGS, shows=shows)
     from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 
     summary = preprocess_folder(Path(flags.input), Path(flags.output), config, flags.format, flags.overwrite)

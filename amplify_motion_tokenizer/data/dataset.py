@@ -25,7 +25,7 @@ CHUNK_WINDOWS = 64
 
 
 class Batch(NamedTuple):
-    """Windows of a batch, and where they come from."""
+    """Windows of a batch, and where they come from; or one window of it, whose tensors lack the axis B."""
 
     inputs: ModelInput
     """As the model takes them; a padding window's mask is False everywhere."""
@@ -35,6 +35,10 @@ class Batch(NamedTuple):
 
 class WindowDataset(Dataset[Batch]):
     """Windows of a set of clips, in either layout on disk.
+
+    ``data[index]`` is one window, and ``DataLoader(data, batch_size=8)`` makes batches of them, as of any
+    data set. ``data.batch(indices)`` makes a batch at once, which is faster, and ``make_loader`` a loader
+    of such batches.
 
     Reading is lazy and safe in loader workers: files are opened in the process that reads them.
 
@@ -89,9 +93,24 @@ class WindowDataset(Dataset[Batch]):
         return [frames[0] for frames in self._readers.get(clip).first_frames([clip.first_row + row])]
 
     def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
+        """One window; its tensors have no axis B. Negative indices count from the end, as in a list.
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        Raises:
+            IndexError: there is no such window.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """The windows ``indices``, read together; torch's DataLoader asks for the windows of a batch so."""
+        size = len(self)
+        for index in indices:
+            if not -size <= index < size:
+                raise IndexError(f"window {index} of {size}")
+        batch = self.batch([index % size for index in indices])
+        inputs = map(ModelInput._make, zip(*batch.inputs, strict=True))
+        return [Batch(*window) for window in zip(inputs, batch.indices, strict=True)]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
         """One batch of the windows ``indices``, in that order; PADDING reads as a masked window."""
         wanted = np.asarray(indices, np.int64)
         windows = np.maximum(wanted, 0)
@@ -168,14 +187,24 @@ def _numbered(values: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([first.setdefault(value, number) for number, value in enumerate(values)], np.int64)
 
 
+class _Batches(Dataset[Batch]):
+    """Whole batches as the items of a data set, whose indices are lists of windows."""
+
+    def __init__(self, data: WindowDataset) -> None:
+        self._data = data
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        return self._data.batch(indices)
+
+
 def make_loader(
     data: WindowDataset, sampler: EpochSampler, num_workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """A loader of whole batches; workers live as long as the loader."""
+    """A loader of batches as ``WindowDataset.batch`` makes them; workers live as long as the loader."""
     return DataLoader(
-        data,
-        batch_sampler=sampler,
-        collate_fn=_as_is,
+        _Batches(data),
+        sampler=sampler,
+        batch_size=None,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_leave_group,
@@ -189,8 +218,3 @@ def _leave_group(_worker: int) -> None:
     """Launchers send SIGTERM to whole process groups; it is for the training process to stop its workers."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-
-
-def _as_is(batch: Any) -> Any:
-    """``__getitems__`` has made the batch already; it is typed as a list of samples in torch."""
-    return batch

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.config import Config, changes, velocity_settings
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
 from amplify_motion_tokenizer.tracks.find import find_tracks
@@ -18,20 +19,27 @@ from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
 logger = logging.getLogger(__name__)
 
 
-def load_clips(folder: Path, config: Config) -> Clips:
+def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clips:
     """Indexes the tracks below ``folder`` and checks that they fit the config.
 
     Warns once about files that do not say which size was tracked, and about several sizes without a
     reference size.
 
+    Args:
+        folder: a folder of track files or velocity files, searched through, or a pack.
+        config: what the windows must fit, such as a tokenizer's ``config``. What it says of which clips
+            to take (``data.dataset``, ``data.val_split``) is of the data that it was written for, and does
+            not act here.
+        dataset: takes a share of each task's demos, as ``data.dataset`` says it; None takes every clip.
+
     Raises:
+        ConfigError: ``dataset`` is not such a text.
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
             reference size or W, files that were made with different settings, or no first frames for a
             model that is conditioned on them.
     """
-    views, dataset = config.data.views, config.data.dataset
     find = read_pack if is_pack(folder) else find_tracks
-    clips: Clips = find(folder, views, dataset)
+    clips: Clips = find(folder, config.data.views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
@@ -70,8 +78,11 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
 def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
-    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
-        raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
+    if isinstance(clip, VelocityFiles) and not config.input_kind.velocity_files:
+        raise TrackFileError(
+            f"{clip.path}: velocity files suit model.name {names_with('velocity_files')} alone, not "
+            f"{config.model.name}; use track files"
+        )
     if isinstance(clip, VelocityFiles):
         _check_not_resampled(clip, config)
     if found != expected:
@@ -115,8 +126,8 @@ def _check_settings(clips: Clips, config: Config) -> None:
             )
     velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
     if velocity_files:
-        flat, stored = flatten(to_dict(config)), velocity_files[0].settings or {}
-        differ = changes({k: stored.get(k) for k in VELOCITY_KEYS}, {k: flat[k] for k in VELOCITY_KEYS})
+        wanted, stored = velocity_settings(config), velocity_files[0].settings or {}
+        differ = changes({key: stored.get(key) for key in wanted}, wanted)
         if differ:
             raise TrackFileError(
                 f"{velocity_files[0].path}: velocities were stored with other settings "

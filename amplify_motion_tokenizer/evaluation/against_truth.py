@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.evaluation.tapvid import NO_COUNTS, TrackCounts, count_tracks, no_motion
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.letterbox import Letterbox, content_norm_from_px, unpadded
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracks.find import find_tracks
@@ -81,10 +81,10 @@ def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> 
     extra = [clip for clip in predicted if clip not in true]
     if extra:
         log.warning("%s: holds %d clips without truth, such as %s; left out", tracks, len(extra), extra[0])
-    with tqdm(true, unit="clip") as progress:  # an error ends the bar's line before it is told
+    with Progress(len(true), "clip") as progress:
         return [
             score
-            for clip in progress
+            for clip in progress.each(true)
             for score in evaluate_clip(clip, predicted[clip], true[clip], min_visibility)
         ]
 

@@ -238,7 +238,7 @@ class _View:
         if file.sizes[place] != video.info.size:
             raise TrackFileError(
                 f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
-                f"{video.info.path} gives {video.info.size} (height, width); track it again"
+                f"{video.info.source} gives {video.info.size} (height, width); track it again"
             )
         self.video = video
         self.num_frames = int(file.attributes["num_frames"])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from amplify_motion_tokenizer.config import settings_hash
+from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import (
     TRACK_EXTENSIONS,
@@ -37,8 +37,8 @@ def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
         record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
     except (TrackFileError, UsageError):
         return False
-    made_by = (record.get("format_version"), record.get("config_hash"))
-    if made_by != (FORMAT_VERSION, settings_hash(settings)) or not is_made_of(record, sources):
+    same = record.get("config_hash") in known_hashes(settings)
+    if record.get("format_version") != FORMAT_VERSION or not same or not is_made_of(record, sources):
         return False
     if path.suffix != ".json":
         return True

@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
@@ -194,13 +195,21 @@ class TrackFile:
             self.frame_size = _frame_size(groups, path)
             self.attributes = dict(file["root"].attrs)
             settings = self.attributes.get("settings")
-            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+            self.settings: dict[str, Any] | None = (
+                None if settings is None else settings_now(json.loads(settings))
+            )
 
     @property
     def fps(self) -> float | None:
         """Frames per second of the tracked frames; None where the file does not say."""
         with damage_named(self.path):
             return float(self.attributes["fps"]) if "fps" in self.attributes else None
+
+    @property
+    def source_fps(self) -> float | None:
+        """Average frames per second of the clip itself; None where the file does not say."""
+        with damage_named(self.path):
+            return float(self.attributes["source_fps"]) if "source_fps" in self.attributes else None
 
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""

@@ -4,8 +4,8 @@
 frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
-                         order: name, windows, sizes (height, width of each view, or null), fps (or null;
-                         older packs lack it), max_error_px
+                         order: name, windows, sizes (height, width of each view, or null), fps and
+                         source_fps (or null; older packs lack them), max_error_px
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
@@ -32,11 +32,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
 from amplify_motion_tokenizer.tracks.selection import select_demos
@@ -105,6 +106,7 @@ class PackedClip:
         self.name: str = clip["name"]
         self.num_windows: int = clip["windows"]
         self.fps: float | None = clip.get("fps")
+        self.source_fps: float | None = clip.get("source_fps")
         self.length: int = index["length"]
         self.num_points: int = index["num_points"]
         self.views = list(views)
@@ -112,7 +114,8 @@ class PackedClip:
         sizes = [clip["sizes"][row] for row in self.view_rows]
         self.sizes = [None if size is None else (int(size[0]), int(size[1])) for size in sizes]
         self.frame_size = None if index["frame_size"] is None else tuple(index["frame_size"])
-        self.settings: dict[str, Any] | None = index["settings"]
+        made = index["settings"]
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.first_row = first_row
         self._index = index
 
@@ -293,7 +296,13 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
         "num_points": first.num_points,
         "frame_size": first.frame_size,
         "clips": [
-            {"name": name, "windows": clip.num_windows, "sizes": clip.sizes, "fps": clip.fps}
+            {
+                "name": name,
+                "windows": clip.num_windows,
+                "sizes": clip.sizes,
+                "fps": clip.fps,
+                "source_fps": clip.source_fps,
+            }
             for name, clip in clips.items()
         ],
     }
@@ -321,7 +330,7 @@ def _warn_of_errors(errors_px: Mapping[str, float]) -> None:
 
 def _batches(clips: Mapping[str, TrackFile]) -> Iterator[tuple[str, Any, list[int]]]:
     total = sum(clip.num_windows for clip in clips.values())
-    with tqdm(total=total, unit="window", desc="pack") as progress:
+    with Progress(total, "window", label="pack") as progress:
         for name, clip in clips.items():
             with clip.open() as file:
                 for first in range(0, clip.num_windows, _ROWS):

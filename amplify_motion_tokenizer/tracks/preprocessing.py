@@ -14,7 +14,8 @@ import cv2
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, changes, to_dict, track_settings, velocity_settings
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
@@ -74,7 +75,9 @@ def preprocess_folder(
         return not overwrite and is_complete(_target(output, clip, output_format), settings, *clip.paths)
 
     process = partial(_track_clip, output, config, tracker, settings, output_format)
-    workers = Workers(_num_workers(config), partial(_in_worker, output, config, settings, output_format))
+    workers = Workers(
+        _num_workers(config, tracker), partial(_in_worker, output, config, settings, output_format)
+    )
     manifest = Manifest(output / MANIFEST)
     _warn_of_others(output, manifest, clips)
     with cleaned_up(partial(remove_leftovers, output, own=True)):
@@ -94,11 +97,11 @@ def _warn_of_others(output: Path, manifest: Manifest, clips: Sequence[Clip]) -> 
         )  # fmt: skip
 
 
-def _num_workers(config: Config) -> int:
-    """One per core, or a lone one for a neural tracker, which has its device to itself."""
+def _num_workers(config: Config, tracker: PointTracker) -> int:
+    """As many as the config says; null is one per core, or a lone one for a tracker that owns its device."""
     if config.tracking.num_workers is not None:
         return config.tracking.num_workers
-    return available_cores() if config.tracking.tracker == "flow" else 1
+    return 1 if tracker.owns_device else available_cores()
 
 
 def _in_worker(
@@ -113,8 +116,11 @@ def _in_worker(
 
 
 def _velocity_view(config: Config) -> list[str]:
-    if config.model.name != "keypoint":
-        raise ConfigError(f"velocity files suit model.name keypoint alone, not {config.model.name}; use hdf5")
+    if not config.input_kind.velocity_files:
+        raise ConfigError(
+            f"velocity files suit model.name {names_with('velocity_files')} alone, not {config.model.name}; "
+            "use hdf5"
+        )
     if config.tracking.first_frames is not None:
         raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
     if config.tracked_length != config.data.sequence_length:
@@ -129,8 +135,7 @@ def _recorded_settings(config: Config, output_format: Format) -> dict[str, Any]:
     settings = track_settings(config)
     if output_format == "pt":
         # Velocities on disk are already remapped and W-normalised, of one view, so these decide them too.
-        flat = flatten(to_dict(config))
-        settings |= {key: flat[key] for key in (*VELOCITY_KEYS, "data.views")}
+        settings |= velocity_settings(config) | {"data.views": list(config.data.views)}
     return settings
 
 

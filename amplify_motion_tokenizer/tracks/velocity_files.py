@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import VELOCITY_INDEX_ENDING, velocity_files, velocity_name
 from amplify_motion_tokenizer.files import (
@@ -95,7 +96,9 @@ class VelocityFiles:
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
         index = self.path.with_name(f"{clip}{VELOCITY_INDEX_ENDING}")
-        self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
+        self.settings: dict[str, Any] | None = (
+            settings_now(read_json(index)["settings"]) if index.is_file() else None
+        )
 
     def read(self, rows: Sequence[int]) -> Tensor:
         """Windows ``rows``: float32 (R, T - 1, N, 2), (x, y), W-normalised."""

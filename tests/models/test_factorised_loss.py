@@ -8,6 +8,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import LossConfig
 from amplify_motion_tokenizer.models import factorised_loss as module
+from amplify_motion_tokenizer.models import heads
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.factorised_loss import chunk_loss, factorised_loss
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, head_answers
@@ -46,10 +47,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def test_equals_the_loss_of_the_logits(
     monkeypatch: pytest.MonkeyPatch, gamma: float, points_by_window: bool, chunk_bytes: int
 ) -> None:
-    monkeypatch.setitem(module.CHUNK_BYTES, "cpu", chunk_bytes)
+    monkeypatch.setitem(heads.CHUNK_BYTES, "cpu", chunk_bytes)
     head = make_head(0, points_by_window)
     labels, mask = make_targets(1, per_element=gamma > 0)
-    weights = class_weights(LossConfig(alpha_center=0.25, radial_strength=0.5), GRID)
+    weights = class_weights(LossConfig(alpha_center=0.25), GRID)
     upstream = torch.tensor([0.3, 1.7])
 
     logits = head.logits()
@@ -78,7 +79,7 @@ def test_a_compiled_chunk_gives_the_same() -> None:
 
 @pytest.mark.parametrize("views", [True, False])
 def test_answers_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch, views: bool) -> None:
-    monkeypatch.setitem(module.CHUNK_BYTES, "cpu", 4 * STEPS * POINTS * CLASSES * 2)
+    monkeypatch.setitem(heads.CHUNK_BYTES, "cpu", 4 * STEPS * POINTS * CLASSES * 2)
     head = make_head(16)
     if not views:
         head = head._replace(steps=head.steps[:, 0], base=head.base[:, 0])

@@ -1,6 +1,5 @@
 """The command that writes rendered clips, and truth files: readable, comparable, trainable."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -110,16 +109,14 @@ def test_a_tracker_gets_the_windows_and_queries_of_the_truth(rendered, tiny: Con
 
 def test_truth_can_be_trained_on_and_the_model_run_on_videos(rendered, tiny: Config, tmp_path):
     train(
-        dataclasses.replace(
-            tiny,
-            data=dataclasses.replace(tiny.data, tracks_dir=str(rendered / "truth")),
-            training=dataclasses.replace(tiny.training, output_dir=str(tmp_path / "run")),
-        )
+        tiny,
+        rendered / "truth",
+        tmp_path / "run",
     )
     checkpoint = load_checkpoint(tmp_path / "run" / "best.pth")
     settings = find_tracks(rendered / "truth")["000_pan"].settings
     assert checkpoint.track_settings == settings
-    assert checkpoint.config.video.resize_shorter is None and checkpoint.config.tracking.tracker == "flow"
+    assert checkpoint.config.video.size is None and checkpoint.config.tracking.tracker == "flow"
     summary = tokenize_folder(rendered, tmp_path / "codes", checkpoint, checkpoint.config)
     assert (summary.done, summary.failed, summary.windows) == (4, 0, 16)
 

@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.scenes.textures import blob
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.trackers.flow.pairs import evenly_lit
 from amplify_motion_tokenizer.trackers.flow.turns import camera_turn, inverse, turned, turned_flow
-from tests.conftest import windows_of
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 FRAMES = 16
@@ -31,9 +31,9 @@ def ground(path):
     return scenes.background(np.random.default_rng(0), SIZE, path)
 
 
-def judge(scene, video=None, chosen=slice(None), refine=True):
+def judge(scene, video=None, chosen=slice(None)):
     """Of points ``chosen``: share of the visible that is seen, and share of the seen that is 4 px off."""
-    tracker = FlowTracker(FlowConfig(refine=refine))
+    tracker = FlowTracker(FlowConfig())
     video = scene.render() if video is None else video
     (window,) = tracker.track(windows_of(video, 1, FRAMES), GRID)
     truth, visible = (part[1:, chosen] for part in scene.truth(GRID, 0, FRAMES))
@@ -74,11 +74,6 @@ def test_what_a_turning_camera_holds_is_not_turned_with_the_rest():
     assert seen > 0.8 and wrong < 0.12
     seen, wrong = judge(scene, video, ~on_held)
     assert seen > 0.9 and wrong < 0.05
-
-
-def test_chained_points_follow_a_turn_too():
-    seen, wrong = judge(scenes.Scene([ground(camera(8))], SIZE), refine=False)
-    assert seen > 0.9 and wrong < 0.03
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -143,7 +143,7 @@ def test_nothing_is_printed_about_broken_clips(clips: Path, tmp_path: Path, read
         "import logging, pathlib, sys, warnings\n"
         "from amplify_motion_tokenizer.config import VideoConfig\n"
         "from amplify_motion_tokenizer.errors import VideoError\n"
-        "from amplify_motion_tokenizer.video import open_video\n"
+        "from amplify_motion_tokenizer.video.reading import open_video\n"
         "warnings.simplefilter('ignore')\nlogging.disable(logging.WARNING)\n"
         "for name in sys.argv[2:]:\n"
         "    try:\n"

@@ -154,7 +154,7 @@ def test_training_and_inference_see_the_same(
     assert starts_on_disk(tmp_path, "sub/stops", output_format) == (inferred.starts, inferred.seconds)
 
     data = WindowDataset(load_clips(tmp_path, config), config)
-    trained = data.__getitems__(range(len(data))).inputs.velocities
+    trained = data.batch(range(len(data))).inputs.velocities
     assert trained.shape == (len(kept), 5, 9, 2)
     assert torch.equal(trained, inferred.velocities)
     assert float(trained.abs().amax()) > 0.1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,6 +15,9 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer.config import Config, TrackingConfig
+from amplify_motion_tokenizer.trackers import PointTracker
+from amplify_motion_tokenizer.trackers.cotracker import CoTracker
+from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.tracks import preprocessing
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from tests.support.processes import PROC, is_filled, is_running, until, workers_of
@@ -131,16 +135,18 @@ def test_a_worker_keeps_to_its_share_of_the_cores(
 
 def test_workers_are_one_per_core_unless_a_tracker_owns_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocessing, "available_cores", lambda: 6)
-    numbers = {
-        name: preprocessing._num_workers(Config(tracking=TrackingConfig(tracker=name, num_workers=asked)))
-        for name, asked in (("flow", None), ("cotracker3_offline", None), ("cotracker2", 2))
-    }
-    assert numbers == {"flow": 6, "cotracker3_offline": 1, "cotracker2": 2}
+
+    def workers(tracker: type[PointTracker], asked: int | None) -> int:
+        config = Config(tracking=TrackingConfig(num_workers=asked))
+        return preprocessing._num_workers(config, SimpleNamespace(owns_device=tracker.owns_device))
+
+    numbers = [workers(FlowTracker, None), workers(CoTracker, None), workers(CoTracker, 2)]
+    assert numbers == [6, 1, 2]
 
 
 def test_workers_start_without_what_only_models_need() -> None:
     """Every worker imports anew: the quantiser's library alone took as long as half of the rest."""
-    lines = "import sys, amplify_motion_tokenizer.preprocessing; print(*sys.modules)"
+    lines = "import sys, amplify_motion_tokenizer.tracks.preprocessing; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     assert "amplify_motion_tokenizer.trackers" in found.stdout.split()
     assert "vector_quantize_pytorch" not in found.stdout.split()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.geometry import inside
 from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Motion, Neighbours
-from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, sample
 from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choose
 
 Floats = NDArray[np.float32]
@@ -56,48 +56,6 @@ class Points(Protocol):
 
     def step(self, pair: Pair) -> None:
         """Moves them from the pair's first frame, where they are, to its second."""
-
-
-class ChainedPoints:
-    """Points that go with the flow.
-
-    Visibility is the running minimum of the forward-backward confidence: chained flow cannot find a lost
-    point again.
-    """
-
-    def __init__(self, queries_xy_px: Floats, scale: Scale) -> None:
-        self._scale = scale
-        self._queries = queries_xy_px
-        self.xy_px = queries_xy_px[:0]
-        self.visibility = np.zeros(0, np.float32)
-
-    def begin(self) -> None:
-        """See ``Points``."""
-        seen = inside(self._queries, self._scale.size).astype(np.float32)
-        self.xy_px = np.concatenate([self.xy_px, self._queries])
-        self.visibility = np.concatenate([self.visibility, seen])
-
-    def end(self) -> None:
-        """See ``Points``."""
-        points = len(self._queries)
-        self.xy_px, self.visibility = self.xy_px[points:], self.visibility[points:]
-
-    def step(self, pair: Pair) -> None:
-        """See ``Points``."""
-        start = self._scale.to_image(self.xy_px)
-        there, confidence = self._along(pair.forward, pair.backward, start)
-        if pair.turned is not None:
-            turned = self._along(pair.turned.forward, pair.turned.backward, start)
-            surer = turned[1] > confidence
-            there, confidence = np.where(surer[:, None], turned[0], there), np.maximum(confidence, turned[1])
-        self.xy_px = self.xy_px + there
-        self.visibility = np.minimum(self.visibility, confidence * inside(self.xy_px, self._scale.size))
-
-    def _along(self, forward: Floats, backward: Floats, xy: Floats) -> tuple[Floats, Floats]:
-        """Steps (P, 2), in pixels of the frame, from ``xy`` (P, 2) of the image; and confidence (P,)."""
-        there = sample(forward, xy)
-        back, ratio = sample(backward, xy + there), self._scale.ratio_xy
-        return there / ratio, pair_confidence(there / ratio, back / ratio)
 
 
 class HeldPoints:
