@@ -34,6 +34,10 @@ MOST_SHIFT = 0.7
 """Share of a side, above which what is left in view is too little to tell."""
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
+LEAST_BANDS = 0.1
+"""Light of rows that differs by less than this, from the darkest to the brightest, does not matter."""
+SAMPLED_COLUMNS = 4
+"""Every how many-th column is looked at for the light of rows."""
 ROWS_GAIN = 0.5
 """Rows have light of their own when it leaves less than this share of what one light for all rows leaves."""
 
@@ -205,12 +209,13 @@ def evenly_lit(before: Grey, after: Grey) -> Grey:
     Lamps that flicker make bands that roll over the picture, row by row as the sensor is read. Flow would
     follow them. Light that changes in all rows alike is left as it is.
     """
-    gain = np.asarray((before.mean(axis=1) + 1) / (after.mean(axis=1) + 1), np.float32)[:, None]
+    then, now = (image[:, ::SAMPLED_COLUMNS].astype(np.float32) for image in (before, after))
+    gain = (then.mean(axis=1, keepdims=True) + 1) / (now.mean(axis=1, keepdims=True) + 1)
     common = np.median(gain)
-    by_rows, by_one = (cv2.convertScaleAbs(after * light) for light in (gain, common))
-    if cv2.absdiff(before, by_rows).mean() >= ROWS_GAIN * cv2.absdiff(before, by_one).mean():
+    if np.ptp(gain) < LEAST_BANDS * common:
         return after
-    return np.asarray(cv2.convertScaleAbs(after * (gain / common)), np.uint8)
+    by_rows, by_one = (np.abs(then - now * light).mean() for light in (gain, common))
+    return cv2.convertScaleAbs(after * (gain / common)) if by_rows < ROWS_GAIN * by_one else after
 
 
 def shifted(image: Grey, shift: Floats) -> Grey:

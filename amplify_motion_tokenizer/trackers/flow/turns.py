@@ -17,11 +17,11 @@ Grey = NDArray[np.uint8]
 Affine = NDArray[np.float64]
 """(2, 3), from (x, y, 1) in pixels of one image to (x, y) of another."""
 
-SPACING_PX = 8
+SPACING_PX = 12
 """Distance of the places at which flow is looked at."""
 LEAST_PLACES = 24
-"""Fewer, as in images of up to 32 pixels, tell no common motion from chance."""
-ROUNDS = 8
+"""Fewer, as in images of up to 48 pixels, tell no common motion from chance."""
+ROUNDS = 6
 """Fits, each with less weight for what the fit before it did not explain."""
 LEAST_SPREAD = 0.25
 """Square pixels; flow that is off by this is as good as any."""
@@ -48,8 +48,8 @@ def camera_turn(forward: Floats) -> Affine | None:
     weight = np.ones(len(places))
     for _ in range(ROUNDS):
         weighted = (places * weight[:, None]).T
-        change = np.linalg.lstsq(weighted @ places, weighted @ flow, rcond=None)[0]
-        error = np.square(flow - places @ change).sum(axis=1)
+        change = np.linalg.solve(weighted @ places, weighted @ flow)
+        error = ((flow - places @ change) ** 2).sum(axis=1)
         weight = 1 / (1 + error / max(float(np.median(error)), LEAST_SPREAD)) ** 2
     turn = np.eye(2, 3) + change.T
     most = (error < WITHIN_PX**2).mean() >= MOST
