@@ -31,6 +31,8 @@ MOST = 0.5
 """... which is one when this share of the places does."""
 LEAST_TURN = 0.03
 """Change of a distance, as by 1.7 degrees or 3 %, below which flow and patches need no help."""
+HINT = 0.25
+"""A fit that finds less than this share of it ends the search."""
 
 
 def camera_turn(forward: Floats) -> Affine | None:
@@ -49,6 +51,8 @@ def camera_turn(forward: Floats) -> Affine | None:
     for _ in range(ROUNDS):
         weighted = (places * weight[:, None]).T
         change = np.linalg.solve(weighted @ places, weighted @ flow)
+        if np.abs(change[:2]).max() < HINT * LEAST_TURN:
+            return None
         error = ((flow - places @ change) ** 2).sum(axis=1)
         weight = 1 / (1 + error / max(float(np.median(error)), LEAST_SPREAD)) ** 2
     turn = np.eye(2, 3) + change.T
