@@ -27,7 +27,7 @@ from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
-from amplify_motion_tokenizer.training.run import make_accelerator
+from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.trainer import Trainer
 from amplify_motion_tokenizer.training.validation import validate
 
@@ -71,7 +71,7 @@ class TimedTrainer(Trainer):
 
 def measure(config: Config, tracks: Path, cpu_seconds: float) -> dict[str, float]:
     """Trains once and validates."""
-    clips = load_clips(tracks, config)
+    clips = load_clips(tracks, config, config.data.dataset)
     parts = split_clips(clips, config.data.val_split, config.training.seed)
     train_data, val_data = (WindowDataset(part, config) for part in parts)
     with tempfile.TemporaryDirectory() as folder:

@@ -24,8 +24,7 @@ from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker
-from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
-from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.clips import ClipInfo
 
 
 def run_meta(
@@ -72,8 +71,14 @@ def known_config_hashes(config: Config, checkpoint_hash: str) -> set[str]:
     return known_hashes(code_settings(config) | {"checkpoint": checkpoint_hash})
 
 
-def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
-    """Refuses to mix codes of different checkpoints or settings in one folder."""
+def changes_of_run(output: Path, config: Config, record: Mapping[str, Any]) -> list[str]:
+    """What differs from the run whose codes are in ``output``: checkpoint, and settings that decide codes.
+
+    Args:
+        output: the folder of codes.
+        config: this run's.
+        record: holds name and SHA-256 of this run's checkpoint, as ``checkpoint.yaml`` does.
+    """
     differ = []
     if (output / CHECKPOINT_RECORD).exists():
         before = load_yaml(output / CHECKPOINT_RECORD)
@@ -83,11 +88,7 @@ def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None
     if path.exists():
         config_before = config_from_dict(load_yaml(path), f"in {path}")
         differ += changes(code_settings(config_before), code_settings(config))
-    if differ:
-        raise UsageError(
-            f"{output} holds the codes of another run ({'; '.join(differ)}); "
-            "give --overwrite to redo every clip, or another --output"
-        )
+    return differ
 
 
 def _checkpoint_name(record: Mapping[str, Any]) -> str:
@@ -104,17 +105,21 @@ def meta_of(path: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
-    """What is known of the clip itself; sizes of all views are told where there are several."""
-    info = tracked.info
+def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
+    """What is known of a clip once it is open; sizes of all views are told where there are several.
+
+    Args:
+        infos: of each view, by name; rates, name and size are the first view's.
+    """
+    info, paths = next(iter(infos.values())), [each.path for each in infos.values()]
     facts: dict[str, Any] = {
         "source": info.path.name,
-        "source_bytes": total_bytes(clip.paths),
-        "source_fingerprint": fingerprint(clip.paths),
+        "source_bytes": total_bytes(paths),
+        "source_fingerprint": fingerprint(paths),
         "source_fps": info.source_fps,
         "fps": info.fps,
         "tracked_size": list(info.size),
     }
-    if len(tracked.infos) > 1:
-        facts["tracked_sizes"] = {view: list(each.size) for view, each in tracked.infos.items()}
+    if len(infos) > 1:
+        facts["tracked_sizes"] = {view: list(each.size) for view, each in infos.items()}
     return facts

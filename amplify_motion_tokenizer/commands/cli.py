@@ -27,6 +27,16 @@ from amplify_motion_tokenizer.errors import (
 )
 from amplify_motion_tokenizer.version import __version__
 
+QUIET = "--quiet"
+
+FOR_ALL: Flags = {
+    QUIET: {
+        "action": "store_true",
+        "help": "tell warnings and errors only: no progress, no other lines of the log; the result stays",
+    },
+}
+"""The flags of every command, which ``run`` reads itself."""
+
 
 def parse(
     argv: Sequence[str],
@@ -57,8 +67,9 @@ def parse(
         ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
         UsageError: a missing or impossible flag.
     """
-    rest, typed = split(argv, {**_COMMON, **flags, "--help": {}})
-    parser = _parser(command, description, {**_COMMON, **flags})
+    flags = {**_COMMON, **flags}
+    rest, typed = split(argv, {**flags, **FOR_ALL, "--help": {}})
+    parser = _parser(command, description, flags)
     if {"-h", "--help", "--help-all"}.intersection(rest):
         told = settings_help(shows, "--help-all" in rest, defaults_are)
         sys.stdout.write(f"{parser.format_help()}\n{told}")
@@ -95,14 +106,16 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
 
     An error that the user can act on is one line on standard error and status 2.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    level = logging.WARNING if QUIET in argv else logging.INFO
     # Of several training processes one tells the user; all of them tell errors.
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    level = level if is_first_process() else logging.ERROR
     logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *_args, **_kwargs: str(message)
     module = importlib.import_module(f"amplify_motion_tokenizer.commands.{command}")
     try:
-        status = module.main(sys.argv[1:] if argv is None else argv)
+        status = module.main(argv)
     except TokenizerError as error:
         sys.stderr.write(f"error: {error}\n")
         status = EXIT_BAD_USAGE
@@ -113,13 +126,21 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that tells the user: of several that a launcher started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def parse_flags(argv: Sequence[str], command: str, description: str, flags: Flags) -> argparse.Namespace:
-    """Reads the flags of a command that takes no settings.
+    """Reads the flags of a command that takes no settings; those of ``FOR_ALL`` are left out.
 
     Raises:
         UsageError: an unknown, missing or impossible flag, in one line.
     """
-    return _parser(command, description, flags).parse_args(list(argv))
+    own = _parser(command, description, flags).parse_args(list(argv))
+    for name in FOR_ALL:
+        delattr(own, name.lstrip("-"))
+    return own
 
 
 _COMMON: Flags = {
@@ -142,7 +163,7 @@ def _parser(command: str, description: str, flags: Flags) -> argparse.ArgumentPa
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for name, keywords in flags.items():
+    for name, keywords in {**flags, **FOR_ALL}.items():
         parser.add_argument(name, **keywords)
     return parser
 
@@ -165,7 +186,10 @@ def run_kind(
     if kind in ("-h", "--help"):
         sys.stdout.write(f"usage: {_program(command)} {{{','.join(flags)}}} ...\n\n{description}")
         sys.exit(EXIT_OK)
-    raise UsageError(f"{command} what? found {kind or 'nothing'}; expected {' or '.join(flags)}")
+    found, expected = kind or "nothing", " or ".join(flags)
+    raise UsageError(
+        f"{command} what? found {found}; expected {expected}; {_program(command)} --help tells more"
+    )
 
 
 class _FlagParser(argparse.ArgumentParser):

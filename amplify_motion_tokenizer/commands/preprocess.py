@@ -9,6 +9,7 @@ from pathlib import Path
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.config.settings import Setting
+from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, FORMATS
 
 FLAGS: Flags = {
     "--input": {
@@ -19,9 +20,9 @@ FLAGS: Flags = {
     },
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {
-        "choices": ["hdf5", "pt"],
-        "default": "hdf5",
-        "help": "hdf5: one track file per clip; pt: one velocity file per window",
+        "choices": list(FORMATS),
+        "default": DEFAULT_FORMAT,
+        "help": "; ".join(f"{name}: {what}" for name, (_, what) in FORMATS.items()),
     },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
 }

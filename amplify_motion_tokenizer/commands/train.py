@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def shows(setting: Setting) -> bool:
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status, 143 where SIGTERM ended the run."""
     config, flags = cli.parse(argv, "train", __doc__ or "", FLAGS, shows=shows)
+    from amplify_motion_tokenizer.training.checkpoints import best_in_words
     from amplify_motion_tokenizer.training.run import train
 
     stopped_by = train(config, flags.input, flags.output, flags.resume)
+    if cli.is_first_process():
+        sys.stdout.write(f"{best_in_words(flags.output)}\n")
     return {None: EXIT_OK, signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}[stopped_by]

@@ -136,8 +136,8 @@ def setting(
         raise ValueError(f"decides = {decides!r}; expected words of {', '.join(DECIDES)}")
     bounds = Range(at_least=at_least, above=above, at_most=at_most, below=below, odd=odd)
     told = {
-        "default": default, "help": help, "decides": words, "range": bounds, "names": names, "choices": choices,
-        "record": record,
+        "default": default, "help": help, "decides": words, "range": bounds, "names": names,
+        "choices": choices, "record": record,
     }  # fmt: skip
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=told)

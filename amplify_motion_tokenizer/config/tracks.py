@@ -136,7 +136,8 @@ class TrackingConfig:
         None,
         decides="speed",
         at_least=1,
-        help="Processes in which preprocessing tracks clips side by side; 1 tracks in the process itself. "
+        help="Processes in which preprocessing, and inference on the CPU, run clips side by side; 1 runs "
+        "clips in the process itself. "
         "null: one per core for flow, 1 for a neural tracker, as each worker would load a copy of it.",
     )
     window_stride: int = setting(

@@ -10,29 +10,32 @@ import numpy as np
 from amplify_motion_tokenizer.config import Config, changes, velocity_settings
 from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.file_names import is_pack
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.open_files import Clips, StoredTracks
-from amplify_motion_tokenizer.tracks.packs import read_pack
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.find import open_tracks
+from amplify_motion_tokenizer.tracks.stored import Clips, StoredClip, VelocityClip, positions
 
 logger = logging.getLogger(__name__)
 
 
-def load_clips(folder: Path, config: Config) -> Clips:
+def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clips:
     """Indexes the tracks below ``folder`` and checks that they fit the config.
 
     Warns once about files that do not say which size was tracked, and about several sizes without a
     reference size.
 
+    Args:
+        folder: a folder of track files or velocity files, searched through, or a pack.
+        config: what the windows must fit, such as a tokenizer's ``config``. What it says of which clips
+            to take (``data.dataset``, ``data.val_split``) is of the data that it was written for, and does
+            not act here.
+        dataset: takes a share of each task's demos, as ``data.dataset`` says it; None takes every clip.
+
     Raises:
+        ConfigError: ``dataset`` is not such a text.
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
             reference size or W, files that were made with different settings, or no first frames for a
             model that is conditioned on them.
     """
-    views, dataset = config.data.views, config.data.dataset
-    find = read_pack if is_pack(folder) else find_tracks
-    clips: Clips = find(folder, views, dataset)
+    clips = open_tracks(folder, config.data.views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
@@ -41,12 +44,27 @@ def load_clips(folder: Path, config: Config) -> Clips:
     if not any(clip.num_windows for clip in clips.values()):
         raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
     _warn_of_sizes(clips, config)
+    _warn_of_unwritten(clips)
     return clips
+
+
+def _warn_of_unwritten(clips: Clips) -> None:
+    """Refuses nothing: such windows read as lost, and count for nothing."""
+    unwritten = {clip.path.name: clip.unwritten for clip in positions(clips).values()}
+    first = next((name for name, count in unwritten.items() if count), None)
+    if first is not None:
+        logger.warning(
+            "%d windows of %d track files have room and were never written (the first file is %s): they "
+            "count as lost; remake these files",
+            sum(unwritten.values()),
+            sum(count > 0 for count in unwritten.values()),
+            first,
+        )
 
 
 def _warn_of_sizes(clips: Clips, config: Config) -> None:
     """Where pixels of clips are of several kinds, or may be, and nothing brings them to one."""
-    tracked = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    tracked = positions(clips).values()
     if config.data.reference_size is None:
         sizes = list(dict.fromkeys(tuple(clip.sizes) for clip in tracked))
         if len(sizes) > 1:
@@ -68,15 +86,15 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
         )
 
 
-def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
+def _check_shape(clip: StoredClip, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
-    if isinstance(clip, VelocityFiles) and not config.input_kind.velocity_files:
+    if clip.stores == "velocities" and not config.input_kind.velocity_files:
         raise TrackFileError(
             f"{clip.path}: velocity files suit model.name {names_with('velocity_files')} alone, not "
             f"{config.model.name}; use track files"
         )
-    if isinstance(clip, VelocityFiles):
+    if clip.stores == "velocities":
         _check_not_resampled(clip, config)
     if found != expected:
         raise TrackFileError(
@@ -86,7 +104,7 @@ def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
         )
 
 
-def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
+def _check_not_resampled(clip: VelocityClip, config: Config) -> None:
     """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
     tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
     if tracked != clip.length or config.tracked_length != config.data.sequence_length:
@@ -99,7 +117,7 @@ def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
 
 def _check_first_frames(clips: Clips) -> None:
     """All files must have them, of one size."""
-    files = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    files = list(positions(clips).values())
     for clip in files:
         if clip.check_first_frames() != files[0].frame_size:
             raise TrackFileError(
@@ -117,7 +135,7 @@ def _check_settings(clips: Clips, config: Config) -> None:
                 f"{clip.path} and {known[0].path} were made with different settings "
                 f"({'; '.join(differ)}); preprocess all clips with the same ones"
             )
-    velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
+    velocity_files = [clip for clip in known if clip.stores == "velocities"]
     if velocity_files:
         wanted, stored = velocity_settings(config), velocity_files[0].settings or {}
         differ = changes({key: stored.get(key) for key in wanted}, wanted)

@@ -1,20 +1,13 @@
-"""What ``inspect`` prints of a folder of tracks, and its picture."""
+"""What ``inspect`` prints of a folder of tracks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.evaluation.motion_statistics import MotionStatistics, Suggestion
 from amplify_motion_tokenizer.trackers.windows import SEEN
-
-CELL_PX = 24
-
 
 VELOCITIES_NOTE = (
     "velocity files hold speeds up to the edge of the classes alone; another W or data.reference_size takes "
@@ -22,22 +15,9 @@ VELOCITIES_NOTE = (
 )
 
 
-def label_map(counts: Tensor) -> NDArray[np.uint8]:
-    """A picture of how often each class occurs, on a logarithmic scale; black never does.
-
-    Args:
-        counts: (rows, columns), right is to the right and down is down.
-
-    Returns:
-        (rows * 24, columns * 24, 3) BGR; the centre class has a white frame.
-    """
-    scaled = np.log1p(counts.double().numpy())
-    grey = (255 * scaled / max(scaled.max(), 1e-9)).astype(np.uint8)
-    picture = cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)
-    picture = cv2.resize(picture, None, fx=CELL_PX, fy=CELL_PX, interpolation=cv2.INTER_NEAREST)
-    row, column = (side // 2 * CELL_PX for side in counts.shape)
-    cv2.rectangle(picture, (column, row), (column + CELL_PX - 1, row + CELL_PX - 1), (255, 255, 255), 1)
-    return np.asarray(picture, np.uint8)
+def counted(found: MotionStatistics, config: Config) -> str:
+    """What the label map shows, in a few words."""
+    return f"{int(found.label_counts.sum()):,} steps of points; {_reference(config.data.reference_size)}"
 
 
 def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: Config) -> str:
@@ -51,8 +31,8 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
         ("static points", found.static_share, f"data.static_filter.threshold {threshold:g}"),
         ("visible", found.visible_share, f"confidence of at least {SEEN:g}"),
         ("finite", found.finite_share, "no NaN or infinity in the track"),
-        ("clamped labels", found.clamped_share, f"of moving points {found.moving_clamped_share:.1%}"),
-        ("centre class", found.center_share, f"of moving points {found.moving_center_share:.1%}"),
+        ("clamped labels", found.clamped_share, f"of moving points {_percent(found.moving_clamped_share)}"),
+        ("centre class", found.center_share, f"of moving points {_percent(found.moving_center_share)}"),
     ]
     lines = [
         f"{found.clips} clips, {found.windows} windows ({found.windows_read} of them read), {rates} fps",
@@ -66,10 +46,12 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
         f"  all points    {_numbers(found.speed_px)}",
         f"  moving points {_numbers(found.moving_speed_px)}",
         "",
-        *(f"{name:<16}{share:7.1%}  ({note})" for name, share, note in shares),
+        *(f"{name:<16}{_percent(share):>7}  ({note})" for name, share, note in shares),
         "",
     ]
     fine = "nothing moves" if found.nothing_moves else "the settings suit this motion"
+    if not found.finite_share:
+        fine = "no track is finite: all hold NaN or infinity, or were never written"
     lines += [_suggested(suggestion) for suggestion in suggestions] or [fine]
     return "\n".join(lines)
 
@@ -82,10 +64,15 @@ def _reference(size: tuple[int, int] | dict[str, int] | None) -> str:
 
 
 def _numbers(values: dict[float, float]) -> str:
-    return " ".join(f"{value:8.2f}" for value in values.values())
+    return " ".join(f"{'-' if math.isnan(value) else f'{value:.2f}':>8}" for value in values.values())
+
+
+def _percent(share: float) -> str:
+    """As text; a dash where there is nothing to take a share of."""
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def _suggested(suggestion: Suggestion) -> str:
     better = "" if suggestion.better is None else f" -> {suggestion.better:g}"
-    now = "null" if suggestion.now is None else f"{suggestion.now:g}"
+    now = f"{suggestion.now:g}" if isinstance(suggestion.now, float | int) else suggestion.now or "null"
     return f"suggestion: {suggestion.key} {now}{better}: {suggestion.reason}"

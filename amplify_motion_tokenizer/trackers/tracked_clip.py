@@ -167,7 +167,7 @@ class TrackedClip:
         if count < length:
             key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
             raise VideoError(
-                f"{shortest.path}: has {count} frames at {shortest.fps:g} fps, "
+                f"{shortest.source}: has {count} frames at {shortest.fps:g} fps, "
                 f"expected at least {length} ({key})"
             )
 

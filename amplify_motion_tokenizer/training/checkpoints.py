@@ -18,6 +18,7 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.file_names import (
+    BEST,
     LAST,
     checkpoints_in,
     numbers_of,
@@ -128,6 +129,26 @@ def run_id_in(folder: Path) -> str | None:
 def run_id_of(checkpoint: Checkpoint) -> str | None:
     """The id of the run that wrote ``checkpoint``; None where it does not tell."""
     return checkpoint.training["state"].get("run_id") or None if checkpoint.training else None
+
+
+def best_in_words(folder: Path) -> str:
+    """Where the best checkpoint of a run is, of which epoch, and its loss, in one line.
+
+    Raises:
+        CheckpointError: ``best.pth`` is damaged, or holds no training state.
+    """
+    path = folder / BEST
+    if not path.is_file():
+        return f"{folder} holds no {BEST} yet: nothing was judged so far"
+    checkpoint = load_checkpoint(path)
+    if checkpoint.training is None:
+        raise CheckpointError(f"{path}: holds weights only, no training state; expected a run's checkpoint")
+    state, split = checkpoint.training["state"], "val" if "val/loss" in checkpoint.metrics else "train_epoch"
+    within = f", in epoch {state['epoch'] + 1}" if state["step_in_epoch"] else f", epoch {state['epoch']}"
+    return (
+        f"best checkpoint: {path} (step {state['step']}{within}): "
+        f"{split}/loss {checkpoint.metrics[f'{split}/loss']:.4f}"
+    )
 
 
 def newest_state(folder: Path) -> Checkpoint | None:

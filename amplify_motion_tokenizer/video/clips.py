@@ -54,6 +54,8 @@ class ClipInfo:
 
     path: Path
     """File."""
+    dataset: str = ""
+    """The frames' place in an HDF5 file; empty for a video file."""
     reader: str
     """Backend that decodes it: decord or opencv."""
     source_fps: float
@@ -66,6 +68,11 @@ class ClipInfo:
     """(height, width) of the frames that are yielded, padding included."""
     letterbox: Letterbox
     """Where the source frame lies in them."""
+
+    @property
+    def source(self) -> str:
+        """Where the frames are, for people: the file, and of several clips in one file which."""
+        return str(ViewSource(self.path, self.dataset))
 
 
 @dataclass(frozen=True)

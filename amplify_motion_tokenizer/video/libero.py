@@ -85,7 +85,8 @@ def open_demo(source: ViewSource, config: VideoConfig, even: bool = False) -> Vi
         shape, kind = images.shape, images.dtype
     if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
         raise VideoError(f"{source}: has shape {shape} of {kind}, expected (T, H, W, 3) of uint8, not empty")
-    frames = SourceFrames(source.path, "h5py", LIBERO_FPS, (shape[1], shape[2]), _frames(source))
+    size = shape[1], shape[2]
+    frames = SourceFrames(source.path, "h5py", LIBERO_FPS, size, _frames(source), dataset=source.dataset)
     return make_video(frames, config, even)
 
 

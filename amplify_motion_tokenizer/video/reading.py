@@ -22,7 +22,7 @@ import numpy as np
 
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
-from amplify_motion_tokenizer.video.clips import ClipInfo, Frame
+from amplify_motion_tokenizer.video.clips import ClipInfo, Frame, ViewSource
 from amplify_motion_tokenizer.video.containers import (
     RGB,
     TIME_TOLERANCE_S,
@@ -49,7 +49,7 @@ class SourceFrames(NamedTuple):
     """What ``make_video`` needs of a clip, whatever it is stored in."""
 
     path: Path
-    """File, for messages."""
+    """File."""
     reader: str
     """What decodes it."""
     fps: float
@@ -60,6 +60,13 @@ class SourceFrames(NamedTuple):
     """(seconds since the first frame, rising; (H, W, 3) RGB at the source size)."""
     frame_count: FrameCount | None = None
     """How many of the frames that the file states can be read; None where it states none."""
+    dataset: str = ""
+    """The frames' place in an HDF5 file; empty for a video file."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(ViewSource(self.path, self.dataset))
 
 
 class Video:
@@ -140,6 +147,7 @@ def make_video(source: SourceFrames, config: VideoConfig, even: bool = False) ->
     size, box = _placed(source.size, config)
     info = ClipInfo(
         path=source.path,
+        dataset=source.dataset,
         reader=source.reader,
         source_fps=source.fps,
         fps=fps,
@@ -215,7 +223,7 @@ def _output_fps(source: SourceFrames, target_fps: float | None, even: bool) -> f
         return target_fps if even else source.fps
     if target_fps > source.fps:
         warnings.warn(
-            f"{source.path}: has {source.fps:g} fps, below video.target_fps={target_fps:g}; "
+            f"{source.name}: has {source.fps:g} fps, below video.target_fps={target_fps:g}; "
             "every frame is kept",
             stacklevel=3,
         )

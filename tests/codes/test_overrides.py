@@ -11,36 +11,16 @@ import yaml
 from amplify_motion_tokenizer.codes.overrides import check_overrides
 from amplify_motion_tokenizer.config import (
     Config,
-    flatten,
     to_dict,
-    track_settings,
-    unflatten,
 )
-from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.models.convert import convert
-from tests.models.test_convert import amplify_config, save_native
+from tests.support.checkpoints import KEYPOINT, changed, checkpoint_of, save_native
+from tests.support.configs import amplify_config
 from tests.support.render_clips import numbered_frames, write_clip
-from tests.support.run_scripts import INFER, TINY, Run
-
-KEYPOINT = config_from_dict(TINY, "in the tests")
-
-
-def changed(config: Config, **keys: Any) -> Config:
-    """``config`` with other values; ``__`` stands for the dots of a key."""
-    dotted = {key.replace("__", "."): value for key, value in keys.items()}
-    tree = flatten(to_dict(config)) | dotted
-    return config_from_dict(unflatten(tree), "in the tests")
-
-
-def checkpoint_of(config: Config, known: bool = True) -> Checkpoint:
-    settings = track_settings(config) if known else None
-    return Checkpoint(
-        path=Path("best.pth"), model={}, config=config, track_settings=settings, metrics={}, training=None
-    )
+from tests.support.run_scripts import INFER, Run
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import torch
 from amplify_motion_tokenizer.codes import inference, record
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import build_model
-from tests.codes.test_overrides import KEYPOINT, changed, checkpoint_of
-from tests.conftest import random_windows
+from tests.support.checkpoints import KEYPOINT, changed, checkpoint_of
 from tests.support.run_scripts import Run, Work, infer, render
+from tests.support.tracked import random_windows
 
 AMPLIFY = {"model__name": "amplify", "model__num_layers": 2, "data__reference_size": [48, 64]}
 

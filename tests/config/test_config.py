@@ -21,23 +21,10 @@ from amplify_motion_tokenizer.config import (
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.config.settings import setting, settings_of
-from amplify_motion_tokenizer.errors import ConfigError
 from tests.support import shipped_config
+from tests.support.command_lines import FLAGS, error_of, parse
 
 ROOT = Path(__file__).parents[2]
-FLAGS: cli.Flags = {"--input": {"type": str}}
-
-
-def parse(*argv: str) -> Config:
-    return cli.parse(argv, "train", "test", FLAGS)[0]
-
-
-def error_of(*argv: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        parse(*argv)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_shipped_config_is_the_defaults_and_the_reproduction() -> None:

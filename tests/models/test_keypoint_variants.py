@@ -15,9 +15,9 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.training.usage_term import usage_of, usage_sums
-from tests.config.test_config import error_of
-from tests.models.test_convert import save_native
-from tests.models.test_models import small_config
+from tests.support.checkpoints import save_native
+from tests.support.command_lines import error_of
+from tests.support.configs import small_config
 
 VARIANTS = list(itertools.product(("point_step", "point"), ("replicate", "per_step")))
 

@@ -128,7 +128,7 @@ def test_a_new_model_goes_from_videos_to_codes(
 
     windows = WindowDataset(load_clips(tracks, config), config)
     views = (1,) if kind is FRAME else ()
-    inputs = windows[0].inputs
+    inputs = windows.batch([0]).inputs
     assert inputs.velocities.shape == (1, *views, 5, 9, 2)
     assert beyond_window(inputs, config).shape == inputs.labels.shape
 

@@ -13,8 +13,8 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.cotracker.features import ENCODER_FRAMES, ClipFrames
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
-from tests.conftest import windows_of
 from tests.support.cotracker_double import hubconf
+from tests.support.tracked import windows_of
 
 DOUBLE = Path(hubconf.__file__).parent
 QUERIES = np.float32([[7.25, 3.5], [29, 19], [40, 0]])

@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Neighbour
 from amplify_motion_tokenizer.trackers.flow.pairs import camera_shift
 from amplify_motion_tokenizer.trackers.flow.patches import Patches
 from benchmarks.support.chained import ChainedTracker
-from tests.conftest import windows_of
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 SIDES_XY = np.array(SIZE[::-1])

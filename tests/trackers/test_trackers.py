@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, sample
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 from amplify_motion_tokenizer.video.pixels import bilinear
 from benchmarks.support.chained import PRESETS, ChainedTracker, OtherFlowTracker, pair_confidence
-from tests.conftest import windows_of
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 

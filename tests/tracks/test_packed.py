@@ -26,7 +26,8 @@ from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
 from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.packs import LOST, UNSEEN, PackedClip, read_pack, write_pack
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
+from amplify_motion_tokenizer.tracks.packs import LOST, UNSEEN, PackedClip, read_pack
 from tests.support.run_scripts import run_process
 
 LENGTH, GRID = 5, 3
@@ -168,7 +169,7 @@ def test_training_knows_the_same_of_lost_points_from_a_pack(
     config = small_config(model, min_visibility=min_visibility, min_visible_share=0.0)
     pack(tmp_path / "in", tmp_path / "out")
     expected, found = (
-        WindowDataset(load_clips(tmp_path / part, config), config).__getitems__(range(4)).inputs
+        WindowDataset(load_clips(tmp_path / part, config), config).batch(range(4)).inputs
         for part in ("in", "out")
     )
     assert not expected.finite.all() and expected.mask.any() and not expected.mask.all()
@@ -207,7 +208,7 @@ def test_training_reads_a_pack_as_it_reads_the_files(tmp_path: Path) -> None:
     plain, packed = (WindowDataset(load_clips(tmp_path / part, config), config) for part in ("in", "out"))
     assert len(plain) == len(packed) == 9
     order = [8, 0, 5, 3, -1]
-    expected, found = plain.__getitems__(order), packed.__getitems__(order)
+    expected, found = plain.batch(order), packed.batch(order)
     assert torch.equal(expected.indices, found.indices)
     assert torch.equal(expected.inputs.mask, found.inputs.mask)
     torch.testing.assert_close(expected.inputs.velocities, found.inputs.velocities, rtol=0, atol=0.01)

@@ -17,11 +17,12 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
 from amplify_motion_tokenizer.models.losses import class_weights
-from amplify_motion_tokenizer.training.run import make_accelerator, train
+from amplify_motion_tokenizer.training.launch import make_accelerator
+from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import with_training
+from tests.support.configs import with_training
 from tests.support.run_scripts import TINY
-from tests.training.test_trainer import first_step_gradient, scalars, weights
+from tests.support.training_runs import first_step_gradient, scalars, weights
 
 VIEWS = ("agentview", "eye_in_hand")
 SIZES = ((48, 64), (64, 64))
@@ -75,7 +76,7 @@ def dataset(config: Config, tracks: Path) -> WindowDataset:
 def test_input_is_remapped_normalised_and_labelled_in_reference_pixels(
     config: Config, tmp_path: Path
 ) -> None:
-    inputs = dataset(config, tmp_path / "tracks").__getitems__([0, 1, 2]).inputs
+    inputs = dataset(config, tmp_path / "tracks").batch([0, 1, 2]).inputs
     with h5py.File(tmp_path / "tracks" / "0.hdf5") as file:
         xy = [torch.from_numpy(file[f"root/{view}/tracks"][:3]) for view in VIEWS]
     for number, (tracks, size) in enumerate(zip(xy, SIZES, strict=True)):
@@ -134,7 +135,7 @@ def test_accumulated_gradient_weighs_views_over_the_whole_batch(config: Config, 
 
 
 def test_true_labels_reconstruct_the_tracks(config: Config, tmp_path: Path) -> None:
-    inputs = dataset(config, tmp_path / "tracks").__getitems__(range(7)).inputs
+    inputs = dataset(config, tmp_path / "tracks").batch(range(7)).inputs
     predicted = predicted_tracks(inputs.labels, inputs, (7, 7))
     metrics = track_metrics(predicted, inputs)
     # Rounding to whole pixels is off by at most a pixel an axis at each end.
@@ -149,9 +150,9 @@ def test_longer_windows_are_interpolated_to_the_models_frames(config: Config, tm
     (tmp_path / "long").mkdir()
     write_two_views(tmp_path / "long" / "a.hdf5", 3, seed=0, length=11)
     data = dataclasses.replace(config.data, true_horizon=11)
-    resampled = dataset(dataclasses.replace(config, data=data), tmp_path / "long").__getitems__([0]).inputs
+    resampled = dataset(dataclasses.replace(config, data=data), tmp_path / "long").batch([0]).inputs
     whole = dataclasses.replace(data, true_horizon=None, sequence_length=11)
-    full = dataset(dataclasses.replace(config, data=whole), tmp_path / "long").__getitems__([0]).inputs
+    full = dataset(dataclasses.replace(config, data=whole), tmp_path / "long").batch([0]).inputs
     expected = interpolate_time(full.tracks_rc_norm, 6, "linear")
     torch.testing.assert_close(resampled.tracks_rc_norm, expected)
     assert resampled.velocities.shape == (1, 2, 5, 9, 2)

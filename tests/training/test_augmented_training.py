@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training import run as training_module
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import clip_record_of, random_windows
+from tests.support.tracked import clip_record_of, random_windows
 
 Write = Callable[..., Path]
 
@@ -59,13 +59,13 @@ def test_windows_that_an_epoch_takes_are_changed_and_no_others(config: Config, t
         data_of(tmp_path / "tracks", config),
     )
     indices = [7, 0, 12, 3, 19]
-    assert same(augmented.__getitems__(indices), plain.__getitems__(indices))
-    assert same(plain.__getitems__(EpochWindows(indices, 0)), plain.__getitems__(indices))
-    first, second = (augmented.__getitems__(EpochWindows(indices, epoch)) for epoch in (0, 1))
+    assert same(augmented.batch(indices), plain.batch(indices))
+    assert same(plain.batch(EpochWindows(indices, 0)), plain.batch(indices))
+    first, second = (augmented.batch(EpochWindows(indices, epoch)) for epoch in (0, 1))
     assert first.indices.tolist() == indices
-    assert not same(first, plain.__getitems__(indices)) and not same(first, second)
+    assert not same(first, plain.batch(indices)) and not same(first, second)
     for row, index in enumerate(indices):
-        alone = augmented.__getitems__(EpochWindows([index], 0))
+        alone = augmented.batch(EpochWindows([index], 0))
         assert torch.equal(alone.inputs.velocities[0], first.inputs.velocities[row])
 
 
@@ -73,8 +73,8 @@ def test_without_augmentation_every_bit_is_as_before(config: Config, tmp_path: P
     off = with_augmentation(config, AugmentationConfig())
     indices = EpochWindows(range(20), 3)
     assert same(
-        data_of(tmp_path / "tracks", off).__getitems__(indices),
-        data_of(tmp_path / "tracks", off, augment=False).__getitems__(indices),
+        data_of(tmp_path / "tracks", off).batch(indices),
+        data_of(tmp_path / "tracks", off, augment=False).batch(indices),
     )
 
 
@@ -109,7 +109,7 @@ def test_any_number_of_processes_gives_the_same_windows(config: Config, tmp_path
         found = {}
         for rank in range(processes):
             for indices in EpochSampler(len(data), batch_size, rank=rank, processes=processes):
-                batch = data.__getitems__(indices)
+                batch = data.batch(indices)
                 found |= dict(zip(batch.indices.tolist(), batch.inputs.velocities, strict=True))
         return found
 
@@ -127,7 +127,7 @@ def test_only_training_windows_are_augmented(
         _config: Config, _accelerator: object, training: Any, validation: Any, *_rest: object
     ) -> None:
         for data, changed in ((training, True), (validation, False)):
-            batches = [data.__getitems__(indices) for indices in (EpochWindows(range(5), 0), range(5))]
+            batches = [data.batch(indices) for indices in (EpochWindows(range(5), 0), range(5))]
             assert same(*batches) is not changed
         raise SeenError
 

@@ -1,31 +1,24 @@
-"""What stops a run or warns of it, and the extras of training: running means, early stopping, compile."""
+"""Steps that are not finite, and steps that would wait for the device."""
 
 import dataclasses
-import importlib.util
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 import torch
-from accelerate.tracking import GeneralTracker
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.errors import ConfigError, TrainingError
-from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.training import log
-from amplify_motion_tokenizer.training import run as training_module
-from amplify_motion_tokenizer.training.learner import Learner, WeightAverage
-from amplify_motion_tokenizer.training.log import CollapseAlarm
+from amplify_motion_tokenizer.errors import TrainingError
+from amplify_motion_tokenizer.jobs.progress import Progress
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.training.learner import Learner
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.state import some_names
-from tests.conftest import with_training
-from tests.training.test_trainer import make_trainer, scalars, weights
+from tests.support.configs import with_training
+from tests.support.training_runs import make_trainer, scalars
 
 Write = Callable[..., Path]
 
@@ -177,203 +170,5 @@ def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path, n
         trainer.learner.step(micro_batches, wishes)
     assert waits.found == []
     with Waits() as waits:
-        trainer._log_step(trainer._step([next(batches)]), tqdm(disable=True))
+        trainer._log_step(trainer._step([next(batches)]), Progress(1, "step", shown=False))
     assert "_local_scalar_dense" in waits.found
-
-
-USAGE = {"unique_codes": 12.0, "normalized_entropy": 0.6}
-
-
-@pytest.mark.parametrize("usage", [{"unique_codes": 1.0}, {"normalized_entropy": 0.01}])
-def test_the_alarm_sounds_once_when_codes_collapse(tiny: Config, usage: dict[str, float]) -> None:
-    alarm = CollapseAlarm(tiny)
-    bad = {**USAGE, **usage}
-    seen = [(USAGE, 5), (bad, 1000), (bad, 1001), (bad, 1002), (USAGE, 1003), (bad, 1004)]
-    assert [alarm.sounds(usage, step) for usage, step in seen] == [False, False, True, False, False, True]
-
-
-def test_a_collapse_is_told_in_the_log_and_in_tensorboard(
-    run_config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(log, "AFTER_STEPS", 8)
-    monkeypatch.setattr(log, "MIN_UNIQUE_CODES", 21)
-    train(run_config, tmp_path / "tracks", tmp_path / "run")
-    (warning, at_the_end) = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
-    assert warning.startswith("the codebook has collapsed at step 9: ")
-    assert "raise loss.usage.weight (now 0; see docs/codebook.md)" in warning
-    assert "training.learning_rate" in warning
-    assert at_the_end.startswith("the codebook has collapsed in the last epoch: ")
-    run = tmp_path / "run"
-    assert [value for _, value in scalars(run, "train/collapsed")] == [1.0] * 12
-    events = training_events(run)
-    (text,) = events.Tensors("train/collapse_alarm/text_summary")
-    assert text.step == 9
-
-
-def training_events(run: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    return events
-
-
-def test_clamped_and_centre_shares_are_logged(run_config: Config, tmp_path: Path) -> None:
-    """Of three points one is lost, one rests and one leaves the window of 7 x 7."""
-    for path in (tmp_path / "tracks").glob("*.hdf5"):
-        with h5py.File(path, "a") as file:
-            tracks = file["root/default/tracks"][...]
-            steps = tracks[:, :1] * 0 + torch.arange(6.0).numpy()[:, None, None]
-            tracks[:, :, :3] = float("nan")
-            tracks[:, :, 3:6] = tracks[:, :1, 3:6]
-            tracks[:, :, 6:] = tracks[:, :1, 6:] + 5 * steps[:, :, 6:]
-            file["root/default/tracks"][...] = tracks
-    train(with_training(run_config, max_steps=1), tmp_path / "tracks", tmp_path / "run")
-    run = tmp_path / "run"
-    assert scalars(run, "train/clamped_share") == [(1, pytest.approx(0.5))]
-    assert scalars(run, "train/center_share") == [(1, pytest.approx(0.5))]
-    assert scalars(run, "val/clamped_share") == [(1, pytest.approx(0.5))]
-
-
-def test_running_mean_of_weights_follows_its_recurrence() -> None:
-    model = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.constant_(model.weight, 1.0)
-    average = WeightAverage(model, decay=0.5)
-    expected = 1.0
-    for update, value in enumerate([3.0, 5.0, -2.0, 7.0, 7.0, 7.0, 7.0, 7.0, 0.0], start=1):
-        torch.nn.init.constant_(model.weight, value)
-        average.update(torch.tensor(False))
-        assert average.means["weight"].item() == pytest.approx(expected, abs=1e-6), "a step that was skipped"
-        average.update(torch.tensor(True))
-        decay = min(0.5, (1 + update) / (10 + update))
-        expected = decay * expected + (1 - decay) * value
-        assert average.means["weight"].item() == pytest.approx(expected, abs=1e-6)
-    with average.in_use():
-        assert model.weight.item() == pytest.approx(expected, abs=1e-6)
-    assert model.weight.item() == 0.0
-
-
-def test_inference_and_validation_use_the_running_mean(run_config: Config, tmp_path: Path) -> None:
-    plain = with_training(run_config, learning_rate=0.01)
-    config = with_training(run_config, learning_rate=0.01, ema_decay=0.99)
-    train(plain, tmp_path / "tracks", tmp_path / "plain")
-    train(config, tmp_path / "tracks", tmp_path / "run")
-    run, other = tmp_path / "run", tmp_path / "plain"
-    # The steps are the same, and so are the weights that they give; what is validated is not.
-    assert scalars(run, "train/loss") == scalars(other, "train/loss")
-    assert scalars(run, "val/loss") != scalars(other, "val/loss")
-    last = load_checkpoint(run / "last.pth")
-    own = last.training["average"]["own"]
-    assert all(torch.equal(own[name], value) for name, value in weights(other / "last.pth").items())
-    assert not all(torch.equal(own[name], last.model[name]) for name in own)
-    loaded = load_tokenizer(run / "last.pth").state_dict()
-    assert all(torch.equal(loaded[name], last.model[name]) for name in last.model)
-
-
-def test_training_stops_early_without_a_new_best(
-    run_config: Config, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    caplog.set_level(logging.INFO)
-    config = with_training(run_config, early_stopping=2, learning_rate=1e-12, epochs=50)
-    assert train(config, tmp_path / "tracks", tmp_path / "run") is None
-    losses = [value for _, value in scalars(tmp_path / "run", "val/loss")]
-    best = losses.index(min(losses))
-    assert len(losses) == best + 3
-    assert "stopped early at step" in caplog.text
-    assert train(config, tmp_path / "tracks", tmp_path / "run", resume="auto") is None
-    assert [value for _, value in scalars(tmp_path / "run", "val/loss")] == losses
-
-
-def test_validation_every_few_steps_finds_the_best(run_config: Config, tmp_path: Path) -> None:
-    config = with_training(run_config, validate_every_steps=4, learning_rate=0.05)
-    train(config, tmp_path / "tracks", tmp_path / "run")
-    found = scalars(tmp_path / "run", "val/loss")
-    assert [step for step, _ in found] == [4, 6, 8, 12]
-    best = load_checkpoint(tmp_path / "run" / "best.pth")
-    step = min(found, key=lambda each: each[1])[0]
-    assert best.training["state"]["step"] == step
-
-
-def test_compiled_training_keeps_the_names_of_the_weights(
-    run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dynamo traces the model; what its compiler makes of that takes too long for a test."""
-    compiled = []
-
-    def fast(module: torch.nn.Module, **options: Any) -> None:
-        compiled.append(options)
-        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager", **options)
-
-    monkeypatch.setattr(torch.nn.Module, "compile", fast)
-    plain = with_training(run_config, epochs=1)
-    config = with_training(run_config, epochs=1, compile=True)
-    train(plain, tmp_path / "tracks", tmp_path / "plain")
-    train(config, tmp_path / "tracks", tmp_path / "run")
-    assert compiled == [{"dynamic": False}]
-    own, other = (weights(tmp_path / name / "last.pth") for name in ("run", "plain"))
-    assert own.keys() == other.keys()
-    for name, value in other.items():
-        torch.testing.assert_close(own[name], value)
-
-
-@pytest.fixture
-def _free_kernels() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.mark.usefixtures("_free_kernels")
-def test_deterministic_kernels_can_be_asked_for(run_config: Config, tmp_path: Path) -> None:
-    train(with_training(run_config, epochs=1, deterministic=True), tmp_path / "tracks", tmp_path / "run")
-    assert torch.are_deterministic_algorithms_enabled()
-
-
-def test_wandb_that_is_not_there_is_named(
-    run_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name))
-    with pytest.raises(ConfigError, match=r"pip install 'amplify-motion-tokenizer\[wandb\]'"):
-        train(with_training(run_config, wandb_project="motion"), tmp_path / "tracks", tmp_path / "run")
-
-
-class FakeTracker(GeneralTracker):
-    """Stands for accelerate's tracker, which needs the library."""
-
-    name = "wandb"
-    requires_logging_directory = False
-    made: list[Any] = []
-
-    def __init__(self, project: str, **options: Any) -> None:
-        super().__init__()
-        self.project, self.options, self.rows = project, options, []
-        self.made.append(self)
-
-    def start(self) -> None: ...
-
-    @property
-    def tracker(self) -> Any:
-        return self
-
-    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
-
-    def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
-        self.rows.append((step, values))
-
-    def finish(self) -> None: ...
-
-
-def test_wandb_gets_what_tensorboard_gets(
-    run_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(training_module, "WandBTracker", FakeTracker)
-    monkeypatch.setattr(training_module, "_check_wandb", lambda config: None)
-    config = with_training(run_config, wandb_project="motion")
-    train(with_training(config, epochs=1), tmp_path / "tracks", tmp_path / "run")
-    train(config, tmp_path / "tracks", tmp_path / "run", resume="auto")
-    first, second = FakeTracker.made
-    assert (first.project, first.options["resume"]) == ("motion", "allow")
-    assert first.options["id"] == second.options["id"]
-    logged = [(step, row["train/loss"]) for step, row in first.rows if "train/loss" in row]
-    assert [step for step, _ in logged] == [1, 2, 3, 4, 5, 6]
-    assert logged[-1] == (6, pytest.approx(scalars(tmp_path / "run", "train/loss")[5][1]))

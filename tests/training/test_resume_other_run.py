@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import CheckpointError, TrainingError, UsageError
 from amplify_motion_tokenizer.training.checkpoints import load_state
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import with_training
+from tests.support.configs import with_training
 from tests.support.run_scripts import files_below
 
 Write = Callable[..., Path]

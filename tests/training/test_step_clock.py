@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.training.learner import Learner
 from amplify_motion_tokenizer.training.log import StepClock
 from amplify_motion_tokenizer.training.pictures import Pictures
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import with_training
+from tests.support.configs import with_training
 
 READ_S, STEP_S = 3.0, 1.0
 VALIDATE_S, PICTURES_S, SAVE_S = 100.0, 20.0, 50.0
@@ -70,7 +70,7 @@ def test_speed_is_of_training_alone_and_of_the_windows_that_there_are(
     clock_time.takes(trainer, "validate", VALIDATE_S)
     clock_time.takes(Pictures, "log", PICTURES_S)
     clock_time.takes(RunFiles, "write", SAVE_S)
-    clock_time.takes(WindowDataset, "__getitems__", READ_S)
+    clock_time.takes(WindowDataset, "batch", READ_S)
     train(
         with_training(run_config, validate_every_steps=2, save_every_steps=3, max_steps=10),
         tmp_path / "tracks",

@@ -2,14 +2,14 @@ import dataclasses
 import logging
 import math
 import re
-import time
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amplify_motion_tokenizer.config import Config
@@ -17,27 +17,20 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.training.run import make_accelerator, train
-from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import with_training
+from amplify_motion_tokenizer.training.run import train
+from tests.support.configs import with_training
 from tests.support.reference_losses import focal_loss
+from tests.support.training_runs import (
+    StopError,
+    first_step_gradient,
+    make_trainer,
+    next_second,
+    scalars,
+    stop_after,
+    weights,
+)
 
 Write = Callable[..., Path]
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(path).model
-
-
-def next_second() -> None:
-    """TensorBoard tells the files of two runs of one process apart by the second in their names."""
-    time.sleep(1.0 - time.time() % 1.0 + 0.01)
-
-
-def scalars(run: Path, tag: str) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
 def test_a_run_leaves_checkpoints_config_and_logs(
@@ -53,6 +46,9 @@ def test_a_run_leaves_checkpoints_config_and_logs(
     assert [step for step, _ in scalars(run, "train/loss")] == list(range(1, 13))
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
+    (text,) = events.Tensors("config/text_summary")
+    shown = textwrap.dedent(text.tensor_proto.string_val[0].decode())
+    assert (text.step, yaml.safe_load(shown)) == (0, yaml.safe_load((run / "config.yaml").read_text()))
     tags = set(events.Tags()["scalars"])
     for name in (
         "train/loss",
@@ -139,30 +135,6 @@ def test_resuming_equals_never_stopping(run_config: Config, tmp_path: Path, stop
         assert scalars(tmp_path / "parts", tag) == scalars(tmp_path / "whole", tag)
 
 
-class StopError(Exception):
-    """Stands for a kill."""
-
-
-class stop_after:  # noqa: N801
-    """Makes training stop right after the checkpoint of a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __enter__(self) -> None:
-        self.original = Trainer._step
-
-        def step_or_stop(trainer: Trainer, micro_batches: list[Any]) -> Any:
-            if trainer.state.step == self.step:
-                raise StopError
-            return self.original(trainer, micro_batches)
-
-        Trainer._step = step_or_stop  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        Trainer._step = self.original  # type: ignore[method-assign]
-
-
 def test_accumulated_gradient_is_that_of_the_whole_batch(run_config: Config, tmp_path: Path) -> None:
     """Micro-batches whose masks differ in size count by their points, not one each."""
     static = dataclasses.replace(run_config.data.static_filter, threshold=0.8, min_keep=1)
@@ -177,25 +149,6 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(run_config: Config, tmp
     for other in gradients[1:]:
         for name, gradient in gradients[0].items():
             torch.testing.assert_close(other[name], gradient, atol=1e-6, rtol=1e-5)
-
-
-def make_trainer(config: Config, tmp_path: Path) -> Trainer:
-    data = WindowDataset(load_clips(tmp_path / "tracks", config), config)
-    return Trainer(config, make_accelerator(config, tmp_path), data, None, tmp_path, None)
-
-
-def first_step_gradient(trainer: Trainer) -> dict[str, torch.Tensor]:
-    kept: dict[str, torch.Tensor] = {}
-
-    def keep(*_: object, **__: object) -> None:
-        for name, parameter in trainer.learner.model.named_parameters():
-            assert parameter.grad is not None
-            kept[name] = parameter.grad.clone()
-
-    trainer.learner.optimizer.step = keep
-    batches = iter(trainer.train_loader)
-    trainer._step([next(batches) for _ in range(trainer.config.training.gradient_accumulation_steps)])
-    return kept
 
 
 def test_step_gradient_is_that_of_the_masked_mean(run_config: Config, tmp_path: Path) -> None:
@@ -293,7 +246,7 @@ def test_loaded_tokenizer_gives_the_trained_models_codes(run_config: Config, tmp
     run = tmp_path / "run"
     tokenizer = load_tokenizer(run / "best.pth")
     data = WindowDataset(load_clips(tmp_path / "tracks", run_config), run_config)
-    velocities = data.__getitems__(range(5)).inputs.velocities
+    velocities = data.batch(range(5)).inputs.velocities
     indices = tokenizer.tokenize(velocities)
     assert indices.shape == (5, 3)
     assert 0 <= int(indices.min()) <= int(indices.max()) < tokenizer.codebook_size == 20
@@ -354,7 +307,7 @@ def test_windows_that_are_hardly_seen_are_dropped_and_counted(
         data=dataclasses.replace(run_config.data, val_split=0.0, min_visible_share=0.2),
     )
     data = WindowDataset(load_clips(hidden.parent, config), config)
-    mask = torch.cat([data[row].inputs.mask for row in range(5)])
+    mask = data.batch(range(5)).inputs.mask
     assert not mask[:3].any() and mask[3:].flatten(1).any(1).all()
     assert not mask[3, :, 0].any(), "a hidden point does not count"
     train(with_training(config, epochs=1), tmp_path / "tracks", tmp_path / "run")

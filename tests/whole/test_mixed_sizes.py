@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.packs import write_pack
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
 
 SIZES = {"a": (480, 640), "b": (240, 320), "c": (960, 1280), "d": None}
 REFERENCE = (240, 320)
@@ -50,7 +50,7 @@ def test_equal_motion_at_any_size_is_equal_input(folder: Path, stored: str, mode
     config = config_from_dict({"model": {"name": model}, "data": data}, "in the test")
     clips = WindowDataset(load_clips(folder / stored, config), config)
     order = np.random.default_rng(1).permutation(len(clips)).tolist()
-    inputs = clips.__getitems__(order).inputs
+    inputs = clips.batch(order).inputs
     for at, index in enumerate(order):
         alike = order.index(index % WINDOWS)  # the same window of the first clip
         torch.testing.assert_close(inputs.velocities[at], inputs.velocities[alike], atol=2e-3, rtol=0)

@@ -20,6 +20,7 @@ from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.tracks import preprocessing
 from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.formats import track_format
 from tests.support.processes import PROC, is_filled, is_running, until, workers_of
 from tests.support.run_scripts import (
     ENVIRONMENT,
@@ -128,7 +129,8 @@ def test_a_worker_keeps_to_its_share_of_the_cores(
 ) -> None:
     made: list[Config] = []
     monkeypatch.setattr(preprocessing, "make_tracker", made.append)
-    preprocessing._in_worker(tmp_path, tiny, {}, "hdf5", share)
+    job = preprocessing.TrackingJob(tmp_path, tiny, track_format("hdf5")).prepare(share).job
+    assert job.config in made and job.settings == track_format("hdf5").settings(tiny)
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (share, share)
     assert [config.video.threads for config in made] == [decoder]  # no more than video.threads
 
@@ -138,7 +140,7 @@ def test_workers_are_one_per_core_unless_a_tracker_owns_a_device(monkeypatch: py
 
     def workers(tracker: type[PointTracker], asked: int | None) -> int:
         config = Config(tracking=TrackingConfig(num_workers=asked))
-        return preprocessing._num_workers(config, SimpleNamespace(owns_device=tracker.owns_device))
+        return preprocessing.clip_workers(config, SimpleNamespace(owns_device=tracker.owns_device))
 
     numbers = [workers(FlowTracker, None), workers(CoTracker, None), workers(CoTracker, 2)]
     assert numbers == [6, 1, 2]

@@ -187,7 +187,7 @@ def test_reproduction_weights_run_from_the_command_line(
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [(240, (240, {"shorter": 240})), (0, (None, None))],  # 0 keeps each source's size
+    [(240, ({"shorter": 240}, {"shorter": 240})), (0, (None, None))],  # 0 keeps each source's size
 )
 def test_reproduction_pixels_are_those_of_its_tracked_size(
     reproduction: Path, edit_config: Edit, theirs: int, ours: tuple[object, object]

@@ -24,10 +24,11 @@ from amplify_motion_tokenizer.training.checkpoints import newest_state
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
 from benchmarks.resume_proof import largest_difference, logged, windows_of_epochs
-from tests.conftest import clip_record_of, with_training
+from tests.support.configs import with_training
 from tests.support.run_ranks import GRADIENT, KILLED, run_ranks
 from tests.support.run_scripts import Result, Run, files_below, write_config
-from tests.training.test_trainer import StopError, next_second, scalars, stop_after, weights
+from tests.support.tracked import clip_record_of
+from tests.support.training_runs import StopError, next_second, scalars, stop_after, weights
 
 Write = Callable[..., Path]
 
@@ -179,6 +180,7 @@ def test_old_states_are_removed_as_the_config_says(run_config: Config, tmp_path:
     train(with_training(run_config, keep_last=3), tmp_path / "tracks", tmp_path / "run")
     assert names_in(tmp_path / "run") == {
         "best.pth",
+        "epoch_1.pth",
         "epoch_2.pth",
         "last.pth",
         "step_10.pth",

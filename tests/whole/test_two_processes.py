@@ -18,7 +18,6 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import clip_record_of, random_windows
 from tests.support.run_scripts import (
     ENVIRONMENT,
     REPO,
@@ -30,6 +29,7 @@ from tests.support.run_scripts import (
     run_process,
     write_config,
 )
+from tests.support.tracked import clip_record_of, random_windows
 
 
 def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:
