@@ -20,7 +20,7 @@ FLAGS: Flags = {
     "--seed": {"type": int, "help": "of weights, made-up windows and all that is random (default 0)"},
     "--steps": {"type": int, "help": "optimiser steps (default 2200)"},
     "--windows": {"type": int, "help": "made-up windows to train on (default 16000)"},
-    "--batch-size": {"type": int, "help": "windows of a step (default 160)"},
+    "--batch-size": {"type": int, "help": "windows of a step (default 192)"},
 }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError
@@ -51,7 +51,8 @@ def write_shipped(path: Path, model: Mapping[str, Tensor], content: Mapping[str,
     """Writes weights and plain values as a safetensors file, atomically."""
     with atomic_path(path) as temporary:
         metadata = {key: json.dumps(value) for key, value in content.items()}
-        save_file({name: tensor.contiguous() for name, tensor in model.items()}, temporary, metadata)
+        # As bytes: the library's own writing gives files that only their owner may read.
+        temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in model.items()}, metadata))
 
 
 def read_shipped(path: Path) -> dict[str, Any]:

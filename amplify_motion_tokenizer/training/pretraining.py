@@ -33,7 +33,7 @@ from amplify_motion_tokenizer.models.displacement.waves import velocities_of
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
 
-_WARM_UP = 0.05
+_WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""
 
 _AVERAGE = 0.998
@@ -48,9 +48,9 @@ class Pretraining:
     """Of the first weights, the made-up windows and all that is random."""
     steps: int = 2200
     """Optimiser steps."""
-    batch_size: int = 160
+    batch_size: int = 192
     """Windows of a step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.2e-3
     """Highest of a cosine."""
     weight_decay: float = 0.01
     """AdamW's."""
