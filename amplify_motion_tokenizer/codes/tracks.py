@@ -17,6 +17,9 @@ from amplify_motion_tokenizer.models import MotionTokenizer
 
 Array = Tensor | NDArray[Any]
 
+CHUNK_WINDOWS = 32
+"""Windows that become model input at a time: what is made of them stays in the CPU's caches."""
+
 _NORMALISED = 2.0
 """Where no position is above this, in a frame of more than a few pixels, positions are not pixels."""
 
@@ -44,10 +47,15 @@ def encode_tracks(
     seen = torch.as_tensor(visibility).float()
     _check(tokenizer, tracks, seen, size)
     single = tracks.ndim == 3
-    view = ViewTracks(tracks[None] if single else tracks, seen[None] if single else seen, size)
-    inputs = from_tracks([view], tokenizer.config, truth=False)
-    ids = tokenizer.tokenize(inputs.velocities.to(tokenizer.device)).cpu()
-    return ids[0] if single else ids
+    if single:
+        tracks, seen = tracks[None], seen[None]
+    ids = [torch.empty(0, tokenizer.num_codes, dtype=torch.int64)]
+    for first in range(0, len(tracks), CHUNK_WINDOWS):
+        rows = slice(first, first + CHUNK_WINDOWS)
+        inputs = from_tracks([ViewTracks(tracks[rows], seen[rows], size)], tokenizer.config, truth=False)
+        ids.append(tokenizer.tokenize(inputs.velocities.to(tokenizer.device)).cpu())
+    every = torch.cat(ids)
+    return every[0] if single else every
 
 
 @torch.no_grad()

@@ -176,7 +176,7 @@ def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     finite = finite_points(view.tracks_xy_px)
     size_px = _size_px(view.size, config)
     scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
-    seen = (view.visibility >= SEEN) & tracks.isfinite().all(dim=-1)
+    seen = (view.visibility >= SEEN) & _about_frame(tracks, view.size)
     displacements = fill_lost(scaled - scaled[:, :1], seen)
     velocities_px = displacements.diff(dim=1)
     velocities_wnorm = wnorm_from_px(velocities_px, width)
@@ -190,6 +190,17 @@ def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
         velocities_px.new_tensor(size_px).expand(len(velocities_px), 2),
         _no_images(len(velocities_px)),
     )
+
+
+def _about_frame(tracks_xy_px: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """(B, T, N) bool: finite positions that are in the frame or less than half of one off it.
+
+    What is farther is a tracker's slip, whatever its confidence, and would outweigh all other points.
+    """
+    if size is None:
+        return tracks_xy_px.isfinite().all(dim=-1)
+    sides = tracks_xy_px.new_tensor(size[::-1])
+    return ((tracks_xy_px - sides / 2).abs() < sides).all(dim=-1)
 
 
 def _at_model_frames(tracks: Tensor, config: Config) -> Tensor:

@@ -53,6 +53,17 @@ def test_lost_points_do_not_matter(tokenizer):
     torch.testing.assert_close(*decoded, atol=3.0, rtol=0)
 
 
+def test_a_slip_far_off_the_frame_does_not_matter_either(tokenizer):
+    tracks, seen = panned((240, 320), 0.01), np.ones((16, 400), bool)
+    slipped = tracks.copy()
+    slipped[9, 7] = 9000
+    decoded = [
+        decode_tracks(tokenizer, encode_tracks(tokenizer, made, seen, (240, 320)), (240, 320))
+        for made in (tracks, slipped)
+    ]
+    torch.testing.assert_close(*decoded, atol=3.0, rtol=0)
+
+
 def test_the_first_ids_alone_are_decoded(tokenizer):
     ids = encode_tracks(tokenizer, panned((240, 320), 0.02)[None], np.ones((1, 16, 400)), (240, 320))
     few = decode_tracks(tokenizer, ids[:, :4], (240, 320))

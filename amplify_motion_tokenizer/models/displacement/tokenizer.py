@@ -22,7 +22,7 @@ SMALLEST, OCTAVES = 2.0**-4 / 240, 12
 """The gains that can be told: root mean square displacements, in shorter sides of the frame, from
 ``SMALLEST`` over so many octaves."""
 
-MOST_SIDES = 4.0
+MOST_SIDES = 10.0
 """Velocities above this, in shorter sides of the frame a step, can only be pixels."""
 
 SHARPNESS = 0.5
