@@ -76,6 +76,7 @@ def _tracking_rules(config: Config) -> list[Rule]:
     return [
         _at_least(1, "video.threads", video.threads),
         ("video.target_fps", video.target_fps, fps_ok, "a number above 0, or null"),
+        ("video.fps", video.fps, video.fps is None or video.fps > 0, "a number above 0, or null"),
         _at_least(16, "video.resize_shorter", video.resize_shorter, optional=True),
         _target_size_rule(config),
         _at_least(1, "tracking.num_workers", tracking.num_workers, optional=True),

@@ -11,13 +11,18 @@ class VideoConfig:
     """How a video becomes frames."""
 
     source: Literal["files", "libero"] = "files"
-    """What the input holds: video files, or LIBERO's demos (<suite>/<task>_demo.hdf5)."""
-    reader: Literal["auto", "decord", "opencv"] = "auto"
-    """Decoder. auto is OpenCV; decord returns the same frames, and holds more of a long clip in memory."""
+    """What the input holds: videos and image sequences, or LIBERO's demos (<suite>/<task>_demo.hdf5)."""
+    reader: Literal["auto", "pyav", "decord", "opencv"] = "auto"
+    """Decoder of video files. auto is pyav; a clip that decord or opencv reads otherwise is read by pyav."""
+    fps: float | None = None
+    """Pictures per second of image sequences, which have no rate of their own."""
     threads: int = 2
     """Decoder and optical-flow threads of one process, at least 1; fewer where workers share the cores."""
     target_fps: float | None = 20.0
     """Frames per second after resampling by time; null keeps every frame."""
+    below_target_fps: Literal["keep", "repeat", "refuse"] = "keep"
+    """What becomes of a clip whose nominal rate is under target_fps: it keeps its own rate, made even, or
+    frames are repeated to reach target_fps, or the clip fails."""
     resize_shorter: int | None = 480
     """Shorter side of the tracked frames in pixels, aspect kept; null keeps the source size."""
     fit: Literal["shorter", "letterbox"] = "shorter"

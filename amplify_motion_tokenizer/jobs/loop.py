@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class Summary:
     failed: int = 0
     windows: int = 0
     frames: int = 0
+    other_files: Counter[str] = field(default_factory=Counter)
+    """Files of the input that no clip is made of, by ending."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     """Time in each stage, summed over the clips done."""
 
@@ -58,7 +61,11 @@ class Summary:
         return EXIT_SOME_FAILED if self.failed else EXIT_OK
 
     def __str__(self) -> str:
-        return f"{self.done} done ({self.windows} windows), {self.skipped} skipped, {self.failed} failed"
+        counts = f"{self.done} done ({self.windows} windows), {self.skipped} skipped, {self.failed} failed"
+        if not self.other_files:
+            return counts
+        kinds = ", ".join(f"{ending} {count}" for ending, count in self.other_files.most_common(5))
+        return f"{counts}, {self.other_files.total()} files that are no videos left out ({kinds})"
 
     def add(self, result: dict[str, Any]) -> None:
         """Counts a clip that is done."""

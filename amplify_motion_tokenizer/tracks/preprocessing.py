@@ -33,7 +33,7 @@ from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.record import ClipWriter, clip_record
 from amplify_motion_tokenizer.tracks.velocity_files import VelocityFilesWriter
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.sources import find_clips, model_views, tracked_views
+from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files, tracked_views
 
 Format = Literal["hdf5", "pt"]
 FORMATS: tuple[Format, ...] = ("hdf5", "pt")
@@ -78,7 +78,9 @@ def preprocess_folder(
     manifest = Manifest(output / MANIFEST)
     _warn_of_others(output, manifest, clips)
     with cleaned_up(partial(remove_leftovers, output, own=True)):
-        return run_clips(clips, manifest, complete, process, workers)
+        summary = run_clips(clips, manifest, complete, process, workers)
+    summary.other_files = other_files(source, clips)
+    return summary
 
 
 def _warn_of_others(output: Path, manifest: Manifest, clips: Sequence[Clip]) -> None:
@@ -195,5 +197,5 @@ def _track_clip(
         "fps": tracked.info.fps,
         "seconds": round(time.perf_counter() - began, 3),
         "stage_seconds": tracked.times.rounded(),
-        **tracked.shortfall,
+        **tracked.findings,
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.video.containers import quiet_opencv
+from amplify_motion_tokenizer.video.decoders import quiet_opencv
 
 RGB = NDArray[np.uint8]
 

@@ -16,7 +16,8 @@ from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.decoders import READERS
 from amplify_motion_tokenizer.video.pixels import resized_size
-from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, open_video, pick_by_time
+from amplify_motion_tokenizer.video.reading import open_video
+from amplify_motion_tokenizer.video.timing import pick_by_time
 from tests.support.read_clips import INSTALLED, READER, numbers, read
 from tests.support.render_clips import VFR_MS, numbered_frames, read_number, write_clip
 
