@@ -83,12 +83,13 @@ def no_video(path: Path, head: bytes, opened: bool) -> VideoError:
 
 def no_codec(path: Path) -> VideoError:
     """Names the codec of ``path``, which FFmpeg, as PyAV carries it, cannot decode."""
+    # Nowhere else: a decoder's thread that logs waits for Python's lock, and Python for the thread.
     av.logging.set_level(av.logging.INFO)
     try:
         with av.logging.Capture(local=True) as lines, av.open(f"file:{path.absolute()}"):
             found = _CODEC.search("\n".join(line.strip() for _, _, line in lines))
     finally:
-        av.logging.set_level(av.logging.PANIC)
+        av.logging.set_level(None)
     named = (found[1] or found[2].replace("none (", "")) if found else "unknown"
     return VideoError(
         f"{path}: its codec {named} cannot be decoded by PyAV {av.__version__}; convert the file, for example "

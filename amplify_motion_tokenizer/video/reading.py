@@ -225,12 +225,6 @@ def output_fps(source: SourceFrames, config: VideoConfig) -> float:
     """
     rate, target = source.rate, config.target_fps
     if target is None:
-        if not rate.even:
-            warnings.warn(
-                f"{source.path}: its frames come unevenly, and with video.target_fps: null all are kept as "
-                "they come",
-                stacklevel=3,
-            )
         return rate.mean
     if _same_rate(target, rate.nominal):
         return rate.nominal

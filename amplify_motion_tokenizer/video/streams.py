@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from amplify_motion_tokenizer.video.timing import rate_of
 
 _SHORT_S = 0.25
 """A duration in a header, which need not be exact, may pass the end of the last packet by so much."""
-
-av.logging.set_level(av.logging.PANIC)  # errors tell what FFmpeg's own log does
+_LEAST_OFF = 0.5
+"""Degrees beside a right angle that are worth a word."""
 
 
 class _Packets:
@@ -50,9 +50,10 @@ class _Packets:
 
     @property
     def times_s(self) -> list[float]:
-        """Times that rise but where the clock jumps: of decoding, or else of showing."""
+        """Times that rise: of showing, or of decoding, which is their order, where the clock goes back."""
         times = [time for time in self.dts_s if time is not None]
-        return times if len(times) == len(self.dts_s) else sorted(self.pts_s)
+        back = any(later < time for time, later in pairwise(times))
+        return times if back or len(self.pts_s) < len(times) - self.hidden else sorted(self.pts_s)
 
 
 def _identity(packet: av.Packet) -> tuple[int | None, int]:
@@ -176,7 +177,7 @@ class OpenFile:
         name, stream, packets = self._container.format.name, self._stream, self._packets
         if name.startswith("mov,mp4"):
             check_length(self.path, max((entry.pos + entry.size for entry in stream.index_entries), default=0))
-            return max(stream.frames, len(packets.dts_s)) - packets.hidden, True
+            return len(packets.dts_s) - packets.hidden, True
         if name == "avi":
             return max(stream.frames, len(packets.dts_s)), False
         missing_s = 0.0
@@ -185,22 +186,23 @@ class OpenFile:
         lost = round(missing_s * self.rate.mean) if missing_s > _SHORT_S else 0
         return len(packets.dts_s) + lost, False
 
-    def _rewound(self) -> Iterator[av.Packet]:
-        """The main stream's packets from the first."""
+    def _rewound(self, threads: str) -> Iterator[av.Packet]:
+        """The main stream's packets from the first, before a decoder with these threads."""
         index = self._stream.index  # of a closed file it is not to be asked for
         for reopened in (False, True):
-            if reopened:  # a format that cannot be sought in
+            if reopened:  # a format that cannot be sought in, or a decoder that is set already
                 self._container.close()
                 self._container = self._open()
-            else:
-                try:
-                    self._container.seek(0)
-                except av.FFmpegError:
-                    continue
             self._stream = self._container.streams[index]
             context = self._stream.codec_context
+            if context.is_open and str(context.thread_type.name) != threads:
+                continue
             if not context.is_open:
-                context.thread_type, context.thread_count = "AUTO", self._threads
+                context.thread_type, context.thread_count = threads, self._threads
+            try:
+                self._container.seek(0) if not reopened else None
+            except av.FFmpegError:
+                continue
             packets = self._demuxed(self._stream)
             first = next(packets, None)
             if first is not None and _identity(first) == self._packets.first:
@@ -208,12 +210,28 @@ class OpenFile:
         raise VideoError(f"{self.path}: cannot be read twice alike; copy it to a local disk")
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """The main stream's frames; packets that do not decode are left out."""
-        for packet in self._rewound():
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                continue
+        """The main stream's frames; packets that do not decode are left out.
+
+        A decoder whose threads each take a frame tells of a damaged packet too late, and PyAV then loses the
+        frames that came with it: from there on, the frames are decoded by one thread each.
+        """
+        given = 0
+        for threads in ("AUTO", "SLICE"):
+            skip, damaged = given, False
+            for packet in self._rewound(threads):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    damaged = True
+                    if threads == "AUTO":
+                        break
+                    continue
+                for frame in frames[skip:]:
+                    given += 1
+                    yield frame
+                skip = max(0, skip - len(frames))
+            if not damaged:
+                return
 
     def _depths(self) -> tuple[float, float]:
         """Least and greatest level of all frames."""
@@ -235,7 +253,7 @@ class OpenFile:
         Raises:
             VideoError: a frame cannot be converted to RGB.
         """
-        convert, turns = ToRGB(self.path, self.codec, self._levels), Turns(self.path)
+        convert, turns = ToRGB(self.path, self.codec, self._levels), _Turns(self.path)
         aspect = pixel_aspect(self._stream.sample_aspect_ratio)
         for frame in self._decoded():
             time = frame.pts if frame.pts is not None else frame.dts
@@ -245,22 +263,27 @@ class OpenFile:
             yield time_s, turn.apply(convert(frame))
 
 
-class Turns:
+class _Turns:
     """How the frames of one clip lie; what cannot be done exactly is said once."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._known = path, {b"": Orientation()}
+        self._path = path
+        self._seen: tuple[int, ...] = ()
+        self._last = Orientation()
+        self._said = False
 
     def of(self, frame: av.VideoFrame) -> Orientation:
         """The orientation that a frame's display matrix asks for."""
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
-        matrix = b"" if data is None else bytes(data)
-        if matrix not in self._known:
-            self._known[matrix] = found = orientation(matrix)
-            if found.off_degrees > 0.5:
-                warnings.warn(
-                    f"{self._path}: is to be turned by {found.off_degrees:.1f} degrees beside right angles; "
-                    "the nearest right angle is taken",
-                    stacklevel=2,
-                )
-        return self._known[matrix]
+        seen = (frame.rotation, frame.width, frame.height)
+        # A frame whose side data were asked for waits, with its picture, for Python's collector of cycles.
+        if seen != self._seen:
+            data = frame.side_data.get(Type.DISPLAYMATRIX)
+            self._seen, self._last = seen, Orientation() if data is None else orientation(bytes(data))
+        if self._last.off_degrees > _LEAST_OFF and not self._said:
+            self._said = True
+            warnings.warn(
+                f"{self._path}: is to be turned by {self._last.off_degrees:.1f} degrees beside right angles; "
+                "the nearest right angle is taken",
+                stacklevel=2,
+            )
+        return self._last
