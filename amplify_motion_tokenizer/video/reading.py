@@ -183,7 +183,7 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     """
     fps = output_fps(source, config) if common_fps is None else common_fps
     source_size = square_size(source.stored_size, source.aspect)
-    size, box = _placed(source_size, config)
+    size, box = placed(source_size, config)
     info = ClipInfo(
         path=source.path,
         reader=source.reader,
@@ -245,7 +245,7 @@ def _same_rate(target_fps: float, fps: float) -> bool:
     return abs(target_fps - fps) <= _RATE_TOLERANCE * fps
 
 
-def _placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
+def placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
     """(height, width) of the tracked frames of a source of ``size``, and where it lies in them."""
     if config.target_size is not None:
         return config.target_size, letterbox(size, config.target_size)
