@@ -60,9 +60,8 @@ def tokenize_folder(
     """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
 
     ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds``, ``step_seconds`` (mean time between a window's frames), ``source_frames``
-    (index of a window's first frame among those that the source decodes to) and ``meta``; ``codes.jsonl``
-    has the same objects, one a line.
+    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame), ``source_frames`` (index of a
+    window's first frame in the source) and ``meta``; ``codes.jsonl`` has the same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.

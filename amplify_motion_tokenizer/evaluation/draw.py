@@ -227,9 +227,7 @@ class _Window:
         if last >= len(self.tracks_xy_px):
             return image
         shown = slice(max(0, last - trail), last + 1)
-        return draw_tracks(
-            image, self.tracks_xy_px[shown], self.visible[shown], self.colours, oldest=_OLDEST
-        )
+        return draw_tracks(image, self.tracks_xy_px[shown], self.visible[shown], self.colours, oldest=_OLDEST)
 
     def whole(self, image: RGB) -> RGB:
         """``image``, the window's first frame, with the points there and all their way from there."""
@@ -270,7 +268,9 @@ class _View:
         tracks = tracks[:, points]
         colours = colours_by_position(content_norm_from_px(tracks[0], self._box))
         shown = (source_from_letterbox_px(tracks, self._box) + 0.5) * self._zoom - 0.5
-        return _Window(start, shown.astype(np.float32), visibility[:, points] >= style.min_visibility, colours)
+        return _Window(
+            start, shown.astype(np.float32), visibility[:, points] >= style.min_visibility, colours
+        )
 
 
 def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style) -> None:

@@ -64,7 +64,8 @@ class Summary:
         counts = f"{self.done} done ({self.windows} windows), {self.skipped} skipped, {self.failed} failed"
         if not self.other_files:
             return counts
-        kinds = ", ".join(f"{ending} {count}" for ending, count in self.other_files.most_common(5))
+        most = sorted(self.other_files.items(), key=lambda item: (-item[1], item[0]))[:5]
+        kinds = ", ".join(f"{ending} {count}" for ending, count in most)
         return f"{counts}, {self.other_files.total()} files that are no videos left out ({kinds})"
 
     def add(self, result: dict[str, Any]) -> None:

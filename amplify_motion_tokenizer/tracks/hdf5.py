@@ -6,7 +6,8 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
                              reader, fps, source_fps, source_height, source_width, source_name,
                              source_bytes, source_fingerprint, num_frames, windows_dropped
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
-                             scale (x, y), pad (top, left) of the source frame in them
+                             scale (x, y), pad (top, left) of the upright source frame in square pixels;
+                             pixel_aspect, width over height of its stored pixels
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
     root/<view>/vis          float32 (S, T, N), confidence 0..1
     root/<view>/start_frame  int64 (S,), index among the tracked frames
@@ -144,7 +145,9 @@ def _append_row(view: h5py.Group, window: WindowTracks) -> None:
         "vis": np.asarray(window.visibility, np.float32),
         "start_frame": np.asarray(window.start, np.int64),
         "start_time": np.asarray(window.time_s, np.float64),
-        "step_seconds": np.asarray(np.nan if window.step_seconds is None else window.step_seconds, np.float64),
+        "step_seconds": np.asarray(
+            np.nan if window.step_seconds is None else window.step_seconds, np.float64
+        ),
         "source_frame": np.asarray(window.source_frames or [-1] * len(window.visibility), np.int64),
     }
     if window.first_frame is not None:

@@ -66,12 +66,14 @@ class ClipInfo:
     """Rate of the frames that are yielded."""
     source_size: tuple[int, int]
     """(height, width) of the source upright and in square pixels; of its first part where sizes change."""
-    pixel_aspect: float
-    """Width of a stored pixel over its height, as the upright picture shows it; 1 where they are square."""
     size: tuple[int, int]
     """(height, width) of the frames that are yielded, padding included."""
     letterbox: Letterbox
     """Where the source frame of the first part lies in them."""
+    pixel_aspect: float = 1.0
+    """Width of a stored pixel over its height, as the upright picture shows it; 1 where they are square."""
+    files: tuple[Path, ...] = ()
+    """The files that hold it; empty for ``path`` alone."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,6 @@ class Frame:
     """Which part of the clip it belongs to; no window spans two."""
     tick: int = 0
     """Index among the times at which frames are picked; of several views, frames of one tick are together."""
-    letterbox: Letterbox | None = None
-    """Where its source frame lies in it; None for the clip's own (``ClipInfo.letterbox``)."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB
@@ -45,7 +47,7 @@ class ToRGB:
             VideoError: FFmpeg refuses the conversion.
         """
         if self._levels is not None:
-            return self._gray(frame, *self._levels)
+            return shown_levels(frame.to_ndarray(), *self._levels)
         try:
             return np.asarray(self._converted(frame).to_ndarray(), np.uint8)
         except (av.FFmpegError, ValueError, OSError) as error:
@@ -56,16 +58,14 @@ class ToRGB:
             ) from None
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
-        if hasattr(frame, "color_trc"):  # since av 17, whose FFmpeg would apply or refuse it
-            curve = _CURVED.get(int(frame.color_trc))
-            if curve:
-                self._say(f"has a {curve} transfer function; its levels are taken as they are stored")
-            frame.color_trc = frame.color_primaries = _UNKNOWN
+        curve = _CURVED.get(int(frame.color_trc))
+        if curve:
+            self._say(f"has a {curve} transfer function; its levels are taken as they are stored")
+        frame.color_trc = frame.color_primaries = _UNKNOWN  # FFmpeg would apply them, or refuse
         if frame.format.is_rgb or frame.format.has_palette:
             frame.colorspace = 0
             return self._converter.reformat(frame, format="rgb24")
         full = frame.color_range == _FULL or frame.format.name.startswith(("yuvj", "gray"))
-        # Before av 17 the stream's matrix counts only where it differs from that of the result.
         source = self._matrix(int(frame.colorspace))
         frame.colorspace, frame.color_range = source, _FULL if full else _LIMITED
         return self._converter.reformat(
@@ -94,11 +94,23 @@ class ToRGB:
             self._said.add(what)
             warnings.warn(f"{self._path}: {what}", stacklevel=2)
 
-    def _gray(self, frame: av.VideoFrame, least: float, most: float) -> RGB:
-        scale = 255 / (most - least) if most > least else 0.0
-        levels = (np.asarray(frame.to_ndarray(), np.float32) - least) * scale
-        gray = np.rint(np.clip(np.nan_to_num(levels), 0, 255)).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=-1)
+
+def shown_levels(deep: NDArray[Any], least: float, most: float) -> RGB:
+    """A gray picture (H, W) of any depth as (H, W, 3) uint8: ``least`` black, ``most`` white."""
+    scale = 255 / (most - least) if most > least else 0.0
+    gray = np.rint(np.clip(np.nan_to_num((deep.astype(np.float32) - least) * scale), 0, 255))
+    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def deep_range(pictures: Iterable[NDArray[Any]], path: Path, kind: str) -> tuple[float, float]:
+    """Least and greatest level of all gray ``pictures`` of the clip ``path``, which is told."""
+    ranges = [(float(np.nanmin(picture)), float(np.nanmax(picture))) for picture in pictures]
+    least = min((low for low, _ in ranges), default=0.0)
+    most = max((high for _, high in ranges), default=0.0)
+    warnings.warn(
+        f"{path}: holds {kind}; its levels {least:g} to {most:g} are shown as 0 to 255", stacklevel=2
+    )
+    return least, most
 
 
 def is_deep_gray(pixel_format: Any) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, ImageSequence
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB, ViewSource
+from amplify_motion_tokenizer.video.colours import deep_range, shown_levels
 from amplify_motion_tokenizer.video.decoders import Frames
 from amplify_motion_tokenizer.video.faults import check_file, no_video
 from amplify_motion_tokenizer.video.input_files import natural_key
@@ -24,6 +25,8 @@ IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 """Lower-case endings of the pictures of an image sequence."""
 ANIMATED = (".webp",)
 """Lower-case endings of the files that hold several pictures and are read by Pillow."""
+_DEEP = ("I", "F")
+"""Beginning of Pillow's names for gray levels of more than 8 bits."""
 
 
 def image_sequences(paths: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
@@ -53,9 +56,14 @@ def open_images(source: ViewSource, config: VideoConfig) -> SourceFrames:
             raise VideoError(
                 f"{source.path}: is an image sequence, which has no rate; give --video.fps, in pictures a second"
             )
-        size = _rgb(_opened(source.images[0]), source.images[0]).shape
+        with _opened(source.images[0]) as image:
+            levels, size = None, _upright(image, source.images[0]).size[::-1]
+            if image.mode.startswith(_DEEP):
+                deep = (np.asarray(_upright(_opened(path), path)) for path in source.images)
+                levels = deep_range(deep, source.path, f"gray pictures of more than 8 bits ({image.mode})")
         rate = Rate(config.fps, config.fps, True)
-        return SourceFrames(source.path, "pillow", rate, size[:2], _sequence(source.images, config.fps))
+        frames = _sequence(source.images, config.fps, levels)
+        return SourceFrames(source.path, "pillow", rate, size, frames, files=source.images)
     image = _opened(source.path)
     times_s = [0.0]
     for index in range(getattr(image, "n_frames", 1)):
@@ -65,7 +73,9 @@ def open_images(source: ViewSource, config: VideoConfig) -> SourceFrames:
     rate_found = rate_of(times_s, 0)
     if rate_found is None:
         raise VideoError(f"{source.path}: is one picture or states no durations; leave it out")
-    return SourceFrames(source.path, "pillow", rate_found, image.size[::-1], _animation(image, source.path, times_s))
+    return SourceFrames(
+        source.path, "pillow", rate_found, image.size[::-1], _animation(image, source.path, times_s)
+    )
 
 
 def _opened(path: Path) -> Any:
@@ -76,10 +86,13 @@ def _opened(path: Path) -> Any:
         raise no_video(path, head, opened=False) from None
 
 
-def _sequence(paths: Iterable[Path], fps: float) -> Frames:
+def _sequence(paths: Iterable[Path], fps: float, levels: tuple[float, float] | None) -> Frames:
     for index, path in enumerate(paths):
         with _opened(path) as image:
-            yield index / fps, _rgb(image, path)
+            if levels is None or not image.mode.startswith(_DEEP):
+                yield index / fps, _rgb(image, path)
+            else:
+                yield index / fps, shown_levels(np.asarray(_upright(image, path)), *levels)
 
 
 def _animation(image: Any, path: Path, times_s: list[float]) -> Frames:
@@ -89,13 +102,17 @@ def _animation(image: Any, path: Path, times_s: list[float]) -> Frames:
 
 
 def _rgb(image: Any, path: Path) -> RGB:
-    """A picture as (H, W, 3) uint8, upright.
+    """A picture as (H, W, 3) uint8, upright."""
+    return np.array(_upright(image, path).convert("RGB"), np.uint8)
+
+
+def _upright(image: Any, path: Path) -> Any:
+    """A decoded picture as its EXIF orientation says.
 
     Raises:
         VideoError: it cannot be decoded.
     """
     try:
-        upright = ImageOps.exif_transpose(image)
-        return np.array(upright.convert("RGB"), np.uint8)
+        return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise VideoError(f"{path}: cannot be decoded ({error}); copy it again or leave it out") from None

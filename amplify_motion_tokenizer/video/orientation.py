@@ -30,9 +30,7 @@ class Orientation(NamedTuple):
     def apply(self, rgb: RGB) -> RGB:
         """``rgb`` (H, W, 3) the right way up, C-contiguous."""
         turned = rgb.transpose(1, 0, 2) if self.transposed else rgb
-        return np.ascontiguousarray(
-            turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
-        )
+        return np.ascontiguousarray(turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
 
     @property
     def matrix(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

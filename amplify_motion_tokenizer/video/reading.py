@@ -74,6 +74,8 @@ class SourceFrames(NamedTuple):
     """Width over height of a stored pixel, upright."""
     frame_count: FrameCount | None = None
     """How many of the frames that the file states can be read; None where it states none."""
+    files: tuple[Path, ...] = ()
+    """The files that hold it; empty for ``path`` alone."""
     close: Callable[[], None] = lambda: None
     """Lets go of the file."""
 
@@ -143,7 +145,7 @@ def open_source(path: Path, config: VideoConfig) -> SourceFrames:
         decoded.frames,
         file.aspect,
         FrameCount(path, file.stated, file.counts, file.rate.mean),
-        file.close,
+        close=file.close,
     )
 
 
@@ -186,6 +188,7 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     size, box = placed(source_size, config)
     info = ClipInfo(
         path=source.path,
+        files=source.files,
         reader=source.reader,
         source_fps=source.rate.mean,
         fps=fps,
@@ -198,7 +201,9 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     pictures = in_parts(source.frames, source.rate, source.aspect, parts)
     if source.frame_count is not None:
         pictures = source.frame_count.watch(pictures, parts)
-    every = common_fps is None and (fps == source.rate.mean and (source.rate.even or config.target_fps is None))
+    every = common_fps is None and (
+        fps == source.rate.mean and (source.rate.even or config.target_fps is None)
+    )
     lone_s = 1 / source.rate.mean
     timed = (
         ((picture.time_s, picture.index, picture) for picture in pictures)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
 
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB
-from amplify_motion_tokenizer.video.colours import ToRGB, is_deep_gray
+from amplify_motion_tokenizer.video.colours import ToRGB, deep_range, is_deep_gray
 from amplify_motion_tokenizer.video.faults import check_file, check_length, is_encrypted, no_codec, no_video
 from amplify_motion_tokenizer.video.orientation import Orientation, orientation, pixel_aspect
 from amplify_motion_tokenizer.video.timing import rate_of
@@ -90,7 +89,9 @@ class OpenFile:
                 raise VideoError(f"{path}: states no frame rate; convert it, for example with ffmpeg -r 30")
             self.rate = rate
             self.stated, self.counts = self._stated()
-            self._levels = self._depths() if is_deep_gray(self._stream.codec_context.format) else None
+            kind, self._levels = self._stream.codec_context.format, None
+            if is_deep_gray(kind):
+                self._levels = deep_range((each.to_ndarray() for each in self._decoded()), path, kind.name)
         except BaseException:
             self.close()
             raise
@@ -176,7 +177,9 @@ class OpenFile:
         """
         name, stream, packets = self._container.format.name, self._stream, self._packets
         if name.startswith("mov,mp4"):
-            check_length(self.path, max((entry.pos + entry.size for entry in stream.index_entries), default=0))
+            check_length(
+                self.path, max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+            )
             return len(packets.dts_s) - packets.hidden, True
         if name == "avi":
             return max(stream.frames, len(packets.dts_s)), False
@@ -232,20 +235,6 @@ class OpenFile:
                 skip = max(0, skip - len(frames))
             if not damaged:
                 return
-
-    def _depths(self) -> tuple[float, float]:
-        """Least and greatest level of all frames."""
-        arrays = (frame.to_ndarray() for frame in self._decoded())
-        ranges = [(float(np.nanmin(array)), float(np.nanmax(array))) for array in arrays]
-        if not ranges:
-            return 0.0, 0.0
-        least, most = min(low for low, _ in ranges), max(high for _, high in ranges)
-        warnings.warn(
-            f"{self.path}: holds {self._stream.codec_context.format.name}; its levels {least:g} to {most:g} "
-            "are shown as 0 to 255",
-            stacklevel=2,
-        )
-        return least, most
 
     def frames(self) -> Iterator[tuple[float | None, RGB]]:
         """(seconds on the file's clock, None where it states none; (H, W, 3) RGB upright, pixels as stored).

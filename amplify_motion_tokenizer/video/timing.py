@@ -26,6 +26,8 @@ _QUICK = 0.1
 """Share of the intervals that may be shorter than the one that gives the nominal rate."""
 _HIDDEN = 0.05
 """Share of the usual interval up to which two pictures count as one."""
+_UNEVEN = 0.2
+"""Share of an interval by which even pictures may be early or late, beside the rounding of times."""
 _JITTER = 1.25
 """A nominal rate up to this factor above the mean is taken for the mean, measured with noise."""
 
@@ -68,8 +70,9 @@ def rate_of(times_s: Iterable[float], stated_fps: float) -> Rate | None:
     if not len(gaps_s):
         return Rate(stated_fps, stated_fps, True) if 0 < stated_fps < float("inf") else None
     # VP8 keeps pictures that are never shown, a tick before one that is.
-    count, span_s = int((gaps_s > _HIDDEN * np.median(gaps_s)).sum()), float(gaps_s.sum())
-    even = bool(gaps_s.max() <= 1.5 * np.median(gaps_s) + 2 * TIME_TOLERANCE_S)
+    span_s, gaps_s = float(gaps_s.sum()), gaps_s[gaps_s > _HIDDEN * np.median(gaps_s)]
+    count, middle_s = len(gaps_s), float(np.median(gaps_s))
+    even = bool(np.abs(gaps_s - middle_s).max() <= _UNEVEN * middle_s + 2 * TIME_TOLERANCE_S)
     mean = count / span_s
     if stated_fps > 0 and abs(count / stated_fps - span_s) <= 2 * TIME_TOLERANCE_S + 5e-4 * span_s:
         mean = stated_fps
@@ -122,9 +125,9 @@ def in_parts(
         yield Picture(index, time_s, len(parts) - 1, rgb)
 
 
-def at_ticks(pictures: Iterable[Picture], fps: float, common: bool, lone_s: float) -> Iterator[
-    tuple[float, int, Picture]
-]:
+def at_ticks(
+    pictures: Iterable[Picture], fps: float, common: bool, lone_s: float
+) -> Iterator[tuple[float, int, Picture]]:
     """The picture on screen at each tick of each part.
 
     Args:

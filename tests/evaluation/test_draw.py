@@ -188,7 +188,9 @@ def test_views_are_drawn_each(videos: Path, tmp_path: Path, tiny: Config) -> Non
     for view in files:
         image = read_png(tmp_path / "drawn" / "a" / f"{view}.png")
         tracks, _ = tracks_of(tmp_path / "tracks" / "a.hdf5", row=2, view=view)
-        filled = (pixels(image, shown(tracks[0], 64)) == colours_by_position(tracks[0] / [64, 48])).all(axis=1)
+        filled = (pixels(image, shown(tracks[0], 64)) == colours_by_position(tracks[0] / [64, 48])).all(
+            axis=1
+        )
         assert filled.all() if view == "wrist" else not filled.any()
         assert len(read_mp4(tmp_path / "drawn" / "a" / f"{view}.mp4")[0]) == FRAMES
 

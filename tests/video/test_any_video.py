@@ -116,7 +116,9 @@ def joined(folder: Path, *sizes: tuple[int, int]) -> Path:
     """Transport streams of 30 frames each, one after the other, as recorders join them: clocks start anew."""
     data = b""
     for index, (height, width) in enumerate(sizes):
-        part = write_clip(folder / f"part{index}.ts", numbered_frames(30, height, width), 25, options={"bf": "0"})
+        part = write_clip(
+            folder / f"part{index}.ts", numbered_frames(30, height, width), 25, options={"bf": "0"}
+        )
         data += part.read_bytes()
     path = folder / "joined.ts"
     path.write_bytes(data)
@@ -277,7 +279,9 @@ MATRICES = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.262
 """Numbers of ISO/IEC 23091-2 and the shares of red and blue in the luminance; 2 is not stated."""
 
 
-def colour_clip(path: Path, rgb: tuple[int, int, int], matrix: int, full: bool, shares: tuple[float, float]) -> Path:
+def colour_clip(
+    path: Path, rgb: tuple[int, int, int], matrix: int, full: bool, shares: tuple[float, float]
+) -> Path:
     """A lossless clip of one colour, its YUV written here by the standard's formula, and the tags."""
     red, green, blue = (value / 255 for value in rgb)
     luma = shares[0] * red + (1 - sum(shares)) * green + shares[1] * blue
@@ -310,15 +314,21 @@ def test_matrix_and_range_of_the_stream_are_honoured(tmp_path: Path, matrix: int
 
 def test_a_matrix_that_cannot_be_converted_is_told(tmp_path: Path) -> None:
     path = colour_clip(tmp_path / "ictcp.mp4", (200, 40, 90), 14, False, (0.2627, 0.0593))
-    with pytest.warns(UserWarning, match=r"ictcp.mp4: has the colour matrix 14 .*h264 frames are read as BT.2020"):
+    with pytest.warns(
+        UserWarning, match=r"ictcp.mp4: has the colour matrix 14 .*h264 frames are read as BT.2020"
+    ):
         with opened(path) as video:
             frames = list(video)
     assert np.abs(frames[1].rgb.astype(int) - (200, 40, 90)).max() <= 3
 
 
-@pytest.mark.parametrize("pixels", ["gray", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "rgb24", "bgra", "yuva420p"])
+@pytest.mark.parametrize(
+    "pixels", ["gray", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "rgb24", "bgra", "yuva420p"]
+)
 def test_pixel_formats_give_the_same_picture(tmp_path: Path, pixels: str) -> None:
-    codec = "ffv1" if pixels in ("gray", "bgra", "yuva420p") else "libx264rgb" if pixels == "rgb24" else "libx264"
+    codec = (
+        "ffv1" if pixels in ("gray", "bgra", "yuva420p") else "libx264rgb" if pixels == "rgb24" else "libx264"
+    )
     path = write_clip(tmp_path / "clip.mkv", numbered_frames(12, 48, 80), 20, codec=codec, pix_fmt=pixels)
     _, frames = read(path)
     assert numbers(frames) == list(range(12)) and frames[0].rgb.shape == (48, 80, 3)
