@@ -253,7 +253,9 @@ class _View:
         stride = config.tracking.window_stride
         self.num_frames = int(file.attributes["num_frames"])
         starts = range(0, self.num_frames - file.length + 1, stride)
-        self.fates = _fates(starts, set(file.starts(opened).tolist()), self.num_frames)
+        self.fates = _fates(
+            starts, set(file.starts(opened).tolist()), self.num_frames, config.tracking.gate.enable
+        )
         self._file, self._opened, self._place = file, opened, place
 
     def picture(self, rgb: RGB) -> RGB:
@@ -287,11 +289,17 @@ def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style)
                 write_png(target.with_suffix(".png"), _with_bar(image, view, index))
 
 
-def _fates(starts: range, kept: set[int], num_frames: int) -> RGB:
-    """(num_frames, 3): for each frame the colour of the window that starts there, or last started."""
+def _fates(starts: range, kept: set[int], num_frames: int, gated: bool) -> RGB:
+    """(num_frames, 3): for each frame the colour of the window that starts there, or last started.
+
+    Only a gate drops windows: where none starts without one, a part of the clip is too short for it.
+    """
     fates = np.full((num_frames, 3), NONE, np.uint8)
-    for start in starts:
-        fates[start : start + starts.step] = KEPT if start in kept else DROPPED
+    if gated:
+        for start in starts:
+            fates[start : start + starts.step] = DROPPED
+    for start in sorted(kept):
+        fates[start : start + starts.step] = KEPT
     return fates
 
 

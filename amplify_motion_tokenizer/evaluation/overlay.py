@@ -83,9 +83,7 @@ def _with_step(
     layer = canvas if cover == 1 else canvas.copy()
     for chosen, paints in ((drawn & ~bright, colours // 2), (drawn & bright, colours)):
         for point in np.flatnonzero(chosen):
-            cv2.polylines(
-                layer, lines[point : point + 1], False, paints[point].tolist(), 1, cv2.LINE_AA, _BITS
-            )
+            cv2.polylines(layer, [lines[point]], False, paints[point].tolist(), 1, cv2.LINE_AA, _BITS)
     return layer if cover == 1 else np.asarray(cv2.addWeighted(layer, cover, canvas, 1 - cover, 0), np.uint8)
 
 

@@ -53,7 +53,8 @@ def decode(file: OpenFile, reader: str, threads: int) -> Decoded:
     first = next(frames, None)
     if first is None:
         raise VideoError(
-            f"{file.path}: holds no frame that can be decoded (codec {file.codec}); copy it again or leave it out"
+            f"{file.path}: holds no frame that can be decoded (codec {file.codec}); copy it again, or leave "
+            "it out"
         )
     other = READERS[reader]
     if other is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -38,7 +39,7 @@ def check_file(path: Path) -> bytes:
 
 
 def check_length(path: Path, expected: int | None) -> None:
-    """Raises VideoError where ``path`` has fewer than the ``expected`` bytes; None is more, but not how many."""
+    """Raises VideoError where ``path`` has fewer than the ``expected`` bytes; None: more than there are."""
     found = path.stat().st_size
     if expected is None or expected > found:
         wanted = "more" if expected is None else expected
@@ -46,7 +47,7 @@ def check_length(path: Path, expected: int | None) -> None:
 
 
 def _stated_bytes(head: bytes) -> int:
-    """The least length of a RIFF or Matroska file by its first bytes, which FFmpeg does not tell; 0: unknown."""
+    """Least bytes of a RIFF or Matroska file by its ``head``, which FFmpeg does not tell; 0: unknown."""
     if head.startswith(b"RIFF"):
         size = int.from_bytes(head[4:8], "little")
         return 0 if size in (0, 0xFFFFFFFF) else size + 8
@@ -92,11 +93,11 @@ def no_codec(path: Path) -> VideoError:
         av.logging.set_level(None)
     named = (found[1] or found[2].replace("none (", "")) if found else "unknown"
     return VideoError(
-        f"{path}: its codec {named} cannot be decoded by PyAV {av.__version__}; convert the file, for example "
+        f"{path}: its codec {named} cannot be decoded by PyAV {av.__version__}; convert it, for example "
         "with ffmpeg -c:v libx264"
     )
 
 
-def is_encrypted(packet: av.Packet) -> bool:
+def is_encrypted(packet: Any) -> bool:
     """Whether a packet is protected (DRM), so that what decodes, if anything, is no picture."""
     return bool(packet.has_sidedata("encryption_info"))

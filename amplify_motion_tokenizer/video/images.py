@@ -1,4 +1,4 @@
-"""Image sequences, numbered pictures in a folder, and animated WebP, which FFmpeg does not read: by Pillow."""
+"""Image sequences (numbered pictures in a folder) and animated WebP, which FFmpeg does not read, by Pillow."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ def open_images(source: ViewSource, config: VideoConfig) -> SourceFrames:
     """
     if source.images:
         if config.fps is None:
-            raise VideoError(
-                f"{source.path}: is an image sequence, which has no rate; give --video.fps, in pictures a second"
-            )
+            raise VideoError(f"{source.path}: is an image sequence, which has no rate; give --video.fps")
         with _opened(source.images[0]) as image:
             levels, size = None, _upright(image, source.images[0]).size[::-1]
             if image.mode.startswith(_DEEP):

@@ -206,7 +206,7 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     )
     lone_s = 1 / source.rate.mean
     timed = (
-        ((picture.time_s, picture.index, picture) for picture in pictures)
+        ((picture.time_s, picture.number, picture) for picture in pictures)
         if every
         else at_ticks(pictures, fps, common_fps is not None, lone_s)
     )
@@ -219,7 +219,7 @@ def _frames(
     """Frames at the clip's size; parts of another size than the first are left out."""
     for time_s, tick, picture in timed:
         if parts[picture.part].size == info.source_size:
-            yield Frame(_fit(picture.rgb, info), time_s, picture.index, picture.part, tick)
+            yield Frame(_fit(picture.rgb, info), time_s, picture.number, picture.part, tick)
 
 
 def output_fps(source: SourceFrames, config: VideoConfig) -> float:

@@ -38,7 +38,7 @@ class _Packets:
         self.hidden = 0  # by an edit list
         self.first: tuple[int | None, int] = (None, 0)
 
-    def add(self, packet: av.Packet) -> None:
+    def add(self, packet: Any) -> None:
         if not self.dts_s:
             self.first = _identity(packet)
         self.hidden += packet.is_discard
@@ -55,7 +55,7 @@ class _Packets:
         return times if back or len(self.pts_s) < len(times) - self.hidden else sorted(self.pts_s)
 
 
-def _identity(packet: av.Packet) -> tuple[int | None, int]:
+def _identity(packet: Any) -> tuple[int | None, int]:
     return packet.pts, packet.size
 
 
@@ -145,7 +145,7 @@ class OpenFile:
         self._stream = self._main(found)
         self._packets = found[self._stream.index]
 
-    def _demuxed(self, *streams: Any) -> Iterator[av.Packet]:
+    def _demuxed(self, *streams: Any) -> Iterator[Any]:
         """Packets, as far as they can be read."""
         packets = self._container.demux(*streams)
         while True:
@@ -157,7 +157,7 @@ class OpenFile:
     def _main(self, found: dict[int, _Packets]) -> Any:
         """The stream that is more than a cover, marked as the default, and the largest, in this order."""
 
-        def rank(stream: Any) -> tuple[bool, ...]:
+        def rank(stream: Any) -> tuple[int, ...]:
             context, count = stream.codec_context, len(found[stream.index].dts_s)
             cover = bool(stream.disposition & Disposition.attached_pic)
             area = context.width * context.height if context is not None else 0
@@ -189,7 +189,7 @@ class OpenFile:
         lost = round(missing_s * self.rate.mean) if missing_s > _SHORT_S else 0
         return len(packets.dts_s) + lost, False
 
-    def _rewound(self, threads: str) -> Iterator[av.Packet]:
+    def _rewound(self, threads: str) -> Iterator[Any]:
         """The main stream's packets from the first, before a decoder with these threads."""
         index = self._stream.index  # of a closed file it is not to be asked for
         for reopened in (False, True):
@@ -246,7 +246,7 @@ class OpenFile:
         aspect = pixel_aspect(self._stream.sample_aspect_ratio)
         for frame in self._decoded():
             time = frame.pts if frame.pts is not None else frame.dts
-            time_s = None if time is None else float(time * frame.time_base)
+            time_s = None if time is None else float(time * (frame.time_base or 1))
             turn = turns.of(frame)
             self.aspect = 1 / aspect if turn.transposed else aspect
             yield time_s, turn.apply(convert(frame))
@@ -266,7 +266,7 @@ class _Turns:
         seen = (frame.rotation, frame.width, frame.height)
         # A frame whose side data were asked for waits, with its picture, for Python's collector of cycles.
         if seen != self._seen:
-            data = frame.side_data.get(Type.DISPLAYMATRIX)
+            data: Any = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
             self._seen, self._last = seen, Orientation() if data is None else orientation(bytes(data))
         if self._last.off_degrees > _LEAST_OFF and not self._said:
             self._said = True

@@ -47,7 +47,7 @@ class Rate(NamedTuple):
 class Picture(NamedTuple):
     """One picture of a source."""
 
-    index: int
+    number: int
     """Place among the pictures that the source decodes to."""
     time_s: float
     """Seconds since the first; rising."""

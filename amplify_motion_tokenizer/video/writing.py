@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -108,7 +109,7 @@ def h264_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
                 )
                 container.mux(_encoded(frame))
 
-            def _encoded(frame: av.VideoFrame | None) -> list[av.Packet]:
+            def _encoded(frame: av.VideoFrame | None) -> list[Any]:
                 try:
                     return list(stream.encode(frame))
                 except (av.FFmpegError, ValueError) as error:

@@ -182,8 +182,10 @@ def with_matrix(path: Path, target: Path, matrix: tuple[float, float, float, flo
     return target
 
 
-ALL_EIGHT = [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0),
-             (0, -1, -1, 0)]  # fmt: skip
+ALL_EIGHT = [
+    *[(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1)],
+    *[(0, 1, -1, 0), (0, -1, 1, 0), (0, 1, 1, 0), (0, -1, -1, 0)],
+]
 
 
 def shown_at(rgb: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
@@ -219,9 +221,9 @@ def test_small_angles_go_to_the_nearest_right_one_and_are_told(
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     tilted = with_matrix(plain, tmp_path / "tilted.mp4", (cosine, sine, -sine, cosine))
     off = abs(degrees - nearest)
-    with pytest.warns(UserWarning, match=rf"tilted.mp4: is to be turned by {off:.1f} degrees") as told:
-        with opened(tilted) as video:
-            frames = list(video)
+    match = rf"tilted.mp4: is to be turned by {off:.1f} degrees"
+    with pytest.warns(UserWarning, match=match) as told, opened(tilted) as video:
+        frames = list(video)
     assert len(told) == 1
     exact = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1)}[nearest]
     np.testing.assert_array_equal(frames[0].rgb, shown_at(read(plain)[1][0].rgb, exact))
@@ -314,11 +316,13 @@ def test_matrix_and_range_of_the_stream_are_honoured(tmp_path: Path, matrix: int
 
 def test_a_matrix_that_cannot_be_converted_is_told(tmp_path: Path) -> None:
     path = colour_clip(tmp_path / "ictcp.mp4", (200, 40, 90), 14, False, (0.2627, 0.0593))
-    with pytest.warns(
-        UserWarning, match=r"ictcp.mp4: has the colour matrix 14 .*h264 frames are read as BT.2020"
+    with (
+        pytest.warns(
+            UserWarning, match=r"ictcp.mp4: has the colour matrix 14 .*h264 frames are read as BT.2020"
+        ),
+        opened(path) as video,
     ):
-        with opened(path) as video:
-            frames = list(video)
+        frames = list(video)
     assert np.abs(frames[1].rgb.astype(int) - (200, 40, 90)).max() <= 3
 
 
