@@ -1,4 +1,4 @@
-"""Image sequences (numbered pictures in a folder) and animated WebP, which FFmpeg does not read, by Pillow."""
+"""Image sequences (numbered pictures in a folder) and animated WebP, by Pillow."""
 
 from __future__ import annotations
 
