@@ -3,7 +3,8 @@
 >>> tokenizer = load_tokenizer("best.pth")
 >>> indices = tokenizer.tokenize(velocities)  # (B, t, N, 2) W-normalised -> (B, d) code ids
 
-The names in ``__all__`` are public; deeper paths may change until version 1.0. Stages, in the order in which
+Public are the names in ``__all__``, which help() documents below. The modules and folders that it lists as
+the package's contents are not: their names may change until version 1.0. The folders, in the order in which
 they import each other: config, video, jobs, trackers, tracks, scenes, data, models, evaluation, training,
 codes, commands.
 """

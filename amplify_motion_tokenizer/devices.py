@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -11,24 +12,26 @@ from amplify_motion_tokenizer.errors import ConfigError
 
 
 def resolve_device(name: str, key: str) -> torch.device:
-    """The device called ``name``; "auto" is CUDA, else MPS, else the CPU, whichever is there first.
+    """The device called ``name``: auto, cpu, mps, cuda, or cuda:N for the GPU of that number, from 0.
+
+    "auto" is CUDA, else MPS, else the CPU, whichever is there first.
 
     Raises:
-        ConfigError: there is no such device here; names the config ``key``.
+        ConfigError: that is no device, or it is not there; names ``key``, where the name was given, and
+            says which devices are there.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["cuda", *(f"cuda:{number}" for number in range(gpus))] if gpus else []
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    there += ["cpu"]
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    allowed = f"auto, {', '.join(kind for kind, there in available.items() if there)}"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"{key} = {name} is not a device; allowed here: {allowed}") from None
-    if not available.get(device.type, False) or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise ConfigError(f"{key} = {name} is not available; allowed here: {allowed}")
-    return device
+        return torch.device(there[0])
+    # There is one CPU and one MPS device, which torch also calls number 0.
+    if re.sub(r"^(cpu|mps):0$", r"\1", name) not in there:
+        known = re.fullmatch(r"(cpu|mps|cuda)(:\d+)?", name)
+        found = "is not available" if known else "is not a device"
+        raise ConfigError(f"{key} = {name!r} {found}; allowed here: auto, {', '.join(there)}")
+    return torch.device(name)
 
 
 def available_cores() -> int:

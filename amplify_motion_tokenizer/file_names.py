@@ -1,5 +1,7 @@
 """Every file name that the product writes, and how files are told apart by name alone.
 
+The names of tracks are their formats' own (``tracks.formats``).
+
 Commands ask it what a folder holds, so it imports neither torch nor a file format.
 
 Checkpoints of a run::
@@ -23,10 +25,6 @@ OUTPUT_CONFIG = "config.yaml"
 MANIFEST = "manifest.jsonl"
 """One line per clip in every output folder that is made clip by clip."""
 
-TRACK_EXTENSIONS = (".hdf5", ".h5")
-"""Endings of track files."""
-VELOCITY_INDEX_ENDING = ".windows.json"
-"""Ending of the index of a clip's velocity files, after the clip's name."""
 PACK_INDEX = "pack.json"
 """Written last into a pack: a folder without it is no pack."""
 
@@ -45,7 +43,6 @@ _NUMBERED = {
     "epoch": re.compile(r"epoch_(\d+)\.pth"),
     "optimizer": re.compile(r"step_(\d+)\.optimizer\.pth"),
 }
-_VELOCITY_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
 def epoch_name(epoch: int) -> str:
@@ -76,21 +73,6 @@ def numbers_of(kind: Literal["step", "epoch", "optimizer"], folder: Path) -> lis
 
 def _is_checkpoint(name: str) -> bool:
     return name in (LAST, BEST) or any(_NUMBERED[kind].fullmatch(name) for kind in ("step", "epoch"))
-
-
-def velocity_name(clip: str, start: int) -> str:
-    """File name of the velocities of the window of ``clip`` that starts at frame ``start``."""
-    return f"{clip}_start{start:06d}.pt"
-
-
-def velocity_files(folder: Path) -> dict[str, list[Path]]:
-    """The window files directly in ``folder``, by clip, each in the order of start frames."""
-    clips: dict[str, list[tuple[int, Path]]] = {}
-    for path in folder.glob("*.pt"):
-        match = _VELOCITY_NAME.fullmatch(path.name)
-        if match:
-            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
-    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
 
 
 def is_pack(folder: Path) -> bool:

@@ -148,7 +148,8 @@ def write_torch(path: Path, value: Any) -> None:
 
     with atomic_path(path) as temporary:
         try:
-            torch.save(value, temporary)
+            with temporary.open("wb") as file:  # given a path, torch writes its name into the file
+                torch.save(value, file)
         except RuntimeError as error:  # torch's way to tell of a full disk
             raise OSError(str(error).splitlines()[0]) from error
 
@@ -179,9 +180,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def yaml_text(value: dict[str, Any]) -> str:
+    """``value`` as YAML in its own key order."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False)
+    return text
+
+
 def write_yaml(path: Path, value: dict[str, Any]) -> None:
     """Writes ``value`` as YAML in its own key order, atomically."""
-    write_text(path, yaml.safe_dump(value, sort_keys=False))
+    write_text(path, yaml_text(value))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also texts that are numbers in YAML 1.2 alone, such as 1e5."""
+
+
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+")
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
 def make_output_folder(folder: Path) -> Path:

@@ -69,9 +69,9 @@ class TimedTrainer(Trainer):
         return
 
 
-def measure(config: Config, cpu_seconds: float) -> dict[str, float]:
+def measure(config: Config, tracks: Path, cpu_seconds: float) -> dict[str, float]:
     """Trains once and validates."""
-    clips = load_clips(Path(config.data.tracks_dir), config)
+    clips = load_clips(tracks, config, config.data.dataset)
     parts = split_clips(clips, config.data.val_split, config.training.seed)
     train_data, val_data = (WindowDataset(part, config) for part in parts)
     with tempfile.TemporaryDirectory() as folder:
@@ -81,12 +81,12 @@ def measure(config: Config, cpu_seconds: float) -> dict[str, float]:
         start = time.process_time()
         trainer.train()
         seconds = time.process_time() - start
-        totals, tracks = validate(trainer.learner, trainer.val_loader)
+        totals, track_metrics = validate(trainer.learner, trainer.val_loader)
     AcceleratorState._reset_state(reset_partial_state=True)
     state, sampler = trainer.state, trainer.train_sampler
     windows = state.epoch * sampler.num_windows + state.step_in_epoch * sampler.windows_per_step
     return {
-        **tracks,
+        **track_metrics,
         **totals.metrics(config),
         "windows_per_second": windows / seconds,
         "steps": state.step,
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tracks", required=True)
+    parser.add_argument("--tracks", type=Path, required=True)
     parser.add_argument("--config", action="append", default=[])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--cpu_seconds", type=float, default=float("inf"))
@@ -114,13 +114,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("|---" * (len(SHOWN) + 1) + "|")
     for variant in arguments.variant:
         name, *settings = shlex.split(variant)
-        config, _ = cli.parse([*files, "--data.tracks_dir", arguments.tracks, *settings], "train", "", {})
+        config, _ = cli.parse([*files, *settings], "train", "", {})
         runs = []
         for seed in arguments.seeds:
             training = dataclasses.replace(
                 config.training, seed=seed, max_steps=arguments.steps, epochs=100_000, num_workers=0
             )
-            runs.append(measure(dataclasses.replace(config, training=training), arguments.cpu_seconds))
+            runs.append(
+                measure(
+                    dataclasses.replace(config, training=training), arguments.tracks, arguments.cpu_seconds
+                )
+            )
             print(row(f"{name}, seed {seed}", runs[-1]), flush=True)
         if len(runs) > 1:
             print(row(f"**{name}**", {key: fmean(run[key] for run in runs) for key in SHOWN}), flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import GateConfig, VideoConfig
+from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.scenes import KINDS, render_clip, write_clip
 from amplify_motion_tokenizer.trackers.gate import MotionGate
 from amplify_motion_tokenizer.trackers.windows import iter_windows
@@ -36,8 +36,8 @@ SIZES = [(240, 320), (480, 640)]
 
 def kept(video: NDArray[np.uint8], path: Path) -> list[bool]:
     write_clip(path, video, 20)
-    gate = MotionGate(GateConfig(enable=True))
-    with open_video(path, VideoConfig(resize_shorter=None)) as frames:
+    gate = MotionGate()
+    with open_video(path, VideoConfig(size=None)) as frames:
         return [gate.moves(window) for window in iter_windows(frames, 16, 4)]
 
 

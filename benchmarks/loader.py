@@ -30,8 +30,8 @@ from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loa
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.packs import write_pack
+from amplify_motion_tokenizer.tracks.stored import positions
 from benchmarks.support.measuring import positive
 
 ROUNDS = 5
@@ -88,7 +88,7 @@ def static_mask(velocities: Tensor, visibility: Tensor | None, config: Config) -
     mask = keep.expand(velocities.shape[:2])
     if visibility is None:
         return mask
-    seen = visibility >= config.loss.min_visibility
+    seen = visibility >= config.data.min_visibility
     return mask & seen[1:] & seen[:-1]
 
 
@@ -135,7 +135,7 @@ def one_by_one(item: Callable[[int], object], batches: EpochSampler) -> Iterator
 def write_velocities(tracks: WindowDataset, folder: Path) -> None:
     folder.mkdir()
     for index in range(len(tracks)):
-        torch.save(tracks[index].inputs.velocities[0].clone(), folder / f"{index:06d}.pt")
+        torch.save(tracks[index].inputs.velocities.clone(), folder / f"{index:06d}.pt")
 
 
 def rates(
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = Path(name)
         write_clips(folder / "tracks", args.clips, each, config)
         found = find_tracks(folder / "tracks")
-        write_pack({k: clip for k, clip in found.items() if isinstance(clip, TrackFile)}, folder / "pack")
+        write_pack(positions(found), folder / "pack")
         files, pack = (
             WindowDataset(load_clips(folder / part, config), config, truth=False)
             for part in ("tracks", "pack")
@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             times = [speeds[f"ours, {own}"][1] / cpu for own in ("track files", "pack")]
             print(f"  {name:24} {wall:10.0f} {cpu:16.0f} {times[0]:12.1f} x {times[1]:6.1f} x")
         some = range(min(64, windows))
-        first, packed = files.__getitems__(some), pack.__getitems__(some).inputs
+        first, packed = files.batch(some), pack.batch(some).inputs
         print(f"  differ from the reference's, share: {share_that_differs(first, same)}")
         off = float((first.inputs.velocities - packed.velocities).abs().max())
         changed = float((first.inputs.labels != packed.labels).float().mean())

@@ -35,7 +35,7 @@ ENVIRONMENT = {
 }
 
 CONFIG: dict[str, Any] = {
-    "video": {"target_fps": 10, "resize_shorter": 48},
+    "video": {"target_fps": 10, "size": {"shorter": 48}},
     "tracking": {"window_stride": 1},
     "data": {"sequence_length": 6, "grid_size": 4, "reference_size": {"shorter": 48}, "val_split": 0.25},
     "model": {

@@ -34,11 +34,12 @@ from amplify_motion_tokenizer.evaluation.tapvid import count_tracks, mean_metric
 from amplify_motion_tokenizer.geometry import inside, query_grid
 from amplify_motion_tokenizer.scenes import KINDS, Scene, render_clip, write_clip
 from amplify_motion_tokenizer.trackers import PointTracker
-from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
+from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.trackers.windows import SEEN, FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.video.reading import open_video
 from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views
+from benchmarks.support.chained import PRESETS, OtherFlowTracker
 from benchmarks.support.measuring import frame_size
 
 COLUMNS = {
@@ -52,7 +53,7 @@ COLUMNS = {
 """What is printed, and how."""
 
 
-class LucasKanade:
+class LucasKanade(PointTracker):
     """Pyramidal Lucas-Kanade (Bouguet 2001) from frame to frame, with a forward-backward check.
 
     A point is lost for the rest of its window once it leaves the frame, or a step forth and back ends
@@ -60,7 +61,6 @@ class LucasKanade:
     """
 
     name = "lucas_kanade"
-    weights_sha256 = None
 
     def track(
         self, windows: Iterable[FrameWindow], queries_xy_px: NDArray[np.float32]
@@ -89,8 +89,8 @@ def _optical_flow(before: NDArray[np.uint8], after: NDArray[np.uint8], xy: NDArr
     return find(before, after, xy, None, winSize=(21, 21), maxLevel=4)
 
 
-def _flow(preset: Any) -> FlowTracker:
-    return FlowTracker(FlowConfig(preset=preset))
+def _flow(preset: str) -> FlowTracker:
+    return OtherFlowTracker(FlowConfig(), preset)
 
 
 TRACKERS: dict[str, Callable[[], PointTracker]] = {
@@ -142,7 +142,7 @@ def through_mp4(video: NDArray[np.uint8]) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_clip(path, video, 20)
-        with open_video(path, VideoConfig(resize_shorter=None)) as frames:
+        with open_video(path, VideoConfig(size=None)) as frames:
             return np.stack([frame.rgb for frame in frames])
 
 

@@ -1,24 +1,17 @@
 """What tests share: a tiny config, tracks with known motion, odd clips, and the commands, run once."""
 
-import dataclasses
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import Config, track_settings
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
-from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
-from amplify_motion_tokenizer.tracks.record import ClipRecord
 from tests.support.render_clips import (
     VFR_MS,
     audio_only,
@@ -30,7 +23,7 @@ from tests.support.render_clips import (
 from tests.support.render_clips import write_clip as encode_clip
 
 # Its assertions tell as much as those of the tests.
-pytest.register_assert_rewrite("run_scripts")
+pytest.register_assert_rewrite("tests.support.run_scripts")
 
 from tests.support.run_scripts import (  # noqa: E402
     CLIPS,
@@ -51,6 +44,7 @@ from tests.support.run_scripts import (  # noqa: E402
     run_script,
     write_config,
 )
+from tests.support.tracked import clip_record_of, random_windows  # noqa: E402
 
 # A shell starts what runs in the background with Ctrl-C ignored, and the commands here would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,34 +66,6 @@ def tiny() -> Config:
     return config_from_dict(TINY, "in the tests")
 
 
-def clip_record_of(config: Config, name: str = "clip.mp4") -> ClipRecord:
-    return ClipRecord(
-        settings=track_settings(config),
-        tracker="test",
-        reader="test",
-        fps=10.0,
-        source_fps=30.0,
-        source_height=96,
-        source_width=128,
-        source_name=name,
-        source_bytes=1,
-    )
-
-
-def random_windows(config: Config, count: int, seed: int, size: tuple[int, int]) -> list[WindowTracks]:
-    """Windows whose points move steadily, each point with its own velocity of up to 3 px a step."""
-    rng = np.random.default_rng(seed)
-    queries = query_grid(config.tracking.query_order, config.data.grid_size, size)
-    steps = np.arange(config.data.sequence_length)[:, None, None]
-    windows = []
-    for number in range(count):
-        velocity = rng.uniform(-3, 3, (len(queries), 2))
-        tracks = (queries + steps * velocity).astype(np.float32)
-        visibility = np.ones(tracks.shape[:2], np.float32)
-        windows.append(WindowTracks(number * config.tracking.window_stride, number * 0.2, tracks, visibility))
-    return windows
-
-
 @pytest.fixture
 def write_tracks(tiny: Config) -> Callable[..., Path]:
     """Writes a track file of random windows: ``write_tracks(path, count, seed=0, size=(48, 64))``."""
@@ -116,24 +82,12 @@ def write_tracks(tiny: Config) -> Callable[..., Path]:
     return write
 
 
-def with_training(config: Config, **values: Any) -> Config:
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, **values))
-
-
 @pytest.fixture
 def run_config(tmp_path: Path, tiny: Config, write_tracks: Callable[..., Path]) -> Config:
-    """Four clips of seven windows: twelve steps in two epochs, the last of each smaller than the others."""
+    """Four clips of seven windows: twelve steps in two epochs, the last of each smaller than others."""
     for number in range(4):
         write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 7, seed=number)
-    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"))
-    return with_training(dataclasses.replace(tiny, data=data), output_dir=str(tmp_path / "run"))
-
-
-def windows_of(video: Iterable[NDArray[np.uint8]], stride: int = 1, steps: int = 16) -> Iterator[FrameWindow]:
-    """The windows of a clip at 20 fps."""
-    frames = list(video)
-    starts = range(0, len(frames) - steps + 1, stride)
-    return (FrameWindow(start, start / 20, frames[start : start + steps]) for start in starts)
+    return tiny
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The house: which folder may import which, how long files and functions may be, what the README shows."""
+"""The house: which folder may import which, how long files and functions are, what the README says of it."""
 
 import ast
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import amplify_motion_tokenizer
+from tests.support import commands_file
 
 REPO = Path(__file__).parents[1]
 PACKAGE = REPO / "amplify_motion_tokenizer"
@@ -82,6 +83,12 @@ def test_every_folder_says_what_it_is_for():
 def test_the_readme_shows_the_folders_in_their_order():
     tree = (REPO / "README.md").read_text(encoding="utf-8").split("## Where things are")[1]
     assert re.findall(r"^  (\w+)/ ", tree, re.MULTILINE) == ORDER
+
+
+def test_commands_and_flags_are_those_of_the_list():
+    found = commands_file.text()
+    frozen = commands_file.PATH.read_text(encoding="utf-8")
+    assert frozen == found, "run python -m tests.support.commands_file"
 
 
 def test_public_names_are_there():

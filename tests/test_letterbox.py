@@ -23,6 +23,7 @@ from amplify_motion_tokenizer.letterbox import (
     source_from_letterbox_px,
 )
 from amplify_motion_tokenizer.scenes import render_clip
+from amplify_motion_tokenizer.trackers import gate as gate_module
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.reading import open_video
 from tests.support.render_clips import write_clip
@@ -32,7 +33,7 @@ positions = arrays(np.float32, (5, 2), elements=st.floats(-500, 4000, width=32))
 
 
 def boxed(config: Config, target: tuple[int, int]) -> Config:
-    video = dataclasses.replace(config.video, fit="letterbox", target_size=target)
+    video = dataclasses.replace(config.video, size=target)
     return validate(dataclasses.replace(config, video=video))
 
 
@@ -126,8 +127,7 @@ def test_tracks_of_a_letterboxed_clip_are_those_of_the_content(tiny: Config, tmp
             view = file["root/default"]
             found[name] = view["tracks"][:], view["vis"][:], dict(view.attrs)
             settings = json.loads(file["root"].attrs["settings"])
-    assert settings["video.fit"] == "letterbox"
-    assert settings["video.target_size"] == [64, 64]
+    assert settings["video.size"] == [64, 64]
     facts = found["boxed"][2]
     assert (facts["height"], facts["width"]) == (64, 64)
     np.testing.assert_allclose(facts["scale"], [0.5, 0.5])
@@ -140,15 +140,17 @@ def test_tracks_of_a_letterboxed_clip_are_those_of_the_content(tiny: Config, tmp
     np.testing.assert_array_equal(found["boxed"][1], found["plain"][1])
 
 
-def test_the_motion_gate_does_not_count_the_padding(tiny: Config, tmp_path: Path) -> None:
+def test_the_motion_gate_does_not_count_the_padding(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bars of three quarters would quarter the difference, about twice the threshold."""
+    monkeypatch.setattr(gate_module, "MIN_MEAN_DIFFERENCE", 0.004)
+    monkeypatch.setattr(gate_module, "MIN_ACTIVE_SHARE", 1.0)
     (tmp_path / "in").mkdir()
     write_clip(tmp_path / "in/clip.mp4", render_clip("pan", 0, (48, 64), 24)[0])
     kept = {}
     for name, config in {"plain": tiny, "boxed": boxed(tiny, (192, 64))}.items():
-        gate = dataclasses.replace(
-            config.tracking.gate, enable=True, min_mean_difference=0.004, min_active_share=1.0
-        )
+        gate = dataclasses.replace(config.tracking.gate, enable=True)
         tracking = dataclasses.replace(config.tracking, gate=gate)
         summary = preprocess_folder(
             tmp_path / "in", tmp_path / name, dataclasses.replace(config, tracking=tracking)
@@ -157,18 +159,21 @@ def test_the_motion_gate_does_not_count_the_padding(tiny: Config, tmp_path: Path
     assert kept["boxed"] == kept["plain"] > 0
 
 
-def test_both_keys_decide_tracks(tiny: Config) -> None:
+def test_the_size_decides_tracks(tiny: Config) -> None:
     differ = changes(track_settings(tiny), track_settings(boxed(tiny, (64, 96))))
-    assert differ == ["video.fit shorter -> letterbox", "video.target_size None -> [64, 96]"]
+    assert differ == ["video.size {'shorter': 48} -> [64, 96]"]
 
 
 @pytest.mark.parametrize(
     ("video", "parts"),
     [
-        ({"fit": "letterbox"}, ["video.target_size = null", "[height, width]"]),
-        ({"fit": "letterbox", "target_size": [8, 64]}, ["video.target_size = [8, 64]", "16"]),
-        ({"target_size": [64, 64]}, ["video.target_size = [64, 64]", "video.fit: letterbox"]),
+        ({"fit": "letterbox"}, ["video.fit = letterbox is video.size now", "[height, width]"]),
+        ({"fit": "letterbox", "target_size": [8, 64]}, ["video.size = [8, 64]", "16"]),
+        ({"target_size": [64, 64]}, ["video.target_size = [64, 64] is video.size now"]),
         ({"fit": "stretch"}, ["video.fit = stretch", "letterbox"]),
+        ({"size": [8, 64]}, ["video.size = [8, 64]", "numbers of at least 16"]),
+        ({"size": {"longer": 64}}, ["video.size = {longer: 64}", "{shorter: a whole number}"]),
+        ({"size": 64}, ["video.size = 64", "{shorter: a whole number}"]),
     ],
 )
 def test_impossible_settings(video: dict[str, object], parts: list[str]) -> None:

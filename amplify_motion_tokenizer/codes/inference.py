@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes.record import check_same_run, meta_of, run_meta, source_meta
+from amplify_motion_tokenizer.codes.record import (
+    changes_of_run,
+    known_config_hashes,
+    meta_of,
+    run_meta,
+    source_meta,
+)
 from amplify_motion_tokenizer.config import (
     Config,
     to_dict,
@@ -27,18 +35,18 @@ from amplify_motion_tokenizer.files import (
     check_target,
     write_json,
     write_torch,
-    write_yaml,
 )
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
-from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
+from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
+from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.jobs.manifest import Manifest
-from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.models.heads import head_answers
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
 
@@ -65,6 +73,8 @@ def tokenize_folder(
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
+    Clips run side by side in ``tracking.num_workers`` processes where model and tracker run on the CPU, with
+    equal codes; a script that calls this needs ``if __name__ == "__main__":`` then, as they import it.
     Clips that are complete for this checkpoint and config are skipped, unless ``overwrite``. The folder
     holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
@@ -81,10 +91,8 @@ def tokenize_folder(
             ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
     clips = find_clips(source, config, model_views(config))
-    open_output_folder(output, "codes")
-    device = resolve_device(config.inference.device, "inference.device")
-    model = build_model(checkpoint.config)
-    load_weights(model, checkpoint.model, str(checkpoint.path))
+    run = FolderRun.open(clips, output, "codes", overwrite)
+    model = _load_model(checkpoint, config)
     if checkpoint.track_settings is None:
         logger.warning(
             "%s does not say how its training tracks were made: video.* and tracking.* are used as given",
@@ -92,23 +100,31 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker)
-    record = {key: meta[key] for key in ("checkpoint", "checkpoint_sha256")}
-    if not overwrite:
-        check_same_run(output, config, record)
-    write_yaml(output / CHECKPOINT_RECORD, record)
-    write_yaml(output / OUTPUT_CONFIG, to_dict(config))
-    process = partial(_tokenize_clip, output, model.to(device).eval(), tracker, config, meta, tuple(save))
-
-    def complete(clip: Clip) -> bool:
-        return not overwrite and _is_complete(output, clip, meta, save)
-
-    manifest = Manifest(output / MANIFEST)
-    summary = run_clips(clips, manifest, complete, process)
+    meta = run_meta(checkpoint, config, tracker, model)
+    job = TokenizingJob(output, checkpoint, config, meta, tuple(save))
+    summary = run.run(
+        job,
+        ClipTokenizing(job, model, tracker),
+        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device),
+    )
     summary.other_files = other_files(source, clips)
-    done = [name for name, record in manifest.records.items() if record["status"] != "failed"]
-    _collect(output, done, meta["config_hash"])
+    records = Manifest(output / MANIFEST).records
+    done = [name for name, record in records.items() if record["status"] != "failed"]
+    _collect(output, done, job.known)
     return summary
+
+
+def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device) -> int:
+    """Processes that tokenize clips: as many as track them, or a lone one where the model owns a device."""
+    return clip_workers(config, tracker) if device.type == "cpu" else 1
+
+
+def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
+    """The checkpoint's model in evaluation mode, on ``inference.device``."""
+    device = resolve_device(config.inference.device, "inference.device")
+    model = build_model(checkpoint.config)
+    load_weights(model, checkpoint.model, str(checkpoint.path))
+    return model.to(device).eval()
 
 
 def encode_windows(
@@ -155,24 +171,15 @@ def encode_windows(
         yield result
 
 
-def _is_complete(output: Path, clip: Clip, meta: dict[str, Any], save: Sequence[Extra]) -> bool:
-    path = output / f"{clip.name}.json"
-    if not os.path.isfile(path) or (save and not _arrays_of(path).is_file()):
-        return False
-    meta_found = meta_of(path)
-    same = meta_found.get("config_hash") == meta["config_hash"] and is_made_of(meta_found, clip.paths)
-    return same and set(save) <= set(meta_found["saved"])
-
-
 def _arrays_of(path: Path) -> Path:
     """Where the arrays of ``<clip>.json`` lie; a clip's name may hold dots."""
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
 
 
-def _with_saved(path: Path, meta: dict[str, Any], save: Sequence[Extra]) -> tuple[Extra, ...]:
+def _with_saved(path: Path, known: set[str], save: Sequence[Extra]) -> tuple[Extra, ...]:
     """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
     found = meta_of(path) if path.is_file() else {}
-    before = found.get("saved", ()) if found.get("config_hash") == meta["config_hash"] else ()
+    before = found.get("saved", ()) if found.get("config_hash") in known else ()
     return tuple(extra for extra in EXTRAS if extra in (*save, *before))
 
 
@@ -193,65 +200,123 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
     return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
 
 
-def _tokenize_clip(
-    output: Path,
-    model: MotionTokenizer,
-    tracker: PointTracker,
-    config: Config,
-    meta: dict[str, Any],
-    save: tuple[Extra, ...],
-    clip: Clip,
-) -> dict[str, Any]:
-    began = time.perf_counter()
-    path = output / f"{clip.name}.json"
-    for target in (path, _arrays_of(path)):
-        check_target(target)
-    save = _with_saved(path, meta, save)
-    with TrackedClip(clip, config, tracker) as tracked, tracked.times.stage("encode"):
-        batches = list(encode_windows(tracked, tracked.sizes, model, config, save))
-    batches = batches or [_of_no_windows(model, save)]
-    # Each batch lets go of what is joined: with ``save`` they are most of what a long clip holds.
-    arrays = {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
+@dataclass(frozen=True)
+class TokenizingJob:
+    """What inference makes of each clip."""
+
+    output: Path
+    checkpoint: Checkpoint
+    config: Config
+    meta: dict[str, Any]
+    """What every clip's ``meta`` has in common."""
+    save: tuple[Extra, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers, with weights as bytes: torch would share memory, of which there may be little."""
+        weights = io.BytesIO()
+        torch.save(self.checkpoint.model, weights)
+        checkpoint = dataclasses.replace(self.checkpoint, model={}, training=None)
+        return self.__dict__ | {"checkpoint": checkpoint, "weights": weights.getvalue()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        model = torch.load(io.BytesIO(state.pop("weights")), weights_only=True)
+        checkpoint = dataclasses.replace(state["checkpoint"], model=model)
+        self.__dict__.update(state | {"checkpoint": checkpoint})
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Which checkpoint and settings made the codes."""
+        checkpoint = {key: self.meta[key] for key in ("checkpoint", "checkpoint_sha256")}
+        return {CHECKPOINT_RECORD: checkpoint, OUTPUT_CONFIG: to_dict(self.config)}
+
+    @property
+    def known(self) -> set[str]:
+        """Every ``config_hash`` under which codes of this checkpoint and config were written."""
+        return known_config_hashes(self.config, self.meta["checkpoint_sha256"])
+
+    def changed(self) -> list[str]:
+        """What differs from the run whose codes are in the output folder."""
+        return changes_of_run(self.output, self.config, self.meta)
+
+    def is_complete(self, clip: Clip) -> bool:
+        """Whether the clip's codes, and what is to be saved beside them, are those of its source as it is."""
+        path = self.target(clip)
+        if not os.path.isfile(path) or (self.save and not _arrays_of(path).is_file()):
+            return False
+        found = meta_of(path)
+        same = found.get("config_hash") in self.known and is_made_of(found, clip.paths)
+        return same and set(self.save) <= set(found["saved"])
+
+    def target(self, clip: Clip) -> Path:
+        """The file of the clip's codes."""
+        return self.output / f"{clip.name}.json"
+
+    def prepare(self, threads: int) -> ClipTokenizing:
+        """What a worker does with each clip."""
+        config = on_threads(self.config, threads)
+        job = dataclasses.replace(self, config=config)
+        return ClipTokenizing(job, _load_model(self.checkpoint, config), make_tracker(config))
+
+
+@dataclass(frozen=True)
+class ClipTokenizing:
+    """Writes the codes of clips, in one process."""
+
+    job: TokenizingJob
+    model: MotionTokenizer
+    tracker: PointTracker
+
+    def __call__(self, clip: Clip) -> dict[str, Any]:
+        """Writes the codes of ``clip``; returns what the manifest tells of it."""
+        began = time.perf_counter()
+        path = self.job.target(clip)
+        for target in (path, _arrays_of(path)):
+            check_target(target)
+        save = _with_saved(path, self.job.known, self.job.save)
+        with TrackedClip(clip, self.job.config, self.tracker) as tracked, tracked.times.stage("encode"):
+            meta = {**self.job.meta, "saved": list(save), **source_meta(tracked.infos)}
+            batches = list(encode_windows(tracked, tracked.sizes, self.model, self.job.config, save))
+        batches = batches or [_of_no_windows(self.model, save)]
+        # Each batch lets go of what is joined: with ``save`` they are most of what a long clip holds.
+        arrays = {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
+        counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
+        _write(path, clip.name, arrays, meta | counts)
+        return {
+            "output": path.relative_to(self.job.output).as_posix(),
+            "windows": len(arrays["window_starts"]),
+            "windows_dropped": tracked.windows_dropped,
+            "frames": tracked.num_frames,
+            "seconds": round(time.perf_counter() - began, 3),
+            "stage_seconds": tracked.times.rounded(),
+            **tracked.findings,
+        }
+
+
+def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    """Writes a clip's codes, last, and its arrays beside them where some are to be saved."""
     beside = _arrays_of(path)
-    if save:
+    if meta["saved"]:
         write_torch(beside, arrays)
     else:
         beside.unlink(missing_ok=True)  # of another run; its codes would differ
-    columns = ("code_sequences", "window_starts", "start_seconds", "source_frames")
-    codes, starts, seconds, source_frames = (arrays[name].tolist() for name in columns)
+    columns = {
+        "codes": "code_sequences",
+        "start_frames": "window_starts",
+        "start_seconds": "start_seconds",
+        "step_seconds": "step_seconds",
+        "source_frames": "source_frames",
+    }
+    found = {key: arrays[column].tolist() for key, column in columns.items()}
     write_json(
         path,
-        {
-            "clip": clip.name,
-            "codes": codes,
-            "start_frames": starts,
-            "start_seconds": seconds,
-            "step_seconds": arrays["step_seconds"].tolist(),
-            "source_frames": source_frames,
-            "meta": {
-                **meta,
-                "saved": list(save),
-                **source_meta(clip, tracked),
-                "num_frames": tracked.num_frames,
-                "windows_dropped": tracked.windows_dropped,
-            },
-        },
+        {"clip": name, **found, "meta": meta},
     )
-    return {
-        "output": f"{clip.name}.json",
-        "windows": len(codes),
-        "windows_dropped": tracked.windows_dropped,
-        "frames": tracked.num_frames,
-        "seconds": round(time.perf_counter() - began, 3),
-        "stage_seconds": tracked.times.rounded(),
-        **tracked.findings,
-    }
 
 
-def _collect(output: Path, names: Iterable[str], config_hash: str) -> None:
+def _collect(output: Path, names: Iterable[str], known: set[str]) -> None:
     """Writes ``codes.jsonl``: a line for each clip whose codes are of this checkpoint and config."""
     with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for name in sorted(names):
             path = output / f"{name}.json"
-            if path.is_file() and meta_of(path).get("config_hash") == config_hash:
+            if path.is_file() and meta_of(path).get("config_hash") in known:
                 lines.write(path.read_text(encoding="utf-8").strip() + "\n")

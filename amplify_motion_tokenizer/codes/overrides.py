@@ -4,41 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings
-from amplify_motion_tokenizer.errors import ConfigError
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint
-
-_MAY_DIFFER = ("video.", "tracking.", "inference.", "data.reference_size")
-"""Keys that may differ from the checkpoint's, when they are given on purpose."""
-
-
-_TRACKED_LENGTH = ("data.true_horizon", "data.interpolation")
-"""Those that also may where the checkpoint does not say how its tracks were made."""
-
-
-_NO_MATTER = (
-    "training.",
-    "loss.",
-    "data.tracks_dir",
-    "data.dataset",
-    "data.val_split",
-    "data.static_filter.",
-    "data.augmentation.",
-    "model.dropout",
-    "model.latent_noise",
-    "model.nominal_codebook_size",
-    "model.amplify.vision.weights",
-    "model.amplify.vision.frozen",
-    "model.amplify.vision.lr_multiplier",
+from amplify_motion_tokenizer.config import (
+    SETTINGS,
+    Config,
+    changes,
+    decides,
+    flatten,
+    in_use,
+    may_differ,
+    to_dict,
+    track_settings,
 )
-"""Keys that inference does not use."""
-
-
-_OTHER_MODELS = {
-    "amplify": ("model.keypoint.", "model.encoder_sequence_len", "model.decoder_window_size"),
-    "keypoint": ("model.amplify.",),
-}
-"""Value of ``model.name`` to the keys that it does not use; amplify's window of classes is its class_grid."""
+from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.models import MODELS
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 
 
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
@@ -50,21 +29,46 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
         ConfigError: a change of something that the weights fix, such as grid or model width.
     """
     tracks_known = checkpoint.track_settings is not None
-    allowed = _MAY_DIFFER if tracks_known else (*_MAY_DIFFER, *_TRACKED_LENGTH)
     differ = changes(_in_effect(checkpoint.config), _in_effect(given))
-    fixed = [change for change in differ if not change.startswith(allowed)]
+    fixed = [change for change in differ if not may_differ(_key_of(change), tracks_known)]
     if fixed:
         fixed.sort(key=lambda change: not change.startswith("model.name "))
-        names = ", ".join(f"{key}*" if key.endswith(".") else key for key in allowed)
-        raise ConfigError(f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: {names}")
-    told = {"data.reference_size", *(track_settings(given) if tracks_known else ())}
-    return [change for change in differ if change.partition(" ")[0] in told]
+        raise ConfigError(
+            f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: {_allowed(tracks_known)}"
+        )
+    told = {
+        key
+        for key in SETTINGS
+        if decides(key, "velocities") or (tracks_known and key in track_settings(given))
+    }
+    return [change for change in differ if _key_of(change) in told]
+
+
+def _key_of(change: str) -> str:
+    return change.partition(" ")[0]
+
+
+def _allowed(tracks_known: bool) -> str:
+    """The keys that may differ; a section of which all may is told once."""
+    free = [key for key in SETTINGS if may_differ(key, tracks_known)]
+    names = [
+        f"{own.section}.*" if _all_may(own.section, tracks_known) else own.key
+        for own in (SETTINGS[key] for key in free)
+    ]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _all_may(section: str, tracks_known: bool) -> bool:
+    return all(may_differ(key, tracks_known) for key, own in SETTINGS.items() if own.section == section)
 
 
 def _in_effect(config: Config) -> dict[str, Any]:
     """The dotted keys that inference uses, with the values that null stands for."""
-    unused = (*_NO_MATTER, *_OTHER_MODELS[config.model.name])
     flat = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
-    if config.model.name == "amplify":
-        flat["model.amplify.class_grid"] = list(config.class_grid)
-    return {key: value for key, value in flat.items() if not key.startswith(unused)}
+    for key in MODELS[config.model.name].unused_settings:
+        del flat[key]
+    if config.model.has_class_grid:
+        flat[f"model.{config.model.name}.class_grid"] = list(config.class_grid)
+        del flat["model.decoder_window_size"]
+    acting = ("tracks", "velocities", "window", "codes")
+    return {key: value for key, value in flat.items() if decides(key, *acting) and in_use(key, config)}

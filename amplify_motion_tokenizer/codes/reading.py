@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CODES
-from amplify_motion_tokenizer.scenes import KINDS
 
-STEP_MODELS = ("amplify",)
-"""Values of ``model.name`` whose tokens are the steps of a window, t of each view, t fast."""
-
+_STEP_MODELS = ("amplify",)
+"""Models whose tokens are the steps of a window, for codes of before ``tokens_are_steps`` was recorded."""
 
 Ids = NDArray[np.int64]
 
@@ -30,11 +29,10 @@ class ClipCodes(NamedTuple):
     codes: Ids
     """(S, V, t) ids."""
 
-    @property
-    def kind(self) -> str | None:
-        """The kind of scene that the name of a rendered clip, such as 003_pan, ends with."""
+    def kind(self, kinds: Collection[str]) -> str | None:
+        """The one of ``kinds`` of scene that the name of a rendered clip, such as 003_pan, ends with."""
         match = re.fullmatch(r"\d+_(\w+)", self.clip.rsplit("/", 1)[-1])
-        return match[1] if match and match[1] in KINDS else None
+        return match[1] if match and match[1] in kinds else None
 
 
 class CodeSet(NamedTuple):
@@ -82,16 +80,20 @@ def read_codes(folder: Path) -> CodeSet:
     if not clips:
         raise UsageError(f"{path}: holds no windows")
     length = meta["tracked_length"]
-    of_steps = meta["model"] in STEP_MODELS
-    token_frames = (length - 1) / (meta["sequence_length"] - 1) if of_steps else None
+    token_frames = (length - 1) / (meta["sequence_length"] - 1) if _of_steps(meta) else None
     return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, token_frames)
+
+
+def _of_steps(meta: dict[str, Any]) -> bool:
+    """Whether tokens are the steps of a window, t of each view with tokens of its own, t fast."""
+    return bool(meta.get("tokens_are_steps", meta["model"] in _STEP_MODELS))
 
 
 def _clip(line: dict[str, Any], meta: dict[str, Any]) -> ClipCodes:
     codes = np.array(line["codes"], np.int64)
     if not 0 <= codes.min() <= codes.max() < meta["codebook_size"]:
         raise ValueError(f"ids of {line['clip']} are {codes.min()} to {codes.max()}")
-    tokens = meta["sequence_length"] - 1 if meta["model"] in STEP_MODELS else codes.shape[1]
+    tokens = meta["sequence_length"] - 1 if _of_steps(meta) else codes.shape[1]
     return ClipCodes(
         line["clip"], np.array(line["start_frames"], np.int64), codes.reshape(len(codes), -1, tokens)
     )

@@ -7,27 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.config import (
-    VELOCITY_KEYS,
     Config,
     changes,
-    flatten,
     settings_hash,
     to_dict,
     track_settings,
+    velocity_settings,
 )
+from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
+from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker
-from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
-from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.clips import ClipInfo
 
 
-def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> dict[str, Any]:
+def run_meta(
+    checkpoint: Checkpoint, config: Config, tracker: PointTracker, model: MotionTokenizer
+) -> dict[str, Any]:
     """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
     checkpoint_hash = file_hash(checkpoint.path)
     return {
@@ -38,7 +40,8 @@ def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> d
         "fsq_levels": list(config.model.fsq_levels),
         "codebook_size": config.codebook_size,
         "views": list(config.data.views),
-        "per_view": config.model.name == "amplify" and config.model.amplify.per_view,
+        "per_view": model.codes_per_view,
+        "tokens_are_steps": model.tokens_are_steps,
         "tracker": tracker.name,
         "sequence_length": config.data.sequence_length,
         "tracked_length": config.tracked_length,
@@ -53,21 +56,29 @@ def run_meta(checkpoint: Checkpoint, config: Config, tracker: PointTracker) -> d
 
 def _class_meta(config: Config) -> dict[str, Any]:
     """The velocity classes that labels number, by the key that the model takes them from."""
-    if config.model.name == "amplify":
+    if config.model.has_class_grid:
         return {"class_grid": list(config.class_grid)}
     return {"decoder_window_size": config.model.decoder_window_size}
 
 
 def code_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that, with the weights, decide codes."""
-    flat = flatten(to_dict(config))
-    resampled = config.tracked_length != config.data.sequence_length
-    keys = (*VELOCITY_KEYS, "data.interpolation") if resampled else VELOCITY_KEYS
-    return track_settings(config) | {key: flat[key] for key in keys}
+    return track_settings(config) | velocity_settings(config)
 
 
-def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None:
-    """Refuses to mix codes of different checkpoints or settings in one folder."""
+def known_config_hashes(config: Config, checkpoint_hash: str) -> set[str]:
+    """Every ``config_hash`` of ``run_meta`` under which codes of this checkpoint and config were written."""
+    return known_hashes(code_settings(config) | {"checkpoint": checkpoint_hash})
+
+
+def changes_of_run(output: Path, config: Config, record: Mapping[str, Any]) -> list[str]:
+    """What differs from the run whose codes are in ``output``: checkpoint, and settings that decide codes.
+
+    Args:
+        output: the folder of codes.
+        config: this run's.
+        record: holds name and SHA-256 of this run's checkpoint, as ``checkpoint.yaml`` does.
+    """
     differ = []
     if (output / CHECKPOINT_RECORD).exists():
         before = load_yaml(output / CHECKPOINT_RECORD)
@@ -77,11 +88,7 @@ def check_same_run(output: Path, config: Config, record: dict[str, str]) -> None
     if path.exists():
         config_before = config_from_dict(load_yaml(path), f"in {path}")
         differ += changes(code_settings(config_before), code_settings(config))
-    if differ:
-        raise UsageError(
-            f"{output} holds the codes of another run ({'; '.join(differ)}); "
-            "give --overwrite to redo every clip, or another --output"
-        )
+    return differ
 
 
 def _checkpoint_name(record: Mapping[str, Any]) -> str:
@@ -98,17 +105,21 @@ def meta_of(path: Path) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def source_meta(clip: Clip, tracked: TrackedClip) -> dict[str, Any]:
-    """What is known of the clip itself; sizes of all views are told where there are several."""
-    info = tracked.info
+def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
+    """What is known of a clip once it is open; sizes of all views are told where there are several.
+
+    Args:
+        infos: of each view, by name; rates, name and size are the first view's.
+    """
+    info, paths = next(iter(infos.values())), [each.path for each in infos.values()]
     facts: dict[str, Any] = {
         "source": info.path.name,
-        "source_bytes": total_bytes(clip.paths),
-        "source_fingerprint": fingerprint(clip.paths),
+        "source_bytes": total_bytes(paths),
+        "source_fingerprint": fingerprint(paths),
         "source_fps": info.source_fps,
         "fps": info.fps,
         "tracked_size": list(info.size),
     }
-    if len(tracked.infos) > 1:
-        facts["tracked_sizes"] = {view: list(each.size) for view, each in tracked.infos.items()}
+    if len(infos) > 1:
+        facts["tracked_sizes"] = {view: list(each.size) for view, each in infos.items()}
     return facts

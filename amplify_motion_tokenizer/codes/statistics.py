@@ -5,7 +5,7 @@ Letters: S windows, V views with tokens of their own (else 1), t tokens of a vie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,28 @@ from amplify_motion_tokenizer.codes.reading import ClipCodes, CodeSet, Ids
 from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usage
 
 
-def code_report(codes: CodeSet, num_lags: int) -> dict[str, Any]:
+def code_report(codes: CodeSet, num_lags: int, kinds: Collection[str] = ()) -> dict[str, Any]:
     """``code_summary`` of all clips, ``overall``, and of those of each kind of scene, ``kinds``.
 
     Args:
         codes: from ``read_codes``.
         num_lags: neighbours that a window is compared with, as far as they overlap.
+        kinds: names of the kinds of scene that clips may be of, such as ``scenes.KINDS``.
     """
-    kinds = sorted({clip.kind for clip in codes.clips if clip.kind})
-    of_kind = {
-        kind: codes._replace(clips=[clip for clip in codes.clips if clip.kind == kind]) for kind in kinds
-    }
+    of_kind: dict[str, list[ClipCodes]] = {}
+    for clip in codes.clips:
+        kind = clip.kind(kinds)
+        if kind is not None:
+            of_kind.setdefault(kind, []).append(clip)
     return {
         "codebook_size": codes.codebook_size,
         "window_stride": codes.stride,
         "lags": codes.lags(num_lags),
         "overall": code_summary(codes, num_lags),
-        "kinds": {kind: code_summary(part, num_lags) for kind, part in of_kind.items()},
+        "kinds": {
+            kind: code_summary(codes._replace(clips=clips), num_lags)
+            for kind, clips in sorted(of_kind.items())
+        },
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import importlib
 import logging
@@ -14,19 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import jsonargparse
-
 from amplify_motion_tokenizer.commands import COMMANDS
-from amplify_motion_tokenizer.config import DERIVED_KEYS, Config, flatten, to_dict
-from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.loading import (
-    Flags,
-    check_keys,
-    find_config,
-    load_yaml,
-    make_parser,
-    one_line,
-)
+from amplify_motion_tokenizer.commands.arguments import split
+from amplify_motion_tokenizer.commands.help_text import Shows, settings_help
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.loading import Flags, Given, build, find_config, read_settings
 from amplify_motion_tokenizer.errors import (
     EXIT_BAD_USAGE,
     EXIT_INTERRUPTED,
@@ -37,73 +28,60 @@ from amplify_motion_tokenizer.errors import (
 )
 from amplify_motion_tokenizer.version import __version__
 
+QUIET = "--quiet"
+
+FOR_ALL: Flags = {
+    QUIET: {
+        "action": "store_true",
+        "help": "tell warnings and errors only: no progress, no other lines of the log; the result stays",
+    },
+}
+"""The flags of every command, which ``run`` reads itself."""
+
 
 def parse(
     argv: Sequence[str],
     command: str,
     description: str,
     flags: Flags,
-    defaults: Config | Callable[[jsonargparse.Namespace], Config | None] | None = None,
-    short_for: Mapping[str, str] | None = None,
-) -> tuple[Config, jsonargparse.Namespace]:
-    """Reads flags, ``--config`` files (later ones win) and ``--section.key value`` overrides.
+    defaults: Config | Callable[[argparse.Namespace], Config | None] | None = None,
+    *,
+    shows: Shows = lambda _: True,
+    defaults_are: str | None = None,
+) -> tuple[Config, argparse.Namespace]:
+    """Reads flags, ``--config`` files (later ones win) and ``--section.key value`` settings, which win.
 
     Args:
-        argv: arguments without the program name; ``--help`` prints every key and exits.
+        argv: arguments without the program name; ``--help`` and ``--help-all`` print and exit.
         command: its name.
         description: first lines of the help.
-        flags: the script's own flags.
-        defaults: values of keys that are not given, or what makes them of the script's flags; where it is
+        flags: the command's own flags.
+        defaults: values of keys that are not given, or what makes them of the command's flags; where it is
             or gives None, those of ``Config``.
-        short_for: flags that stand for a config key, such as ``--input`` for ``--data.tracks_dir``.
+        shows: which settings ``--help`` tells; ``--help-all`` tells all.
+        defaults_are: what the help says of all defaults, where they are not those of ``Config``.
 
     Returns:
         The checked config, and a namespace that holds the flags.
 
     Raises:
         ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
+        UsageError: a missing or impossible flag.
     """
-    parser = make_parser(description, flags, _program(command))
-    argv = [_written_out(argument, short_for or {}) for argument in argv]
-    argv, paths = _configs_first(argv)
-    for path in paths:
-        check_keys(load_yaml(path), source=f"in {path}")
-    try:
-        if callable(defaults):
-            defaults = defaults(parser.parse_args(list(argv)))
-        if defaults is not None:
-            # Derived numbers follow the keys that are given now, not those that they came from.
-            parser.set_defaults(flatten(to_dict(defaults)) | dict.fromkeys(DERIVED_KEYS))
-        namespace = parser.parse_args(list(argv))
-        instantiated = parser.instantiate(namespace)
-    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
-        raise ConfigError(_with_dashes(one_line(str(error), flags), flags)) from None
-    sections = {field.name: instantiated[field.name] for field in dataclasses.fields(Config)}
-    return validate(Config(**sections)), namespace
-
-
-def _with_dashes(message: str, flags: Flags) -> str:
-    """Names missing flags as they are typed; jsonargparse leaves their dashes out."""
-    told, required, names = message.partition("arguments are required: ")
-    typed = (f"--{name}" if f"--{name}" in flags else name for name in names.split(", "))
-    return f"{told}{required}{', '.join(typed)}" if required else message
-
-
-def _written_out(argument: str, short_for: Mapping[str, str]) -> str:
-    name, equals, value = argument.partition("=")
-    return f"{short_for.get(name, name)}{equals}{value}" if name in short_for else argument
-
-
-def _configs_first(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """``argv`` with its configs at the start, so that flags win wherever they stand; and their paths."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--config", action="append", default=[])
-    try:
-        found, rest = finder.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from None
-    paths = [find_config(name) for name in found.config]
-    return [*(part for path in paths for part in ("--config", str(path))), *rest], paths
+    flags = {**_COMMON, **flags}
+    rest, typed = split(argv, {**flags, **FOR_ALL, "--help": {}})
+    parser = _parser(command, description, flags)
+    if {"-h", "--help", "--help-all"}.intersection(rest):
+        told = settings_help(shows, "--help-all" in rest, defaults_are)
+        sys.stdout.write(f"{parser.format_help()}\n{told}")
+        sys.exit(EXIT_OK)
+    namespace = parser.parse_args(rest)
+    given: dict[str, Given] = {}
+    for name in namespace.config or ():
+        given |= read_settings(find_config(name))
+    if callable(defaults):
+        defaults = defaults(namespace)
+    return build(defaults or Config(), given | typed), namespace
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
@@ -140,14 +118,16 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
 
     An error that the user can act on is one line on standard error and status 2.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    level = logging.WARNING if QUIET in argv else logging.INFO
     # Of several training processes one tells the user; all of them tell errors.
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    level = level if is_first_process() else logging.ERROR
     logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
     logging.captureWarnings(True)
     warnings.formatwarning = lambda message, *_args, **_kwargs: str(message)
     module = importlib.import_module(f"amplify_motion_tokenizer.commands.{command}")
     try:
-        status = module.main(sys.argv[1:] if argv is None else argv)
+        status = module.main(argv)
     except TokenizerError as error:
         sys.stderr.write(f"error: {error}\n")
         status = EXIT_BAD_USAGE
@@ -158,21 +138,46 @@ def run(command: str, argv: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that tells the user: of several that a launcher started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def parse_flags(argv: Sequence[str], command: str, description: str, flags: Flags) -> argparse.Namespace:
-    """Reads the flags of a command that takes no settings.
+    """Reads the flags of a command that takes no settings; those of ``FOR_ALL`` are left out.
 
     Raises:
         UsageError: an unknown, missing or impossible flag, in one line.
     """
+    own = _parser(command, description, flags).parse_args(list(argv))
+    for name in FOR_ALL:
+        delattr(own, name.lstrip("-"))
+    return own
+
+
+_COMMON: Flags = {
+    "--config": {
+        "action": "append",
+        "help": "YAML file of settings, or the name of a shipped one; may be repeated",
+    },
+    "--help-all": {
+        "action": "store_true",
+        "help": "tell all settings, also those that the command does not use",
+    },
+}
+"""Flags of every command that takes settings."""
+
+
+def _parser(command: str, description: str, flags: Flags) -> argparse.ArgumentParser:
     parser = _FlagParser(
         prog=_program(command),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for name, keywords in flags.items():
+    for name, keywords in {**flags, **FOR_ALL}.items():
         parser.add_argument(name, **keywords)
-    return parser.parse_args(list(argv))
+    return parser
 
 
 def run_kind(
@@ -193,7 +198,10 @@ def run_kind(
     if kind in ("-h", "--help"):
         sys.stdout.write(f"usage: {_program(command)} {{{','.join(flags)}}} ...\n\n{description}")
         sys.exit(EXIT_OK)
-    raise UsageError(f"{command} what? found {kind or 'nothing'}; expected {' or '.join(flags)}")
+    found, expected = kind or "nothing", " or ".join(flags)
+    raise UsageError(
+        f"{command} what? found {found}; expected {expected}; {_program(command)} --help tells more"
+    )
 
 
 class _FlagParser(argparse.ArgumentParser):

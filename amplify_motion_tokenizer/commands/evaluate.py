@@ -64,8 +64,9 @@ def evaluate_codes(flags: argparse.Namespace) -> int:
     from amplify_motion_tokenizer.codes.reading import read_codes
     from amplify_motion_tokenizer.codes.statistics import code_report
     from amplify_motion_tokenizer.evaluation.tables import code_table, without_nan
+    from amplify_motion_tokenizer.scenes import KINDS
 
-    content = code_report(read_codes(flags.codes), flags.lags)
+    content = code_report(read_codes(flags.codes), flags.lags, KINDS)
     sys.stdout.write(code_table(content) + "\n")
     if flags.json is not None:
         write_json(flags.json, without_nan(content))

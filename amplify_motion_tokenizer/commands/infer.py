@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.config import Config, may_differ
 from amplify_motion_tokenizer.config.loading import Flags
+from amplify_motion_tokenizer.config.settings import Setting
 
 FLAGS: Flags = {
     "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},
@@ -29,19 +32,22 @@ FLAGS: Flags = {
 }
 
 
+def shows(setting: Setting) -> bool:
+    """The settings that ``--help`` tells: what may be another than in training, and inference's own."""
+    return may_differ(setting.key)
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     path = cli.peek(argv, "--checkpoint")
-    if path is None:
-        cli.parse(
-            argv, "infer", __doc__ or "", FLAGS
-        )  # prints the help, or says that --checkpoint is missing
+    if path is None:  # prints the help, or says that --checkpoint is missing
+        _parse(argv, None)
     from amplify_motion_tokenizer.codes.inference import tokenize_folder
     from amplify_motion_tokenizer.codes.overrides import check_overrides
     from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path or "")
-    config, flags = cli.parse(argv, "infer", __doc__ or "", FLAGS, defaults=checkpoint.config)
+    config, flags = _parse(argv, checkpoint.config)
     for change in check_overrides(checkpoint, config):
         logging.warning("differs from the checkpoint's training: %s", change)
     summary = tokenize_folder(
@@ -49,3 +55,8 @@ def main(argv: Sequence[str]) -> int:
     )
     sys.stdout.write(f"codes in {flags.output}: {summary}\n")
     return summary.exit_status
+
+
+def _parse(argv: Sequence[str], defaults: Config | None) -> tuple[Config, argparse.Namespace]:
+    told = "the checkpoint's"
+    return cli.parse(argv, "infer", __doc__ or "", FLAGS, defaults, shows=shows, defaults_are=told)

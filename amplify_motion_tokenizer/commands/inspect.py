@@ -6,17 +6,17 @@ their making; --picture names the file of the label map, DIR/label_map.png by de
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jsonargparse
-
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import Flags, config_from_dict, config_from_settings, load_yaml
+from amplify_motion_tokenizer.config.settings import Setting
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
-from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, is_pack
+from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import atomic_path
 
 FLAGS: Flags = {
@@ -25,26 +25,34 @@ FLAGS: Flags = {
 }
 
 
+def shows(setting: Setting) -> bool:
+    """The settings that ``--help`` tells: of windows, masks and velocity classes."""
+    classes = ("model.name", "model.amplify.class_grid")
+    windows = setting.section == "data" and not setting.key.startswith("data.augmentation.")
+    return windows or "velocities" in setting.decides or setting.key in classes
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    config, flags = cli.parse(argv, "inspect", __doc__ or "", FLAGS, _made_with)
+    config, flags = cli.parse(argv, "inspect", __doc__ or "", FLAGS, _made_with, shows=shows)
     import cv2
 
     from amplify_motion_tokenizer.data.loading import load_clips
-    from amplify_motion_tokenizer.evaluation.motion_report import label_map, report
+    from amplify_motion_tokenizer.evaluation.label_map import label_map
+    from amplify_motion_tokenizer.evaluation.motion_report import counted, report
     from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 
     folder = Path(flags.DIR)
-    found = measure(load_clips(folder, config), config)
+    found = measure(load_clips(folder, config, config.data.dataset), config)
     picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
     with atomic_path(picture) as temporary:
-        if not cv2.imwrite(str(temporary), label_map(found.label_counts)):
+        if not cv2.imwrite(str(temporary), label_map(found.label_counts, counted(found, config))):
             raise UsageError(f"{picture}: cannot be written as a picture; give a name that ends in .png")
     sys.stdout.write(f"{report(found, suggest(found, config), config)}\nlabel map: {picture}\n")
     return EXIT_OK
 
 
-def _made_with(flags: jsonargparse.Namespace) -> Config | None:
+def _made_with(flags: argparse.Namespace) -> Config | None:
     """The settings of the tracks, where they are known and no others are asked for."""
     if flags.config:
         return None
@@ -52,9 +60,8 @@ def _made_with(flags: jsonargparse.Namespace) -> Config | None:
     path = folder / OUTPUT_CONFIG
     if path.is_file():
         return config_from_dict(load_yaml(path), f"in {path}")
-    from amplify_motion_tokenizer.tracks.find import find_tracks
-    from amplify_motion_tokenizer.tracks.packs import read_pack
+    from amplify_motion_tokenizer.tracks.find import open_tracks
 
-    clips = read_pack(folder, ()) if is_pack(folder) else find_tracks(folder, None)
+    clips = open_tracks(folder, None)
     settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
     return None if settings is None else config_from_settings(settings, f"in the settings of {folder}")

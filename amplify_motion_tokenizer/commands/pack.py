@@ -29,14 +29,10 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     flags = cli.parse_flags(argv, "pack", __doc__ or "", FLAGS)
     from amplify_motion_tokenizer.tracks.find import find_tracks
-    from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
     from amplify_motion_tokenizer.tracks.packs import write_pack
+    from amplify_motion_tokenizer.tracks.stored import positions
 
-    clips = {
-        name: clip
-        for name, clip in find_tracks(flags.input, views=None).items()
-        if isinstance(clip, TrackFile)
-    }
+    clips = positions(find_tracks(flags.input, views=None))
     if not clips:
         raise TrackFileError(f"{flags.input}: holds velocity files; only track files can be packed")
     index = write_pack(clips, flags.output)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.loading import Flags
+from amplify_motion_tokenizer.config.settings import Setting
+from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, FORMATS
 
 FLAGS: Flags = {
     "--input": {
@@ -18,17 +20,23 @@ FLAGS: Flags = {
     },
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {
-        "choices": ["hdf5", "pt"],
-        "default": "hdf5",
-        "help": "hdf5: one track file per clip; pt: one velocity file per window",
+        "choices": list(FORMATS),
+        "default": DEFAULT_FORMAT,
+        "help": "; ".join(f"{name}: {what}" for name, (_, what) in FORMATS.items()),
     },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
 }
 
 
+def shows(setting: Setting) -> bool:
+    """The settings that ``--help`` tells: of tracks, of their speed, and of velocities (--format pt)."""
+    made = setting.decides.intersection(("tracks", "velocities")) or setting.key == "data.views"
+    return bool(made) or setting.section in ("video", "tracking")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    config, flags = cli.parse(argv, "preprocess", __doc__ or "", FLAGS)
+    config, flags = cli.parse(argv, "preprocess", __doc__ or "", FLAGS, shows=shows)
     from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 
     summary = preprocess_folder(Path(flags.input), Path(flags.output), config, flags.format, flags.overwrite)

@@ -1,22 +1,25 @@
 """Every setting, its meaning and its default.
 
-``schema`` holds all sections; ``keys`` knows settings by their dotted keys; ``checks`` what values are
-allowed; ``loading`` reads files.
+``settings`` is how a field says what it decides and allows; ``schema`` holds all sections; ``keys`` knows
+settings by their dotted keys; ``checks`` what they must be together; ``loading`` reads files, and ``gone``
+knows the settings that there were.
 """
 
 from __future__ import annotations
 
 from amplify_motion_tokenizer.config.keys import (
-    AMPLIFY_LEVELS,
-    DERIVED_KEYS,
-    LEAF_DICTS,
-    VELOCITY_KEYS,
+    SETTINGS,
     changes,
+    decides,
     flatten,
+    free_on_resume,
+    in_use,
+    may_differ,
     settings_hash,
     to_dict,
     track_settings,
     unflatten,
+    velocity_settings,
 )
 from amplify_motion_tokenizer.config.model import (
     AmplifyConfig,
@@ -36,7 +39,6 @@ from amplify_motion_tokenizer.config.tracks import (
     VideoConfig,
 )
 from amplify_motion_tokenizer.config.training import (
-    CollapseConfig,
     InferenceConfig,
     LossConfig,
     TrainingConfig,
@@ -44,14 +46,10 @@ from amplify_motion_tokenizer.config.training import (
 )
 
 __all__ = [
-    "AMPLIFY_LEVELS",
-    "DERIVED_KEYS",
-    "LEAF_DICTS",
-    "VELOCITY_KEYS",
+    "SETTINGS",
     "AmplifyConfig",
     "AugmentationConfig",
     "CoTrackerConfig",
-    "CollapseConfig",
     "Config",
     "DataConfig",
     "FlowConfig",
@@ -67,9 +65,14 @@ __all__ = [
     "VideoConfig",
     "VisionConfig",
     "changes",
+    "decides",
     "flatten",
+    "free_on_resume",
+    "in_use",
+    "may_differ",
     "settings_hash",
     "to_dict",
     "track_settings",
     "unflatten",
+    "velocity_settings",
 ]

@@ -8,6 +8,13 @@ import json
 from typing import Any
 
 from amplify_motion_tokenizer.config.schema import Config
+from amplify_motion_tokenizer.config.settings import Setting, sections_of, settings_of
+
+SETTINGS: dict[str, Setting] = {each.key: each for each in settings_of(Config)}
+"""Every setting by its dotted key, in the order of the sections."""
+
+SECTIONS: dict[str, type] = dict(sections_of(Config))
+"""Every section by its dotted name, outer ones first."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -17,11 +24,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted keys; lists and the mappings of ``LEAF_DICTS`` are leaves."""
+    """Nested dicts as one dict of dotted keys; lists and the mappings that are settings are leaves."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and key not in LEAF_DICTS:
+        if isinstance(value, dict) and key not in SETTINGS:
             flat.update(flatten(value, f"{key}."))
         else:
             flat[key] = value
@@ -40,51 +47,48 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-LEAF_DICTS = {"data.reference_size", "loss.view_weights", "tracking.view_files"}
-"""Dotted keys whose value is itself a mapping."""
+def decides(key: str, *words: str) -> bool:
+    """Whether the setting ``key`` decides one of ``words`` (of ``settings.DECIDES``)."""
+    return bool(SETTINGS[key].decides.intersection(words))
 
-AMPLIFY_LEVELS: dict[int, tuple[int, ...]] = {
-    16: (5, 3),
-    64: (8, 8),
-    256: (8, 6, 5),
-    512: (8, 8, 8),
-    1024: (8, 5, 5, 5),
-    2048: (8, 8, 6, 5),
-    4096: (7, 5, 5, 5, 5),
-}
-"""AMPLIFY's ``codebook_size`` to its FSQ levels; the true number of codes is the levels' product."""
 
-DERIVED_KEYS = ("data.num_points", "model.num_classes", "model.codebook_size")
-"""Dotted keys whose numbers follow from others."""
+def in_use(key: str, config: Config) -> bool:
+    """Whether the tracker and the model that ``config`` names use the section of the setting ``key``.
 
-_TRACK_KEYS = ("video.", "tracking.", "data.sequence_length", "data.grid_size")
-VELOCITY_KEYS = ("data.reference_size", "model.decoder_window_size")
-"""Dotted keys that, besides ``track_settings``, decide W-normalised velocities."""
-_NOT_RESULTS = (
-    "video.reader",
-    "video.threads",
-    "tracking.device",
-    "tracking.num_workers",
-    "tracking.cotracker.checkout",
-    "tracking.cotracker.weights",
-    "tracking.cotracker.window_batch_size",
-    "tracking.cotracker.compile",
-)
-"""Keys of speed or place; weights count by their hash, not by where they lie."""
+    A section within model serves the model of its name, one of ``tracker_sections`` within tracking the
+    trackers whose names begin as its own; other settings serve all.
+    """
+    outer, section, *inner = key.split(".")
+    if not inner:
+        return True
+    tracking = config.tracking
+    if outer == "tracking" and section in tracking.tracker_sections:
+        return section == tracking.tracker_section
+    return outer != "model" or section == config.model.name
 
 
 def track_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that decide what a clip's tracks are: video, tracking, T and grid.
 
-    Keys that change only speed or place (reader, threads, workers, device, batch) are left out, and so are
-    the settings of trackers that are not in use.
+    T is that of the tracked window, before it is resampled in time. Keys that change only speed or place
+    (reader, threads, workers, device, batch) are left out, and so are the settings of trackers that are not
+    in use.
     """
-    unused = "tracking.cotracker." if config.tracking.tracker == "flow" else "tracking.flow."
     flat = flatten(to_dict(config)) | {"data.sequence_length": config.tracked_length}
     return {
         key: value
         for key, value in flat.items()
-        if key.startswith(_TRACK_KEYS) and key not in _NOT_RESULTS and not key.startswith(unused)
+        if decides(key, "tracks") and not decides(key, "window") and in_use(key, config)
+    }
+
+
+def velocity_settings(config: Config) -> dict[str, Any]:
+    """The dotted keys that, besides ``track_settings``, decide W-normalised velocities."""
+    resampled = config.tracked_length != config.data.sequence_length
+    return {
+        key: value
+        for key, value in flatten(to_dict(config)).items()
+        if decides(key, "velocities") or (resampled and SETTINGS[key].decides == {"window"})
     }
 
 
@@ -101,3 +105,25 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
+
+
+def may_differ(key: str, tracks_known: bool = True) -> bool:
+    """Whether inference may take another value than a checkpoint's training, when it is given on purpose.
+
+    Args:
+        key: a dotted key.
+        tracks_known: whether the checkpoint says how its training tracks were made; where it does not, the
+            frames of a window may differ too.
+    """
+    own = SETTINGS[key]
+    if own.section not in ("video", "tracking", "data", "inference") or decides(key, "codes", "weights"):
+        return False
+    return not (tracks_known and decides(key, "window"))
+
+
+def free_on_resume(key: str) -> bool:
+    """Whether a training run that goes on may have another value: it changes nothing that a step computes.
+
+    How tracks were made is compared by what their files say.
+    """
+    return not decides(key, "velocities", "window", "codes", "weights")

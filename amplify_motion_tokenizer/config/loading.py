@@ -1,53 +1,53 @@
-"""Plain mappings (YAML files, checkpoints) to a checked ``Config``, with errors of one line.
-
-jsonargparse parses, types and documents; this module adds the closest valid key and the checks of
-``checks``.
-"""
+"""YAML files, command lines and stored mappings to a checked ``Config``, with errors of one line."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
+import logging
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jsonargparse
-import yaml
-
-from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.keys import LEAF_DICTS, flatten, to_dict
+from amplify_motion_tokenizer.config.checks import impossible, problem_of
+from amplify_motion_tokenizer.config.convert import UnfitError, convert, show
+from amplify_motion_tokenizer.config.gone import (
+    CONSTANTS,
+    DERIVED,
+    KEYS,
+    Translated,
+    today_of,
+    translate,
+    what_took_its_place,
+)
+from amplify_motion_tokenizer.config.gone import SECTIONS as GONE_SECTIONS
+from amplify_motion_tokenizer.config.keys import SECTIONS, SETTINGS, flatten, unflatten
 from amplify_motion_tokenizer.config.schema import Config
+from amplify_motion_tokenizer.config.yaml_text import Keys, Scalar, meanings, read_keys
 from amplify_motion_tokenizer.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 _REPRODUCTIONS = "preprocess"
 """Section that the keypoint reproduction's configs have, and ours do not."""
 
-_LIKE = 0.75
-"""Likeness from which a name is taken for another one misspelt: resumed for resume, not overwrite."""
-
 Flags = Mapping[str, Mapping[str, Any]]
-"""A script's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
+"""A command's own flags, such as ``--input``: name to the keywords of ``add_argument``."""
 
 
-def make_parser(
-    description: str = "", flags: Flags | None = None, program: str | None = None
-) -> jsonargparse.ArgumentParser:
-    """A parser of every config key, with its docstring as help, and of a script's ``flags``."""
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
-        program, description=description, exit_on_error=False, allow_abbrev=False
-    )
-    if flags is not None:
-        parser.add_argument("--config", action="config", help="YAML file of settings; may be repeated")
-        for name, keywords in flags.items():
-            parser.add_argument(name, **keywords)
-    parser.add_class_arguments(Config)
-    return parser
+class Given(NamedTuple):
+    """A value that somebody gave a setting."""
+
+    value: Any
+    """As ``convert`` takes it."""
+    place: str
+    """Where: file and line, as ``config.yaml:12``; empty for the command line."""
+
+    def error(self, text: str) -> ConfigError:
+        """The error ``text``, which names its place."""
+        return ConfigError(f"{self.place}: {text}" if self.place else text)
 
 
 def find_config(name: str | Path) -> Path:
@@ -72,98 +72,218 @@ def find_config(name: str | Path) -> Path:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """The mapping in a YAML file (YAML 1.2), as plain values; empty for a file of comments alone.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+        ConfigError: the file is missing, is not YAML, writes a key twice, or does not hold a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is not YAML: {_squash(str(error))}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"config file {path} holds a {type(content).__name__}, expected sections of keys")
-    return content
+        plain: dict[str, Any] = meanings(read_keys(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return plain
 
 
-def config_from_dict(tree: dict[str, Any], source: str) -> Config:
+def read_settings(path: Path) -> dict[str, Given]:
+    """The settings that a YAML file holds, by dotted key; gone ones are translated, with one warning.
+
+    Raises:
+        ConfigError: as ``load_yaml``; or a key is unknown, blank, or gone with a value that nothing can say
+            today. Names the file and the line.
+    """
+    keys = read_keys(path)
+    if _REPRODUCTIONS in keys:
+        raise ConfigError(
+            f"{path}: this is a config of the keypoint reproduction (section {_REPRODUCTIONS}), "
+            "which is read with the weights beside it; leave it out here"
+        )
+    given = _settings_in(keys, str(path), "")
+    gone = {key: given.pop(key) for key in list(given) if key in KEYS}
+    if gone:
+        given |= _translated(gone, given, path)
+    return given
+
+
+def _settings_in(keys: Keys, name: str, prefix: str) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    for own, value in keys.items():
+        key, place = f"{prefix}{own}", f"{name}:{keys.lines[own]}"
+        given = Given(value, place)
+        if key in SETTINGS or key in KEYS:
+            if isinstance(value, Scalar) and value.blank:
+                raise given.error(f"{key} is left blank; {_how_to_fill(key)}")
+            found[key] = given
+        elif key not in SECTIONS and key not in GONE_SECTIONS:
+            raise given.error(unknown_key(key, show(value)))
+        elif isinstance(value, Keys):
+            found |= _settings_in(value, name, f"{key}.")
+        elif not (isinstance(value, Scalar) and value.null):
+            raise given.error(not_a_section(key, show(value)))
+    return found
+
+
+def _how_to_fill(key: str) -> str:
+    if key in KEYS:
+        return f"it {what_took_its_place(key)}"
+    return f"write {SETTINGS[key].allowed}, or leave the line out"
+
+
+def _translated(gone: Mapping[str, Given], beside: Mapping[str, Given], path: Path) -> dict[str, Given]:
+    """Gone keys of a file, as keys of today."""
+    plain = {key: _meanings(key, given) for key, given in gone.items()}
+    found = translate(plain | {key: None for key in beside if key in ("video.size", "model.fsq_levels")})
+    for key in found.other:
+        raise gone[key].error(f"{key} = {show(gone[key].value)} {what_took_its_place(key)}")
+    logger.warning(
+        "%s names settings that there are no more, and may leave them out: %s",
+        path,
+        "; ".join(f"{key} {what_took_its_place(key)}" for key in gone),
+    )
+    places = {today_of(key): given.place for key, given in gone.items()}
+    now = {key: value for key, value in found.now.items() if key not in beside}
+    return {key: Given(value, places[key]) for key, value in (now | found.derived).items()}
+
+
+def _meanings(key: str, given: Given) -> Any:
+    try:
+        return meanings(given.value)
+    except ValueError as error:
+        raise given.error(f"{key}: {error}") from None
+
+
+def build(base: Config, given: Mapping[str, Given]) -> Config:
+    """``base`` with the values that were given, checked.
+
+    Args:
+        base: the settings that nobody gave.
+        given: values by dotted key; keys of ``gone.DERIVED`` are held against what follows.
+
+    Raises:
+        ConfigError: a value is of a wrong type or impossible; names its key, its place and what is allowed.
+    """
+    values = flatten(dataclasses.asdict(base))
+    for key, one in given.items():
+        if key not in DERIVED:
+            values[key] = _converted(key, one)
+    config: Config = _made(Config, unflatten(values))
+    problem = problem_of(config)
+    if problem is not None:
+        key, value, allowed = problem
+        text = impossible(key, given[key].value if key in given else value, allowed)
+        raise (given[key].error(text) if key in given else ConfigError(text))
+    for key, (follows, how) in DERIVED.items():
+        if key in given and given[key].value != follows(config):
+            raise given[key].error(
+                f"{key} = {show(given[key].value)} is impossible; allowed: {follows(config)}, which is "
+                f"{how}, or leave it out"
+            )
+    return config
+
+
+def _converted(key: str, given: Given) -> Any:
+    own = SETTINGS[key]
+    if isinstance(given.value, Scalar) and given.value.blank:
+        raise given.error(f"{key} lacks its value; allowed: {own.allowed}")
+    try:
+        value = convert(own.kind, given.value)
+        if not own.choices or value in own.choices:
+            return value
+        raise UnfitError
+    except UnfitError:
+        text = f"{key} = {show(given.value)} is impossible; allowed: {own.allowed}"
+    except ValueError as error:
+        text = f"{key} = {show(given.value)} is impossible: {error}"
+    raise given.error(text)
+
+
+def _made(kind: type, tree: Mapping[str, Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    parts = {
+        name: _made(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+        for name, value in tree.items()
+    }
+    return kind(**parts)
+
+
+def stored_settings(tree: Mapping[str, Any], source: str) -> Translated:
+    """The dotted keys of a stored config, nested as ``to_dict`` makes it, in terms of today.
+
+    Raises:
+        ConfigError: a key is unknown, or a section holds no keys; ``source`` is for it.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in flatten(dict(tree)).items():
+        parents = {key[: dot.start()] for dot in re.finditer(r"\.", key)}
+        known = key in SETTINGS or key in KEYS
+        if key in SECTIONS or key in GONE_SECTIONS and not known:
+            if value is not None:
+                raise ConfigError(f"{not_a_section(key, show(value))} ({source})")
+        elif not known:
+            outer = next((name for name in sorted(parents) if name in SETTINGS), None)
+            raise ConfigError(f"{unknown_key(outer or key, show(value))} ({source})")
+        else:
+            flat[key] = value
+    return translate(flat)
+
+
+def config_from_dict(tree: Mapping[str, Any], source: str) -> Config:
     """A checked ``Config`` from nested dicts such as a checkpoint's; ``source`` is for errors.
 
+    What a file written before says in gone keys is said in keys of today. Where it cannot be, and decides
+    tracks, that is warned about.
+
     Raises:
-        ConfigError: as ``parse``.
+        ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
     """
-    check_keys(tree, source)
-    parser = make_parser()
+    found = stored_settings(tree, source)
     try:
-        instantiated = parser.instantiate(parser.parse_object(tree))
-    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
-        raise ConfigError(f"{one_line(str(error))} ({source})") from None
-    config = Config(**{field.name: instantiated[field.name] for field in dataclasses.fields(Config)})
-    try:
-        return validate(config)
+        config = build(
+            Config(), {key: Given(value, "") for key, value in (found.now | found.derived).items()}
+        )
     except ConfigError as error:
         raise ConfigError(f"{error} ({source})") from None
+    for key, value in found.other.items():
+        if key not in CONSTANTS:
+            raise ConfigError(f"{key} = {show(value)} {what_took_its_place(key)} ({source})")
+        if CONSTANTS[key].decides == "tracks":
+            logger.warning(
+                "%s = %s (%s) %s; tracks made now differ from those",
+                key, show(value), source, what_took_its_place(key),
+            )  # fmt: skip
+    return config
 
 
 def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:
     """A checked ``Config`` that tracks as ``settings`` say, the dotted keys of ``track_settings``.
 
     Raises:
-        ConfigError: as ``parse``; ``source`` is for it.
+        ConfigError: as ``config_from_dict``; ``source`` is for it.
     """
     # The filter is no part of tracking, and as many points as by default may be more than the grid has.
-    tree: dict[str, Any] = {"data": {"static_filter": {"min_keep": 0}}}
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
-    return config_from_dict(tree, source)
+    return config_from_dict(unflatten({"data.static_filter.min_keep": 0, **settings}), source)
 
 
-def _known_keys() -> list[str]:
-    return list(flatten(to_dict(Config())))
+def unknown_key(key: str, value: str, sections: bool = True) -> str:
+    """The message for a key that is none, with the closest one, which with ``sections`` may be a section."""
+    closest = closest_key(key, SECTIONS if sections else ())
+    return f"unknown key {key}{f' = {value}' if value else ''}; closest valid key: {closest}"
 
 
-def check_keys(tree: dict[str, Any], source: str) -> None:
-    """Raises ConfigError naming the first unknown key of ``tree``, and the closest valid one."""
-    if _REPRODUCTIONS in tree:
-        raise ConfigError(
-            f"unknown section {_REPRODUCTIONS} {source}: this is a config of the keypoint reproduction, "
-            "which is read with the weights beside it; leave it out here"
-        )
-    known = _known_keys()
-    sections = {key[: match.start()] for key in known for match in re.finditer(r"\.", key)}
-    for key, value in _walk(tree, sections, ""):
-        if key in sections:
-            raise ConfigError(f"{key} = {value!r} {source} is a section; expected keys below it")
-        if key not in known:
-            closest = closest_key(key, sorted(sections))
-            raise ConfigError(f"unknown key {key} = {value!r} {source}; closest valid key: {closest}")
+def not_a_section(key: str, value: str) -> str:
+    """The message for a section that is given one value."""
+    first = next((own for own in SETTINGS if own.startswith(f"{key}.")), "")
+    such = f", such as {first}" if first else ""
+    return f"{key}{f' = {value}' if value else ''} is a section; expected keys below it{such}"
 
 
-def _walk(tree: dict[str, Any], sections: set[str], prefix: str) -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for name, value in tree.items():
-        key = f"{prefix}{name}"
-        if key in sections and isinstance(value, dict):
-            items += _walk(value, sections, f"{key}.")
-        elif not (key in sections and value is None) and key not in LEAF_DICTS:
-            items.append((key, value))
-    return items
-
-
-def closest_key(key: str, extra: Sequence[str] = ()) -> str:
+def closest_key(key: str, extra: Sequence[str] | Mapping[str, Any] = ()) -> str:
     """The valid dotted key that resembles ``key`` most, by its whole or by its last part."""
-    return max([*_known_keys(), *extra], key=lambda candidate: _likeness(key, candidate))
+    candidates: list[str] = [*SETTINGS, *extra]
+    return max(candidates, key=lambda candidate: likeness(key, candidate))
 
 
-def _likeness(key: str, candidate: str) -> float:
+def likeness(key: str, candidate: str) -> float:
+    """How much two names resemble each other, 0 to 1: by the whole, or by the last part."""
     last = key.rsplit(".", 1)[-1]
     whole = difflib.SequenceMatcher(None, key, candidate).ratio()
     name = candidate.rsplit(".", 1)[-1]
@@ -171,74 +291,3 @@ def _likeness(key: str, candidate: str) -> float:
     # A word left out, stride for window_stride, is likelier than another word that looks like it.
     word = 0.9 if last in name.split("_") else 0.0
     return max(whole, 0.99 * part, word)
-
-
-def _squash(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def one_line(message: str, flags: Flags | None = None) -> str:
-    """Jsonargparse's message as one line that names key, value, what is allowed, closest key."""
-    unknown = re.search(r"unrecognized arguments: --([\w.\-]+)[= ]?(.*)", message)
-    if unknown:
-        return _unknown(unknown[1], unknown[2], [name.lstrip("-") for name in flags or ()])
-    wrong = re.search(r'(?:Parser key|argument) "?-{0,2}([\w.]+)"?:\s*(.*)', message, re.DOTALL)
-    if wrong is None:
-        return _squash(message)
-    key, found = wrong.groups()
-    if key in _known_keys():
-        allowed = _in_words(_type_of(key))
-        if found.startswith("expected one argument"):
-            return f"{key} lacks its value; allowed: {allowed}"
-        value_match = re.search(r"(?:Given value: |Got value: |invalid .* value: )(.*)", message)
-        value = value_match[1].strip() if value_match else _squash(found)
-        return f"{key} = {value} is impossible; allowed: {allowed}"
-    if dataclasses.is_dataclass(_type_of(key)):
-        return f"{key} is a section; expected keys below it, such as {_first_key(key)}"
-    return _squash(message)
-
-
-def _unknown(name: str, value: str, flags: Sequence[str]) -> str:
-    """What to say of ``--name value``: a key where it has a section, else an option."""
-    closest = closest_key(name, flags)
-    if "." in name:
-        return f"unknown key {name}{f' = {value}' if value else ''}; closest valid key: {closest}"
-    if _likeness(name, closest) >= _LIKE:
-        return f"unknown option --{name}; did you mean --{closest}?"
-    own = ", ".join(f"--{flag}" for flag in ["config", *flags])
-    return f"unknown option --{name}; options here are {own}, and the keys that --help lists"
-
-
-def _type_of(key: str) -> Any:
-    """The type of a key or of a section; None where there is no such one."""
-    found: Any = Config
-    for name in key.split("."):
-        found = typing.get_type_hints(found).get(name) if dataclasses.is_dataclass(found) else None
-    return found
-
-
-def _first_key(section: str) -> str:
-    return next(key for key in _known_keys() if key.startswith(f"{section}."))
-
-
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    type(None): "null",
-}
-
-
-def _in_words(kind: Any) -> str:
-    """What a key of this type may be, in words: ``a whole number or null``."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return ", ".join(map(str, parts))
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(map(_in_words, parts))
-    if origin is tuple:
-        return f"[{', '.join('...' if part is Ellipsis else _in_words(part) for part in parts)}]"
-    if origin is dict:
-        return f"{{name: {_in_words(parts[1])}, ...}}"
-    return _WORDS[kind]

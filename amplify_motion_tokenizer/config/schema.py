@@ -1,18 +1,20 @@
 """Every setting of a run, a section per stage; the sections are in modules of their own.
 
 The defaults are those of ``configs/tokenizer_config.yaml``, the compact keypoint tokenizer.
-Numbers that follow from others (points, classes, codebook size) are derived.
+Numbers that follow from settings (points, classes, codebook size) are properties of ``Config``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from amplify_motion_tokenizer.config.input_kinds import MODEL_INPUTS, InputKind
 from amplify_motion_tokenizer.config.model import (
     DataConfig,
     ModelConfig,
 )
+from amplify_motion_tokenizer.config.settings import section
 from amplify_motion_tokenizer.config.tracks import (
     TrackingConfig,
     VideoConfig,
@@ -28,20 +30,13 @@ from amplify_motion_tokenizer.config.training import (
 class Config:
     """All settings of one run, a section per stage."""
 
-    video: VideoConfig = field(default_factory=VideoConfig)
-    """Video to frames."""
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Frames to tracks."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Tracks to model input."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """Model."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    """Loss."""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Training."""
-    inference: InferenceConfig = field(default_factory=InferenceConfig)
-    """Inference."""
+    video: VideoConfig = section(VideoConfig)
+    tracking: TrackingConfig = section(TrackingConfig)
+    data: DataConfig = section(DataConfig)
+    model: ModelConfig = section(ModelConfig)
+    loss: LossConfig = section(LossConfig)
+    training: TrainingConfig = section(TrainingConfig)
+    inference: InferenceConfig = section(InferenceConfig)
 
     @property
     def num_points(self) -> int:
@@ -57,8 +52,13 @@ class Config:
     def class_grid(self) -> tuple[int, int]:
         """(rows, columns) of the velocity classes."""
         side = self.model.decoder_window_size
-        own = self.model.amplify.class_grid if self.model.name == "amplify" else None
+        own = self.model.own.class_grid if self.model.has_class_grid else None
         return own or (side, side)
+
+    @property
+    def input_kind(self) -> InputKind:
+        """How tracks become the model's input."""
+        return MODEL_INPUTS[self.model.name]
 
     @property
     def num_classes(self) -> int:

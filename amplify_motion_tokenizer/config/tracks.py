@@ -2,113 +2,192 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Literal
+
+from amplify_motion_tokenizer.config.settings import section, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """How a video becomes frames."""
+    """From a video to frames."""
 
-    source: Literal["files", "libero"] = "files"
-    """What the input holds: videos and image sequences, or LIBERO's demos (<suite>/<task>_demo.hdf5)."""
-    reader: Literal["auto", "pyav", "decord", "opencv"] = "auto"
-    """Decoder of video files. auto is pyav; a clip that decord or opencv reads otherwise is read by pyav."""
-    fps: float | None = None
-    """Pictures per second of image sequences, which have no rate of their own."""
-    threads: int = 2
-    """Decoder and optical-flow threads of one process, at least 1; fewer where workers share the cores."""
-    target_fps: float | None = 20.0
-    """Frames per second after resampling by time; null keeps every frame."""
-    below_target_fps: Literal["keep", "repeat", "refuse"] = "keep"
-    """What becomes of a clip whose nominal rate is under target_fps: it keeps its own rate, made even, or
-    frames are repeated to reach target_fps, or the clip fails."""
-    resize_shorter: int | None = 480
-    """Shorter side of the tracked frames in pixels, aspect kept; null keeps the source size."""
-    fit: Literal["shorter", "letterbox"] = "shorter"
-    """shorter resizes by resize_shorter, letterbox fits the frame into target_size and pads it black."""
-    target_size: tuple[int, int] | None = None
-    """[height, width] of the tracked frames in pixels with fit: letterbox; null for shorter."""
+    source: Literal["files", "libero"] = setting(
+        "files",
+        decides="tracks",
+        help="What the input folder holds: videos and image sequences, or LIBERO's demos "
+        "(<suite>/<task>_demo.hdf5).",
+    )
+    reader: Literal["auto", "pyav", "decord", "opencv"] = setting(
+        "auto",
+        decides="speed",
+        help="Decoder of video files. auto is pyav, which also reads a clip that decord or opencv would read "
+        "otherwise.",
+    )
+    fps: float | None = setting(
+        None,
+        decides="tracks",
+        above=0,
+        help="Pictures per second of image sequences, which have no rate of their own.",
+    )
+    threads: int = setting(
+        2,
+        decides="speed",
+        at_least=1,
+        help="Threads that one process decodes and computes optical flow with; fewer where several worker "
+        "processes share the cores.",
+    )
+    target_fps: float | None = setting(
+        20.0,
+        decides="tracks",
+        above=0,
+        help="Frames per second after resampling a video by time; null keeps every frame.",
+    )
+    below_target_fps: Literal["keep", "repeat", "refuse"] = setting(
+        "keep",
+        decides="tracks",
+        help="What becomes of a clip whose nominal rate is under target_fps: it keeps its own rate, made "
+        "even; frames are repeated to reach target_fps; or the clip fails.",
+    )
+    size: tuple[int, int] | dict[str, int] | None = setting(
+        {"shorter": 480},
+        decides="tracks",
+        at_least=16,
+        names=("shorter",),
+        help="Size in pixels of the tracked frames: {shorter: 480} resizes the shorter side and keeps the "
+        "aspect, [height, width] fits each frame into one size and pads it black, null keeps the source's.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
-    """Drops windows in which nothing moves, before they are tracked."""
+    """The motion gate, which drops windows in which nothing moves before they are tracked."""
 
-    enable: bool = False
-    """Whether still windows are dropped (and counted)."""
-    resize_shorter: int = 48
-    """Shorter side in pixels of the copy that is compared."""
-    pixel_threshold: float = 0.02
-    """A pixel is active when it differs from its mean over the window by more than this, of a 0..1 range."""
-    min_mean_difference: float = 0.01
-    """A window is kept when its mean absolute difference, of a 0..1 range, reaches this ..."""
-    min_active_share: float = 0.001
-    """... or when its share of active pixels reaches this."""
+    enable: bool = setting(
+        False,
+        decides="tracks",
+        help="Whether windows in which nothing moves are dropped before they are tracked, and counted.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig:
-    """The embedded tracker: dense optical flow, chained over each window, and what holds points in place."""
+class TrackerSettings:
+    """Base of the sections that hold one tracker's settings.
 
-    preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
-    """OpenCV DIS preset; the slower ones gain little where refine is on."""
-    scale: float | None = None
-    """Size of the images that flow and patches are taken from, relative to the tracked size, in (0, 1]; null:
-    1 for frames of 240 rows and less, 0.5 for 480 and more, 240 rows between."""
-    finest_scale: int = 2
-    """Finest pyramid level that DIS solves, 0 being full size; higher is faster and coarser; 1 is
-    worth its time where refine is off."""
-    refine: bool = True
-    """Whether each point is held to its first-frame patch and carried by its neighbours where hidden."""
+    The section ``tracking.<name>`` serves the trackers whose names begin with ``<name>``, and only those.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoTrackerConfig:
-    """Where CoTracker comes from. Its code and weights are non-commercial and are not shipped."""
+class FlowConfig(TrackerSettings):
+    """The embedded tracker (tracking.tracker: flow): dense optical flow, chained over each window."""
 
-    hub_repo: str = "facebookresearch/co-tracker"
-    """torch.hub repository, owner/name; used when checkout is null."""
-    hub_ref: str | None = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
-    """Its branch, tag or commit; null is the newest."""
-    checkout: str | None = None
-    """Folder of a local clone; no network is needed for the code then."""
-    weights: str | None = None
-    """Local weights file (a state dict); null lets torch.hub download them."""
-    weights_sha256: str | None = None
-    """Hash of the weights' values, filled in; other weights are refused where it is set."""
-    window_batch_size: int = 1
-    """Windows in one forward pass; halved by itself when the GPU is full."""
-    autocast: Literal["no", "bf16", "fp16"] = "no"
-    """Type that the model computes in; fp16 needs CUDA."""
-    compile: bool = False
-    """Whether torch.compile speeds up the model's update step; the first windows then take minutes."""
+    scale: float | None = setting(
+        None,
+        decides="tracks",
+        above=0,
+        at_most=1,
+        help="Size of the images that the embedded tracker takes flow and patches from, relative to the "
+        "tracked size. null: 1 for frames of 240 rows and less, 0.5 for 480 and more, 240 rows between.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoTrackerConfig(TrackerSettings):
+    """Where CoTracker comes from and how it runs; its code and weights are non-commercial, not shipped."""
+
+    checkout: str | None = setting(
+        None,
+        decides="speed",
+        help="Folder of a local clone of CoTracker; null lets torch.hub fetch its code.",
+    )
+    weights: str | None = setting(
+        None,
+        decides="speed",
+        help="Local file of CoTracker's weights (a state dict); null lets torch.hub download them. Tracks "
+        "record a hash of the weights' values.",
+    )
+    weights_sha256: str | None = setting(
+        None,
+        decides="tracks",
+        record=True,
+        help="Hash of the values of the tracker's weights, filled in when it runs; other weights are then "
+        "refused.",
+    )
+    window_batch_size: int = setting(
+        1,
+        decides="speed",
+        at_least=1,
+        help="Windows in one forward pass of CoTracker; halved by itself when the GPU is full.",
+    )
+    autocast: Literal["no", "bf16", "fp16"] = setting(
+        "no",
+        decides="tracks",
+        help="Number type that CoTracker computes in; bf16 and fp16 change tracks a little, fp16 needs CUDA.",
+    )
+    compile: bool = setting(
+        False,
+        decides="speed",
+        help="Whether torch.compile speeds up CoTracker's update step; the first windows then take minutes.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """How frames become point tracks."""
+    """From frames to point tracks."""
 
-    tracker: str = "flow"
-    """flow (embedded, no weights), or a CoTracker: cotracker3_offline, cotracker3_online, cotracker2 ..."""
-    device: str = "auto"
-    """Where a neural tracker runs: auto, cpu, cuda, cuda:0 ..."""
-    num_workers: int | None = None
-    """Processes that preprocessing tracks clips in, side by side; 1 needs none beside its own. null is one
-    per core for flow, and 1 for a neural tracker, of which each worker would load a copy."""
-    window_stride: int = 1
-    """Frames between the starts of two windows."""
-    query_order: Literal["row_major", "uniform"] = "row_major"
-    """Order of the query grid: row by row, or AMPLIFY's uniform order, a column at a time."""
-    view_files: dict[str, str] = field(default_factory=dict)
-    """Files of a clip's views below the input folder, such as {agentview: "{clip}/agentview.mp4"}; {}: each
-    file is a clip with the view default. For LIBERO the images below obs; {}: agentview and eye_in_hand."""
-    first_frames: int | None = None
-    """Side in pixels of each window's first frame, kept in track files as a square: 224 is what vision
-    encoders take, the frames' own side keeps square ones as they are; null keeps none."""
-    gate: GateConfig = field(default_factory=GateConfig)
-    """Motion gate."""
-    flow: FlowConfig = field(default_factory=FlowConfig)
-    """Embedded tracker."""
-    cotracker: CoTrackerConfig = field(default_factory=CoTrackerConfig)
-    """CoTracker."""
+    tracker: str = setting(
+        "flow",
+        decides="tracks",
+        help="Point tracker: flow (embedded, needs no weights), or a CoTracker such as cotracker3_offline, "
+        "cotracker3_online, cotracker2.",
+    )
+    device: str = setting(
+        "auto", decides="speed", help="Where a neural tracker runs: auto, cpu, cuda, cuda:0, mps."
+    )
+    num_workers: int | None = setting(
+        None,
+        decides="speed",
+        at_least=1,
+        help="Processes in which preprocessing, and inference on the CPU, run clips side by side; 1 runs "
+        "clips in the process itself. "
+        "null: one per core for flow, 1 for a neural tracker, as each worker would load a copy of it.",
+    )
+    window_stride: int = setting(
+        1, decides="tracks", at_least=1, help="Frames between the starts of two tracked windows."
+    )
+    query_order: Literal["row_major", "uniform"] = setting(
+        "row_major",
+        decides="tracks",
+        help="Order of the points of the query grid: row by row, or uniform, AMPLIFY's, column by column.",
+    )
+    view_files: dict[str, str] = setting(
+        {},
+        decides="tracks",
+        help='Files of a clip\'s views below the input folder, such as {agentview: "{clip}/agentview.mp4"}; '
+        "{}: each file is a clip with the view default. For LIBERO the images below obs; {}: agentview and "
+        "eye_in_hand.",
+    )
+    first_frames: int | None = setting(
+        None,
+        decides="tracks",
+        at_least=16,
+        help="Side in pixels of each window's first frame, kept in track files as a square: 224 is what "
+        "vision encoders take, the frames' own side keeps square frames as they are; null keeps no frames.",
+    )
+    gate: GateConfig = section(GateConfig)
+    flow: FlowConfig = section(FlowConfig)
+    cotracker: CoTrackerConfig = section(CoTrackerConfig)
+
+    @property
+    def tracker_sections(self) -> tuple[str, ...]:
+        """Names of the sections that hold one tracker's settings: flow, cotracker."""
+        return tuple(
+            each.name for each in fields(self) if isinstance(getattr(self, each.name), TrackerSettings)
+        )
+
+    @property
+    def tracker_section(self) -> str | None:
+        """Name of the section that serves the tracker in use; None where it has no settings of its own."""
+        own = [name for name in self.tracker_sections if self.tracker.startswith(name)]
+        return max(own, key=len, default=None)

@@ -8,7 +8,6 @@ after a resume. Points are moved before frames are taken: a mirror needs the que
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.packs import PackedClip
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.stored import StoredClip
 
 _NUMBERS = 6
 """Random numbers of a window before those of its points."""
@@ -85,16 +82,14 @@ def _frames(numbers: NDArray[np.float64], config: Config) -> NDArray[np.int64]:
     return np.where(numbers[:, :1] < own.reverse, frames[:, ::-1], frames)
 
 
-def augmented_input(
-    views: Sequence[ViewTracks], changes: Changes, config: Config, truth: bool = True
-) -> ModelInput:
-    """``from_tracks`` of changed windows; all views of a window change alike, but for dropped points."""
+def changed_view(view: ViewTracks, changes: Changes, config: Config) -> ViewTracks:
+    """Windows of a view as ``changes`` have them; all views of a window change alike.
+
+    Points that are left out are still there: ``drop_points`` takes them out of the model's input.
+    """
     order, grid_size = config.tracking.query_order, config.data.grid_size
-    changed = [
-        take_frames(move_points(view, changes.mirror_xy, changes.speed, order, grid_size), changes.frames)
-        for view in views
-    ]
-    return drop_points(from_tracks(changed, config, truth), changes.kept)
+    moved = move_points(view, changes.mirror_xy, changes.speed, order, grid_size)
+    return take_frames(moved, changes.frames)
 
 
 def move_points(view: ViewTracks, mirror_xy: Tensor, speed: Tensor, order: str, grid_size: int) -> ViewTracks:
@@ -159,17 +154,17 @@ def drop_points(inputs: ModelInput, kept: Tensor) -> ModelInput:
     )
 
 
-def check_augmentable(clips: Iterable[TrackFile | PackedClip | VelocityFiles], config: Config) -> None:
+def check_augmentable(clips: Iterable[StoredClip], config: Config) -> None:
     """Raises TrackFileError where clips hold no positions, or mirrors would take their points for others.
 
     The order of the points is looked at in one clip: ``load_clips`` refuses clips that differ in it.
     """
     own, order, grid_size = config.data.augmentation, config.tracking.query_order, config.data.grid_size
     for clip in clips:
-        if isinstance(clip, VelocityFiles):
+        if clip.stores == "velocities":
             raise TrackFileError(f"{clip.path}: data.augmentation needs positions; use track files")
         if clip.num_windows and (own.flip_horizontal or own.flip_vertical):
-            with closing(clip.open()) as file:
+            with clip.open() as file:
                 in_order = [is_grid(tracks[0, 0], order, grid_size) for tracks, _ in clip.read(file, [0])]
             if not all(in_order):
                 raise TrackFileError(

@@ -13,19 +13,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.augmentation import augmented_input, check_augmentable, draw_changes
+from amplify_motion_tokenizer.data.augmentation import (
+    changed_view,
+    check_augmentable,
+    draw_changes,
+    drop_points,
+)
 from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
 from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler, EpochWindows
-from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
-from amplify_motion_tokenizer.tracks.open_files import Clips, Readers
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.open_files import Readers
+from amplify_motion_tokenizer.tracks.stored import Clips, ViewArrays
 
 CHUNK_WINDOWS = 64
 """Windows that become model input at a time."""
 
 
 class Batch(NamedTuple):
-    """Windows of a batch, and where they come from."""
+    """Windows of a batch, and where they come from; or one window of it, whose tensors lack the axis B."""
 
     inputs: ModelInput
     """As the model takes them; a padding window's mask is False everywhere."""
@@ -35,6 +39,10 @@ class Batch(NamedTuple):
 
 class WindowDataset(Dataset[Batch]):
     """Windows of a set of clips, in either layout on disk.
+
+    ``data[index]`` is one window, and ``DataLoader(data, batch_size=8)`` makes batches of them, as of any
+    data set. ``data.batch(indices)`` makes a batch at once, which is faster, and ``make_loader`` a loader
+    of such batches.
 
     Reading is lazy and safe in loader workers: files are opened in the process that reads them.
 
@@ -84,14 +92,30 @@ class WindowDataset(Dataset[Batch]):
         """(h, w, 3) RGB of each view, window ``index``'s first frame; None where its clip holds none."""
         name, row = self.locate(index)
         clip = self.clips[name]
-        if isinstance(clip, VelocityFiles) or clip.frame_size is None:
+        if clip.stores == "velocities" or clip.frame_size is None:
             return None
-        return [frames[0] for frames in self._readers.get(clip).first_frames([clip.first_row + row])]
+        frames = self._readers.get(clip).first_frames(np.array([clip.first_row + row]))
+        return [frame[0] for frame in frames]
 
     def __getitem__(self, index: int) -> Batch:
-        return self.__getitems__([index])
+        """One window; its tensors have no axis B. Negative indices count from the end, as in a list.
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        Raises:
+            IndexError: there is no such window.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
+        """The windows ``indices``, read together; torch's DataLoader asks for the windows of a batch so."""
+        size = len(self)
+        for index in indices:
+            if not -size <= index < size:
+                raise IndexError(f"window {index} of {size}")
+        batch = self.batch([index % size for index in indices])
+        inputs = map(ModelInput._make, zip(*batch.inputs, strict=True))
+        return [Batch(*window) for window in zip(inputs, batch.indices, strict=True)]
+
+    def batch(self, indices: Sequence[int]) -> Batch:
         """One batch of the windows ``indices``, in that order; PADDING reads as a masked window."""
         wanted = np.asarray(indices, np.int64)
         windows = np.maximum(wanted, 0)
@@ -125,7 +149,7 @@ class WindowDataset(Dataset[Batch]):
         read: list[tuple[Any, NDArray[np.intp]]] = [
             (self.clips[self._names[i]], np.flatnonzero(files == i)) for i in np.unique(files)
         ]
-        if isinstance(read[0][0], VelocityFiles):
+        if read[0][0].stores == "velocities":
             return _velocities(read, rows)
         # Clips of one pack share a file, not a size: what is told of a window is told by its own clip.
         first = self.clips[self._names[clips[0]]]
@@ -152,7 +176,9 @@ class WindowDataset(Dataset[Batch]):
             return from_velocities(stored, self.config)
         if epoch is None:
             return from_tracks(stored, self.config, self._truth)
-        return augmented_input(stored, draw_changes(windows, epoch, self.config), self.config, self._truth)
+        changes = draw_changes(windows, epoch, self.config)
+        changed = [changed_view(view, changes, self.config) for view in stored]
+        return drop_points(from_tracks(changed, self.config, self._truth), changes.kept)
 
 
 def _velocities(read: Sequence[tuple[Any, NDArray[np.intp]]], rows: NDArray[np.int64]) -> Tensor:
@@ -168,14 +194,24 @@ def _numbered(values: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([first.setdefault(value, number) for number, value in enumerate(values)], np.int64)
 
 
+class _Batches(Dataset[Batch]):
+    """Whole batches as the items of a data set, whose indices are lists of windows."""
+
+    def __init__(self, data: WindowDataset) -> None:
+        self._data = data
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        return self._data.batch(indices)
+
+
 def make_loader(
     data: WindowDataset, sampler: EpochSampler, num_workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """A loader of whole batches; workers live as long as the loader."""
+    """A loader of batches as ``WindowDataset.batch`` makes them; workers live as long as the loader."""
     return DataLoader(
-        data,
-        batch_sampler=sampler,
-        collate_fn=_as_is,
+        _Batches(data),
+        sampler=sampler,
+        batch_size=None,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_leave_group,
@@ -189,8 +225,3 @@ def _leave_group(_worker: int) -> None:
     """Launchers send SIGTERM to whole process groups; it is for the training process to stop its workers."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-
-
-def _as_is(batch: Any) -> Any:
-    """``__getitems__`` has made the batch already; it is typed as a list of samples in torch."""
-    return batch

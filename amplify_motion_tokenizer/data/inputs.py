@@ -1,7 +1,8 @@
 """Tracks to the model's input: the one path that training, inference and export share.
 
-Letters: B windows, V views, T frames, t = T - 1 steps, N points. ``[V, ]`` is there for models of
-several views (amplify) and not for the keypoint model.
+Letters: B windows, V views, T frames, t = T - 1 steps, N points. ``[V, ]`` is there for kinds of input
+with a view axis (amplify's) and not for others (keypoint's). A new kind is a line in ``INPUTS`` and one in
+``config.input_kinds``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.input_kinds import FRAME, WNORM, InputKind
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.geometry import (
@@ -49,7 +51,7 @@ class ModelInput(NamedTuple):
     """A batch of windows as the model takes them."""
 
     velocities: Tensor
-    """(B, [V, ]t, N, 2) float32: keypoint (x, y) W-normalised, amplify (row, col) of rc_norm."""
+    """(B, [V, ]t, N, 2) float32: of WNORM (x, y) W-normalised, of FRAME (row, col) of rc_norm."""
     labels: Tensor
     """(B, [V, ]t, N) int64, velocity classes."""
     mask: Tensor
@@ -88,8 +90,9 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
     Raises:
         ValueError: the model is conditioned on images, and a view comes without first frames.
     """
-    parts = [INPUTS[config.model.name](_resampled(view, config), config, truth) for view in views]
-    if config.model.name == "keypoint":
+    kind = config.input_kind
+    parts = [INPUTS[kind].of_view(_resampled(view, config), config, truth) for view in views]
+    if not kind.view_axis:
         return parts[0]
     if len(parts) == 1:
         return ModelInput(*(column.unsqueeze(1) for column in parts[0]))
@@ -97,7 +100,7 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
 
 
 def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
-    """Keypoint input of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible."""
+    """Input of kind WNORM, of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible."""
     finite = finite_points(velocities)
     batch, steps, points, _ = velocities.shape
     velocities = velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
@@ -124,7 +127,7 @@ def _resampled(view: ViewTracks, config: Config) -> ViewTracks:
     return view._replace(visibility=visibility)
 
 
-def _keypoint_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
+def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     data, width = config.data, config.model.decoder_window_size
     tracks = _at_model_frames(view.tracks_xy_px, config)
     velocities = tracks_to_velocities(tracks, view.size, data.reference_size, width)
@@ -142,7 +145,7 @@ def _keypoint_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput
     )
 
 
-def _amplify_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
+def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     """AMPLIFY's way: NaN and infinities are 0, positions are clamped, then interpolated in time."""
     finite = finite_points(view.tracks_xy_px)
     known = view.tracks_xy_px if finite.all() else view.tracks_xy_px.nan_to_num(0.0, 0.0, 0.0)
@@ -173,16 +176,31 @@ def _at_model_frames(tracks: Tensor, config: Config) -> Tensor:
 
 def beyond_window(inputs: ModelInput, config: Config) -> Tensor:
     """(B, [V, ]t, N) bool: moves as large as the window of classes or larger, whose labels are clamped."""
-    if config.model.name == "keypoint":
-        return beyond_wnorm(inputs.velocities)
+    return INPUTS[config.input_kind].beyond(inputs, config)
+
+
+def _beyond_wnorm(inputs: ModelInput, _config: Config) -> Tensor:
+    return beyond_wnorm(inputs.velocities)
+
+
+def _beyond_frame(inputs: ModelInput, config: Config) -> Tensor:
     return beyond_rc_norm(inputs.velocities, inputs.size_px, config.class_grid)
 
 
-INPUTS: dict[str, Callable[[ViewTracks, Config, bool], ModelInput]] = {
-    "keypoint": _keypoint_input,
-    "amplify": _amplify_input,
+class InputWays(NamedTuple):
+    """How input of one kind is made and read."""
+
+    of_view: Callable[[ViewTracks, Config, bool], ModelInput]
+    """From (view, config, truth) to the input that a model takes of one view, without the axis V."""
+    beyond: Callable[[ModelInput, Config], Tensor]
+    """``beyond_window`` of input of this kind."""
+
+
+INPUTS: dict[InputKind, InputWays] = {
+    WNORM: InputWays(_wnorm_input, _beyond_wnorm),
+    FRAME: InputWays(_frame_input, _beyond_frame),
 }
-"""Value of ``model.name`` to the input that the model takes of one view, without the axis V."""
+"""Each kind of input to how it is made."""
 
 
 def _first_frames(view: ViewTracks, config: Config) -> Tensor:

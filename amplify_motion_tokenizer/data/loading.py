@@ -7,31 +7,35 @@ from pathlib import Path
 
 import numpy as np
 
-from amplify_motion_tokenizer.config import VELOCITY_KEYS, Config, changes, flatten, to_dict
+from amplify_motion_tokenizer.config import Config, changes, velocity_settings
+from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.file_names import is_pack
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.open_files import Clips, StoredTracks
-from amplify_motion_tokenizer.tracks.packs import read_pack
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.find import open_tracks
+from amplify_motion_tokenizer.tracks.stored import Clips, StoredClip, VelocityClip, positions
 
 logger = logging.getLogger(__name__)
 
 
-def load_clips(folder: Path, config: Config) -> Clips:
+def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clips:
     """Indexes the tracks below ``folder`` and checks that they fit the config.
 
     Warns once about files that do not say which size was tracked, and about several sizes without a
     reference size.
 
+    Args:
+        folder: a folder of track files or velocity files, searched through, or a pack.
+        config: what the windows must fit, such as a tokenizer's ``config``. What it says of which clips
+            to take (``data.dataset``, ``data.val_split``) is of the data that it was written for, and does
+            not act here.
+        dataset: takes a share of each task's demos, as ``data.dataset`` says it; None takes every clip.
+
     Raises:
+        ConfigError: ``dataset`` is not such a text.
         TrackFileError: no tracks, a bad file, windows of another T or N, velocities of another
             reference size or W, files that were made with different settings, or no first frames for a
             model that is conditioned on them.
     """
-    views, dataset = config.data.views, config.data.dataset
-    find = read_pack if is_pack(folder) else find_tracks
-    clips: Clips = find(folder, views, dataset)
+    clips = open_tracks(folder, config.data.views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)
@@ -45,7 +49,7 @@ def load_clips(folder: Path, config: Config) -> Clips:
 
 def _warn_of_sizes(clips: Clips, config: Config) -> None:
     """Where pixels of clips are of several kinds, or may be, and nothing brings them to one."""
-    tracked = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    tracked = positions(clips).values()
     if config.data.reference_size is None:
         sizes = list(dict.fromkeys(tuple(clip.sizes) for clip in tracked))
         if len(sizes) > 1:
@@ -67,12 +71,15 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
         )
 
 
-def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
+def _check_shape(clip: StoredClip, config: Config) -> None:
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
-    if isinstance(clip, VelocityFiles) and config.model.name != "keypoint":
-        raise TrackFileError(f"{clip.path}: velocity files suit the keypoint model alone; use track files")
-    if isinstance(clip, VelocityFiles):
+    if clip.stores == "velocities" and not config.input_kind.velocity_files:
+        raise TrackFileError(
+            f"{clip.path}: velocity files suit model.name {names_with('velocity_files')} alone, not "
+            f"{config.model.name}; use track files"
+        )
+    if clip.stores == "velocities":
         _check_not_resampled(clip, config)
     if found != expected:
         raise TrackFileError(
@@ -82,7 +89,7 @@ def _check_shape(clip: StoredTracks | VelocityFiles, config: Config) -> None:
         )
 
 
-def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
+def _check_not_resampled(clip: VelocityClip, config: Config) -> None:
     """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
     tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
     if tracked != clip.length or config.tracked_length != config.data.sequence_length:
@@ -95,7 +102,7 @@ def _check_not_resampled(clip: VelocityFiles, config: Config) -> None:
 
 def _check_first_frames(clips: Clips) -> None:
     """All files must have them, of one size."""
-    files = [clip for clip in clips.values() if not isinstance(clip, VelocityFiles)]
+    files = list(positions(clips).values())
     for clip in files:
         if clip.check_first_frames() != files[0].frame_size:
             raise TrackFileError(
@@ -113,10 +120,10 @@ def _check_settings(clips: Clips, config: Config) -> None:
                 f"{clip.path} and {known[0].path} were made with different settings "
                 f"({'; '.join(differ)}); preprocess all clips with the same ones"
             )
-    velocity_files = [clip for clip in known if isinstance(clip, VelocityFiles)]
+    velocity_files = [clip for clip in known if clip.stores == "velocities"]
     if velocity_files:
-        flat, stored = flatten(to_dict(config)), velocity_files[0].settings or {}
-        differ = changes({k: stored.get(k) for k in VELOCITY_KEYS}, {k: flat[k] for k in VELOCITY_KEYS})
+        wanted, stored = velocity_settings(config), velocity_files[0].settings or {}
+        differ = changes({key: stored.get(key) for key in wanted}, wanted)
         if differ:
             raise TrackFileError(
                 f"{velocity_files[0].path}: velocities were stored with other settings "

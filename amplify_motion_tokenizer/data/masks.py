@@ -85,9 +85,9 @@ def counting_mask(velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, 
         known = velocities_wnorm if finite.all() else velocities_wnorm.where(finite[:, None, :, None], 0.0)
         points = finite & static_mask(known, static.metric, static.threshold, static.min_keep)
     # In numpy, whose comparisons and operations on bool are up to ten times as fast.
-    visible = visibility.numpy() >= np.float32(config.loss.min_visibility)
+    visible = visibility.numpy() >= np.float32(config.data.min_visibility)
     steps = visible[:, 1:] & visible[:, :-1]
     share = np.array([np.count_nonzero(window) for window in steps]) / math.prod(steps.shape[1:])
-    enough = share >= config.loss.min_visible_share
+    enough = share >= config.data.min_visible_share
     steps &= (points.numpy() & enough[:, None])[:, None]
     return torch.from_numpy(steps)

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.evaluation.tapvid import NO_COUNTS, TrackCounts, count_tracks, no_motion
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.letterbox import Letterbox, content_norm_from_px, unpadded
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.find import find_recorded
 from amplify_motion_tokenizer.tracks.record import view_letterbox
+from amplify_motion_tokenizer.tracks.stored import RecordedClip
 
 KIND_ATTRIBUTES = ("scene_kind", "motion_class")
 """Root attributes of a truth file that say what kind of clip it is; the first that is there counts."""
@@ -71,7 +71,7 @@ def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> 
     Raises:
         TrackFileError: a file is damaged, misses, or does not belong to its truth; says what differs.
     """
-    predicted, true = _track_files(tracks), _track_files(truth)
+    predicted, true = find_recorded(tracks), find_recorded(truth)
     missing = [clip for clip in true if clip not in predicted]
     if missing:
         raise TrackFileError(
@@ -81,23 +81,16 @@ def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> 
     extra = [clip for clip in predicted if clip not in true]
     if extra:
         log.warning("%s: holds %d clips without truth, such as %s; left out", tracks, len(extra), extra[0])
-    with tqdm(true, unit="clip") as progress:  # an error ends the bar's line before it is told
+    with Progress(len(true), "clip") as progress:
         return [
             score
-            for clip in progress
+            for clip in progress.each(true)
             for score in evaluate_clip(clip, predicted[clip], true[clip], min_visibility)
         ]
 
 
-def _track_files(folder: Path) -> dict[str, TrackFile]:
-    files = {clip: file for clip, file in find_tracks(folder, None).items() if isinstance(file, TrackFile)}
-    if not files:
-        raise TrackFileError(f"{folder}: holds velocities of windows; expected track files (--format hdf5)")
-    return files
-
-
 def evaluate_clip(
-    clip: str, predicted: TrackFile, true: TrackFile, min_visibility: float
+    clip: str, predicted: RecordedClip, true: RecordedClip, min_visibility: float
 ) -> Iterator[VideoScore]:
     """Scores of each view of one clip.
 
@@ -127,7 +120,7 @@ class _View:
         box: where the source frame lies in the tracked one.
     """
 
-    def __init__(self, file: TrackFile, index: int) -> None:
+    def __init__(self, file: RecordedClip, index: int) -> None:
         self.path = file.path
         self.name = _view_name(file.views[index])
         self._file, self._index = file, index
@@ -208,7 +201,7 @@ def _cell(xy: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(column * 2**31 + row)
 
 
-def _check_alike(predicted: TrackFile, true: TrackFile) -> None:
+def _check_alike(predicted: RecordedClip, true: RecordedClip) -> None:
     """Raises TrackFileError when T, N or the frame rates differ."""
     for what, found, expected, key in (
         ("frames in a window", predicted.length, true.length, "data.sequence_length"),
@@ -227,7 +220,7 @@ def _check_alike(predicted: TrackFile, true: TrackFile) -> None:
         )
 
 
-def _common_windows(predicted: TrackFile, true: TrackFile) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _common_windows(predicted: RecordedClip, true: RecordedClip) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of the windows that both files hold, in either file; none where the gate dropped all.
 
     Raises:
@@ -250,7 +243,7 @@ def listed_starts(starts: Sequence[int] | NDArray[np.int64]) -> str:
     return f"{shown} ..." if len(starts) > 3 else shown
 
 
-def _paired_views(predicted: TrackFile, true: TrackFile) -> list[tuple[int, int]]:
+def _paired_views(predicted: RecordedClip, true: RecordedClip) -> list[tuple[int, int]]:
     """Places of the views that belong together, by name; a lone view in both serves whatever its name.
 
     Raises:
@@ -271,7 +264,7 @@ def _view_name(group: str) -> str:
     return PurePosixPath(group).name
 
 
-def _letterbox(file: TrackFile, index: int) -> Letterbox:
+def _letterbox(file: RecordedClip, index: int) -> Letterbox:
     size = file.sizes[index]
     if size is None:
         raise TrackFileError(

@@ -10,12 +10,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,16 +23,14 @@ from amplify_motion_tokenizer.config.loading import config_from_settings
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.against_truth import listed_starts
 from amplify_motion_tokenizer.evaluation.overlay import RGB, colours_by_position, draw_tracks
-from amplify_motion_tokenizer.file_names import DRAWINGS, MANIFEST
-from amplify_motion_tokenizer.files import write_yaml
+from amplify_motion_tokenizer.file_names import DRAWINGS
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
-from amplify_motion_tokenizer.jobs.loop import Summary, run_clips
-from amplify_motion_tokenizer.jobs.manifest import Manifest
-from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
+from amplify_motion_tokenizer.jobs.folder_run import FolderRun
+from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.letterbox import content_norm_from_px, source_from_letterbox_px
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.tracks.find import find_recorded
+from amplify_motion_tokenizer.tracks.stored import RecordedClip
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.pixels import resize
 from amplify_motion_tokenizer.video.reading import Video, placed
@@ -49,6 +46,10 @@ _OLDEST = 0.2
 """How strongly a trail's oldest step is drawn."""
 
 log = logging.getLogger(__name__)
+
+
+Pairs = Mapping[str, tuple[Clip, RecordedClip]]
+"""Clips and their tracks, by the clip's name."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,9 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
     Raises:
         UsageError: nothing belongs together, or drawings would be written over or among the videos, or
             among what another command wrote.
-        TrackFileError: a track file is damaged or not of this project.
+        TrackFileError: a track file is damaged or not of this project, or velocities are stored.
     """
-    files = {tracks.stem: TrackFile(tracks, None)} if tracks.is_file() else find_tracks(tracks, None)
-    track_files = {name: file for name, file in files.items() if isinstance(file, TrackFile)}
-    if not track_files:
-        raise UsageError(f"{tracks}: holds velocities of windows; expected track files (--format hdf5)")
+    track_files = find_recorded(tracks)
     config = _settings(next(iter(track_files.values())))
     clips = _clips(source, config)
     pairs = _paired(clips, track_files, alone=tracks.is_file())
@@ -97,13 +95,9 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         log.warning("%s: %d clips are not in %s; left out", tracks, len(track_files) - len(pairs), source)
     _check_output(output, source, tracks, pairs)
 
-    def process(clip: Clip) -> dict[str, Any]:
-        return _draw_clip(clip, pairs[clip.name][1], output, style)
-
-    open_output_folder(output, "drawings")
-    write_yaml(output / DRAWINGS, {"tracks": str(tracks), **asdict(style), "starts": list(style.starts)})
-    drawn = [clip for clip, _ in pairs.values()]
-    return run_clips(drawn, Manifest(output / MANIFEST), lambda clip: False, process)
+    run = FolderRun.open([clip for clip, _ in pairs.values()], output, "drawings", overwrite=True)
+    job = DrawingJob(tracks, pairs, output, style)
+    return run.run(job, job)
 
 
 def _clips(source: Path, config: Config) -> list[Clip]:
@@ -120,9 +114,7 @@ def _clips(source: Path, config: Config) -> list[Clip]:
         ) from None
 
 
-def _paired(
-    clips: Sequence[Clip], files: dict[str, TrackFile], alone: bool
-) -> dict[str, tuple[Clip, TrackFile]]:
+def _paired(clips: Sequence[Clip], files: dict[str, RecordedClip], alone: bool) -> Pairs:
     """Clips and their track files by clip name; ``alone``: one file, whose folder is not known."""
     if not alone:
         return {clip.name: (clip, files[clip.name]) for clip in clips if clip.name in files}
@@ -140,7 +132,7 @@ def _listed(clips: Sequence[Clip]) -> str:
     return ", ".join(clip.name for clip in clips[:3])
 
 
-def _check_output(output: Path, source: Path, tracks: Path, pairs: dict[str, tuple[Clip, TrackFile]]) -> None:
+def _check_output(output: Path, source: Path, tracks: Path, pairs: Pairs) -> None:
     """Raises UsageError when a drawing would take the place of a video, or of the tracks' manifest.
 
     Or when it would lie in the folder of the videos, as one of those that the next run tracks.
@@ -160,7 +152,7 @@ def _targets(output: Path, clip: Clip) -> list[Path]:
     return [output / f"{name}.mp4" for name in names]
 
 
-def _settings(file: TrackFile) -> Config:
+def _settings(file: RecordedClip) -> Config:
     """The config that the frames were read with."""
     if file.settings is None:
         raise TrackFileError(
@@ -169,30 +161,63 @@ def _settings(file: TrackFile) -> Config:
     return config_from_settings(file.settings, f"in the settings of {file.path}")
 
 
-def _draw_clip(clip: Clip, file: TrackFile, output: Path, style: Style) -> dict[str, Any]:
+@dataclass(frozen=True)
+class DrawingJob:
+    """What is drawn of each clip, in any process."""
+
+    tracks: Path
+    pairs: Pairs
+    output: Path
+    style: Style
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What is drawn, and how."""
+        how = {**asdict(self.style), "starts": list(self.style.starts)}
+        return {DRAWINGS: {"tracks": str(self.tracks), **how}}
+
+    def changed(self) -> list[str]:
+        """Nothing: all is drawn again."""
+        return []
+
+    def prepare(self, threads: int) -> DrawingJob:
+        """Itself: it decodes and draws on one thread."""
+        return self
+
+    def is_complete(self, clip: Clip) -> bool:
+        """False: all is drawn again."""
+        return False
+
+    def __call__(self, clip: Clip) -> dict[str, Any]:
+        """Draws ``clip``; returns what the manifest tells of it."""
+        file = self.pairs[clip.name][1]
+        _check_source(file, clip)
+        file = file.with_views(list(clip.views))  # in the order of the clip's
+        config = _settings(file)
+        videos = open_views(clip, dataclasses.replace(config.video, size=None))
+        try:
+            with file.open() as opened:
+                windows = _chosen(file, opened, self.style)
+                targets = zip(videos, _targets(self.output, clip), strict=True)
+                for place, (video, target) in enumerate(targets):
+                    view = _View(file, opened, place, video, config)
+                    _draw_view(view, windows, target, self.style)
+        finally:
+            for video in videos:
+                video.close()
+        return {"output": clip.name, "windows": len(windows)}
+
+
+def _check_source(file: RecordedClip, clip: Clip) -> None:
     if not is_made_of(file.attributes, clip.paths):
         raise TrackFileError(
             f"{file.path}: was tracked from a file of {file.attributes['source_bytes']} bytes, which is not "
             f"{clip.source} as it is ({total_bytes(clip.paths)}); give the video that was tracked, or track "
             "this one"
         )
-    file = TrackFile(file.path, list(clip.views))  # its views in the order of the clip's
-    config = _settings(file)
-    whole = dataclasses.replace(config.video, fit="shorter", resize_shorter=None, target_size=None)
-    videos = open_views(clip, whole)
-    try:
-        with file.open() as opened:
-            windows = _chosen(file, opened, style)
-            for place, (video, target) in enumerate(zip(videos, _targets(output, clip), strict=True)):
-                view = _View(file, opened, place, video, config)
-                _draw_view(view, windows, target, style)
-    finally:
-        for video in videos:
-            video.close()
-    return {"output": clip.name, "windows": len(windows)}
 
 
-def _chosen(file: TrackFile, opened: h5py.File, style: Style) -> dict[int, int]:
+def _chosen(file: RecordedClip, opened: Any, style: Style) -> dict[int, int]:
     """Row of each window to draw, by its start frame, in order."""
     rows = {int(start): row for row, start in enumerate(file.starts(opened))}
     missing = [start for start in style.starts if start not in rows]
@@ -241,12 +266,12 @@ class _View:
         TrackFileError: the video's frames are not of the size that was tracked.
     """
 
-    def __init__(self, file: TrackFile, opened: h5py.File, place: int, video: Video, config: Config) -> None:
+    def __init__(self, file: RecordedClip, opened: Any, place: int, video: Video, config: Config) -> None:
         tracked, self._box = placed(video.info.source_size, config.video)
         if file.sizes[place] != tracked:
             raise TrackFileError(
                 f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
-                f"{video.info.path} gives {tracked} (height, width); track it again"
+                f"{video.info.source} gives {tracked} (height, width); track it again"
             )
         self.video = video
         self._zoom = max(1.0, LEAST_ROWS / video.info.size[0])

@@ -1,20 +1,12 @@
-"""What ``inspect`` prints of a folder of tracks, and its picture."""
+"""What ``inspect`` prints of a folder of tracks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.evaluation.motion_statistics import MotionStatistics, Suggestion
 from amplify_motion_tokenizer.trackers.windows import SEEN
-
-CELL_PX = 24
-
 
 VELOCITIES_NOTE = (
     "velocity files hold speeds up to the edge of the classes alone; another W or data.reference_size takes "
@@ -22,22 +14,9 @@ VELOCITIES_NOTE = (
 )
 
 
-def label_map(counts: Tensor) -> NDArray[np.uint8]:
-    """A picture of how often each class occurs, on a logarithmic scale; black never does.
-
-    Args:
-        counts: (rows, columns), right is to the right and down is down.
-
-    Returns:
-        (rows * 24, columns * 24, 3) BGR; the centre class has a white frame.
-    """
-    scaled = np.log1p(counts.double().numpy())
-    grey = (255 * scaled / max(scaled.max(), 1e-9)).astype(np.uint8)
-    picture = cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)
-    picture = cv2.resize(picture, None, fx=CELL_PX, fy=CELL_PX, interpolation=cv2.INTER_NEAREST)
-    row, column = (side // 2 * CELL_PX for side in counts.shape)
-    cv2.rectangle(picture, (column, row), (column + CELL_PX - 1, row + CELL_PX - 1), (255, 255, 255), 1)
-    return np.asarray(picture, np.uint8)
+def counted(found: MotionStatistics, config: Config) -> str:
+    """What the label map shows, in a few words."""
+    return f"{int(found.label_counts.sum()):,} steps of points; {_reference(config.data.reference_size)}"
 
 
 def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: Config) -> str:
@@ -87,5 +66,5 @@ def _numbers(values: dict[float, float]) -> str:
 
 def _suggested(suggestion: Suggestion) -> str:
     better = "" if suggestion.better is None else f" -> {suggestion.better:g}"
-    now = "null" if suggestion.now is None else f"{suggestion.now:g}"
+    now = f"{suggestion.now:g}" if isinstance(suggestion.now, float | int) else suggestion.now or "null"
     return f"suggestion: {suggestion.key} {now}{better}: {suggestion.reason}"

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
@@ -28,9 +27,9 @@ from amplify_motion_tokenizer.data.inputs import (
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import motion_score
 from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.trackers.windows import SEEN
-from amplify_motion_tokenizer.tracks.open_files import Clips
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.stored import Clips, positions
 
 MAX_WINDOWS = 2000
 """Windows that are looked at, spread evenly over a larger folder."""
@@ -45,6 +44,9 @@ LARGEST_WINDOW = 31
 
 MAX_SLOWER = 8.0
 """Factor by which a lower frame rate is suggested at most."""
+
+_RATE_TOLERANCE = 1e-3
+"""Relative difference of two frame rates that are the same, with three digits."""
 
 MAX_CLAMPED, MAX_CENTER = 0.01, 0.8
 """Shares of moving points' steps, clamped and in the centre class, above which something should change."""
@@ -61,6 +63,8 @@ class MotionStatistics:
     """Tracked size, "height x width", to the number of clips; "unknown" where files do not say."""
     fps: tuple[float, ...]
     """Frame rates of the tracks, where files say."""
+    source_fps: tuple[float, ...]
+    """Frame rates of the clips themselves, where all files say."""
     stored_clamped: bool
     """Whether velocities were read, which are stored clamped to the window of classes."""
     label_counts: Tensor
@@ -96,7 +100,7 @@ class Suggestion(NamedTuple):
     """A setting that would suit the motion better."""
 
     key: str
-    now: float | None
+    now: float | str | None
     better: float | None
     """None where a direction is all that can be said; ``reason`` says it."""
     reason: str
@@ -131,8 +135,9 @@ def measure(clips: Clips, config: Config) -> MotionStatistics:
         windows=len(data),
         windows_read=min(len(data), MAX_WINDOWS),
         sizes=_sizes(clips),
-        fps=_rates(clips),
-        stored_clamped=any(isinstance(clip, VelocityFiles) for clip in clips.values()),
+        fps=_rates(clip.fps for clip in positions(clips).values()),
+        source_fps=_source_rates(clips),
+        stored_clamped=any(clip.stores == "velocities" for clip in clips.values()),
         label_counts=found.labels.bincount(minlength=config.num_classes).view(config.class_grid),
         speed_px=_percentiles(found.speed_px),
         moving_speed_px=_percentiles(found.speed_px[moving]),
@@ -178,8 +183,8 @@ _FPS = "video.target_fps"
 
 def _suggest_window(found: MotionStatistics, config: Config) -> Suggestion | None:
     """Another W, or another frame rate where no W suits."""
-    own_grid = config.model.name == "amplify" and config.model.amplify.class_grid is not None
-    key = "model.amplify.class_grid" if own_grid else "model.decoder_window_size"
+    own_grid = config.model.has_class_grid and config.model.own.class_grid is not None
+    key = f"model.{config.model.name}.class_grid" if own_grid else "model.decoder_window_size"
     width, reach = min(config.class_grid), found.axis_99_px
     wanted = 2 * math.ceil(reach - 1e-3) + 1  # of a whole number, rounding must not make the next
     if found.nothing_moves:
@@ -190,19 +195,16 @@ def _suggest_window(found: MotionStatistics, config: Config) -> Suggestion | Non
     if found.moving_clamped_share > MAX_CLAMPED and wanted <= LARGEST_WINDOW:
         return Suggestion(key, width, wanted, f"{left}; 99% stay within {reach:.1f} px on each axis")
     if found.moving_clamped_share > MAX_CLAMPED:
-        factor = reach / (LARGEST_WINDOW // 2)
-        reason = (
-            f"1% of moving points' steps exceed {reach:.1f} px, which takes {wanted**2} classes: rather "
-            f"{factor:.1f} times the frame rate, where the clips have it, or a smaller data.reference_size"
-        )
-        return Suggestion(_FPS, config.video.target_fps, _scaled(config.video.target_fps, factor), reason)
+        reason = f"1% of moving points' steps exceed {reach:.1f} px, which takes {wanted**2} classes: rather "
+        return _more_frames(found, config, reach / (LARGEST_WINDOW // 2), reason)
     if found.moving_center_share > MAX_CENTER:
         typical = max(found.moving_speed_px[50], 1 / MAX_SLOWER)
         reason = (
             f"{found.moving_center_share:.1%} of moving points' steps are in the centre class, half of them "
             f"below {typical:.2f} px: {1 / typical:.1f} times fewer frames, or a larger data.reference_size"
         )
-        return Suggestion(_FPS, config.video.target_fps, _scaled(config.video.target_fps, typical), reason)
+        rate = _rate(found, config)
+        return Suggestion(_FPS, config.video.target_fps, rate and _rounded(rate * typical), reason)
     if wanted < width // 2:
         unused = f"99% of moving points' steps stay within {reach:.1f} px, so most classes never occur"
         return Suggestion(key, width, max(5, wanted), unused)
@@ -219,8 +221,41 @@ def _suggest_threshold(width: int, config: Config) -> Suggestion | None:
     return Suggestion("data.static_filter.threshold", filter_.threshold, better, reason)
 
 
-def _scaled(fps: float | None, factor: float) -> float | None:
-    return None if fps is None else float(f"{fps * factor:.3g}")
+def _more_frames(found: MotionStatistics, config: Config, factor: float, reason: str) -> Suggestion:
+    """A rate up to ``factor`` times as high, but none that the slowest clip lacks; else smaller frames."""
+    now, rate = config.video.target_fps, _rate(found, config)
+    most = min(found.source_fps, default=None)
+    if rate is None or most is None:
+        reason += (
+            f"{factor:.1f} times the frame rate, where the clips have it, or a smaller data.reference_size"
+        )
+        return Suggestion(_FPS, now, None, reason)
+    if most <= rate * (1 + _RATE_TOLERANCE):
+        reason += (
+            f"a {factor:.1f} times smaller data.reference_size, for the clips have no more than {most:g} fps"
+        )
+        return Suggestion("data.reference_size", _in_words(config.data.reference_size), None, reason)
+    better = min(_rounded(rate * factor), most)
+    reason += f"{better / rate:.1f} times the frame rate, or a smaller data.reference_size"
+    if rate * factor > most * (1 + _RATE_TOLERANCE):
+        reason += f"; {factor:.1f} times would do, but the clips have no more than {most:g} fps"
+    return Suggestion(_FPS, now, better, reason)
+
+
+def _in_words(size: tuple[int, int] | dict[str, int] | None) -> str | None:
+    """A reference size as a config has it."""
+    if size is None:
+        return None
+    return str(list(size)) if isinstance(size, tuple) else f"{{shorter: {size['shorter']}}}"
+
+
+def _rate(found: MotionStatistics, config: Config) -> float | None:
+    """Frames a second of the slowest tracks: clips slower than ``video.target_fps`` keep their own."""
+    return min(found.fps, default=config.video.target_fps)
+
+
+def _rounded(fps: float) -> float:
+    return float(f"{fps:.3g}")
 
 
 def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, Tensor]]:
@@ -230,15 +265,16 @@ def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, 
     windows: dict[str, list[int]] = {}
     for index in chosen.tolist():
         windows.setdefault(data.locate(index)[0], []).append(index)
-    for wanted in tqdm(windows.values(), unit="clip"):
-        views = data.stored(np.array(wanted))
-        if isinstance(views, Tensor):
-            inputs = from_velocities(views, config)
-            yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
-            continue
-        velocities = [_velocities_px(view, config) for view in views]
-        several = config.model.name == "amplify"
-        yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]
+    with Progress(len(windows), "clip") as progress:
+        for wanted in progress.each(windows.values()):
+            views = data.stored(np.array(wanted))
+            if isinstance(views, Tensor):
+                inputs = from_velocities(views, config)
+                yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
+                continue
+            velocities = [_velocities_px(view, config) for view in views]
+            several = config.input_kind.view_axis
+            yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]
 
 
 def _velocities_px(view: ViewTracks, config: Config) -> Tensor:
@@ -250,14 +286,19 @@ def _velocities_px(view: ViewTracks, config: Config) -> Tensor:
 def _sizes(clips: Clips) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for clip in clips.values():
-        known = [] if isinstance(clip, VelocityFiles) else [size for size in clip.sizes if size is not None]
+        known = [size for size in clip.sizes if size is not None]
         sizes.update({f"{height} x {width}" for height, width in known} or {"unknown"})
     return dict(sizes.most_common())
 
 
-def _rates(clips: Clips) -> tuple[float, ...]:
-    rates = {clip.fps for clip in clips.values() if not isinstance(clip, VelocityFiles)}
+def _rates(rates: Iterable[float | None]) -> tuple[float, ...]:
     return tuple(sorted({round(rate, 3) for rate in rates if rate is not None}))
+
+
+def _source_rates(clips: Clips) -> tuple[float, ...]:
+    """Empty where a file does not say: its clip may be slower than all others."""
+    rates = [clip.source_fps for clip in positions(clips).values()]
+    return () if None in rates else _rates(rates)
 
 
 def _percentiles(values: Tensor) -> dict[float, float]:

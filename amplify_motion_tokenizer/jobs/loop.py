@@ -10,9 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from amplify_motion_tokenizer.errors import (
     EXIT_OK,
     EXIT_SOME_FAILED,
@@ -25,6 +22,7 @@ from amplify_motion_tokenizer.errors import (
 )
 from amplify_motion_tokenizer.files import check_writable
 from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.jobs.workers import attempt, run_in_workers
 from amplify_motion_tokenizer.video.clips import Clip
 
@@ -122,7 +120,7 @@ def run_clips(
         UsageError: nothing can be written in the output folder any more.
     """
     summary, began = Summary(), time.perf_counter()
-    with logging_redirect_tqdm(), tqdm(total=len(clips), unit="clip") as progress:
+    with Progress(len(clips), "clip") as progress:
         to_do = []
         for clip in clips:
             if is_complete(clip):
@@ -146,16 +144,16 @@ Outcome = dict[str, Any] | TokenizerError
 
 
 def _outcomes(
-    clips: Sequence[Clip], process: Process, workers: Workers | None, progress: tqdm[Any]
+    clips: Sequence[Clip], process: Process, workers: Workers | None, progress: Progress
 ) -> Generator[tuple[Clip, Outcome], None, None]:
     """What becomes of each clip, here or in workers."""
     count = min(workers.count, len(clips)) if workers else 1
     if workers and count > 1:
-        progress.set_postfix_str(f"{count} workers")
+        progress.note(f"{count} workers")
         yield from run_in_workers(clips, count, workers.prepare)
         return
     for clip in clips:
-        progress.set_postfix_str(clip.name, refresh=True)
+        progress.note(clip.name, now=True)
         yield clip, attempt(process, clip)
 
 

@@ -5,6 +5,9 @@ The commands share names (``config.yaml``, ``manifest.jsonl``) that mean another
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +17,6 @@ from amplify_motion_tokenizer.file_names import (
     CODES,
     MANIFEST,
     SCENES,
-    TRACK_EXTENSIONS,
-    VELOCITY_INDEX_ENDING,
     checkpoints_in,
     holds_drawings,
     is_pack,
@@ -42,7 +43,7 @@ def open_output_folder(folder: Path, kind: Kind) -> None:
 def kind_of(folder: Path) -> Kind | None:
     """What ``folder`` holds as the output of one of the commands; None where it is no such folder.
 
-    Tracks may lie in subfolders, but their manifest does not: a folder of several outputs is none itself.
+    Tracks are told by the manifest, which lists them: a folder of several outputs has none itself.
     """
     if is_pack(folder):
         return "a pack"
@@ -54,10 +55,18 @@ def kind_of(folder: Path) -> Kind | None:
         return "rendered clips"
     if holds_drawings(folder):
         return "drawings"
-    if (folder / MANIFEST).is_file() and any(_is_tracks(path) for path in folder.rglob("*")):
+    if any((folder / output).exists() for output in _outputs_listed(folder / MANIFEST)):
         return "tracks"
     return None
 
 
-def _is_tracks(path: Path) -> bool:
-    return path.suffix in TRACK_EXTENSIONS or path.name.endswith(VELOCITY_INDEX_ENDING)
+def _outputs_listed(manifest: Path) -> Iterator[str]:
+    """The outputs, in whatever format, that a manifest tells of; none of a foreign list of that name."""
+    if not manifest.is_file():
+        return
+    with manifest.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(json.JSONDecodeError):  # a foreign file, or a line that a crash cut short
+                record = json.loads(line)
+                if isinstance(record, dict) and {"clip", "source", "status", "output"} <= record.keys():
+                    yield str(record["output"])

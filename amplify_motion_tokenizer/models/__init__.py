@@ -10,7 +10,7 @@ from amplify_motion_tokenizer.models.keypoint.network import KeypointTokenizer
 __all__ = ["MODELS", "MotionTokenizer", "TokenizerOutput", "build_model"]
 
 MODELS: dict[str, type[MotionTokenizer]] = {"amplify": AmplifyTokenizer, "keypoint": KeypointTokenizer}
-"""Value of ``model.name`` to the class that it builds."""
+"""Value of ``model.name`` to the class that it builds; ``config.input_kinds`` says what each takes."""
 
 
 def build_model(config: Config, pretrained: bool = False) -> MotionTokenizer:

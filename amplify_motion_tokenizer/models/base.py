@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,12 @@ class MotionTokenizer(nn.Module, ABC):
         config: the whole config; ``model`` and ``data`` decide the layers.
     """
 
+    tokens_are_steps: ClassVar[bool] = False
+    """Whether the d codes are those of the t steps, in order (of each view, where views have codes of their
+    own: t fast); else all of them are of the whole window."""
+    unused_settings: ClassVar[tuple[str, ...]] = ()
+    """Dotted keys of the settings of all models that this one does not use."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -86,6 +92,11 @@ class MotionTokenizer(nn.Module, ABC):
     @abstractmethod
     def num_codes(self) -> int:
         """Codes d that one window is written as."""
+
+    @property
+    def codes_per_view(self) -> bool:
+        """Whether every view has codes of its own, instead of codes for all views together."""
+        return False
 
     def load_pretrained(self) -> None:
         """Gives parts that the config names pretrained weights for those weights; here there are none."""

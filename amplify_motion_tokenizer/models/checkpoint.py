@@ -28,7 +28,9 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, to_dict
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.gone import settings_now
+from amplify_motion_tokenizer.config.loading import config_from_dict, stored_settings
+from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
@@ -60,6 +62,8 @@ class Checkpoint:
     """Training state; None in files that only hold weights."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of this package and its libraries when it was written; empty when unknown."""
+    gone: dict[str, Any] = field(default_factory=dict)
+    """Settings that it was trained with and that there are no more, with other values than they have now."""
 
 
 @cache
@@ -117,9 +121,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
     """A trained tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads.
 
+    Args:
+        path: the file.
+        device: where its weights are to be: auto, cpu, mps, cuda, cuda:N, or a device of torch.
+
     Raises:
+        ConfigError: there is no such device here; says which are.
         CheckpointError: as ``load_checkpoint``; or the weights do not fit the config.
     """
+    device = resolve_device(str(device), "device")
     checkpoint = load_checkpoint(path)
     model = build_model(checkpoint.config)
     load_weights(model, checkpoint.model, str(path))
@@ -161,14 +171,16 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
     own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
     check_kinds(str(path), content, OWN_PARTS | own)
+    made, source = content["track_settings"], f"in {path}"
     return Checkpoint(
         path=path,
         model=content["model"],
-        config=config_from_dict(content["config"], f"in {path}"),
-        track_settings=content["track_settings"],
+        config=config_from_dict(content["config"], source),
+        track_settings=None if made is None else settings_now(made),
         metrics=content["metrics"],
         training=content.get("training"),
         versions=content.get("versions", {}),
+        gone=stored_settings(content["config"], source).other,
     )
 
 

@@ -17,6 +17,7 @@ from amplify_motion_tokenizer.config import (
     flatten,
     to_dict,
 )
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.torch_files import MAPPING, NUMBERS, Kind, check_kinds, or_none
@@ -50,14 +51,16 @@ def unknown_settings(config: Config) -> list[str]:
 
     No key of that system's file says so.
     """
-    shorter, is_amplify = config.video.resize_shorter, config.model.name == "amplify"
+    size, is_amplify = to_dict(config)["video"]["size"], config.model.name == "amplify"
+    is_box = isinstance(size, list)
     theirs: dict[str, Any] = {
         "tracking.query_order": "uniform" if is_amplify else "row_major",
         "data.true_horizon": config.data.sequence_length,
-        "video.fit": "shorter",
     }
-    if not is_amplify:
-        theirs["data.reference_size"] = {"shorter": shorter} if shorter else None
+    if is_box:
+        theirs["video.size"] = "no letterbox"
+    elif not is_amplify:
+        theirs["data.reference_size"] = size
     ours = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
     return [f"{key} = {ours[key]}" for key, value in theirs.items() if ours[key] != value]
 
@@ -70,7 +73,8 @@ def read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict
         )
     check_kinds(f"{path}: {OWN_KEY}", part, OWN_PARTS)
     config = config_from_dict(part["config"], f"in {path} under {OWN_KEY}")
-    return config, part["track_settings"], part["metrics"]
+    made = part["track_settings"]
+    return config, None if made is None else settings_now(made), part["metrics"]
 
 
 def disagreement(path: Path, change: str) -> str:

@@ -5,6 +5,8 @@ Letters: B windows, V views, t steps, N points, C classes.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,17 +14,13 @@ from amplify_motion_tokenizer.config import LossConfig
 
 
 def class_weights(loss: LossConfig, class_grid: tuple[int, int]) -> Tensor:
-    """(C,) float32 weight of each velocity class: ``alpha_center`` or ``alpha_other``, times a factor.
+    """(C,) float32 weight of each velocity class of a (rows, columns) grid.
 
-    The factor 1 + s (r / r_max)^p lets large motions count more; r is a class's distance in pixels from
-    the centre class of the (rows, columns) grid.
+    It is 1, and ``loss.alpha_center`` for the centre class, no motion; both sides of the grid are odd.
     """
-    rows, cols = class_grid
-    offsets = torch.cartesian_prod(torch.arange(rows) - rows // 2, torch.arange(cols) - cols // 2)
-    radius = offsets.float().square().sum(dim=-1).sqrt()
-    share = radius / radius.max().clamp(min=1)
-    factor = 1 + loss.radial_strength * share**loss.radial_power
-    return torch.where(radius == 0, loss.alpha_center, loss.alpha_other * factor)
+    weights = torch.ones(math.prod(class_grid))
+    weights[len(weights) // 2] = loss.alpha_center
+    return weights
 
 
 def element_losses(logits: Tensor, labels: Tensor, weights: Tensor, gamma: float) -> Tensor:

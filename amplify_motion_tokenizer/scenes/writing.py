@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import SCENES
@@ -16,6 +15,7 @@ from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.scenes.kinds import KINDS, render_clip
 from amplify_motion_tokenizer.scenes.layers import Image, Scene, Size
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
@@ -109,14 +109,16 @@ def write_clips(
     write_yaml(output / SCENES, made_with)
     if truth is not None:
         write_yaml(output / TRUTH_FOLDER / SCENES, made_with | {"windows": asdict(truth)})
-    for index, name in enumerate(tqdm(names, unit="clip")):
-        kind, path = kinds[index % len(kinds)], output / f"{name}.mp4"
-        video, scene = render_clip(kind, (seed, index), size, frames)
-        # Never, also not after a kill, the truth of another clip beside this one.
-        truth_files[name].unlink(missing_ok=True)
-        write_clip(path, video, fps)
-        if truth is not None:
-            write_truth(truth_files[name], scene, _record(path, kind, (seed, index), size, fps, truth), truth)
+    with Progress(len(names), "clip") as progress:
+        for index, name in progress.each(enumerate(names)):
+            kind, path = kinds[index % len(kinds)], output / f"{name}.mp4"
+            video, scene = render_clip(kind, (seed, index), size, frames)
+            # Never, also not after a kill, the truth of another clip beside this one.
+            truth_files[name].unlink(missing_ok=True)
+            write_clip(path, video, fps)
+            if truth is not None:
+                record = _record(path, kind, (seed, index), size, fps, truth)
+                write_truth(truth_files[name], scene, record, truth)
 
 
 def _check_no_truth(paths: Iterable[Path]) -> None:
@@ -170,7 +172,7 @@ def _record(
 ) -> TruthRecord:
     settings = {
         "video.target_fps": fps,
-        "video.resize_shorter": None,
+        "video.size": None,
         "tracking.window_stride": windows.stride,
         "tracking.query_order": _QUERY_ORDER,
         "tracking.gate.enable": False,

@@ -1,53 +1,46 @@
-"""Point trackers, by the name that ``tracking.tracker`` gives them."""
+"""Point trackers, by the name that ``tracking.tracker`` gives them.
+
+A new tracker is a module with a class that derives from ``PointTracker`` and a line in ``TRACKERS``. Settings
+of its own are a section of ``config.TrackingConfig`` that the tracker's name begins with.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.cotracker.loading import WEIGHTS_URLS
+from amplify_motion_tokenizer.trackers.cotracker.tracker import CoTracker
+from amplify_motion_tokenizer.trackers.flow.tracker import FlowTracker
 
 __all__ = ["TRACKERS", "PointTracker", "make_tracker", "record_weights"]
 
-
-def _flow(config: Config) -> PointTracker:
-    from amplify_motion_tokenizer.trackers.flow import FlowTracker
-
-    return FlowTracker(config.tracking.flow, threads=config.video.threads)
-
-
-def _cotracker(config: Config) -> PointTracker:
-    from amplify_motion_tokenizer.trackers.cotracker import CoTracker
-
-    return CoTracker(config.tracking.tracker, config.tracking.cotracker, config.tracking.device)
-
-
 TRACKERS: dict[str, Callable[[Config], PointTracker]] = {
-    "flow": _flow,
-    **dict.fromkeys(WEIGHTS_URLS, _cotracker),
+    "flow": FlowTracker.from_config,
+    **dict.fromkeys([*WEIGHTS_URLS, "cotracker*"], CoTracker.from_config),
 }
-"""Builders by name. They import a tracker only when it is asked for."""
+"""Builders by name. ``*`` stands for any ending: a hub entry of another repository has a name of its own."""
 
 
 def make_tracker(config: Config) -> PointTracker:
     """The tracker that ``config.tracking.tracker`` names, ready to run.
-
-    A name that is not in ``TRACKERS`` but begins with cotracker is a hub entry of another repository.
 
     Raises:
         ConfigError: no tracker has that name.
         TrackerError: its code or weights are missing.
     """
     name = config.tracking.tracker
-    build = TRACKERS.get(name, _cotracker if name.startswith("cotracker") else None)
+    build = next((build for known, build in TRACKERS.items() if fnmatchcase(name, known)), None)
     if build is None:
-        close = max(TRACKERS, key=lambda known: _likeness(name, known))
+        names = [known for known in TRACKERS if "*" not in known]
+        close = max(names, key=lambda known: _likeness(name, known))
         raise ConfigError(
-            f"tracking.tracker = {name!r} is not a tracker; allowed: {', '.join(TRACKERS)}. "
+            f"tracking.tracker = {name!r} is not a tracker; allowed: {', '.join(names)}. "
             f"Did you mean {close}?"
         )
     return build(config)
@@ -59,19 +52,27 @@ def _likeness(name: str, known: str) -> float:
 
 
 def record_weights(config: Config, tracker: PointTracker) -> Config:
-    """``config`` with the hash of the weights that ``tracker`` runs on, where it runs on any.
+    """``config`` with the hash of the weights that ``tracker`` runs on in the section of its settings.
+
+    A tracker without weights leaves the config as it is.
 
     Raises:
-        TrackerError: the config holds the hash of other weights.
+        TrackerError: the config records the hash of other weights, or has no section for the tracker's.
     """
-    found, settings = tracker.weights_sha256, config.tracking.cotracker
+    found, section = tracker.weights_sha256, config.tracking.tracker_section
     if found is None:
         return config
+    if section is None:
+        raise TrackerError(
+            f"the weights of {tracker.name} cannot be recorded: the config has no section tracking.<name> "
+            "that the tracker's name begins with"
+        )
+    settings = getattr(config.tracking, section)
     if settings.weights_sha256 not in (None, found):
         raise TrackerError(
-            f"tracking.cotracker.weights_sha256 = {settings.weights_sha256}, but the weights of "
-            f"{tracker.name} have {found}; give the weights that were meant with tracking.cotracker.weights, "
-            "or set weights_sha256 to null to use these"
+            f"tracking.{section}.weights_sha256 = {settings.weights_sha256}, but the weights of "
+            f"{tracker.name} have {found}; give the weights that were meant with tracking.{section}.weights, "
+            "or leave weights_sha256 out of the config to track anew with these"
         )
     settings = dataclasses.replace(settings, weights_sha256=found)
-    return dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, cotracker=settings))
+    return dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, **{section: settings}))

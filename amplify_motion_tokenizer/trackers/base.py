@@ -15,15 +15,21 @@ class PointTracker(Protocol):
     """Follows query points through windows of frames.
 
     One object serves many clips: nothing is carried over from one call of ``track`` to the next.
+    A class that derives from this one inherits what is usual: no weights, no device, nothing read ahead.
     """
 
-    @property
-    def name(self) -> str:
-        """Name in ``tracking.tracker``, recorded in track files."""
+    name: str
+    """Name in ``tracking.tracker``, recorded in track files."""
+    weights_sha256: str | None = None
+    """Hash of the weights that decide its tracks; None for a tracker without any. ``record_weights`` keeps it
+    in the field ``weights_sha256`` of the tracker's section of the config."""
+    owns_device: bool = False
+    """Whether it has a device, or much memory, to itself, so that one process should run it."""
 
     @property
-    def weights_sha256(self) -> str | None:
-        """Hash of the weights that decide its tracks, recorded too; None for a tracker without any."""
+    def windows_ahead(self) -> int:
+        """Windows of a batch, whose frames are decoded ahead; 0 for a tracker that goes frame by frame."""
+        return 0
 
     def track(
         self, windows: Iterable[FrameWindow], queries_xy_px: NDArray[np.float32]

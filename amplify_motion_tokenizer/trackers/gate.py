@@ -6,8 +6,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import GateConfig
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
+
+SHORTER_PX = 48
+"""Shorter side in pixels of the copies that are compared."""
+
+PIXEL_THRESHOLD = 0.02
+"""A pixel is active when it differs from its mean over the window by more than this, of a 0..1 range."""
+
+MIN_MEAN_DIFFERENCE = 0.01
+"""A window is kept when its mean absolute difference, of a 0..1 range, reaches this."""
+
+MIN_ACTIVE_SHARE = 0.001
+"""A window is kept, too, when its share of active pixels reaches this."""
 
 CLIPPED = 250
 """Level from which a colour may have been brighter than its file can say; compression spreads 255."""
@@ -30,8 +41,7 @@ class MotionGate:
     Each frame is shrunk once, however many windows cover it. One gate serves one clip.
     """
 
-    def __init__(self, config: GateConfig) -> None:
-        self.config = config
+    def __init__(self) -> None:
         self._small: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}
 
     def moves(self, window: FrameWindow) -> bool:
@@ -47,8 +57,7 @@ class MotionGate:
         rests = [np.abs(_besides_light(*colour)) for colour in zip(levels, beyond, strict=True)]
         change = np.tensordot(LUMA, np.stack(rests), 1) / 255
         return bool(
-            change.mean() >= self.config.min_mean_difference
-            or (change > self.config.pixel_threshold).mean() >= self.config.min_active_share
+            change.mean() >= MIN_MEAN_DIFFERENCE or (change > PIXEL_THRESHOLD).mean() >= MIN_ACTIVE_SHARE
         )
 
     def _shrunk(self, window: FrameWindow, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -56,7 +65,7 @@ class MotionGate:
         key = window.start + index
         if key not in self._small:
             rgb = window.frames[index]
-            scale = min(1.0, self.config.resize_shorter / min(rgb.shape[:2]))
+            scale = min(1.0, SHORTER_PX / min(rgb.shape[:2]))
             size = tuple(max(1, round(side * scale)) for side in rgb.shape[1::-1])
             beyond = cv2.threshold(rgb, CLIPPED - 1, 255, cv2.THRESH_BINARY)[1]
             # In whole levels: to turn a frame into floats would take most of the gate's time.

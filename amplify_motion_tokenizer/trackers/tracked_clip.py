@@ -53,7 +53,7 @@ class TrackedClip:
         self.times = StageTimes()
         with self.times.stage("open"):
             self._videos = open_views(clip, config.video)
-        self._rows = read_ahead(self._decoded(), _frames_ahead(config))
+        self._rows = read_ahead(self._decoded(), self._frames_ahead())
         self.infos: dict[str, ClipInfo] = {
             view: video.info for view, video in zip(clip.views, self._videos, strict=True)
         }
@@ -152,6 +152,10 @@ class TrackedClip:
         for tracks in self._tracker.track(contents, queries - pad_xy):
             yield dataclasses.replace(tracks, tracks_xy_px=tracks.tracks_xy_px + pad_xy)
 
+    def _frames_ahead(self) -> int:
+        """Frames of each view to decode ahead: what the tracker's next batch of windows adds."""
+        return max(_LEAST_AHEAD, self._config.tracking.window_stride * self._tracker.windows_ahead)
+
     def _queries(self, info: ClipInfo) -> NDArray[np.float32]:
         return content_grid(self._config.tracking.query_order, self._config.data.grid_size, info.letterbox)
 
@@ -179,13 +183,13 @@ class TrackedClip:
         key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
         where = f" in the longest of its {cut.parts} parts" if cut.parts > 1 else ""
         raise VideoError(
-            f"{shortest.path}: has {cut.longest} frames at {shortest.fps:g} fps{where}, "
+            f"{shortest.source}: has {cut.longest} frames at {shortest.fps:g} fps{where}, "
             f"expected at least {length} ({key})"
         )
 
     def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
         """The windows in which at least one view moves."""
-        gates = [MotionGate(self._config.tracking.gate) for _ in self._videos]
+        gates = [MotionGate() for _ in self._videos]
         boxes = [video.info.letterbox for video in self._videos]
         for views in windows:
             # The gate judges shares of the frame, to which padding must not count.
@@ -233,13 +237,6 @@ def _row(streams: Sequence[Iterator[Frame]]) -> list[Frame | None]:
             if tick < max(ticks):
                 row[view] = next(streams[view], None)
     return row
-
-
-def _frames_ahead(config: Config) -> int:
-    """Frames of each view to decode ahead: what a neural tracker's next batch of windows adds."""
-    if config.tracking.tracker == "flow":
-        return _LEAST_AHEAD
-    return max(_LEAST_AHEAD, config.tracking.window_stride * config.tracking.cotracker.window_batch_size)
 
 
 def _content(window: FrameWindow, box: Letterbox) -> FrameWindow:

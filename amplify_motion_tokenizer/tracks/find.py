@@ -1,95 +1,79 @@
-"""Finding the tracks of a folder, in either of the layouts that preprocessing writes.
-
-``track_files`` is AMPLIFY's, one HDF5 file per clip; ``velocity_files`` the keypoint reproduction's, one
-file per window.
-"""
+"""Finding the tracks of a folder, in whichever format they were written."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from amplify_motion_tokenizer.config import settings_hash
-from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.file_names import (
-    TRACK_EXTENSIONS,
-    VELOCITY_INDEX_ENDING,
-    is_pack,
-    velocity_files,
-    velocity_name,
-)
-from amplify_motion_tokenizer.files import read_json
-from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.record import FORMAT_VERSION
+from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.file_names import is_pack
+from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
+from amplify_motion_tokenizer.tracks.packs import read_pack
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
+from amplify_motion_tokenizer.tracks.stored import Clips, FoundClip, RecordedClip
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
 
-def is_complete(path: Path, settings: dict[str, Any], *sources: Path) -> bool:
-    """Whether ``path`` (a track file or an index) was made with ``settings`` from ``sources`` as they are."""
-    if not os.path.isfile(path):  # unlike Path.is_file also of a name too long for one
-        return False
-    try:
-        record = read_json(path) if path.suffix == ".json" else dict(TrackFile(path, None).attributes)
-    except (TrackFileError, UsageError):
-        return False
-    made_by = (record.get("format_version"), record.get("config_hash"))
-    if made_by != (FORMAT_VERSION, settings_hash(settings)) or not is_made_of(record, sources):
-        return False
-    if path.suffix != ".json":
-        return True
-    clip = path.name.removesuffix(VELOCITY_INDEX_ENDING)
-    return all(path.with_name(velocity_name(clip, start)).is_file() for start in record["start_frame"])
+def open_tracks(folder: Path, views: Sequence[str] | None, dataset: str | None = None) -> Clips:
+    """All clips of ``folder``, a pack or a folder of tracks, as ``read_pack`` or ``find_tracks`` gives them.
+
+    Args:
+        folder: either kind.
+        views: the views to read, in this order; None reads all.
+        dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all.
+
+    Raises:
+        TrackFileError, ConfigError: as ``read_pack`` and ``find_tracks``.
+    """
+    return read_pack(folder, views, dataset) if is_pack(folder) else find_tracks(folder, views, dataset)
 
 
 def find_tracks(
     folder: Path, views: Sequence[str] | None = (DEFAULT_VIEW,), dataset: str | None = None
-) -> dict[str, TrackFile] | dict[str, VelocityFiles]:
-    """All clips below ``folder`` in one of the two layouts, by their path below it.
+) -> dict[str, FoundClip]:
+    """All clips below ``folder``, which are of one format, by their path below it.
 
     Args:
         folder: searched with its subfolders.
-        views: groups of the track files to read; None reads all.
+        views: the views to read, in this order; None reads all.
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all, sorted.
 
     Raises:
-        TrackFileError: the folder is missing, a file or a pack, holds no tracks, both layouts or two files
-            of one clip, or a file is bad; or the dataset selects none.
+        TrackFileError: the folder is missing, a file or a pack, holds no tracks, tracks of two formats or
+            two files of one clip, or a file is bad; or the dataset selects none.
         ConfigError: the dataset string is malformed.
     """
     _check_folder(folder)
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in TRACK_EXTENSIONS and not path.name.startswith("."):
-            other = files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
-            if other != path:
-                raise TrackFileError(
-                    f"{other} and {path.name} are two files of one clip; remove or rename one"
-                )
-    folders = {
-        path.parent for path in folder.rglob("*_start*.pt") if not path.parent.name.endswith(".unfinished")
-    }
-    velocities = {
-        (parent.relative_to(folder) / clip).as_posix(): (clip, paths)
-        for parent in sorted(folders)
-        for clip, paths in velocity_files(parent).items()
-    }
-    if files and velocities:
-        raise TrackFileError(f"{folder}: holds both track files and .pt velocity files; separate them")
-    if not files and not velocities:
+    formats = track_formats()
+    found = {each.name: clips for each in formats if (clips := each.find(folder))}
+    if len(found) > 1:
         raise TrackFileError(
-            f"{folder}: holds no track files; looked for {' '.join(TRACK_EXTENSIONS)} and <clip>_start<n>.pt"
+            f"{folder}: holds tracks of both --format {' and --format '.join(found)}; separate them"
         )
-    names = list(velocities or files)
+    if not found:
+        looked_for = ", ".join(each.looked_for for each in formats)
+        raise TrackFileError(f"{folder}: holds no track files; looked for {looked_for}")
+    (clips,) = found.values()
     # Before they are opened, as most may not be wanted.
-    names = names if dataset is None else select_demos(names, dataset)
-    if velocities:
-        return {name: VelocityFiles(*velocities[name]) for name in names}
-    return {name: TrackFile(files[name], views) for name in names}
+    names = list(clips) if dataset is None else select_demos(clips, dataset)
+    return {name: clips[name](views) for name in names}
+
+
+def find_recorded(source: Path) -> dict[str, RecordedClip]:
+    """The clips below the folder ``source``, or the one in the file ``source``, with all views, by name.
+
+    Raises:
+        TrackFileError: as ``find_tracks``; or what is stored are velocities.
+    """
+    if source.is_file():
+        own = next((each for each in track_formats() if source.name.endswith(each.endings)), None)
+        clips = {source.stem: (own or track_format(DEFAULT_FORMAT)).open(source, None)}
+    else:
+        clips = find_tracks(source, None)
+    recorded = {name: clip for name, clip in clips.items() if clip.stores == "positions"}
+    if not recorded:
+        raise TrackFileError(f"{source}: holds velocities of windows; expected track files (--format hdf5)")
+    return recorded
 
 
 def _check_folder(folder: Path) -> None:

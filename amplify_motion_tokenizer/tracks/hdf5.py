@@ -25,20 +25,34 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.base import TrackFormat
+from amplify_motion_tokenizer.tracks.hdf5_groups import (
+    damage_named,
+    first_frame_size,
+    gather,
+    open_hdf5,
+    read_view,
+    tracked_size,
+    view_groups,
+    window_shape,
+)
+from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
 from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
@@ -190,23 +204,27 @@ class TrackFile:
         TrackFileError: the file cannot be opened, is truncated, or has another layout.
     """
 
+    stores: Literal["positions"] = "positions"
+
     def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
         self.path = path
         self.first_row = 0
-        with _open_hdf5(path) as file, damage_named(path):
-            groups = _view_groups(file, path, views)
+        with open_hdf5(path) as file, damage_named(path):
+            groups = view_groups(file, path, views)
             self.views = [group.name for group in groups]
-            shapes = [_window_shape(group, path) for group in groups]
+            shapes = [window_shape(group, path) for group in groups]
             if len(set(shapes)) > 1:
                 found = ", ".join(f"{name} {shape}" for name, shape in zip(self.views, shapes, strict=True))
                 raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
             self.num_windows, self.length, self.num_points = shapes[0]
-            self.sizes = [_tracked_size(group) for group in groups]
+            self.sizes = [tracked_size(group) for group in groups]
             self.view_attributes = [dict(group.attrs) for group in groups]
-            self.frame_size = _frame_size(groups, path)
+            self.frame_size = first_frame_size(groups, path)
             self.attributes = dict(file["root"].attrs)
             settings = self.attributes.get("settings")
-            self.settings: dict[str, Any] | None = None if settings is None else json.loads(settings)
+            self.settings: dict[str, Any] | None = (
+                None if settings is None else settings_now(json.loads(settings))
+            )
 
     @property
     def fps(self) -> float | None:
@@ -214,16 +232,30 @@ class TrackFile:
         with damage_named(self.path):
             return float(self.attributes["fps"]) if "fps" in self.attributes else None
 
+    @property
+    def source_fps(self) -> float | None:
+        """Average frames per second of the clip itself; None where the file does not say."""
+        with damage_named(self.path):
+            return float(self.attributes["source_fps"]) if "source_fps" in self.attributes else None
+
+    def with_views(self, views: Sequence[str]) -> TrackFile:
+        """The same file with ``views``, in that order."""
+        return TrackFile(self.path, views)
+
+    def reader(self) -> TrackReader:
+        """What reads windows of the file for a loader; it belongs to one process."""
+        return TrackReader(self)
+
     def open(self) -> h5py.File:
         """Opens the file for reading; a handle must not be shared between processes."""
-        return _open_hdf5(self.path)
+        return open_hdf5(self.path)
 
     def check_unchanged(self, file: h5py.File) -> None:
         """Raises TrackFileError when ``file``, open now, holds other windows than were found at first."""
         groups = [file[view] for view in self.views]
         expected = self.num_windows, self.length, self.num_points
-        if [_tracked_size(group) for group in groups] != self.sizes or any(
-            _window_shape(group, self.path) != expected for group in groups
+        if [tracked_size(group) for group in groups] != self.sizes or any(
+            window_shape(group, self.path) != expected for group in groups
         ):
             raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
 
@@ -238,7 +270,7 @@ class TrackFile:
         A file without ``vis`` counts as visible everywhere.
         """
         with damage_named(self.path):
-            return [_read_view(file[view], rows) for view in self.views]
+            return [read_view(file[view], rows) for view in self.views]
 
     def data_sets(self, file: h5py.File) -> list[tuple[h5py.Dataset, h5py.Dataset | None]]:
         """Each view's tracks (S, T, N, 2) and visibility (S, T, N), or None, as they lie in the file."""
@@ -265,95 +297,26 @@ class TrackFile:
         """
         self.check_first_frames()
         with damage_named(self.path):
-            return [_gather(file[view]["first_frames"], rows) for view in self.views]
+            return [gather(file[view]["first_frames"], rows) for view in self.views]
 
 
-def _read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    tracks = _gather(group["tracks"], rows).astype(np.float32, copy=False)
-    if "vis" not in group:
-        return tracks, np.ones(tracks.shape[:3], np.float32)
-    return tracks, _gather(group["vis"], rows).astype(np.float32, copy=False)
+class _Hdf5(TrackFormat):
+    """AMPLIFY's layout."""
+
+    name = "hdf5"
+    stores = "positions"
+    endings = (".hdf5", ".h5")
+
+    def writer(
+        self, target: Path, record: ClipRecord, infos: Mapping[str, ClipInfo], config: Config
+    ) -> TrackFileWriter:
+        return TrackFileWriter(target, record, infos)
+
+    def record(self, target: Path) -> Mapping[str, Any]:
+        return self.open(target, None).attributes
+
+    def open(self, target: Path, views: Sequence[str] | None) -> TrackFile:
+        return TrackFile(target, views)
 
 
-def _gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
-    """``rows`` of a data set, in any order; one read each, for HDF5's own selection is 50 times slower."""
-    found = np.empty((len(rows), *data.shape[1:]), data.dtype)
-    place, shape = data.id.get_space(), (1, *data.shape[1:])
-    into, rest = h5py.h5s.create_simple(shape), (0,) * (data.ndim - 1)
-    for number, row in enumerate(rows):
-        if not 0 <= row < data.shape[0]:
-            raise IndexError(f"row {row} of {data.name}, which has {data.shape[0]}")
-        place.select_hyperslab((int(row), *rest), shape)
-        data.id.read(into, place, found[number : number + 1])
-    return found
-
-
-def _window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
-    """(starts, T, N) of a view."""
-    shape = group["tracks"].shape
-    if len(shape) != 4 or shape[-1] != 2:
-        raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
-    if "vis" in group and group["vis"].shape != shape[:3]:
-        raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
-    return shape[0], shape[1], shape[2]
-
-
-def _tracked_size(group: h5py.Group) -> tuple[int, int] | None:
-    sizes = group.attrs.get("height"), group.attrs.get("width")
-    if None in sizes:
-        return None
-    height, width = int(sizes[0]), int(sizes[1])
-    if min(height, width) < 1:
-        raise ValueError(f"{group.name} has height {height} and width {width}")
-    return height, width
-
-
-def _frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int] | None:
-    """(h, w) of the first frames of all views; None where a view has none."""
-    if not all("first_frames" in group for group in groups):
-        return None
-    frames = [group["first_frames"] for group in groups]
-    expected = (len(groups[0]["tracks"]), *frames[0].shape[1:3], 3)
-    for data in frames:
-        if data.shape != expected or data.dtype != np.uint8:
-            raise TrackFileError(
-                f"{path}: first_frames are {data.dtype} {data.shape}, expected uint8 {expected} in every view"
-            )
-    return expected[1], expected[2]
-
-
-@contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
-    try:
-        yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
-
-
-def _open_hdf5(path: Path) -> h5py.File:
-    try:
-        # Files appear under their name only when they are complete, so a lock would guard nothing.
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise TrackFileError(
-            f"{path}: cannot be opened as HDF5 ({error}); remove it and run preprocessing again"
-        ) from None
-
-
-def _view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:
-    """The groups of ``views``, None being all; a file with one view serves as the default view."""
-    root = file.get("root")
-    entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
-    there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
-    if not there:
-        raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
-    if views is None or (tuple(views) == (DEFAULT_VIEW,) and len(there) == 1):
-        return [file["root"][name] for name in there]
-    missing = [view for view in views if view not in there]
-    if missing:
-        raise TrackFileError(
-            f"{path}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
-        )
-    return [file["root"][view] for view in views]
+FORMAT = _Hdf5()

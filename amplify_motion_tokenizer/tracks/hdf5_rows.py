@@ -9,32 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, damage_named
+from amplify_motion_tokenizer.tracks.hdf5_groups import damage_named
+from amplify_motion_tokenizer.tracks.stored import ViewArrays
+
+if TYPE_CHECKING:
+    from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 
 Rows = NDArray[np.int64]
 """(S,) where each window of a data set begins, in bytes from the start of the file."""
-
-
-class ViewArrays(NamedTuple):
-    """Windows of one view, to be filled."""
-
-    tracks_xy_px: NDArray[np.float32]
-    """(B, T, N, 2), (x, y) pixels of the tracked frames."""
-    visibility: NDArray[np.float32]
-    """(B, T, N), confidence 0..1."""
-
-    @staticmethod
-    def empty(windows: int, length: int, points: int) -> ViewArrays:
-        """Arrays of B windows, T frames and N points, with whatever was in memory."""
-        shape = windows, length, points
-        return ViewArrays(np.empty((*shape, 2), np.float32), np.empty(shape, np.float32))
 
 
 class TrackReader:
@@ -85,9 +74,9 @@ class TrackReader:
                     if os.preadv(descriptor, [window], offset) != window_bytes:
                         raise TrackFileError(f"{self._clip.path}: ends within a window; remake it")
 
-    def first_frames(self, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+    def first_frames(self, rows: Sequence[int] | Rows) -> list[NDArray[np.uint8]]:
         """As ``TrackFile.read_first_frames``."""
-        return self._clip.read_first_frames(self._through_hdf5(), rows)
+        return self._clip.read_first_frames(self._through_hdf5(), list(rows))
 
     def _through_hdf5(self) -> h5py.File:
         if self._hdf5 is None:

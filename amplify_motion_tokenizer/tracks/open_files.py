@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
-from amplify_motion_tokenizer.tracks.packs import PackedClip, PackReader
-from amplify_motion_tokenizer.tracks.velocity_files import VelocityFiles
-
-StoredTracks = TrackFile | PackedClip
-"""Tracks of a clip as pixels."""
+from amplify_motion_tokenizer.tracks.stored import PositionClip, WindowReader
 
 MAX_OPEN_FILES = 128
 """Track files that one data set keeps open in a process, where the system allows it."""
@@ -29,17 +22,17 @@ class Readers:
     def __init__(self) -> None:
         self._process: int | None = None
         self._most = MAX_OPEN_FILES
-        self._readers: dict[Path, TrackReader | PackReader] = {}
+        self._readers: dict[Path, WindowReader] = {}
         self._open: OrderedDict[Path, None] = OrderedDict()
 
-    def get(self, clip: StoredTracks) -> TrackReader | PackReader:
+    def get(self, clip: PositionClip) -> WindowReader:
         """The reader of the clip's file; clips of one pack share it."""
         if self._process != os.getpid():
             # A forked worker must not use the HDF5 handles of its parent.
             self._process, self._readers, self._open = os.getpid(), {}, OrderedDict()
             self._most = _most_open()
         if clip.path not in self._readers:
-            self._readers[clip.path] = PackReader(clip) if isinstance(clip, PackedClip) else TrackReader(clip)
+            self._readers[clip.path] = clip.reader()
         self._open[clip.path] = None
         self._open.move_to_end(clip.path)
         if len(self._open) > self._most:
@@ -53,6 +46,3 @@ class Readers:
 def _most_open() -> int:
     allowed = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
     return min(MAX_OPEN_FILES, max(1, allowed // _SHARE)) if allowed > 0 else MAX_OPEN_FILES
-
-
-Clips = Mapping[str, StoredTracks | VelocityFiles]

@@ -4,8 +4,8 @@
 frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
-                         order: name, windows, sizes (height, width of each view, or null), fps (or null;
-                         older packs lack it), max_error_px
+                         order: name, windows, sizes (height, width of each view, or null), fps and
+                         source_fps (or null; older packs lack them), max_error_px
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
@@ -28,18 +28,18 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, sync, write_json
-from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.hdf5_rows import ViewArrays
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.tracks.selection import select_demos
+from amplify_motion_tokenizer.tracks.stored import PositionClip, ViewArrays
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,8 @@ class PackedClip:
         view_rows: of each of the views, its place on the axis V.
     """
 
+    stores: Literal["positions"] = "positions"
+
     def __init__(
         self, folder: Path, index: Mapping[str, Any], number: int, first_row: int, views: Sequence[str]
     ) -> None:
@@ -105,16 +107,23 @@ class PackedClip:
         self.name: str = clip["name"]
         self.num_windows: int = clip["windows"]
         self.fps: float | None = clip.get("fps")
+        self.source_fps: float | None = clip.get("source_fps")
         self.length: int = index["length"]
         self.num_points: int = index["num_points"]
         self.views = list(views)
         self.view_rows = [index["views"].index(view) for view in views]
         sizes = [clip["sizes"][row] for row in self.view_rows]
         self.sizes = [None if size is None else (int(size[0]), int(size[1])) for size in sizes]
-        self.frame_size = None if index["frame_size"] is None else tuple(index["frame_size"])
-        self.settings: dict[str, Any] | None = index["settings"]
+        size = index["frame_size"]
+        self.frame_size = None if size is None else (int(size[0]), int(size[1]))
+        made = index["settings"]
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.first_row = first_row
         self._index = index
+
+    def reader(self) -> PackReader:
+        """What reads windows of the whole pack for a loader; it belongs to one process."""
+        return PackReader(self)
 
     def open(self) -> PackArrays:
         """The arrays of the whole pack; a process may share them with its workers.
@@ -157,7 +166,7 @@ class PackedClip:
                 f"{self.path}: holds no first frames of its windows; preprocess again with "
                 "tracking.first_frames, and pack again"
             )
-        return self.frame_size[0], self.frame_size[1]
+        return self.frame_size
 
     def read_first_frames(self, arrays: PackArrays, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """As ``TrackFile.read_first_frames``."""
@@ -194,9 +203,9 @@ class PackReader:
                 self._opened(), rows, view
             )
 
-    def first_frames(self, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+    def first_frames(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """As ``TrackReader.first_frames``, with rows of the whole pack."""
-        return self._clip.read_frames(self._opened(), np.asarray(rows))
+        return self._clip.read_frames(self._opened(), rows)
 
     def _opened(self) -> PackArrays:
         if self._arrays is None:
@@ -204,12 +213,12 @@ class PackReader:
         return self._arrays
 
 
-def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) -> dict[str, PackedClip]:
+def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = None) -> dict[str, PackedClip]:
     """The clips of a pack by name, in its order.
 
     Args:
         folder: the pack.
-        views: those to read, in this order.
+        views: those to read, in this order; None reads all.
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all.
 
     Raises:
@@ -225,6 +234,7 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
                 f"{FORMAT_VERSION}; pack the track files again"
             )
         there = index["views"]
+        views = there if views is None else views
         missing = [view for view in views if view not in there]
         if missing and len(views) == len(there) == 1:
             views, missing = there, []  # as a file with one view serves as the default one
@@ -243,7 +253,7 @@ def read_pack(folder: Path, views: Sequence[str], dataset: str | None = None) ->
     return {name: by_name[name] for name in names}
 
 
-def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
+def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any]:
     """Packs track files into the new folder ``output``; returns the content of its index.
 
     Warns of clips with positions that may be off by more than WARN_ERROR_PX.
@@ -276,7 +286,7 @@ def write_pack(clips: Mapping[str, TrackFile], output: Path) -> dict[str, Any]:
     return index
 
 
-def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
+def _index(clips: Mapping[str, PositionClip]) -> dict[str, Any]:
     first = next(iter(clips.values()))
     for clip in clips.values():
         for fact in ("views", "length", "num_points", "frame_size", "settings"):
@@ -293,7 +303,13 @@ def _index(clips: Mapping[str, TrackFile]) -> dict[str, Any]:
         "num_points": first.num_points,
         "frame_size": first.frame_size,
         "clips": [
-            {"name": name, "windows": clip.num_windows, "sizes": clip.sizes, "fps": clip.fps}
+            {
+                "name": name,
+                "windows": clip.num_windows,
+                "sizes": clip.sizes,
+                "fps": clip.fps,
+                "source_fps": clip.source_fps,
+            }
             for name, clip in clips.items()
         ],
     }
@@ -319,9 +335,9 @@ def _warn_of_errors(errors_px: Mapping[str, float]) -> None:
         )
 
 
-def _batches(clips: Mapping[str, TrackFile]) -> Iterator[tuple[str, Any, list[int]]]:
+def _batches(clips: Mapping[str, PositionClip]) -> Iterator[tuple[str, Any, list[int]]]:
     total = sum(clip.num_windows for clip in clips.values())
-    with tqdm(total=total, unit="window", desc="pack") as progress:
+    with Progress(total, "window", label="pack") as progress:
         for name, clip in clips.items():
             with clip.open() as file:
                 for first in range(0, clip.num_windows, _ROWS):
@@ -330,7 +346,9 @@ def _batches(clips: Mapping[str, TrackFile]) -> Iterator[tuple[str, Any, list[in
                     progress.update(len(rows))
 
 
-def _write_arrays(clips: Mapping[str, TrackFile], folder: Path, index: Mapping[str, Any]) -> dict[str, float]:
+def _write_arrays(
+    clips: Mapping[str, PositionClip], folder: Path, index: Mapping[str, Any]
+) -> dict[str, float]:
     """Returns by how many pixels a position of each clip may be off; 0 for those without windows."""
     total = sum(clip.num_windows for clip in clips.values())
     views, length, points = len(index["views"]), index["length"], index["num_points"]

@@ -32,7 +32,7 @@ def select_demos(names: Iterable[str], dataset: str) -> list[str]:
             tasks[name.rpartition("/")[0]].append(name)
     if not tasks:
         raise TrackFileError(
-            f"data.dataset = {dataset!r}: data.tracks_dir holds no folder {wanted}; it holds "
+            f"data.dataset = {dataset!r}: the track folder holds no folder {wanted}; it holds "
             f"{', '.join(sorted(folders))}"
         )
     chosen = [name for task in sorted(tasks, key=natural_key) for name in _share(tasks[task], fraction)]

@@ -1,24 +1,30 @@
 """Velocity files, one per window: the keypoint reproduction's layout, written and read here alone.
 
 ``<clip>_start000123.pt`` is a float32 tensor (T - 1, N, 2), (x, y), W-normalised; ``<clip>.windows.json``
-beside them is written last and holds what a track file (``stores``) has as attributes.
+beside them is written last and holds what an HDF5 track file has as attributes.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.file_names import VELOCITY_INDEX_ENDING, velocity_files, velocity_name
+from amplify_motion_tokenizer.config import Config, track_settings, velocity_settings
+from amplify_motion_tokenizer.config.gone import settings_now
+from amplify_motion_tokenizer.config.input_kinds import names_with
+from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.files import (
     check_target,
     failure_named,
@@ -27,8 +33,16 @@ from amplify_motion_tokenizer.files import (
     write_json,
     write_torch,
 )
+from amplify_motion_tokenizer.geometry import tracks_to_velocities
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
 from amplify_motion_tokenizer.tracks.record import ClipRecord
+from amplify_motion_tokenizer.video.clips import ClipInfo
+from amplify_motion_tokenizer.video.sources import model_views
+
+_INDEX_ENDING = ".windows.json"
+_UNFINISHED = ".unfinished"
+_WINDOW_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
 class VelocityFilesWriter:
@@ -43,7 +57,7 @@ class VelocityFilesWriter:
     def __init__(self, path: Path, record: ClipRecord, velocities: Callable[..., Tensor]) -> None:
         self.path = path
         self.record = record
-        self._clip = path.name.removesuffix(VELOCITY_INDEX_ENDING)
+        self._clip = path.name.removesuffix(_INDEX_ENDING)
         self._velocities = velocities
         self._starts: list[int] = []
         self._times: list[float] = []
@@ -53,7 +67,7 @@ class VelocityFilesWriter:
     def __enter__(self) -> VelocityFilesWriter:
         check_target(self.path.with_name(self._window_name(0)))  # the longest of the names
         check_target(self.path)
-        self._folder = self.path.with_name(f".{self._clip}.unfinished")
+        self._folder = self.path.with_name(f".{self._clip}{_UNFINISHED}")
         shutil.rmtree(self._folder, ignore_errors=True)
         return self
 
@@ -74,7 +88,7 @@ class VelocityFilesWriter:
         """Moves the windows to their place, those of an earlier run away, and writes the index last."""
         with failure_named(self.path):
             self.path.unlink(missing_ok=True)
-            for stale in velocity_files(self.path.parent).get(self._clip, []):
+            for stale in _windows_in(self.path.parent).get(self._clip, []):
                 stale.unlink()
             for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
                 window.replace(self.path.with_name(window.name))
@@ -88,11 +102,18 @@ class VelocityFilesWriter:
         write_json(self.path, asdict(self.record) | counts | windows)
 
     def _window_name(self, start: int) -> str:
-        return velocity_name(self._clip, start)
+        return _window_name(self._clip, start)
 
 
 class VelocityFiles:
-    """The ``.pt`` windows of one clip, in the order of their start frames."""
+    """The ``.pt`` windows of one clip, in the order of their start frames.
+
+    Args:
+        clip: its name, without folders.
+        paths: its windows; TrackFileError where the first of them cannot be read.
+    """
+
+    stores: Literal["velocities"] = "velocities"
 
     def __init__(self, clip: str, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
@@ -101,10 +122,13 @@ class VelocityFiles:
         self.num_windows, self.first_row = len(self.paths), 0
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
-        index = self.path.with_name(f"{clip}{VELOCITY_INDEX_ENDING}")
-        self.settings: dict[str, Any] | None = read_json(index)["settings"] if index.is_file() else None
+        index = self.path.with_name(f"{clip}{_INDEX_ENDING}")
+        record = read_json(index) if index.is_file() else {}
+        made = record.get("settings")
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
+        self.fps: float | None = record.get("fps")
 
-    def read(self, rows: Sequence[int]) -> Tensor:
+    def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """Windows ``rows``: float32 (R, T - 1, N, 2), (x, y), W-normalised."""
         windows = [_load_velocity(self.paths[row]) for row in rows]
         for row, window in zip(rows, windows, strict=True):
@@ -128,3 +152,92 @@ def _load_velocity(path: Path) -> Tensor:
         raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
     # One that asks for gradients cannot leave a loader worker, which would hang.
     return window.detach().float()
+
+
+def _window_name(clip: str, start: int) -> str:
+    """File name of the velocities of the window of ``clip`` that starts at frame ``start``."""
+    return f"{clip}_start{start:06d}.pt"
+
+
+def _windows_in(folder: Path) -> dict[str, list[Path]]:
+    """The window files directly in ``folder``, by clip, each in the order of start frames."""
+    clips: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob("*.pt"):
+        match = _WINDOW_NAME.fullmatch(path.name)
+        if match:
+            clips.setdefault(match["clip"], []).append((int(match["start"]), path))
+    return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
+
+
+class _VelocityFormat(TrackFormat):
+    """The keypoint reproduction's layout."""
+
+    name = "pt"
+    stores = "velocities"
+    endings = (_INDEX_ENDING,)
+    looked_for = "<clip>_start<n>.pt"
+
+    def views(self, config: Config) -> list[str]:
+        if not config.input_kind.velocity_files:
+            raise ConfigError(
+                f"velocity files suit model.name {names_with('velocity_files')} alone, not "
+                f"{config.model.name}; use hdf5"
+            )
+        if config.tracking.first_frames is not None:
+            raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
+        if config.tracked_length != config.data.sequence_length:
+            raise ConfigError(
+                "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "
+                "data.true_horizon: null"
+            )
+        return model_views(config)
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        # Velocities on disk are already remapped and W-normalised, of one view, so these decide them too.
+        return track_settings(config) | velocity_settings(config) | {"data.views": list(config.data.views)}
+
+    def writer(
+        self, target: Path, record: ClipRecord, infos: Mapping[str, ClipInfo], config: Config
+    ) -> VelocityFilesWriter:
+        (info,) = infos.values()
+
+        def velocities(window: WindowTracks) -> Tensor:
+            tracks_xy_px, width = torch.from_numpy(window.tracks_xy_px), config.model.decoder_window_size
+            return tracks_to_velocities(tracks_xy_px, info.size, config.data.reference_size, width)
+
+        return VelocityFilesWriter(target, record, velocities)
+
+    def record(self, target: Path) -> Mapping[str, Any]:
+        return read_json(target)
+
+    def open(self, target: Path, views: Sequence[str] | None) -> VelocityFiles:
+        clip = target.name.removesuffix(_INDEX_ENDING)
+        paths = _windows_in(target.parent).get(clip)
+        if not paths:
+            raise TrackFileError(f"{target}: has no windows beside it; preprocess the clip again")
+        return VelocityFiles(clip, paths)
+
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+        if not super().is_complete(target, settings, *sources):
+            return False
+        clip = target.name.removesuffix(_INDEX_ENDING)
+        starts = self.record(target)["start_frame"]
+        return all(target.with_name(_window_name(clip, start)).is_file() for start in starts)
+
+    def find(self, folder: Path) -> dict[str, OpenClip]:
+        """By the windows, as other writers' have no index."""
+        parents = {path.parent for path in folder.rglob("*_start*.pt")}
+        return {
+            (parent.relative_to(folder) / clip).as_posix(): partial(_opened, clip, paths)
+            for parent in sorted(parents)
+            if not parent.name.endswith(_UNFINISHED)
+            for clip, paths in _windows_in(parent).items()
+        }
+
+
+def _opened(clip: str, paths: Sequence[Path], _views: Sequence[str] | None) -> VelocityFiles:
+    """They hold one view, whatever its name."""
+    return VelocityFiles(clip, paths)
+
+
+FORMAT = _VelocityFormat()

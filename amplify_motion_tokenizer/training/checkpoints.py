@@ -18,14 +18,13 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config, TrainingConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.file_names import (
+    BEST,
     LAST,
     checkpoints_in,
-    epoch_name,
     numbers_of,
     optimizer_name,
     step_name,
 )
-from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.models.torch_files import peek_step, read_torch
 
@@ -45,7 +44,6 @@ class RunFiles:
         self.training = training
         found = {path.name: peek_step(path) for path in checkpoints_in(folder)}
         self._steps = {name: step for name, step in found.items() if step is not None}
-        self._optimizer_step: int | None = None
 
     def write(
         self,
@@ -59,12 +57,6 @@ class RunFiles:
     ) -> None:
         """Writes the checkpoint ``name`` as ``save_checkpoint`` does, and removes what is not kept."""
         step = training["state"]["step"]
-        if self.training.separate_optimizer:
-            if self._optimizer_step != step:
-                content = {"step": step, "optimizer": training["optimizer"]}
-                write_torch(self.folder / optimizer_name(step), content)
-                self._optimizer_step = step
-            training = {**training, "optimizer": None}
         if name == LAST:
             self._set_last_aside(step)
         save_checkpoint(
@@ -90,9 +82,7 @@ class RunFiles:
         older = [number for number in numbers if number < step][: self.training.keep_last - 1]
         for number in set(numbers) - set(older):
             self._remove(step_name(number))
-        if self.training.keep_epochs is not None:
-            for number in numbers_of("epoch", self.folder)[self.training.keep_epochs :]:
-                self._remove(epoch_name(number))
+        # Of checkpoints written before, which kept the optimiser's state in a file of its own.
         for number in set(numbers_of("optimizer", self.folder)) - set(self._steps.values()):
             (self.folder / optimizer_name(number)).unlink()
 
@@ -102,7 +92,7 @@ class RunFiles:
 
 
 def load_state(path: Path) -> Checkpoint:
-    """A checkpoint with the optimiser's state, which may lie in a file of its own.
+    """A checkpoint with the optimiser's state, which once could lie in a file of its own.
 
     Raises:
         CheckpointError: as ``load_checkpoint``; or the optimiser's file is missing or damaged.
@@ -139,6 +129,26 @@ def run_id_in(folder: Path) -> str | None:
 def run_id_of(checkpoint: Checkpoint) -> str | None:
     """The id of the run that wrote ``checkpoint``; None where it does not tell."""
     return checkpoint.training["state"].get("run_id") or None if checkpoint.training else None
+
+
+def best_in_words(folder: Path) -> str:
+    """Where the best checkpoint of a run is, of which epoch, and its loss, in one line.
+
+    Raises:
+        CheckpointError: ``best.pth`` is damaged, or holds no training state.
+    """
+    path = folder / BEST
+    if not path.is_file():
+        return f"{folder} holds no {BEST} yet: nothing was judged so far"
+    checkpoint = load_checkpoint(path)
+    if checkpoint.training is None:
+        raise CheckpointError(f"{path}: holds weights only, no training state; expected a run's checkpoint")
+    state, split = checkpoint.training["state"], "val" if "val/loss" in checkpoint.metrics else "train_epoch"
+    within = f", in epoch {state['epoch'] + 1}" if state["step_in_epoch"] else f", epoch {state['epoch']}"
+    return (
+        f"best checkpoint: {path} (step {state['step']}{within}): "
+        f"{split}/loss {checkpoint.metrics[f'{split}/loss']:.4f}"
+    )
 
 
 def newest_state(folder: Path) -> Checkpoint | None:

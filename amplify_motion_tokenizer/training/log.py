@@ -6,16 +6,22 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.totals import Totals
 
 logger = logging.getLogger(__name__)
+
+AFTER_STEPS = 1000
+"""Optimiser steps before the collapse alarm may sound; runs pass through such a phase first."""
+MIN_UNIQUE_CODES = 2
+"""Codes in use at a logged step, below which a codebook has collapsed."""
+MIN_ENTROPY = 0.1
+"""Normalised entropy of a logged step's codes, 0 to 1, below which a codebook has collapsed."""
 
 
 class StepClock:
@@ -90,7 +96,7 @@ class RunLog:
         metrics = totals.metrics(self.config)
         return {f"{split}/{name}": value for name, value in metrics.items()}
 
-    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: tqdm[Any]) -> None:
+    def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: Progress) -> None:
         """A step's totals, and other ``values`` of it, those of ``StepClock.lap`` among them."""
         metrics = self.totals("train", totals, step)
         self._warn_non_finite(metrics)
@@ -102,12 +108,10 @@ class RunLog:
             logger.warning("%s", advice)
             self.accelerator.log({"train/collapse_alarm": advice}, step=step)
         self.accelerator.log(metrics, step=step)
-        progress.set_postfix(
-            loss=f"{usage['loss']:.4f}",
-            acc=f"{usage['accuracy']:.3f}",
-            no_motion=f"{usage['accuracy_no_motion']:.3f}",
-            codes=int(usage["unique_codes"]),
-            data_wait=f"{values['data_wait_share']:.0%}",
+        progress.note(
+            f"loss={usage['loss']:.4f}, acc={usage['accuracy']:.3f}, "
+            f"no_motion={usage['accuracy_no_motion']:.3f}, codes={int(usage['unique_codes'])}, "
+            f"data_wait={values['data_wait_share']:.0%}"
         )
 
     def _warn_non_finite(self, metrics: Mapping[str, float]) -> None:
@@ -148,11 +152,11 @@ class RunLog:
                 if dropped:
                     logger.info(
                         "%s %s: %d windows dropped, of which nothing counts: a smaller share of their steps "
-                        "than loss.min_visible_share = %g is visible, or their tracks hold NaN",
+                        "than data.min_visible_share = %g is visible, or their tracks hold NaN",
                         when,
                         split.removesuffix("_epoch"),
                         dropped,
-                        self.config.loss.min_visible_share,
+                        self.config.data.min_visible_share,
                     )
 
     def warn_collapse(self) -> None:
@@ -171,23 +175,22 @@ class CollapseAlarm:
     """Tells when a codebook has collapsed: so few codes are in use that codes say little.
 
     Args:
-        config: section training.collapse, and the codebook's size.
+        config: the codebook's size, and the weight of the code-usage term, for its advice.
     """
 
     def __init__(self, config: Config) -> None:
-        self.limits = config.training.collapse
         self.codebook_size = config.codebook_size
         self._usage_weight = config.loss.usage.weight
         self._sounding = False
 
     def collapsed(self, usage: Mapping[str, float]) -> bool:
         """Whether ``unique_codes`` or ``normalized_entropy`` of ``usage`` is below its limit."""
-        few = usage["unique_codes"] < self.limits.min_unique_codes
-        return few or usage["normalized_entropy"] < self.limits.min_entropy
+        few = usage["unique_codes"] < MIN_UNIQUE_CODES
+        return few or usage["normalized_entropy"] < MIN_ENTROPY
 
     def sounds(self, usage: Mapping[str, float], step: int) -> bool:
         """Whether to warn now: the codebook has collapsed since the last call, after the warm-up."""
-        before, self._sounding = self._sounding, step > self.limits.after_steps and self.collapsed(usage)
+        before, self._sounding = self._sounding, step > AFTER_STEPS and self.collapsed(usage)
         return self._sounding and not before
 
     def advice(self, usage: Mapping[str, float], when: str) -> str:

@@ -54,7 +54,7 @@ class Pictures:
         if not indices:
             return
         self._class_grid = data.config.class_grid
-        inputs = data.__getitems__(indices).inputs
+        inputs = data.batch(indices).inputs
         known = known_windows(inputs, torch.ones(len(indices), dtype=torch.bool))
         self._inputs = ModelInput(*(column[known] for column in inputs))
         shown = [index for index, is_known in zip(indices, known.tolist(), strict=True) if is_known]

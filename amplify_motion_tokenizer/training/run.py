@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import signal
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +15,30 @@ from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
-from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
+from amplify_motion_tokenizer.config import (
+    Config,
+    changes,
+    flatten,
+    free_on_resume,
+    to_dict,
+    track_settings,
+    unflatten,
+)
+from amplify_motion_tokenizer.config.gone import CONSTANTS, what_took_its_place
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
-from amplify_motion_tokenizer.files import write_yaml
+from amplify_motion_tokenizer.files import write_yaml, yaml_text
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
-from amplify_motion_tokenizer.tracks.open_files import Clips
+from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-_FREE_ON_RESUME = (
-    "video.",
-    "tracking.",
-    "inference.",
-    "data.tracks_dir",
-    "training.output_dir",
-    "training.epochs",
-    "training.max_steps",
-    "training.early_stopping",
-    "training.num_workers",
-    "training.log_every_steps",
-    "training.wandb_project",
-    "training.validate_every_steps",
-    "training.save_every_",
-    "training.pictures",
-    "model.amplify.vision.weights",
-    "training.keep_",
-    "training.separate_optimizer",
-    "training.max_skipped_steps",
-    "training.collapse.",
-)
-"""Keys that may change when a run goes on: they do not change what a step computes.
-
-Tracks may move; how they were made is compared by what the files say of it (``_check_same_tracks``).
-"""
 
 
 def make_accelerator(config: Config, output: Path) -> Accelerator:
@@ -84,12 +68,14 @@ def make_accelerator(config: Config, output: Path) -> Accelerator:
     return accelerator
 
 
-def train(config: Config, resume: str | None = None) -> signal.Signals | None:
-    """Trains on ``data.tracks_dir`` into ``training.output_dir``.
+def train(config: Config, tracks: Path, output: Path, resume: str | None = None) -> signal.Signals | None:
+    """Trains on the tracks of a folder into another.
 
     Args:
         config: the whole config. What the track files say of their making wins over its sections
             video and tracking.
+        tracks: folder of track files, or a pack.
+        output: folder of the run: checkpoints, logs and the resolved config.
         resume: a checkpoint, or "auto" for the newest whole one in the output folder (a new run where
             there is none).
 
@@ -99,11 +85,10 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
     Raises:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
     """
-    output = Path(config.training.output_dir)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()
-    clips = load_clips(Path(config.data.tracks_dir), config)
+    clips = load_clips(tracks, config, config.data.dataset)
     config, settings = _with_track_settings(config, clips)
     accelerator = make_accelerator(config, output)
     with accelerator.main_process_first():
@@ -132,7 +117,7 @@ def train(config: Config, resume: str | None = None) -> signal.Signals | None:
                 trainer.state.step,
                 accelerator.num_processes,
             )
-        _start_trackers(accelerator, config, trainer.state)
+        _start_trackers(accelerator, config, output, trainer.state)
         stopped_by = trainer.train()
     # A model that outlives its process group can hang when it is freed.
     del trainer
@@ -164,21 +149,25 @@ def _use_deterministic_kernels() -> None:
 def _check_wandb(config: Config) -> None:
     if config.training.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
-            "training.wandb_project needs Weights & Biases, which is not installed: "
-            "pip install 'amplify-motion-tokenizer[wandb]'"
+            "training.wandb_project needs Weights & Biases, which is not installed; install it with "
+            "pip install wandb, or set it to null"
         )
 
 
-def _start_trackers(accelerator: Accelerator, config: Config, state: TrainState) -> None:
+def _start_trackers(accelerator: Accelerator, config: Config, output: Path, state: TrainState) -> None:
     project = config.training.wandb_project
     if project is not None:
         # A run that goes on is found by its id; steps that it logs again are those that it has.
         tracker = WandBTracker(
-            project, id=state.run_id, resume="allow", dir=config.training.output_dir, config=to_dict(config)
+            project, id=state.run_id, resume="allow", dir=str(output), config=to_dict(config)
         )
         accelerator.log_with.append(tracker)
     # What a killed run logged after its last checkpoint is dropped, so that steps do not overlap.
     accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": state.step + 1}})
+    if accelerator.is_main_process:
+        # Markdown's code; Weights & Biases gets the config when its tracker is made.
+        text = textwrap.indent(yaml_text(to_dict(config)), " " * 4)
+        accelerator.get_tracker("tensorboard", unwrap=True).add_text("config", text, state.step)
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
@@ -234,15 +223,21 @@ def _check_same_tracks(checkpoint: Checkpoint, settings: dict[str, Any] | None) 
         )
 
 
+def _may_change(key: str, fixed: tuple[str, ...]) -> bool:
+    return free_on_resume(key) and key not in fixed
+
+
 def _check_resumable(checkpoint: Checkpoint, config: Config) -> None:
     """Tells what differs from the run that goes on, and refuses what would make it another run."""
     # With a cosine the length of the run decides every step's rate.
     fixed = ("training.epochs", "training.max_steps") if config.training.schedule == "cosine" else ()
     differ = changes(flatten(to_dict(checkpoint.config)), flatten(to_dict(config)))
-    allowed = [
-        change for change in differ if change.startswith(_FREE_ON_RESUME) and not change.startswith(fixed)
+    allowed = [change for change in differ if _may_change(change.partition(" ")[0], fixed)]
+    refused = [change for change in differ if change not in allowed] + [
+        f"{key} = {value}, which {what_took_its_place(key)}"
+        for key, value in checkpoint.gone.items()
+        if CONSTANTS[key].decides == "weights"
     ]
-    refused = [change for change in differ if change not in allowed]
     if refused:
         also = f" (these may change: {'; '.join(allowed)})" if allowed else ""
         raise CheckpointError(

@@ -17,6 +17,7 @@ from amplify_motion_tokenizer.evaluation.metrics import (
     code_usage,
     no_motion_counts,
 )
+from amplify_motion_tokenizer.models.amplify.checkpoint import nominal_size
 from amplify_motion_tokenizer.models.losses import view_sums
 
 
@@ -117,13 +118,13 @@ class Totals(NamedTuple):
     def metrics(self, config: Config) -> dict[str, float]:
         """Loss, accuracies, shares and code usage against the true codebook size.
 
-        The loss is the sum over views of weight * mean over the view's counted elements. With
-        ``model.nominal_codebook_size`` AMPLIFY's own figures of the same codes stand beside ours.
+        The loss is the sum over views of weight * mean over the view's counted elements. For an amplify
+        model with FSQ levels of AMPLIFY's table its own figures of the same codes stand beside ours.
         """
         per_view = self.loss / self.counted.clamp(min=1)
         counted = max(1.0, float(self.counted.sum()))
         usage = code_usage(self.codes)
-        nominal = config.model.nominal_codebook_size
+        nominal = nominal_size(config)
         return {
             "loss": float((per_view * per_view.new_tensor(config.view_weights)).sum()),
             "accuracy": float(self.correct) / counted,

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config, settings_hash
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.file_names import BEST, LAST, epoch_name
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.training.checkpoints import RunFiles
@@ -149,11 +149,11 @@ class Trainer:
         Raises:
             TrainingError: more steps than ``max_skipped_steps`` were not finite, or nothing counts.
         """
-        progress = tqdm(
-            total=self.state.step + max(0, self._steps_left()),
+        progress = Progress(
+            self.state.step + max(0, self._steps_left()),
+            "step",
             initial=self.state.step,
-            unit="step",
-            disable=not self.accelerator.is_main_process,
+            shown=self.accelerator.is_main_process,
         )
         with progress, self.interruption.listening():
             while not (self.finished or self.stopped_by):
@@ -175,7 +175,7 @@ class Trainer:
         self.log.warn_collapse()
         return None
 
-    def _train_epoch(self, progress: tqdm[Any]) -> None:
+    def _train_epoch(self, progress: Progress) -> None:
         """The steps of an epoch that are left, and its end; less where the run ends within it."""
         state, training = self.state, self.config.training
         self.learner.model.train()
@@ -210,7 +210,7 @@ class Trainer:
         self.stopped_by, self._save_due = granted(result.wishes.numbers())
         return result
 
-    def _log_step(self, result: StepResult, progress: tqdm[Any]) -> None:
+    def _log_step(self, result: StepResult, progress: Progress) -> None:
         self._check_skipped()
         values = {
             "learning_rate": self.learner.learning_rate,
@@ -255,8 +255,8 @@ class Trainer:
         if not metrics["train_epoch/mask_share"]:
             raise TrainingError(
                 "no point counted in the whole epoch: the tracks hold NaN, or nothing in them is visible or "
-                "moves; look at them, and at data.static_filter, loss.min_visibility and "
-                "loss.min_visible_share"
+                "moves; look at them, and at data.static_filter, data.min_visibility and "
+                "data.min_visible_share"
             )
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self._epoch_totals = self._no_totals()
@@ -273,8 +273,10 @@ class Trainer:
         self._check_skipped()
         if self.val_data is None:
             return {}
-        with self._clock.paused():
-            totals, tracks = validate(self.learner, self.val_loader)
+        shown = self.accelerator.is_main_process
+        progress = Progress(self.val_sampler.steps, "step", label="validation", shown=shown, leave=False)
+        with self._clock.paused(), progress:
+            totals, tracks = validate(self.learner, progress.each(self.val_loader))
             with self.learner.averaged():
                 self.pictures.log(self.learner.model, self.state.step)
         metrics = {f"val/{name}": value for name, value in tracks.items()}

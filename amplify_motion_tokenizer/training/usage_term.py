@@ -28,6 +28,10 @@ _NO_LEVEL = -1e4
 """Log-probability, before normalising, of levels that a digit does not have: finite, for the gradient."""
 
 
+TEMPERATURE = 1.0
+"""Of a digit's soft assignment to its levels, in squared level steps."""
+
+
 class Usage(NamedTuple):
     """Entropies of soft digits, each divided by log L and averaged over codes and digits: 0 to 1."""
 
@@ -86,7 +90,7 @@ def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
 
 
 class UsageTerm:
-    """What ``loss.usage`` adds to the loss: weight * (sample_entropy's weight * sample - batch entropy).
+    """What ``loss.usage`` adds to the loss: weight * (sample entropy - batch entropy).
 
     The windows are those of one micro-batch of all processes; accumulated micro-batches have terms of
     their own, which are averaged. With more than one process each gets the gradient of its own windows.
@@ -97,12 +101,12 @@ class UsageTerm:
     """
 
     def __init__(self, config: Config, accelerator: Accelerator) -> None:
-        self._settings = config.loss.usage
+        self._weight = config.loss.usage.weight
         self._levels = config.model.fsq_levels
         self._accelerator = accelerator
         # Gradients are averaged over processes and summed over micro-batches.
         share = accelerator.num_processes / config.training.gradient_accumulation_steps
-        self._scale = self._settings.weight * share
+        self._scale = self._weight * share
         self._last: Usage | None = None
 
     def __call__(self, digits: Tensor, real: Tensor) -> Tensor:
@@ -112,13 +116,12 @@ class UsageTerm:
             digits: (B, d, K), ``TokenizerOutput.digits``.
             real: (B,) bool, False for windows that only pad the batch.
         """
-        settings = self._settings
-        if not settings.weight:
+        if not self._weight:
             return digits.new_zeros(())
-        own = usage_sums(digits, real, self._levels, settings.temperature)
+        own = usage_sums(digits, real, self._levels, TEMPERATURE)
         usage = usage_of(UsageSums(*(self._over_processes(value) for value in own)), self._levels)
         self._last = Usage(*(value.detach() for value in usage))
-        term = settings.sample_entropy * usage.sample_entropy - usage.batch_entropy
+        term = usage.sample_entropy - usage.batch_entropy
         loss: Tensor = self._scale * term
         return loss
 

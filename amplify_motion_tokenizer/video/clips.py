@@ -58,6 +58,8 @@ class ClipInfo:
 
     path: Path
     """File, or folder of an image sequence."""
+    dataset: str = ""
+    """The frames' place in an HDF5 file; empty for everything else."""
     reader: str
     """What decodes it: pyav, decord, opencv, pillow or h5py."""
     source_fps: float
@@ -74,6 +76,11 @@ class ClipInfo:
     """Width of a stored pixel over its height, as the upright picture shows it; 1 where they are square."""
     files: tuple[Path, ...] = ()
     """The files that hold it; empty for ``path`` alone."""
+
+    @property
+    def source(self) -> str:
+        """Where the frames are, for people: the file, and of several clips in one file which."""
+        return str(ViewSource(self.path, self.dataset))
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ def open_demo(source: ViewSource) -> SourceFrames:
         shape, kind = images.shape, images.dtype
     if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
         raise VideoError(f"{source}: has shape {shape} of {kind}, expected (T, H, W, 3) of uint8, not empty")
-    rate = Rate(LIBERO_FPS, LIBERO_FPS, True)
-    return SourceFrames(source.path, "h5py", rate, (shape[1], shape[2]), _frames(source))
+    rate, size = Rate(LIBERO_FPS, LIBERO_FPS, True), (shape[1], shape[2])
+    return SourceFrames(source.path, "h5py", rate, size, _frames(source), dataset=source.dataset)
 
 
 def _frames(source: ViewSource) -> Frames:

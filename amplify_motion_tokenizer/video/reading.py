@@ -17,7 +17,7 @@ import numpy as np
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
-from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part
+from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part, ViewSource
 from amplify_motion_tokenizer.video.decoders import Frames, decode
 from amplify_motion_tokenizer.video.orientation import square_size
 from amplify_motion_tokenizer.video.pixels import resize, resized_size
@@ -76,8 +76,15 @@ class SourceFrames(NamedTuple):
     """How many of the frames that the file states can be read; None where it states none."""
     files: tuple[Path, ...] = ()
     """The files that hold it; empty for ``path`` alone."""
+    dataset: str = ""
+    """The frames' place in an HDF5 file; empty for everything else."""
     close: Callable[[], None] = lambda: None
     """Lets go of the file."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(ViewSource(self.path, self.dataset))
 
 
 class Video:
@@ -188,6 +195,7 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     size, box = placed(source_size, config)
     info = ClipInfo(
         path=source.path,
+        dataset=source.dataset,
         files=source.files,
         reader=source.reader,
         source_fps=source.rate.mean,
@@ -235,7 +243,7 @@ def output_fps(source: SourceFrames, config: VideoConfig) -> float:
         return rate.nominal
     if target < rate.nominal:
         return target
-    has = f"{source.path}: has {rate.nominal:g} fps, below video.target_fps={target:g}"
+    has = f"{source.name}: has {rate.nominal:g} fps, below video.target_fps={target:g}"
     if config.below_target_fps == "refuse":
         raise VideoError(f"{has}; lower it, or set video.below_target_fps to keep or repeat")
     if config.below_target_fps == "repeat":
@@ -252,9 +260,9 @@ def _same_rate(target_fps: float, fps: float) -> bool:
 
 def placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
     """(height, width) of the tracked frames of a source of ``size``, and where it lies in them."""
-    if config.target_size is not None:
-        return config.target_size, letterbox(size, config.target_size)
-    resized = resized_size(size, config.resize_shorter)
+    if isinstance(config.size, tuple):
+        return config.size, letterbox(size, config.size)
+    resized = resized_size(size, None if config.size is None else config.size["shorter"])
     return resized, unpadded(size, resized)
 
 

@@ -10,50 +10,29 @@ import yaml
 
 from amplify_motion_tokenizer.codes.overrides import check_overrides
 from amplify_motion_tokenizer.config import (
-    DERIVED_KEYS,
     Config,
-    flatten,
     to_dict,
-    track_settings,
-    unflatten,
 )
-from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.models.convert import convert
-from tests.models.test_convert import amplify_config, save_native
+from tests.support.checkpoints import KEYPOINT, changed, checkpoint_of, save_native
+from tests.support.configs import amplify_config
 from tests.support.render_clips import numbered_frames, write_clip
-from tests.support.run_scripts import INFER, TINY, Run
-
-KEYPOINT = config_from_dict(TINY, "in the tests")
-
-
-def changed(config: Config, **keys: Any) -> Config:
-    """``config`` with other values; ``__`` stands for the dots of a key."""
-    dotted = {key.replace("__", "."): value for key, value in keys.items()}
-    tree = flatten(to_dict(config)) | dict.fromkeys(DERIVED_KEYS) | dotted
-    return config_from_dict(unflatten(tree), "in the tests")
-
-
-def checkpoint_of(config: Config, known: bool = True) -> Checkpoint:
-    settings = track_settings(config) if known else None
-    return Checkpoint(
-        path=Path("best.pth"), model={}, config=config, track_settings=settings, metrics={}, training=None
-    )
+from tests.support.run_scripts import INFER, Run
 
 
 @pytest.mark.parametrize(
     ("config", "keys"),
     [
         (amplify_config(), {"model__encoder_sequence_len": 9, "model__keypoint__tokens": "point"}),
-        (amplify_config(), {"model__decoder_window_size": 21, "model__nominal_codebook_size": None}),
+        (amplify_config(), {"model__decoder_window_size": 21, "model__amplify__vision__frozen": False}),
         (amplify_config(), {"model__dropout": 0.3, "model__latent_noise": 0.1, "data__dataset": "a:traj0.5"}),
         (KEYPOINT, {"model__amplify__class_grid": [3, 5], "model__amplify__mask": "diag"}),
         (KEYPOINT, {"data__true_horizon": 6, "data__interpolation": "linear"}),
         (KEYPOINT, {"tracking__cotracker__weights": "w.pth", "video__reader": "opencv"}),
-        (KEYPOINT, {"tracking__cotracker__hub_ref": "main", "training__seed": 4}),  # flow is in use
+        (KEYPOINT, {"tracking__cotracker__autocast": "bf16", "training__seed": 4}),  # flow is in use
     ],
 )
 def test_what_does_not_act_may_differ_without_a_word(config: Config, keys: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ import torch
 from amplify_motion_tokenizer.codes import inference, record
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import build_model
-from tests.codes.test_overrides import KEYPOINT, changed, checkpoint_of
-from tests.conftest import random_windows
+from tests.support.checkpoints import KEYPOINT, changed, checkpoint_of
 from tests.support.run_scripts import Run, Work, infer, render
+from tests.support.tracked import random_windows
 
 AMPLIFY = {"model__name": "amplify", "model__num_layers": 2, "data__reference_size": [48, 64]}
 
@@ -67,7 +67,7 @@ def test_meta_tells_the_classes_that_the_model_uses(tmp_path: Path) -> None:
         (KEYPOINT, {"decoder_window_size": 7}),
     ]:
         checkpoint = dataclasses.replace(checkpoint_of(config), path=tmp_path / "best.pth")
-        meta = record.run_meta(checkpoint, config, SimpleNamespace(name="flow"))
+        meta = record.run_meta(checkpoint, config, SimpleNamespace(name="flow"), build_model(config))
         assert {k: v for k, v in meta.items() if k in ("class_grid", "decoder_window_size")} == expected
 
 

@@ -1,15 +1,15 @@
-import ast
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-import amplify_motion_tokenizer.config as config_module
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import (
-    DERIVED_KEYS,
+    SETTINGS,
     Config,
     changes,
     flatten,
@@ -20,29 +20,18 @@ from amplify_motion_tokenizer.config import (
 )
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
-from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.config.settings import setting, settings_of
+from tests.support import shipped_config
+from tests.support.command_lines import FLAGS, error_of, parse
 
 ROOT = Path(__file__).parents[2]
-FLAGS: cli.Flags = {"--input": {"type": str}}
-
-
-def parse(*argv: str) -> Config:
-    return cli.parse(argv, "train", "test", FLAGS)[0]
-
-
-def error_of(*argv: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        parse(*argv)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_shipped_config_is_the_defaults_and_the_reproduction() -> None:
     config = parse("--config", str(ROOT / "configs/tokenizer_config.yaml"))
     assert config == validate(Config())
     listed = flatten(load_yaml(ROOT / "configs/tokenizer_config.yaml"))
-    assert listed.keys() == flatten(to_dict(Config())).keys() - set(DERIVED_KEYS)
+    assert listed.keys() == {key for key, setting in SETTINGS.items() if not setting.record}
     assert (config.model.hidden_dim, config.model.num_heads, config.model.num_layers) == (768, 8, 2)
     assert (config.data.sequence_length, config.data.grid_size, config.num_points) == (16, 20, 400)
     assert (config.model.decoder_window_size, config.num_classes, config.codebook_size) == (15, 225, 2048)
@@ -77,22 +66,25 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--training.epochs", "many"], ["training.epochs = many is impossible; allowed: a whole number"]),
         (["--training.epochs", "2.5"], ["training.epochs = 2.5", "a whole number"]),
         (["--training.epochs"], ["training.epochs lacks its value; allowed: a whole number"]),
-        (["--training", "3"], ["training is a section; expected keys below it, such as training.output_dir"]),
+        (
+            ["--training", "3"],
+            ["training = 3 is a section; expected keys below it, such as training."],
+        ),
         (
             ["--video.reader", "ffmpeg"],
             ["video.reader = ffmpeg is impossible; allowed: auto, pyav, decord, opencv"],
         ),
-        (["--video.target_fps", "fast"], ["video.target_fps = fast", "allowed: a number or null"]),
+        (["--video.target_fps", "fast"], ["video.target_fps = fast", "allowed: a number above 0, or null"]),
         (["--tracking.gate.enable", "maybe"], ["tracking.gate.enable = maybe", "allowed: true or false"]),
         (["--training.betas", "0.9"], ["training.betas = 0.9", "allowed: [a number, a number]"]),
-        (["--model.fsq_levels", "8"], ["model.fsq_levels = 8", "allowed: [a whole number, ...]"]),
+        (["--model.fsq_levels", "many"], ["model.fsq_levels = [many]", "allowed: [a whole number, ...]"]),
         (
             ["--data.reference_size", "big"],
-            ["allowed: [a whole number, a whole number] or {name: a whole number, ...} or null"],
+            ["allowed: [a whole number, a whole number] or {shorter: a whole number} or null"],
         ),
-        (["--data.num_points", "300"], ["data.num_points = 300", "400", "data.grid_size"]),
-        (["--model.num_classes", "224"], ["model.num_classes = 224", "225"]),
-        (["--model.codebook_size", "1024"], ["model.codebook_size = 1024", "2048"]),
+        (["--data.num_points", "300"], ["data.num_points is no setting", "data.grid_size"]),
+        (["--model.num_classes", "224"], ["model.num_classes is no setting", "velocity classes"]),
+        (["--model.codebook_size", "1024"], ["model.codebook_size is no setting", "model.fsq_levels"]),
         (["--model.num_heads", "7"], ["model.num_heads = 7", "768"]),
         (["--model.name", "amplfy"], ["model.name = amplfy is impossible; allowed: keypoint, amplify"]),
         (["--tracking.num_workers", "0"], ["tracking.num_workers = 0", "at least 1", "null"]),
@@ -104,7 +96,7 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--data.reference_size", "{longer: 3}"], ["data.reference_size", "shorter"]),
         (["--data.sequence_length", "1"], ["data.sequence_length = 1", "at least 2"]),
         (["--model.fsq_levels", "[]"], ["model.fsq_levels = []", "at least 3"]),
-        (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist", "quickstart_amplify"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist"]),
     ],
 )
 def test_errors_name_key_value_and_what_is_allowed(argv: list[str], parts: list[str]) -> None:
@@ -145,10 +137,10 @@ def test_resolved_config_round_trips_through_yaml(text: str, size: object) -> No
     assert unflatten(flatten(to_dict(config))) == to_dict(config)
 
 
-def test_derived_numbers_follow_overrides_of_a_saved_config() -> None:
-    saved = parse("--data.grid_size", "10")
+def test_overrides_of_a_saved_config_leave_the_rest() -> None:
+    saved = parse("--data.grid_size", "10", "--training.betas", "0.5", "0.6")
     config, _ = cli.parse(["--data.grid_size", "5"], "train", "test", FLAGS, defaults=saved)
-    assert config.data.num_points == 25
+    assert (config.num_points, config.training.betas) == (25, (0.5, 0.6))
 
 
 def test_track_settings_leave_out_what_changes_no_track() -> None:
@@ -161,22 +153,43 @@ def test_track_settings_leave_out_what_changes_no_track() -> None:
     assert settings_hash(track_settings(other)) != settings_hash(base)
 
 
+def test_a_field_that_does_not_say_what_it_decides_is_an_error() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Plain:
+        threads: int = 2
+
+    with pytest.raises(TypeError, match="video.threads does not say what it decides"):
+        list(settings_of(Plain, "video."))
+    with pytest.raises(ValueError, match="decides = 'speeed'; expected words of tracks, velocities"):
+        setting(2, decides="speeed", help="")
+
+
+def test_help_texts_stand_alone() -> None:
+    """Each is a sentence that begins with a noun, or the like, and leans on no other."""
+    for key, own in SETTINGS.items():
+        assert own.help.endswith(".") and own.help[0].isupper(), key
+        assert not re.match(r"(Its|Their|Of|The same|Also|It|They|And|\.\.\.)\b", own.help), key
+        assert "..." not in own.help and len(own.help.split()) >= 4, key
+
+
+def test_the_shipped_config_is_made_of_the_settings() -> None:
+    made = shipped_config.PATH.read_text(encoding="utf-8")
+    assert made == shipped_config.text(), "run python -m tests.support.shipped_config"
+
+
 @pytest.mark.parametrize("script", ["preprocess_videos.py", "train.py", "inference_short_clip.py"])
-def test_help_lists_every_key_with_its_meaning(script: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
-    )
-    for key in flatten(to_dict(Config())):
-        assert f"--{key}" in done.stdout
-    assert "Frames per second after resampling by time" in " ".join(done.stdout.split())
+def test_help_all_tells_every_setting_and_help_those_of_the_command(script: str) -> None:
+    def told(flag: str) -> tuple[set[str], str]:
+        line = [sys.executable, str(ROOT / script), flag]
+        out = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        return set(re.findall(r"^  --([\w.]+\.\w+)$", out, re.MULTILINE)), " ".join(out.split())
 
-
-def test_every_key_is_documented() -> None:
-    modules = Path(config_module.__file__).parent.glob("*.py")
-    trees = [ast.parse(module.read_text()) for module in modules]
-    sections = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
-    assert {section.name for section in sections} >= {"Config", "VideoConfig", "TrainingConfig"}
-    for section in sections:
-        for field, after in zip(section.body, section.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign):
-                assert isinstance(after, ast.Expr), f"{section.name}: {ast.unparse(field)}"
+    everything = {key for key, own in SETTINGS.items() if not own.record}
+    own, text = told("--help")
+    assert told("--help-all")[0] == everything and own < everything
+    expected = {
+        "preprocess_videos.py": ("video.target_fps", "loss.gamma", "default: 20.0)"),
+        "train.py": ("loss.gamma", "video.target_fps", "default: 2.0)"),
+        "inference_short_clip.py": ("video.target_fps", "model.hidden_dim", "default: the checkpoint's)"),
+    }[script]
+    assert expected[0] in own and expected[1] not in own and expected[2] in text

@@ -1,7 +1,7 @@
 """Augmentation: what each change does to tracks and labels, and on what its random numbers depend."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.augmentation import (
     Changes,
-    augmented_input,
+    changed_view,
     draw_changes,
     drop_points,
     move_points,
@@ -32,6 +32,12 @@ GRID = 3
 ORDERS = st.sampled_from(["row_major", "uniform"])
 
 property_of = settings(max_examples=30, deadline=None)
+
+
+def augmented_input(views: Sequence[ViewTracks], changes: Changes, config: Config) -> ModelInput:
+    """What the data set makes of changed windows."""
+    changed = [changed_view(view, changes, config) for view in views]
+    return drop_points(from_tracks(changed, config), changes.kept)
 
 
 def config_of(base: Config | None = None, data: dict[str, Any] | None = None, **augmentation: Any) -> Config:

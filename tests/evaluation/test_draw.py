@@ -80,7 +80,7 @@ def distance(image: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_the_command_draws_every_frame(videos: Path, tmp_path: Path, tiny: Config) -> None:
-    preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, resize_shorter=None))
+    preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, size=None))
     line = [
         "-m",
         "amplify_motion_tokenizer",
@@ -96,7 +96,7 @@ def test_the_command_draws_every_frame(videos: Path, tmp_path: Path, tiny: Confi
     frames, fps = read_mp4(tmp_path / "drawn" / "sub" / "pan.mp4")
     assert frames.shape == (FRAMES, 480 + BAR_PX, 640, 3) and fps == 10
 
-    with open_video(videos / "sub" / "pan.mp4", with_video(tiny, resize_shorter=None).video) as video:
+    with open_video(videos / "sub" / "pan.mp4", with_video(tiny, size=None).video) as video:
         sources = [resize(frame.rgb, (480, 640)) for frame in video]
     tracks, visibility = tracks_of(tmp_path / "tracks" / "sub" / "pan.hdf5", row=3)
     colours = colours_by_position(tracks[0] / [128, 96])
@@ -125,7 +125,7 @@ def test_the_picture_shows_the_points_where_they_start(videos: Path, tmp_path: P
 
 
 def test_a_hidden_point_is_drawn_as_such(videos: Path, tmp_path: Path, tiny: Config) -> None:
-    preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, resize_shorter=None))
+    preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, size=None))
     path = tmp_path / "tracks" / "sub" / "pan.hdf5"
     with h5py.File(path, "a") as file:
         file["root/default/vis"][:, :, 4] = 0.4
@@ -158,7 +158,7 @@ def test_the_bar_marks_what_the_gate_dropped(videos: Path, tmp_path: Path, tiny:
 
 
 def test_letterboxed_frames_fit(videos: Path, tmp_path: Path, tiny: Config) -> None:
-    config = with_video(tiny, fit="letterbox", target_size=(70, 65), resize_shorter=None)
+    config = with_video(tiny, size=(70, 65))
     preprocess_folder(videos, tmp_path / "tracks", config)
     draw_tracked(tmp_path / "tracks", videos, tmp_path / "drawn", Style())
     image = read_png(tmp_path / "drawn" / "sub" / "pan.png")

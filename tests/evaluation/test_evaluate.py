@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 import sys
 import tracemalloc
@@ -26,8 +27,8 @@ from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from benchmarks import tracking
-from tests.conftest import clip_record_of
 from tests.support.run_scripts import Run, run_process
+from tests.support.tracked import clip_record_of
 
 SIZE = (96, 128)
 """The sources' (height, width)."""
@@ -278,7 +279,15 @@ def test_bad_input_is_told(truth: Path, tmp_path: Path, tiny: Config) -> None:
         evaluate_tracks(truth, truth)
 
 
-def test_an_error_ends_the_bars_line(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_ends_the_bars_line(
+    truth: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     shutil.copytree(truth, tmp_path / "other")
     with h5py.File(tmp_path / "other" / "sub" / "pan.hdf5", "a") as file:
         del file["root/default"].attrs["height"]

@@ -13,16 +13,16 @@ from amplify_motion_tokenizer.commands.pack import main as pack_main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.errors import ConfigError
-from amplify_motion_tokenizer.evaluation.motion_report import label_map
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.evaluation.label_map import CELL_PX, LEFT_PX, TOP_PX, label_map
 from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json, write_json
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
-from tests.conftest import clip_record_of
 from tests.support.run_scripts import TINY, write_config
+from tests.support.tracked import clip_record_of
 
 
 def write_motion(
@@ -85,6 +85,52 @@ def test_suggestions_follow_the_motion(
         assert suggestions[key].better == better
 
 
+@pytest.mark.parametrize(
+    ("fps", "source_fps", "key", "better", "said"),
+    [
+        pytest.param((10.0,), (30.0,), "video.target_fps", 20.0, "2.0 times the frame rate", id="there are"),
+        pytest.param(
+            (10.0,),
+            (12.0, 30.0),
+            "video.target_fps",
+            12.0,
+            "than 12 fps",
+            id="the slowest clip has less",
+        ),
+        pytest.param((10.0,), (10.0,), "data.reference_size", None, "than 10 fps", id="there are none"),
+        pytest.param((8.0,), (8.0,), "data.reference_size", None, "than 8 fps", id="slower than asked"),
+        pytest.param((10.0,), (), "video.target_fps", None, "where the clips have it", id="nobody knows"),
+        pytest.param((), (), "video.target_fps", None, "where the clips have it", id="nor the tracks' rate"),
+    ],
+)
+def test_no_more_frames_are_advised_than_the_clips_have(
+    tiny: Config,
+    tmp_path: Path,
+    fps: tuple[float, ...],
+    source_fps: tuple[float, ...],
+    key: str,
+    better: float | None,
+    said: str,
+) -> None:
+    """Twice the rate would suit points at 30 px a step."""
+    write_motion(tmp_path / "clip.hdf5", tiny, (30.0, 0.0), moving=9)
+    found = measure(load_clips(tmp_path, tiny), tiny)
+    assert (found.fps, found.source_fps) == ((10.0,), (30.0,))
+    suggestion = suggest(dataclasses.replace(found, fps=fps, source_fps=source_fps), tiny)[0]
+    assert (suggestion.key, suggestion.better) == (key, better)
+    assert said in suggestion.reason
+
+
+def test_fewer_frames_are_fewer_than_the_clips_have(tiny: Config, tmp_path: Path) -> None:
+    """Clips of 4 fps, below the 10 that were asked for, keep their own: a quarter of it is 1."""
+    write_motion(tmp_path / "clip.hdf5", tiny, (0.25, 0.0), moving=9)
+    found = dataclasses.replace(
+        measure(load_clips(tmp_path, tiny), tiny),
+        fps=(4.0,), source_fps=(4.0,), moving_center_share=0.9, moving_speed_px={50: 0.25}, axis_99_px=1.0,
+    )  # fmt: skip
+    assert suggest(found, tiny)[0].better == 1.0
+
+
 def test_slow_motion_wants_fewer_frames(tiny: Config, tmp_path: Path) -> None:
     """Points that creep but for one step of a pixel."""
     write_motion(tmp_path / "clip.hdf5", tiny, (0.25, 0.0), moving=9)
@@ -124,9 +170,41 @@ def test_label_map_shows_where_labels_are() -> None:
     counts = torch.zeros(3, 5, dtype=torch.int64)
     counts[0, 4] = 10
     picture = label_map(counts)
-    assert picture.shape == (3 * 24, 5 * 24, 3)
-    brightness = picture.astype(int).sum(axis=2)
-    assert brightness[:24, -24:].min() > brightness[-24:, :24].max()
+    classes = picture[TOP_PX : TOP_PX + 3 * CELL_PX, LEFT_PX : LEFT_PX + 5 * CELL_PX]
+    brightness = classes.astype(int).sum(axis=2)
+    assert brightness[:CELL_PX, -CELL_PX:].min() > brightness[-CELL_PX:, :CELL_PX].max()
+
+
+def test_label_map_has_a_title_axes_and_a_scale_that_follow_the_counts() -> None:
+    """Ink on the white around the classes: of each tick, and of the colours from none to the most."""
+    counts = torch.zeros(3, 5, dtype=torch.int64)
+    counts[1, 2], counts[0, 4] = 1000, 10
+    picture = label_map(counts, "1,010 steps")
+    dark = picture.max(axis=2) < 200
+    assert dark[:22].any() and dark[22:TOP_PX, : LEFT_PX + 100].any()
+    below, left = TOP_PX + 3 * CELL_PX, LEFT_PX - 3
+    for column in range(5):
+        assert dark[below + 2, LEFT_PX + column * CELL_PX + CELL_PX // 2]
+    for row in range(3):
+        assert dark[TOP_PX + row * CELL_PX + CELL_PX // 2, left]
+    scale = picture[TOP_PX:, LEFT_PX + 5 * CELL_PX + 30]
+    assert tuple(scale[0]) == tuple(picture[TOP_PX + CELL_PX + 5, LEFT_PX + 2 * CELL_PX + 5])
+    assert tuple(scale[5 * CELL_PX - 1]) == tuple(picture[below - 1, LEFT_PX])
+    more = label_map(10 * counts, "1,010 steps")
+    right = np.s_[:, LEFT_PX + 5 * CELL_PX + 40 :]
+    assert not np.array_equal(more[right], picture[right]), "the numbers beside the scale are others"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (5, 9), (31, 31), (4, 6)])
+@pytest.mark.parametrize("most", [0, 1, 12, 10**9])
+def test_label_maps_of_all_sizes_are_drawn(rows: int, columns: int, most: int) -> None:
+    counts = torch.zeros(rows, columns, dtype=torch.int64)
+    counts[0, 0] = most
+    picture = label_map(counts, f"{most} steps")
+    height, width = picture.shape[:2]
+    assert height >= TOP_PX + rows * CELL_PX and width >= LEFT_PX + columns * CELL_PX
+    edge = np.concatenate([picture[[0, -1]].reshape(-1, 3), picture[:, [0, -1]].reshape(-1, 3)])
+    assert edge.min() == 255, "nothing is cut off"
 
 
 def test_the_folder_stands_anywhere(tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,8 +279,8 @@ def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.C
     assert "1 clips, 3 windows (3 of them read), 10 fps" in out
     assert "reference size: shorter side 48 px (data.reference_size)" in out
     assert "suggestion: model.decoder_window_size 7 -> 15: 100.0% of moving points' steps leave" in out
-    assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape == (7 * 24, 7 * 24, 3)
-    with pytest.raises(ConfigError, match="required: DIR"):
+    assert cv2.imread(str(tmp_path / "tracks" / "label_map.png")).shape[0] > 7 * CELL_PX
+    with pytest.raises(UsageError, match="required: DIR"):
         main([])
     with pytest.raises(SystemExit):
         main(["--help"])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer.config.loading import config_from_dict
-from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
-from tests.models.test_convert import save_native
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
+from tests.support.checkpoints import save_native
 from tests.support.render_clips import numbered_frames, write_clip
 from tests.support.run_scripts import TINY
 
@@ -85,3 +85,19 @@ def test_parts_of_another_kind(key: str, value: object, found: str, tmp_path: Pa
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert found in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "found"),
+    [("cuda", "is not available"), ("gpu", "is not a device"), ("cuda:x", "is not a device")],
+)
+def test_devices_that_are_not_there_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, found: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    path = tmp_path / "best.pth"
+    save_native(path, config_from_dict(TINY, "in the tests"))
+    with pytest.raises(ConfigError, match=f"device = '{device}' {found}; allowed here: auto, .*cpu"):
+        load_tokenizer(path, device=device)
+    for name in ("cpu", torch.device("cpu")):
+        assert {weight.device.type for weight in load_tokenizer(path, device=name).parameters()} == {"cpu"}

@@ -9,42 +9,23 @@ import yaml
 from safetensors import safe_open
 
 from amplify_motion_tokenizer import load_tokenizer
-from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
-from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.models.amplify.checkpoint import AmplifyCheckpoint, from_amplify, to_amplify
+from amplify_motion_tokenizer.models.amplify.checkpoint import (
+    AMPLIFY_LEVELS,
+    AmplifyCheckpoint,
+    from_amplify,
+    to_amplify,
+)
 from amplify_motion_tokenizer.models.amplify.network import AmplifySizes
-from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, save_checkpoint
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.models.convert import convert
+from tests.support.checkpoints import save_native
+from tests.support.configs import amplify_config
 from tests.support.run_scripts import TINY
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WHOLE_MODELS = ("two_views_joint", "two_views_per_view", "nonsquare_three_views_full")
-
-
-def save_native(path: Path, config: Config) -> torch.nn.Module:
-    torch.manual_seed(1)
-    model = build_model(config).eval()
-    save_checkpoint(
-        path, model=model.state_dict(), config=config, track_settings=None, metrics={}, training=None
-    )
-    return model
-
-
-def amplify_config(mask: str = "causal", per_view: bool = False, views: int = 2) -> Config:
-    tree = {
-        **TINY,
-        "data": {**TINY["data"], "views": ["a", "b", "c"][:views], "reference_size": [48, 64]},
-        "model": {
-            **TINY["model"],
-            "name": "amplify",
-            "num_layers": 2,
-            "nominal_codebook_size": 64,
-            "amplify": {"mask": mask, "per_view": per_view, "mlp_dim": 12, "class_grid": [5, 7]},
-        },
-    }
-    return config_from_dict(tree, "in the tests")
 
 
 @pytest.mark.parametrize("mask", ["causal", "none", "diag"])

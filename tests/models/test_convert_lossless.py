@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.models.exchange import OWN_KEY
-from tests.models.test_convert import amplify_config
+from tests.support.configs import amplify_config
 from tests.support.run_scripts import TINY
 
 METRICS = {"val/loss": 0.5}

@@ -10,7 +10,7 @@ import torch
 from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from tests.conftest import random_windows
+from tests.support.tracked import random_windows
 
 DECODING = {"keypoint": {"decoder", "output_projection"}, "amplify": {"network.decoder"}}
 

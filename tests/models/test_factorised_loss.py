@@ -50,7 +50,7 @@ def test_equals_the_loss_of_the_logits(
     monkeypatch.setitem(heads.CHUNK_BYTES, "cpu", chunk_bytes)
     head = make_head(0, points_by_window)
     labels, mask = make_targets(1, per_element=gamma > 0)
-    weights = class_weights(LossConfig(alpha_center=0.25, radial_strength=0.5), GRID)
+    weights = class_weights(LossConfig(alpha_center=0.25), GRID)
     upstream = torch.tensor([0.3, 1.7])
 
     logits = head.logits()

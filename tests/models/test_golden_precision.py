@@ -84,9 +84,7 @@ def loss_of(case: Case, output: TokenizerOutput) -> Tensor | None:
             tensors["out.labels"],
             keypoint_config(case.golden).loss,
         )
-        total, count = focal_loss(
-            output.distinct_logits, labels, mask, focal.gamma, focal.alpha_center, focal.alpha_other
-        )
+        total, count = focal_loss(output.distinct_logits, labels, mask, focal.gamma, focal.alpha_center, 1.0)
     else:
         views = tuple(json.loads(metadata["config"])["cond_cameraviews"])
         weights = Config(data=DataConfig(views=views)).view_weights

@@ -15,9 +15,9 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.training.usage_term import usage_of, usage_sums
-from tests.config.test_config import error_of
-from tests.models.test_convert import save_native
-from tests.models.test_models import small_config
+from tests.support.checkpoints import save_native
+from tests.support.command_lines import error_of
+from tests.support.configs import small_config
 
 VARIANTS = list(itertools.product(("point_step", "point"), ("replicate", "per_step")))
 
@@ -110,8 +110,7 @@ def test_only_the_reproduction_s_own_becomes_its_file(tmp_path: Path, tokens: st
         (["--model.keypoint.decoder", "each"], ["model.keypoint.decoder = each", "replicate", "per_step"]),
         (["--model.latent_noise", "-1"], ["model.latent_noise = -1", "0 or more"]),
         (["--loss.usage.weight", "-1"], ["loss.usage.weight = -1", "0 or more"]),
-        (["--loss.usage.temperature", "0"], ["loss.usage.temperature = 0", "above 0"]),
-        (["--loss.usage.sample_entropy", "-1"], ["loss.usage.sample_entropy = -1", "0 or more"]),
+        (["--loss.usage.temperature", "0"], ["loss.usage.temperature is no setting any more: it is 1.0"]),
         (["--loss.usage.wieght", "1"], ["loss.usage.wieght = 1", "loss.usage.weight"]),
     ],
 )

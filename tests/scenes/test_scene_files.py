@@ -1,6 +1,5 @@
 """The command that writes rendered clips, and truth files: readable, comparable, trainable."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -20,7 +19,8 @@ from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.scenes import writing
-from amplify_motion_tokenizer.tracks.find import find_tracks, is_complete
+from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.formats import track_format
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.video import writing as video_writing
@@ -88,7 +88,7 @@ def test_truth_files_say_what_they_are(rendered):
     assert (said["tracker"], said["fps"], said["num_frames"]) == ("truth", 10, 13)
     assert (said["source_height"], said["source_width"], said["windows_dropped"]) == (48, 64, 0)
     assert file.settings == json.loads(said["settings"]) and "tracking.tracker" not in file.settings
-    assert is_complete(file.path, file.settings, rendered / "001_mixed.mp4")
+    assert track_format("hdf5").is_complete(file.path, file.settings, rendered / "001_mixed.mp4")
 
 
 def test_a_tracker_gets_the_windows_and_queries_of_the_truth(rendered, tiny: Config, tmp_path):
@@ -110,16 +110,14 @@ def test_a_tracker_gets_the_windows_and_queries_of_the_truth(rendered, tiny: Con
 
 def test_truth_can_be_trained_on_and_the_model_run_on_videos(rendered, tiny: Config, tmp_path):
     train(
-        dataclasses.replace(
-            tiny,
-            data=dataclasses.replace(tiny.data, tracks_dir=str(rendered / "truth")),
-            training=dataclasses.replace(tiny.training, output_dir=str(tmp_path / "run")),
-        )
+        tiny,
+        rendered / "truth",
+        tmp_path / "run",
     )
     checkpoint = load_checkpoint(tmp_path / "run" / "best.pth")
     settings = find_tracks(rendered / "truth")["000_pan"].settings
     assert checkpoint.track_settings == settings
-    assert checkpoint.config.video.resize_shorter is None and checkpoint.config.tracking.tracker == "flow"
+    assert checkpoint.config.video.size is None and checkpoint.config.tracking.tracker == "flow"
     summary = tokenize_folder(rendered, tmp_path / "codes", checkpoint, checkpoint.config)
     assert (summary.done, summary.failed, summary.windows) == (4, 0, 16)
 

@@ -36,14 +36,23 @@ def state_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
 
 
+DERIVED = ("num_points", "num_classes", "codebook_size")
+"""Keys of the reproduction's configs whose numbers follow from others."""
+
+
 def keypoint_config(golden: Golden) -> Config:
     parts: dict[str, Any] = {key: json.loads(value) for key, value in golden.metadata.items()}
     sizes = parts["config"]
-    sizes["model"]["fsq_levels"] = tuple(sizes["model"]["fsq_levels"])
+    loss = {name: value for name, value in parts["focal"].items() if name != "alpha_other"}
+    own, data = (
+        {name: value for name, value in sizes[section].items() if name not in DERIVED}
+        for section in ("model", "data")
+    )
+    own["fsq_levels"] = tuple(own["fsq_levels"])
     return Config(
-        model=ModelConfig(**sizes["model"]),
-        data=DataConfig(**sizes["data"], static_filter=StaticFilterConfig(**parts["static_filter"])),
-        loss=LossConfig(**parts["focal"]),
+        model=ModelConfig(**own),
+        data=DataConfig(**data, static_filter=StaticFilterConfig(**parts["static_filter"])),
+        loss=LossConfig(**loss),
     )
 
 

@@ -22,9 +22,11 @@ READER = pytest.mark.parametrize("reader", INSTALLED)
 
 
 def read(
-    path: Path, reader: str = "auto", target_fps: float | None = None, resize_shorter: int | None = None
+    path: Path, reader: str = "auto", target_fps: float | None = None, shorter: int | None = None
 ) -> tuple[ClipInfo, list[Frame]]:
-    config = VideoConfig(reader=reader, target_fps=target_fps, resize_shorter=resize_shorter)
+    config = VideoConfig(
+        reader=reader, target_fps=target_fps, size=None if shorter is None else {"shorter": shorter}
+    )
     with open_video(path, config) as video:
         return video.info, list(video)
 

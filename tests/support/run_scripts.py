@@ -19,7 +19,7 @@ REPO = Path(__file__).parents[2]
 PREPROCESS, TRAIN, INFER = "preprocess_videos.py", "train.py", "inference_short_clip.py"
 
 TINY = {
-    "video": {"target_fps": 10, "resize_shorter": 48},
+    "video": {"target_fps": 10, "size": {"shorter": 48}},
     "tracking": {"window_stride": 2, "num_workers": 1},
     "data": {
         "sequence_length": 6,

@@ -13,8 +13,8 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.cotracker.features import ENCODER_FRAMES, ClipFrames
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
-from tests.conftest import windows_of
 from tests.support.cotracker_double import hubconf
+from tests.support.tracked import windows_of
 
 DOUBLE = Path(hubconf.__file__).parent
 QUERIES = np.float32([[7.25, 3.5], [29, 19], [40, 0]])
@@ -208,7 +208,7 @@ def test_mps_means_cpu_with_one_warning(config, monkeypatch, caplog):
 def test_a_model_that_returns_something_else(tracker):
     other = tracker()
     other._model.outputs = lambda tracks, seen: (seen, tracks)
-    with pytest.raises(TrackerError, match="checkout, or hub_repo and hub_ref"):
+    with pytest.raises(TrackerError, match="checkout to a clone of another"):
         list(other.track(windows_of(video_of([1, 2]), 1, 2), QUERIES))
 
 

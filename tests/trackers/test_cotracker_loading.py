@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.config import Config, CoTrackerConfig, TrackingCon
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import TrackerError, UsageError
 from amplify_motion_tokenizer.trackers import make_tracker, record_weights
-from amplify_motion_tokenizer.trackers.cotracker.loading import load_predictor
+from amplify_motion_tokenizer.trackers.cotracker.loading import HUB_REF, load_predictor
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from tests.support.cotracker_double import hubconf
 from tests.support.run_scripts import TINY, files_below, render
@@ -61,14 +61,11 @@ def test_local_files_need_no_network(local, asked):
     assert make_tracker(config_of(local, "cotracker_of_a_fork")).name == "cotracker_of_a_fork"
 
 
-@pytest.mark.parametrize(
-    ("ref", "asked_for"), [("v2.0", "co-tracker/zipball/v2.0"), (None, "facebookresearch/co-tracker/")]
-)
-def test_without_network_the_keys_are_named(asked, ref, asked_for):
-    message = failure(CoTrackerConfig(hub_ref=ref), "no CoTracker code and weights from facebookresearch")
+def test_without_network_the_keys_are_named(asked):
+    message = failure(CoTrackerConfig(), "no CoTracker code and weights from facebookresearch")
     assert "tracking.cotracker.checkout" in message and "tracking.cotracker.weights" in message
     assert "scaled_offline.pth" in message and "git clone" in message
-    assert asked_for in asked[-1]
+    assert f"facebookresearch/co-tracker/zipball/{HUB_REF}" in asked[-1]
 
 
 def test_each_entry_names_its_own_weights():
@@ -84,8 +81,6 @@ def test_missing_pieces(local, tmp_path):
     assert "hubconf.py" in fails("tracking.cotracker.checkout = ", checkout=str(tmp_path))
     fails("no CoTracker weights .*no network.*tracking.cotracker.weights", weights=None)
     fails("tracking.cotracker.weights = .* is not a file", weights=str(tmp_path / "none.pth"))
-    fails("hub_repo = 'x' is not owner/name", checkout=None, hub_repo="x")
-    fails("hub_repo = 'x/y:main' is not owner/name.*hub_ref", checkout=None, hub_repo="x/y:main")
     message = failure(local, "tracking.tracker = 'cotracker4' is no entry of .*hubconf.py", "cotracker4")
     assert "cotracker3_offline, cotracker3_online, cotracker2" in message
     match = "parts .interp_shape, support_grid_size, model, model.fnet, model.updateformer missing"

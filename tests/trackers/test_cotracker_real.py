@@ -14,7 +14,7 @@ from amplify_motion_tokenizer.config import CoTrackerConfig
 from amplify_motion_tokenizer.trackers.cotracker import CoTracker
 from amplify_motion_tokenizer.trackers.cotracker.tracker import AUTOCAST
 from benchmarks.support.plain_cotracker import plain_call, random_predictor
-from tests.conftest import windows_of
+from tests.support.tracked import windows_of
 
 CHECKOUT = os.environ.get("AMT_COTRACKER_CHECKOUT")
 pytestmark = pytest.mark.skipif(not CHECKOUT, reason="AMT_COTRACKER_CHECKOUT names no clone of CoTracker")

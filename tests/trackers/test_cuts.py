@@ -10,7 +10,7 @@ from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.trackers.flow import tracker as flow_tracker
 from amplify_motion_tokenizer.trackers.flow.cuts import LEAST_POINTS, find_cut, hide_after_cut
-from tests.conftest import windows_of
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 GRID = query_grid("row_major", 16, SIZE)

@@ -11,7 +11,8 @@ from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Neighbours
 from amplify_motion_tokenizer.trackers.flow.pairs import camera_shift
 from amplify_motion_tokenizer.trackers.flow.patches import Patches
-from tests.conftest import windows_of
+from benchmarks.support.chained import ChainedTracker
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 SIDES_XY = np.array(SIZE[::-1])
@@ -21,7 +22,7 @@ STILL = np.tile(np.eye(2, dtype=np.float32), (len(GRID), 1, 1))
 
 def track(video, queries=GRID, refine=True):
     """Tracks of one window over the whole video, and which points are said to be seen."""
-    tracker = FlowTracker(FlowConfig(refine=refine), threads=2)
+    tracker = (FlowTracker if refine else ChainedTracker)(FlowConfig(), threads=2)
     (window,) = tracker.track(windows_of(video, 1, len(video)), queries)
     return window.tracks_xy_px, window.visibility >= 0.5
 

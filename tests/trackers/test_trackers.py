@@ -7,11 +7,12 @@ from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import Config, FlowConfig, TrackingConfig
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.trackers import TRACKERS, make_tracker
-from amplify_motion_tokenizer.trackers.flow import PRESETS, FlowTracker
-from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.flow import FlowTracker
+from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, sample
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 from amplify_motion_tokenizer.video.pixels import bilinear
-from tests.conftest import windows_of
+from benchmarks.support.chained import PRESETS, ChainedTracker, OtherFlowTracker, pair_confidence
+from tests.support.tracked import windows_of
 
 SIZE = (240, 320)
 
@@ -23,8 +24,8 @@ def grid(size, side=10):
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2).astype(np.float32)
 
 
-def run(video, queries, stride=1, steps=16, config=None):
-    tracker = FlowTracker(config or FlowConfig(), threads=2)
+def run(video, queries, stride=1, steps=16, tracker=None):
+    tracker = tracker or FlowTracker(FlowConfig(), threads=2)
     return list(tracker.track(windows_of(video, stride, steps), queries))
 
 
@@ -56,12 +57,12 @@ def test_full_size_flow_is_more_accurate():
     video, scene = scenes.render_clip("zoom", 1, SIZE, 16)
     truth, visible = scene.truth(grid(SIZE), 0)
 
-    def error(config):
-        (window,) = run(video, grid(SIZE), config=config)
+    def error(tracker):
+        (window,) = run(video, grid(SIZE), tracker=tracker)
         return np.linalg.norm(window.tracks_xy_px - truth, axis=-1)[visible].mean()
 
-    fine = error(FlowConfig(preset="medium", scale=1.0, finest_scale=0, refine=False))
-    assert fine < 0.3 and fine < error(FlowConfig(refine=False))
+    fine = error(ChainedTracker(FlowConfig(scale=1.0), "medium", 0))
+    assert fine < 0.3 and fine < error(ChainedTracker(FlowConfig()))
 
 
 @pytest.mark.parametrize("size", [(96, 160), (162, 96), (101, 75)])
@@ -99,7 +100,9 @@ def test_points_that_leave_the_frame(refine):
     camera = np.float64([0, 4, 8, 12, 16, 12, 8, 4, 0])[:, None] * [1.0, 0.0]
     layer = scenes.background(np.random.default_rng(1), (64, 96), scenes.similarity(9, shift=camera))
     video = scenes.Scene([layer], (64, 96)).render()
-    (window,) = run(video, queries, steps=9, config=FlowConfig(refine=refine))
+    (window,) = run(
+        video, queries, steps=9, tracker=(FlowTracker if refine else ChainedTracker)(FlowConfig())
+    )
     assert np.isfinite(window.tracks_xy_px).all()
     leaver, outsider = (window.visibility[:, -2] >= 0.5).tolist(), window.visibility[:, -1]
     assert leaver[:2] == [True, True] and leaver[2:7] == [False] * 5, "88 + 8 is outside of 96 columns"
@@ -175,7 +178,7 @@ def test_flow_of_a_pair_does_not_hang_on_the_pair_before(preset):
     for side in (16, 32, 40, 48, 60, 80, 88, 96):
         for size in ((side, 40), (40, side), (side, 84), (84, side)):
             before, *pair = video[:, : size[0], : size[1]]
-            used, new = (PairFlow(FlowConfig(preset=preset), size) for _ in range(2))
+            used, new = (PairFlow(FlowConfig(), size, PRESETS[preset]) for _ in range(2))
             used.pair(0, before, pair[0])
             assert np.array_equal(used.pair(1, *pair).forward, new.pair(1, *pair).forward), size
 
@@ -210,8 +213,8 @@ def test_one_tracker_serves_clips_of_different_sizes_without_carrying_over():
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_small_frames(size, finest, scale):
     video = sideways(size, (1.0, 0.0), 4).render()
-    config = FlowConfig(scale=scale, finest_scale=finest)
-    (window,) = run(video, grid(size, 3), 1, 4, config)
+    tracker = OtherFlowTracker(FlowConfig(scale=scale), finest_scale=finest)
+    (window,) = run(video, grid(size, 3), 1, 4, tracker)
     assert np.isfinite(window.tracks_xy_px).all()
     assert 1.5 < np.median(window.tracks_xy_px[-1] - grid(size, 3), axis=0)[0] < 4.5
 
@@ -239,9 +242,7 @@ def test_flow_is_computed_on_some_240_rows_by_default(size, image):
 
 def test_frames_that_cannot_be_tracked():
     small = np.zeros((4, 12, 40, 3), np.uint8)
-    with pytest.raises(
-        TrackerError, match="40x12 are too small.*target_size where.*letterbox.*resize_shorter"
-    ):
+    with pytest.raises(TrackerError, match="40x12 are too small.*raise video.size"):
         run(small, np.zeros((1, 2), np.float32), 1, 4)
     mixed = FrameWindow(0, 0.0, [np.zeros((32, 40, 3), np.uint8), np.zeros((40, 32, 3), np.uint8)])
     with pytest.raises(TrackerError, match="differ in size"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amplify_motion_tokenizer import scenes
-from amplify_motion_tokenizer.config import GateConfig
+from amplify_motion_tokenizer.trackers import gate
 from amplify_motion_tokenizer.trackers.gate import MotionGate
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Frame
@@ -49,7 +49,7 @@ def window(values: list[int], start: int = 0, size: tuple[int, int] = (60, 80)) 
 def test_gate_drops_still_windows_and_keeps_moving_ones() -> None:
     def moves(image: np.ndarray, shift: int) -> bool:
         shifted = [np.roll(image, step * shift, axis=1) for step in range(4)]
-        return MotionGate(GateConfig(enable=True)).moves(FrameWindow(0, 0.0, shifted))
+        return MotionGate().moves(FrameWindow(0, 0.0, shifted))
 
     columns = np.broadcast_to((100 + 20 * (np.arange(80) // 8 % 2))[None, :, None], (60, 80, 3))
     assert moves(columns.astype(np.uint8), 2)
@@ -58,23 +58,22 @@ def test_gate_drops_still_windows_and_keeps_moving_ones() -> None:
 
 
 def test_gate_does_not_take_light_for_motion() -> None:
-    assert not MotionGate(GateConfig(enable=True)).moves(window([100, 110, 90, 120]))
-    assert not MotionGate(GateConfig(enable=True)).moves(window([0, 0, 0, 0]))
+    assert not MotionGate().moves(window([100, 110, 90, 120]))
+    assert not MotionGate().moves(window([0, 0, 0, 0]))
 
 
 def test_gate_sees_motion_that_fades_in_from_black_and_none_in_a_lamp_at_night() -> None:
     rng = np.random.default_rng(0)
     wall = cv2.resize(rng.integers(40, 220, (12, 16, 3), np.uint8), (160, 120))
     pan = [np.roll(wall, 2 * step, axis=1) for step in range(16)]
-    gate = GateConfig(enable=True)
     for dark in (1, 4, 8):
         light = np.minimum(np.arange(16) / dark, 1)
         faded = [(frame * share).astype(np.uint8) for frame, share in zip(pan, light, strict=True)]
-        assert MotionGate(gate).moves(FrameWindow(0, 0.0, faded)), dark
+        assert MotionGate().moves(FrameWindow(0, 0.0, faded)), dark
     night = np.zeros((120, 160, 3), np.float32)
     night[40:70, 60:100] = 200
     noisy = [np.clip(night + level, 0, 255).astype(np.uint8) for level in rng.normal(2, 0.3, 16)]
-    assert not MotionGate(gate).moves(FrameWindow(0, 0.0, noisy))
+    assert not MotionGate().moves(FrameWindow(0, 0.0, noisy))
 
 
 def lit(rgb: np.ndarray, lights: np.ndarray) -> FrameWindow:
@@ -84,24 +83,24 @@ def lit(rgb: np.ndarray, lights: np.ndarray) -> FrameWindow:
 @pytest.mark.parametrize("size", [(240, 320), (480, 640)])
 def test_gate_drops_still_scenes_whatever_their_light(size: tuple[int, int]) -> None:
     video, _ = scenes.render_clip("still", 12, size, 1)  # bright: 1.5x clips two thirds of it
-    gate, times = GateConfig(enable=True), np.arange(16)
+    times = np.arange(16)
     for factor in (0.0, 0.5, 0.7, 1.2, 1.5, 2.0):
         step, ramp = np.where(times < 8, 1, factor), np.linspace(1, factor, 16)
         for lights in (step, ramp, 0.1 * step) if size[0] == 240 else (step,):
-            assert not MotionGate(gate).moves(lit(video[0], lights)), lights
-    assert not MotionGate(gate).moves(lit(video[0], np.where(times == 5, 3, 1))), "a flash clips most"
+            assert not MotionGate().moves(lit(video[0], lights)), lights
+    assert not MotionGate().moves(lit(video[0], np.where(times == 5, 3, 1))), "a flash clips most"
 
 
 def test_gate_sees_motion_under_changing_and_blinding_light() -> None:
     video, _ = scenes.render_clip("articulated", 0, (240, 320), 16)
-    gate, times = GateConfig(enable=True), np.arange(16)
+    times = np.arange(16)
     for lights in (np.where(times < 8, 1, 0.5), np.linspace(0, 1, 16), np.linspace(1, 2, 16), np.full(16, 2)):
         frames = [lit(frame, [light]).frames[0] for frame, light in zip(video, lights, strict=True)]
-        assert MotionGate(gate).moves(FrameWindow(0, 0.0, frames)), lights
+        assert MotionGate().moves(FrameWindow(0, 0.0, frames)), lights
     table = np.full((16, 120, 160, 3), 255, np.uint8)  # overexposed, and something dark crosses it
     for step, frame in enumerate(table):
         frame[40:80, 8 * step : 8 * step + 20] = 60
-    assert MotionGate(gate).moves(FrameWindow(0, 0.0, list(table)))
+    assert MotionGate().moves(FrameWindow(0, 0.0, list(table)))
 
 
 @pytest.mark.parametrize(
@@ -122,33 +121,36 @@ def test_gate_sees_what_is_clipped_in_one_colour(
     frames = np.full((16, 120, 160, 3), background, np.uint8)
     for step, frame in enumerate(frames):
         frame[40:80, 5 * step : 5 * step + 30] = thing
-    assert MotionGate(GateConfig(enable=True)).moves(FrameWindow(0, 0.0, list(frames)))
+    assert MotionGate().moves(FrameWindow(0, 0.0, list(frames)))
 
 
-def test_gate_keeps_a_small_fast_thing_by_its_active_share() -> None:
+def test_gate_keeps_a_small_fast_thing_by_its_active_share(monkeypatch: pytest.MonkeyPatch) -> None:
     still, moved = (np.full((60, 80, 3), 100, np.uint8) for _ in range(2))
     moved[:6, :60] = 112  # 7.5 % of the pixels are 6/255 from their mean
     moving = FrameWindow(0, 0.0, [still, moved, still, moved])
-    assert MotionGate(GateConfig(enable=True)).moves(moving)
-    assert not MotionGate(GateConfig(enable=True, pixel_threshold=0.03)).moves(moving)
-    assert MotionGate(GateConfig(enable=True, min_active_share=1, min_mean_difference=0.001)).moves(moving)
+    assert MotionGate().moves(moving)
+    monkeypatch.setattr(gate, "PIXEL_THRESHOLD", 0.03)
+    assert not MotionGate().moves(moving)
+    monkeypatch.setattr(gate, "MIN_MEAN_DIFFERENCE", 0.001)
+    monkeypatch.setattr(gate, "MIN_ACTIVE_SHARE", 1)
+    assert MotionGate().moves(moving)
 
 
 @pytest.mark.parametrize("size", [(240, 320), (480, 640)])
 @pytest.mark.parametrize("kind", ["articulated", "low_texture", "still", "still_noisy"])
 def test_gate_tells_faint_and_small_motion_from_noise_at_every_size(kind: str, size: tuple[int, int]) -> None:
     video, _ = scenes.render_clip(kind, 0, size, 16)
-    gate = MotionGate(GateConfig(enable=True))
-    assert gate.moves(FrameWindow(0, 0.0, list(video))) == (not kind.startswith("still"))
+    one = MotionGate()
+    assert one.moves(FrameWindow(0, 0.0, list(video))) == (not kind.startswith("still"))
 
 
 def test_gate_shrinks_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = MotionGate(GateConfig(enable=True))
+    one = MotionGate()
     calls = []
     shrink = cv2.resize
     monkeypatch.setattr(cv2, "resize", lambda *args, **kw: calls.append(1) or shrink(*args, **kw))
     for item in iter_windows(frames(12), 5, 1):
-        gate.moves(item)
+        one.moves(item)
     assert len(calls) == 2 * 12, "its levels, and where they are clipped"
 
 

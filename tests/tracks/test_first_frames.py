@@ -16,64 +16,19 @@ from amplify_motion_tokenizer.config import Config, unflatten
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
-from amplify_motion_tokenizer.trackers import make_tracker
-from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile, TrackFileWriter
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
-from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.pixels import small_frame
 from amplify_motion_tokenizer.video.sources import find_clips
-from tests.conftest import clip_record_of, random_windows
-from tests.support.run_scripts import TINY, render
-
-SIDE = 64
-"""Of images in these tests: a ResNet-18 on 224 x 224 takes 12 times as long."""
-
-
-def config_of(side: int | None = SIDE, views: tuple[str, ...] = ("default",), **own: Any) -> Config:
-    """A tiny amplify model on images; ``own`` are keys of model.amplify.vision."""
-    files = {view: f"{{clip}}/{view}.mp4" for view in views} if len(views) > 1 else {}
-    tree = {
-        **TINY,
-        "tracking": {**TINY["tracking"], "first_frames": side, "view_files": files},
-        "data": {
-            **TINY["data"],
-            "views": list(views),
-            "reference_size": [48, 64],
-            "static_filter": {"enable": False},
-        },
-        "model": {
-            **TINY["model"],
-            "name": "amplify",
-            "num_layers": 2,
-            "nominal_codebook_size": 64,
-            "amplify": {"mlp_dim": 12, "vision": {"encoder": "resnet18", **own}},
-        },
-    }
-    return config_from_dict(tree, "in the tests")
-
-
-def unconditioned(config: Config) -> Config:
-    amplify = dataclasses.replace(config.model.amplify, vision=type(config.model.amplify.vision)())
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, amplify=amplify))
+from tests.support.framed import SIDE, config_of, render_views, tracked, unconditioned
+from tests.support.run_scripts import TINY
+from tests.support.tracked import clip_record_of, random_windows
 
 
 def without_frames(config: Config) -> Config:
     tracking = dataclasses.replace(config.tracking, first_frames=None)
     return dataclasses.replace(unconditioned(config), tracking=tracking)
-
-
-def render_views(folder: Path) -> Path:
-    """Clips of two views, 12 frames at 10 fps: four windows each."""
-    for seed in range(3):
-        for view, kind in (("front", "pan"), ("wrist", "zoom")):
-            render(folder / f"clip{seed}/{view}.mp4", kind, seed, frames=24)
-    return folder
-
-
-def tracked(clip: Clip, config: Config) -> TrackedClip:
-    return TrackedClip(clip, config, make_tracker(config))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +144,7 @@ def _only_clip0(config: Config, videos: Path) -> Config:
         ({"model.amplify.vision.encoder": "vit"}, ["model.amplify.vision.encoder = vit", "dinov2-small"]),
         ({"model.amplify.vision.weights": "x"}, ["vision.weights", "vision.encoder"]),
         ({"model.amplify.vision.lr_multiplier": 0.0}, ["lr_multiplier = 0.0", "above 0"]),
-        ({"training.pictures": -1}, ["training.pictures = -1", "at least 0"]),
+        ({"training.pictures": -1}, ["training.pictures = -1", "0 or more"]),
     ],
 )
 def test_impossible_settings(keys: dict[str, Any], parts: list[str]) -> None:

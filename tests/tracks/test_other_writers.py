@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import center_label
-from tests.conftest import random_windows
+from tests.support.tracked import random_windows
 
 Write = Callable[..., Path]
 FRAMES = 8
@@ -49,7 +49,7 @@ def test_windows_start_at_every_frame_and_stand_still_after_the_end(
     tracks = write_amplifys(tmp_path / "clip.hdf5", dtype)
     data = WindowDataset(load_clips(tmp_path, tiny), tiny)
     assert len(data) == FRAMES
-    inputs = data.__getitems__(range(FRAMES)).inputs
+    inputs = data.batch(range(FRAMES)).inputs
     expected = torch.from_numpy(np.diff(tracks, axis=1) / 3).float()
     tolerance = 0.02 if dtype == np.float16 else 1e-5
     torch.testing.assert_close(inputs.velocities, expected, atol=tolerance, rtol=0)
@@ -72,7 +72,7 @@ def test_files_without_size_are_taken_as_reference_pixels_and_warned_about_once(
     assert [r.getMessage()[:7] for r in caplog.records] == ["2 of 2 "]
     tracks = random_windows(tiny, 2, 0, (96, 128))[0].tracks_xy_px
     expected = np.clip((tracks[1] - tracks[0]) / 3, -1, 1)
-    np.testing.assert_allclose(data[0].inputs.velocities[0, 0], expected, atol=1e-5)
+    np.testing.assert_allclose(data[0].inputs.velocities[0], expected, atol=1e-5)
     caplog.clear()
     own_pixels = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, reference_size=None))
     same = WindowDataset(load_clips(tmp_path, own_pixels), own_pixels)
@@ -93,7 +93,7 @@ def test_other_writers_files_with_bool_visibility_or_none_are_read(
                 del view[key]
             if name == "a":
                 view["vis"] = np.zeros((2, 6, 9), bool)
-    batch = WindowDataset(load_clips(tmp_path, tiny), tiny).__getitems__([0, 2])
+    batch = WindowDataset(load_clips(tmp_path, tiny), tiny).batch([0, 2])
     assert batch.inputs.visibility[0].max() == 0
     assert batch.inputs.visibility[1].min() == 1
 
@@ -102,7 +102,7 @@ def test_velocity_files_of_other_writers_are_read(tmp_path: Path, tiny: Config) 
     for start in (10, 2):
         torch.save(torch.full((5, 9, 2), start / 100), tmp_path / f"my_clip_start{start:06d}.pt")
     clips = load_clips(tmp_path, tiny)
-    batch = WindowDataset(clips, tiny).__getitems__([0, 1])
+    batch = WindowDataset(clips, tiny).batch([0, 1])
     assert batch.inputs.velocities[:, 0, 0, 0].tolist() == pytest.approx([0.02, 0.1])
     torch.save(torch.nn.Parameter(torch.zeros(5, 9, 2)), tmp_path / "my_clip_start000002.pt")
     velocities = WindowDataset(clips, tiny)[0].inputs.velocities

@@ -60,14 +60,12 @@ def pack(folder: Path, output: Path) -> dict[str, object]:
     return write_pack(clips, output)
 
 
-def small_config(model: str = "keypoint", **loss: float) -> Config:
+def small_config(model: str = "keypoint", **masks: float) -> Config:
     data = {
         "sequence_length": LENGTH, "grid_size": GRID, "reference_size": [48, 64],
-        "static_filter": {"min_keep": 2},
+        "static_filter": {"min_keep": 2}, **masks,
     }  # fmt: skip
-    return config_from_dict(
-        {"data": data, "model": {"name": model, "decoder_window_size": 7}, "loss": loss}, "test"
-    )
+    return config_from_dict({"data": data, "model": {"name": model, "decoder_window_size": 7}}, "test")
 
 
 def test_tracks_visibility_and_frames_come_back(tmp_path: Path) -> None:
@@ -170,7 +168,7 @@ def test_training_knows_the_same_of_lost_points_from_a_pack(
     config = small_config(model, min_visibility=min_visibility, min_visible_share=0.0)
     pack(tmp_path / "in", tmp_path / "out")
     expected, found = (
-        WindowDataset(load_clips(tmp_path / part, config), config).__getitems__(range(4)).inputs
+        WindowDataset(load_clips(tmp_path / part, config), config).batch(range(4)).inputs
         for part in ("in", "out")
     )
     assert not expected.finite.all() and expected.mask.any() and not expected.mask.all()
@@ -209,7 +207,7 @@ def test_training_reads_a_pack_as_it_reads_the_files(tmp_path: Path) -> None:
     plain, packed = (WindowDataset(load_clips(tmp_path / part, config), config) for part in ("in", "out"))
     assert len(plain) == len(packed) == 9
     order = [8, 0, 5, 3, -1]
-    expected, found = plain.__getitems__(order), packed.__getitems__(order)
+    expected, found = plain.batch(order), packed.batch(order)
     assert torch.equal(expected.indices, found.indices)
     assert torch.equal(expected.inputs.mask, found.inputs.mask)
     torch.testing.assert_close(expected.inputs.velocities, found.inputs.velocities, rtol=0, atol=0.01)

@@ -12,7 +12,8 @@ import pytest
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader, ViewArrays
+from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
+from amplify_motion_tokenizer.tracks.stored import ViewArrays
 
 SHAPE = (7, 5, 4, 2)
 CHUNKS = (1, *SHAPE[1:])

@@ -19,9 +19,9 @@ from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
 from amplify_motion_tokenizer.models.losses import class_weights
 from amplify_motion_tokenizer.training.run import make_accelerator, train
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import with_training
+from tests.support.configs import with_training
 from tests.support.run_scripts import TINY
-from tests.training.test_trainer import first_step_gradient, scalars, weights
+from tests.support.training_runs import first_step_gradient, scalars, weights
 
 VIEWS = ("agentview", "eye_in_hand")
 SIZES = ((48, 64), (64, 64))
@@ -51,7 +51,6 @@ def config(tmp_path: Path) -> Config:
         **TINY,
         "data": {
             **TINY["data"],
-            "tracks_dir": str(tmp_path / "tracks"),
             "views": list(VIEWS),
             "reference_size": list(REFERENCE),
             "static_filter": {"enable": False},
@@ -60,22 +59,24 @@ def config(tmp_path: Path) -> Config:
             **TINY["model"],
             "name": "amplify",
             "num_layers": 2,
-            "nominal_codebook_size": 16,
+            "fsq_levels": [5, 3],
             "amplify": {"mlp_dim": 12},
         },
         "loss": {"gamma": 0.0, "alpha_center": 1.0},
-        "training": {**TINY["training"], "output_dir": str(tmp_path / "run")},
+        "training": TINY["training"],
     }
     return config_from_dict(tree, "in the tests")
 
 
-def dataset(config: Config) -> WindowDataset:
-    return WindowDataset(load_clips(Path(config.data.tracks_dir), config), config)
+def dataset(config: Config, tracks: Path) -> WindowDataset:
+    return WindowDataset(load_clips(tracks, config), config)
 
 
-def test_input_is_remapped_normalised_and_labelled_in_reference_pixels(config: Config) -> None:
-    inputs = dataset(config).__getitems__([0, 1, 2]).inputs
-    with h5py.File(Path(config.data.tracks_dir) / "0.hdf5") as file:
+def test_input_is_remapped_normalised_and_labelled_in_reference_pixels(
+    config: Config, tmp_path: Path
+) -> None:
+    inputs = dataset(config, tmp_path / "tracks").batch([0, 1, 2]).inputs
+    with h5py.File(tmp_path / "tracks" / "0.hdf5") as file:
         xy = [torch.from_numpy(file[f"root/{view}/tracks"][:3]) for view in VIEWS]
     for number, (tracks, size) in enumerate(zip(xy, SIZES, strict=True)):
         rc = torch.stack([tracks[..., 1] / size[0], tracks[..., 0] / size[1]], dim=-1) * 2 - 1
@@ -87,10 +88,10 @@ def test_input_is_remapped_normalised_and_labelled_in_reference_pixels(config: C
     assert inputs.mask.all()
 
 
-def test_training_lowers_the_loss_and_reports_track_metrics(config: Config) -> None:
+def test_training_lowers_the_loss_and_reports_track_metrics(config: Config, tmp_path: Path) -> None:
     config = with_training(config, epochs=25, learning_rate=3e-3)
-    train(config)
-    run = Path(config.training.output_dir)
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     losses = [value for _, value in scalars(run, "train_epoch/loss")]
     assert losses[-1] < 0.9 * losses[0]
     tracks = ("delta_auc", "delta_auc_no_motion", "delta_avg", "delta_avg_no_motion", "l2_px", "mse")
@@ -110,25 +111,30 @@ def test_training_lowers_the_loss_and_reports_track_metrics(config: Config) -> N
 
 
 def test_accumulated_gradient_weighs_views_over_the_whole_batch(config: Config, tmp_path: Path) -> None:
-    loss = dataclasses.replace(config.loss, gamma=1.0, min_visibility=0.5)
-    config = dataclasses.replace(config, loss=loss)
+    data = dataclasses.replace(config.data, min_visibility=0.5)
+    config = dataclasses.replace(config, data=data, loss=dataclasses.replace(config.loss, gamma=1.0))
     for number in range(4):
-        with h5py.File(Path(config.data.tracks_dir) / f"{number}.hdf5", "a") as file:
+        with h5py.File(tmp_path / "tracks" / f"{number}.hdf5", "a") as file:
             hidden = np.random.default_rng(number).random((7, 6, 9)) < 0.1 * number
             file["root/eye_in_hand/vis"][...] = np.where(hidden, 0.0, 1.0)
     gradients = []
     for batch, accumulation in [(8, 1), (2, 4)]:
         changed = with_training(config, batch_size=batch, gradient_accumulation_steps=accumulation)
         trainer = Trainer(
-            changed, make_accelerator(changed, tmp_path), dataset(changed), None, tmp_path, None
+            changed,
+            make_accelerator(changed, tmp_path),
+            dataset(changed, tmp_path / "tracks"),
+            None,
+            tmp_path,
+            None,
         )
         gradients.append(first_step_gradient(trainer))
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-5)
 
 
-def test_true_labels_reconstruct_the_tracks(config: Config) -> None:
-    inputs = dataset(config).__getitems__(range(7)).inputs
+def test_true_labels_reconstruct_the_tracks(config: Config, tmp_path: Path) -> None:
+    inputs = dataset(config, tmp_path / "tracks").batch(range(7)).inputs
     predicted = predicted_tracks(inputs.labels, inputs, (7, 7))
     metrics = track_metrics(predicted, inputs)
     # Rounding to whole pixels is off by at most a pixel an axis at each end.
@@ -142,21 +148,22 @@ def test_true_labels_reconstruct_the_tracks(config: Config) -> None:
 def test_longer_windows_are_interpolated_to_the_models_frames(config: Config, tmp_path: Path) -> None:
     (tmp_path / "long").mkdir()
     write_two_views(tmp_path / "long" / "a.hdf5", 3, seed=0, length=11)
-    data = dataclasses.replace(config.data, tracks_dir=str(tmp_path / "long"), true_horizon=11)
-    resampled = dataset(dataclasses.replace(config, data=data)).__getitems__([0]).inputs
+    data = dataclasses.replace(config.data, true_horizon=11)
+    resampled = dataset(dataclasses.replace(config, data=data), tmp_path / "long").batch([0]).inputs
     whole = dataclasses.replace(data, true_horizon=None, sequence_length=11)
-    full = dataset(dataclasses.replace(config, data=whole)).__getitems__([0]).inputs
+    full = dataset(dataclasses.replace(config, data=whole), tmp_path / "long").batch([0]).inputs
     expected = interpolate_time(full.tracks_rc_norm, 6, "linear")
     torch.testing.assert_close(resampled.tracks_rc_norm, expected)
     assert resampled.velocities.shape == (1, 2, 5, 9, 2)
     with pytest.raises(TrackFileError, match=r"T = 11 .*expected T = 6"):
-        dataset(dataclasses.replace(config, data=dataclasses.replace(data, true_horizon=None)))
+        config = dataclasses.replace(config, data=dataclasses.replace(data, true_horizon=None))
+        dataset(config, tmp_path / "long")
 
 
-def test_a_view_that_is_not_there_is_named(config: Config) -> None:
+def test_a_view_that_is_not_there_is_named(config: Config, tmp_path: Path) -> None:
     data = dataclasses.replace(config.data, views=("agentview", "wrist"))
     with pytest.raises(TrackFileError, match=r"lacks the view wrist; it holds agentview, eye_in_hand"):
-        dataset(dataclasses.replace(config, data=data))
+        dataset(dataclasses.replace(config, data=data), tmp_path / "tracks")
 
 
 def test_amplify_needs_a_reference_of_two_sides() -> None:
@@ -166,30 +173,20 @@ def test_amplify_needs_a_reference_of_two_sides() -> None:
         config_from_dict({"model": {"name": "amplify"}, "data": {"reference_size": None}}, "in the tests")
     with pytest.raises(ConfigError, match=r"data\.views"):
         config_from_dict({"data": {"views": ["a", "b"]}}, "in the tests")
-    with pytest.raises(ConfigError, match=r"model\.nominal_codebook_size = 1000 .*16, 64, 256"):
-        config_from_dict({"model": {"nominal_codebook_size": 1000}}, "in the tests")
+    with pytest.raises(ConfigError, match=r"model\.nominal_codebook_size = 2048 .*\[8, 8, 6, 5\]"):
+        config_from_dict({"model": {"nominal_codebook_size": 2048}}, "in the tests")
 
 
-def test_nominal_size_is_a_name_and_the_true_size_counts() -> None:
-    config = config_from_dict({"model": {"nominal_codebook_size": 2048}}, "in the tests")
-    assert config.model.fsq_levels == (8, 8, 6, 5)
-    assert config.codebook_size == config.model.codebook_size == 1920
-
-
-def test_radial_weights_by_hand(config: Config) -> None:
-    loss = dataclasses.replace(config.loss, alpha_center=0.25, radial_strength=2.0, radial_power=2.0)
-    found = class_weights(loss, (3, 5)).reshape(3, 5)
-    # r_max^2 = 1 + 4; the class one row up and one column left has r^2 = 2.
-    assert found[1, 2] == 0.25
-    assert found[0, 0] == pytest.approx(1 + 2.0)
-    assert found[0, 1] == pytest.approx(1 + 2.0 * 2 / 5)
+def test_the_centre_class_alone_has_another_weight(config: Config) -> None:
+    found = class_weights(dataclasses.replace(config.loss, alpha_center=0.25), (3, 5))
+    assert found.reshape(3, 5).tolist() == [[1] * 5, [1, 1, 0.25, 1, 1], [1] * 5]
 
 
 def test_compile_takes_in_the_network_and_the_loss_and_trains_the_same(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = with_training(config, epochs=1, max_steps=2)
-    train(with_training(config, output_dir=str(tmp_path / "plain")))
+    train(config, tmp_path / "tracks", tmp_path / "plain")
     traced: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
@@ -202,7 +199,7 @@ def test_compile_takes_in_the_network_and_the_loss_and_trains_the_same(
         torch, "compile", lambda *args, **options: compile_(*args, backend=backend, **options)
     )
     torch._dynamo.reset()
-    train(with_training(config, output_dir=str(tmp_path / "compiled"), compile=True))
+    train(with_training(config, compile=True), tmp_path / "tracks", tmp_path / "compiled")
     assert any("scaled_dot_product_attention" in name for name in traced)
     assert any("scatter_add_" in name for name in traced), "the loss was not traced"
     plain, compiled = (scalars(tmp_path / run, "train_epoch/loss")[-1] for run in ("plain", "compiled"))

@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training import run as training_module
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import clip_record_of, random_windows
+from tests.support.tracked import clip_record_of, random_windows
 
 Write = Callable[..., Path]
 
@@ -41,11 +41,11 @@ def config(tmp_path: Path, tiny: Config, write_tracks: Write) -> Config:
     for number in range(4):
         size = (48, 64) if number % 2 else (96, 80)
         write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 5, seed=number, size=size)
-    return with_augmentation(tiny, tracks_dir=str(tmp_path / "tracks"))
+    return with_augmentation(tiny)
 
 
-def data_of(config: Config, augment: bool = True) -> WindowDataset:
-    return WindowDataset(load_clips(Path(config.data.tracks_dir), config), config, augment)
+def data_of(tracks: Path, config: Config, augment: bool = True) -> WindowDataset:
+    return WindowDataset(load_clips(tracks, config), config, augment)
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -53,28 +53,34 @@ def same(first: Batch, second: Batch) -> bool:
     return all(torch.equal(a.nan_to_num(-9.0), b.nan_to_num(-9.0)) for a, b in pairs)
 
 
-def test_windows_that_an_epoch_takes_are_changed_and_no_others(config: Config) -> None:
-    plain, augmented = data_of(config, augment=False), data_of(config)
+def test_windows_that_an_epoch_takes_are_changed_and_no_others(config: Config, tmp_path: Path) -> None:
+    plain, augmented = (
+        data_of(tmp_path / "tracks", config, augment=False),
+        data_of(tmp_path / "tracks", config),
+    )
     indices = [7, 0, 12, 3, 19]
-    assert same(augmented.__getitems__(indices), plain.__getitems__(indices))
-    assert same(plain.__getitems__(EpochWindows(indices, 0)), plain.__getitems__(indices))
-    first, second = (augmented.__getitems__(EpochWindows(indices, epoch)) for epoch in (0, 1))
+    assert same(augmented.batch(indices), plain.batch(indices))
+    assert same(plain.batch(EpochWindows(indices, 0)), plain.batch(indices))
+    first, second = (augmented.batch(EpochWindows(indices, epoch)) for epoch in (0, 1))
     assert first.indices.tolist() == indices
-    assert not same(first, plain.__getitems__(indices)) and not same(first, second)
+    assert not same(first, plain.batch(indices)) and not same(first, second)
     for row, index in enumerate(indices):
-        alone = augmented.__getitems__(EpochWindows([index], 0))
+        alone = augmented.batch(EpochWindows([index], 0))
         assert torch.equal(alone.inputs.velocities[0], first.inputs.velocities[row])
 
 
-def test_without_augmentation_every_bit_is_as_before(config: Config) -> None:
+def test_without_augmentation_every_bit_is_as_before(config: Config, tmp_path: Path) -> None:
     off = with_augmentation(config, AugmentationConfig())
     indices = EpochWindows(range(20), 3)
-    assert same(data_of(off).__getitems__(indices), data_of(off, augment=False).__getitems__(indices))
+    assert same(
+        data_of(tmp_path / "tracks", off).batch(indices),
+        data_of(tmp_path / "tracks", off, augment=False).batch(indices),
+    )
 
 
-def batches_of(config: Config, workers: int, start: tuple[int, int] = (0, 0)) -> list[Batch]:
+def batches_of(tracks: Path, config: Config, workers: int, start: tuple[int, int] = (0, 0)) -> list[Batch]:
     """Of two epochs, from (epoch, step) on."""
-    data = data_of(config)
+    data = data_of(tracks, config)
     sampler = EpochSampler(len(data), 3, seed=config.training.seed)
     loader = make_loader(data, sampler, workers, pin_memory=False)
     found = []
@@ -84,22 +90,26 @@ def batches_of(config: Config, workers: int, start: tuple[int, int] = (0, 0)) ->
     return found
 
 
-def test_any_worker_and_any_start_gives_the_same_windows(config: Config) -> None:
-    whole = batches_of(config, workers=0)
+def test_any_worker_and_any_start_gives_the_same_windows(config: Config, tmp_path: Path) -> None:
+    tracks = tmp_path / "tracks"
+    whole = batches_of(tracks, config, workers=0)
     assert len(whole) == 14
-    for found, expected in ((batches_of(config, 2), whole), (batches_of(config, 2, (1, 3)), whole[10:])):
+    for found, expected in (
+        (batches_of(tracks, config, 2), whole),
+        (batches_of(tracks, config, 2, (1, 3)), whole[10:]),
+    ):
         assert len(found) == len(expected)
         assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_any_number_of_processes_gives_the_same_windows(config: Config) -> None:
-    data = data_of(config)
+def test_any_number_of_processes_gives_the_same_windows(config: Config, tmp_path: Path) -> None:
+    data = data_of(tmp_path / "tracks", config)
 
     def windows(batch_size: int, processes: int) -> dict[int, torch.Tensor]:
         found = {}
         for rank in range(processes):
             for indices in EpochSampler(len(data), batch_size, rank=rank, processes=processes):
-                batch = data.__getitems__(indices)
+                batch = data.batch(indices)
                 found |= dict(zip(batch.indices.tolist(), batch.inputs.velocities, strict=True))
         return found
 
@@ -117,22 +127,23 @@ def test_only_training_windows_are_augmented(
         _config: Config, _accelerator: object, training: Any, validation: Any, *_rest: object
     ) -> None:
         for data, changed in ((training, True), (validation, False)):
-            batches = [data.__getitems__(indices) for indices in (EpochWindows(range(5), 0), range(5))]
+            batches = [data.batch(indices) for indices in (EpochWindows(range(5), 0), range(5))]
             assert same(*batches) is not changed
         raise SeenError
 
     monkeypatch.setattr(training_module, "Trainer", trainer)
-    run = dataclasses.replace(config.training, output_dir=str(tmp_path / "run"))
     with pytest.raises(SeenError):
-        train(dataclasses.replace(config, training=run))
+        train(config, tmp_path / "tracks", tmp_path / "run")
 
 
 def test_a_resumed_run_ends_as_one_that_was_not(config: Config, tmp_path: Path) -> None:
     def run(folder: str, max_steps: int, **augmentation: float) -> Path:
-        values = {"output_dir": str(tmp_path / folder), "max_steps": max_steps, "pictures": 0}
+        values = {"max_steps": max_steps, "pictures": 0}
         changed = with_augmentation(config, dataclasses.replace(ALL, **augmentation))
         train(
             dataclasses.replace(changed, training=dataclasses.replace(config.training, **values)),
+            tmp_path / "tracks",
+            tmp_path / folder,
             resume="auto",
         )
         return tmp_path / folder / "last.pth"
@@ -147,10 +158,10 @@ def test_a_resumed_run_ends_as_one_that_was_not(config: Config, tmp_path: Path) 
 
 def test_velocity_files_are_refused(tiny: Config, tmp_path: Path) -> None:
     write_torch(tmp_path / "clip_start000000.pt", torch.zeros(5, 9, 2))
-    config = with_augmentation(tiny, tracks_dir=str(tmp_path))
+    config = with_augmentation(tiny)
     with pytest.raises(TrackFileError, match=r"clip_start000000\.pt: data\.augmentation needs positions"):
-        data_of(config)
-    data_of(config, augment=False)
+        data_of(tmp_path, config)
+    data_of(tmp_path, config, augment=False)
 
 
 def test_flips_want_the_order_that_was_tracked(tiny: Config, tmp_path: Path) -> None:
@@ -161,8 +172,8 @@ def test_flips_want_the_order_that_was_tracked(tiny: Config, tmp_path: Path) -> 
         writer.finish(10, 0)
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
         file["root/default/tracks"][0, 0, 4] = np.nan
-    config = with_augmentation(tiny, tracks_dir=str(tmp_path))
+    config = with_augmentation(tiny)
     with pytest.raises(TrackFileError, match=r"a\.hdf5: its points .* tracking\.query_order = row_major"):
-        data_of(config)
-    data_of(dataclasses.replace(config, tracking=tracking))
-    data_of(with_augmentation(config, AugmentationConfig(scale=(0.5, 2.0))))
+        data_of(tmp_path, config)
+    data_of(tmp_path, dataclasses.replace(config, tracking=tracking))
+    data_of(tmp_path, with_augmentation(config, AugmentationConfig(scale=(0.5, 2.0))))

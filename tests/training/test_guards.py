@@ -1,36 +1,26 @@
-"""What stops a run or warns of it, and the extras of training: running means, early stopping, compile."""
+"""Steps that are not finite, and steps that would wait for the device."""
 
 import dataclasses
-import importlib.util
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 import torch
-from accelerate.tracking import GeneralTracker
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm import tqdm
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.errors import ConfigError, TrainingError
-from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
-from amplify_motion_tokenizer.training import run as training_module
-from amplify_motion_tokenizer.training.learner import Learner, WeightAverage
-from amplify_motion_tokenizer.training.log import CollapseAlarm
+from amplify_motion_tokenizer.errors import TrainingError
+from amplify_motion_tokenizer.jobs.progress import Progress
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.training.learner import Learner
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.state import some_names
-from tests.conftest import with_training
-from tests.training.test_trainer import make_trainer, scalars, weights
+from tests.support.configs import with_training
+from tests.support.training_runs import make_trainer, scalars
 
 Write = Callable[..., Path]
-
-
-def run_of(config: Config) -> Path:
-    return Path(config.training.output_dir)
 
 
 @pytest.fixture
@@ -58,16 +48,16 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def test_a_step_that_is_not_finite_ends_the_run_with_its_clips(
-    run_config: Config, poison: Callable[[int], None]
+    run_config: Config, poison: Callable[[int], None], tmp_path: Path
 ) -> None:
     """Found at the next log entry, after other steps, and yet nothing of it is in any file."""
     poison(3)
     config = with_training(run_config, log_every_steps=5, save_every_steps=2)
     with pytest.raises(TrainingError) as error:
-        train(config)
+        train(config, tmp_path / "tracks", tmp_path / "run")
     assert "not finite at step 3, whose windows are of " in str(error.value)
-    assert f"Last good checkpoint: {run_of(config) / 'last.pth'} (step 2)" in str(error.value)
-    assert [path.name for path in run_of(config).glob("*.pth")] == ["last.pth"]
+    assert f"Last good checkpoint: {tmp_path / 'run' / 'last.pth'} (step 2)" in str(error.value)
+    assert [path.name for path in (tmp_path / "run").glob("*.pth")] == ["last.pth"]
 
 
 def test_the_clips_of_a_step_are_those_of_its_batch(run_config: Config, tmp_path: Path) -> None:
@@ -79,12 +69,12 @@ def test_the_clips_of_a_step_are_those_of_its_batch(run_config: Config, tmp_path
 
 
 def test_some_steps_may_be_skipped_and_change_nothing(
-    run_config: Config, poison: Callable[[int], None], caplog: pytest.LogCaptureFixture
+    run_config: Config, poison: Callable[[int], None], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     poison(2)
     config = with_training(run_config, max_skipped_steps=1, save_every_steps=1, keep_last=20, epochs=1)
-    train(config)
-    run = run_of(config)
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     before, after, later = (load_checkpoint(run / f"step_{step}.pth") for step in (1, 2, 3))
     assert all(torch.equal(before.model[name], after.model[name]) for name in before.model)
     moments = [checkpoint.training["optimizer"]["state"] for checkpoint in (before, after)]
@@ -102,7 +92,9 @@ def test_some_steps_may_be_skipped_and_change_nothing(
     assert torch.tensor(scalars(run, "train_epoch/loss")[0][1]).isfinite()
 
 
-def test_a_skipped_step_leaves_the_running_mean(run_config: Config, poison: Callable[[int], None]) -> None:
+def test_a_skipped_step_leaves_the_running_mean(
+    run_config: Config, poison: Callable[[int], None], tmp_path: Path
+) -> None:
     poison(2)
     config = with_training(
         run_config,
@@ -113,18 +105,20 @@ def test_a_skipped_step_leaves_the_running_mean(run_config: Config, poison: Call
         ema_decay=0.9,
         learning_rate=0.01,
     )
-    train(config)
-    before, after, later = (load_checkpoint(run_of(config) / f"step_{step}.pth") for step in (1, 2, 3))
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    before, after, later = (load_checkpoint(tmp_path / "run" / f"step_{step}.pth") for step in (1, 2, 3))
     assert all(torch.equal(before.model[name], after.model[name]) for name in before.model)
     assert not all(torch.equal(later.model[name], after.model[name]) for name in before.model)
     assert [each.training["average"]["updates"] for each in (before, after, later)] == [1, 1, 2]
 
 
-def test_one_step_more_than_allowed_ends_the_run(run_config: Config, poison: Callable[[int], None]) -> None:
+def test_one_step_more_than_allowed_ends_the_run(
+    run_config: Config, poison: Callable[[int], None], tmp_path: Path
+) -> None:
     poison(2)
     poison(4)
     with pytest.raises(TrainingError, match=r"at step 4, .*max_skipped_steps \(now 1\)"):
-        train(with_training(run_config, max_skipped_steps=1))
+        train(with_training(run_config, max_skipped_steps=1), tmp_path / "tracks", tmp_path / "run")
 
 
 def test_names_are_few() -> None:
@@ -176,199 +170,5 @@ def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path, n
         trainer.learner.step(micro_batches, wishes)
     assert waits.found == []
     with Waits() as waits:
-        trainer._log_step(trainer._step([next(batches)]), tqdm(disable=True))
+        trainer._log_step(trainer._step([next(batches)]), Progress(1, "step", shown=False))
     assert "_local_scalar_dense" in waits.found
-
-
-USAGE = {"unique_codes": 12.0, "normalized_entropy": 0.6}
-
-
-@pytest.mark.parametrize("usage", [{"unique_codes": 1.0}, {"normalized_entropy": 0.01}])
-def test_the_alarm_sounds_once_when_codes_collapse(tiny: Config, usage: dict[str, float]) -> None:
-    collapse = dataclasses.replace(tiny.training.collapse, after_steps=10)
-    alarm = CollapseAlarm(with_training(tiny, collapse=collapse))
-    bad = {**USAGE, **usage}
-    seen = [(USAGE, 5), (bad, 10), (bad, 11), (bad, 12), (USAGE, 13), (bad, 14)]
-    assert [alarm.sounds(usage, step) for usage, step in seen] == [False, False, True, False, False, True]
-
-
-def test_a_collapse_is_told_in_the_log_and_in_tensorboard(
-    run_config: Config, caplog: pytest.LogCaptureFixture
-) -> None:
-    collapse = dataclasses.replace(run_config.training.collapse, after_steps=8, min_unique_codes=21)
-    train(with_training(run_config, collapse=collapse))
-    (warning, at_the_end) = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
-    assert warning.startswith("the codebook has collapsed at step 9: ")
-    assert "raise loss.usage.weight (now 0; see docs/codebook.md)" in warning
-    assert "training.learning_rate" in warning
-    assert at_the_end.startswith("the codebook has collapsed in the last epoch: ")
-    run = run_of(run_config)
-    assert [value for _, value in scalars(run, "train/collapsed")] == [1.0] * 12
-    events = training_events(run)
-    (text,) = events.Tensors("train/collapse_alarm/text_summary")
-    assert text.step == 9
-
-
-def training_events(run: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    return events
-
-
-def test_clamped_and_centre_shares_are_logged(run_config: Config) -> None:
-    """Of three points one is lost, one rests and one leaves the window of 7 x 7."""
-    for path in Path(run_config.data.tracks_dir).glob("*.hdf5"):
-        with h5py.File(path, "a") as file:
-            tracks = file["root/default/tracks"][...]
-            steps = tracks[:, :1] * 0 + torch.arange(6.0).numpy()[:, None, None]
-            tracks[:, :, :3] = float("nan")
-            tracks[:, :, 3:6] = tracks[:, :1, 3:6]
-            tracks[:, :, 6:] = tracks[:, :1, 6:] + 5 * steps[:, :, 6:]
-            file["root/default/tracks"][...] = tracks
-    train(with_training(run_config, max_steps=1))
-    run = run_of(run_config)
-    assert scalars(run, "train/clamped_share") == [(1, pytest.approx(0.5))]
-    assert scalars(run, "train/center_share") == [(1, pytest.approx(0.5))]
-    assert scalars(run, "val/clamped_share") == [(1, pytest.approx(0.5))]
-
-
-def test_running_mean_of_weights_follows_its_recurrence() -> None:
-    model = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.constant_(model.weight, 1.0)
-    average = WeightAverage(model, decay=0.5)
-    expected = 1.0
-    for update, value in enumerate([3.0, 5.0, -2.0, 7.0, 7.0, 7.0, 7.0, 7.0, 0.0], start=1):
-        torch.nn.init.constant_(model.weight, value)
-        average.update(torch.tensor(False))
-        assert average.means["weight"].item() == pytest.approx(expected, abs=1e-6), "a step that was skipped"
-        average.update(torch.tensor(True))
-        decay = min(0.5, (1 + update) / (10 + update))
-        expected = decay * expected + (1 - decay) * value
-        assert average.means["weight"].item() == pytest.approx(expected, abs=1e-6)
-    with average.in_use():
-        assert model.weight.item() == pytest.approx(expected, abs=1e-6)
-    assert model.weight.item() == 0.0
-
-
-def test_inference_and_validation_use_the_running_mean(run_config: Config, tmp_path: Path) -> None:
-    plain = with_training(run_config, learning_rate=0.01, output_dir=str(tmp_path / "plain"))
-    config = with_training(run_config, learning_rate=0.01, ema_decay=0.99)
-    train(plain)
-    train(config)
-    run, other = run_of(config), run_of(plain)
-    # The steps are the same, and so are the weights that they give; what is validated is not.
-    assert scalars(run, "train/loss") == scalars(other, "train/loss")
-    assert scalars(run, "val/loss") != scalars(other, "val/loss")
-    last = load_checkpoint(run / "last.pth")
-    own = last.training["average"]["own"]
-    assert all(torch.equal(own[name], value) for name, value in weights(other / "last.pth").items())
-    assert not all(torch.equal(own[name], last.model[name]) for name in own)
-    loaded = load_tokenizer(run / "last.pth").state_dict()
-    assert all(torch.equal(loaded[name], last.model[name]) for name in last.model)
-
-
-def test_training_stops_early_without_a_new_best(
-    run_config: Config, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    config = with_training(run_config, early_stopping=2, learning_rate=1e-12, epochs=50)
-    assert train(config) is None
-    losses = [value for _, value in scalars(run_of(config), "val/loss")]
-    best = losses.index(min(losses))
-    assert len(losses) == best + 3
-    assert "stopped early at step" in caplog.text
-    assert train(config, resume="auto") is None
-    assert [value for _, value in scalars(run_of(config), "val/loss")] == losses
-
-
-def test_validation_every_few_steps_finds_the_best(run_config: Config) -> None:
-    config = with_training(run_config, validate_every_steps=4, learning_rate=0.05)
-    train(config)
-    found = scalars(run_of(config), "val/loss")
-    assert [step for step, _ in found] == [4, 6, 8, 12]
-    best = load_checkpoint(run_of(config) / "best.pth")
-    step = min(found, key=lambda each: each[1])[0]
-    assert best.training["state"]["step"] == step
-
-
-def test_compiled_training_keeps_the_names_of_the_weights(
-    run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Dynamo traces the model; what its compiler makes of that takes too long for a test."""
-    compiled = []
-
-    def fast(module: torch.nn.Module, **options: Any) -> None:
-        compiled.append(options)
-        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager", **options)
-
-    monkeypatch.setattr(torch.nn.Module, "compile", fast)
-    plain = with_training(run_config, epochs=1, output_dir=str(tmp_path / "plain"))
-    config = with_training(run_config, epochs=1, compile=True)
-    train(plain)
-    train(config)
-    assert compiled == [{"dynamic": False}]
-    own, other = (weights(run_of(each) / "last.pth") for each in (config, plain))
-    assert own.keys() == other.keys()
-    for name, value in other.items():
-        torch.testing.assert_close(own[name], value)
-
-
-@pytest.fixture
-def _free_kernels() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.mark.usefixtures("_free_kernels")
-def test_deterministic_kernels_can_be_asked_for(run_config: Config) -> None:
-    train(with_training(run_config, epochs=1, deterministic=True))
-    assert torch.are_deterministic_algorithms_enabled()
-
-
-def test_wandb_that_is_not_there_is_named(run_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name))
-    with pytest.raises(ConfigError, match=r"pip install 'amplify-motion-tokenizer\[wandb\]'"):
-        train(with_training(run_config, wandb_project="motion"))
-
-
-class FakeTracker(GeneralTracker):
-    """Stands for accelerate's tracker, which needs the library."""
-
-    name = "wandb"
-    requires_logging_directory = False
-    made: list[Any] = []
-
-    def __init__(self, project: str, **options: Any) -> None:
-        super().__init__()
-        self.project, self.options, self.rows = project, options, []
-        self.made.append(self)
-
-    def start(self) -> None: ...
-
-    @property
-    def tracker(self) -> Any:
-        return self
-
-    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
-
-    def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
-        self.rows.append((step, values))
-
-    def finish(self) -> None: ...
-
-
-def test_wandb_gets_what_tensorboard_gets(run_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_module, "WandBTracker", FakeTracker)
-    monkeypatch.setattr(training_module, "_check_wandb", lambda config: None)
-    config = with_training(run_config, wandb_project="motion")
-    train(with_training(config, epochs=1))
-    train(config, resume="auto")
-    first, second = FakeTracker.made
-    assert (first.project, first.options["resume"]) == ("motion", "allow")
-    assert first.options["id"] == second.options["id"]
-    logged = [(step, row["train/loss"]) for step, row in first.rows if "train/loss" in row]
-    assert [step for step, _ in logged] == [1, 2, 3, 4, 5, 6]
-    assert logged[-1] == (6, pytest.approx(scalars(run_of(config), "train/loss")[5][1]))

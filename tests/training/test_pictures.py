@@ -20,9 +20,9 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.training.pictures import HEADER, LONGER_SIDE, Pictures, draw_window
 from amplify_motion_tokenizer.training.run import make_accelerator, train
-from tests.conftest import with_training
-from tests.tracks.test_stores_dataset import write_velocities
-from tests.training.test_trainer import make_trainer, next_second
+from tests.support.configs import with_training
+from tests.support.tracked import write_velocities
+from tests.support.training_runs import make_trainer, next_second
 
 Write = Callable[..., Path]
 Image = NDArray[np.uint8]
@@ -119,17 +119,17 @@ def images_of(run: Path) -> dict[str, list[tuple[int, Image]]]:
 def run_config(tmp_path: Path, tiny: Config, write_tracks: Write) -> Config:
     for number in range(4):
         write_tracks(tmp_path / "tracks" / f"{number}.hdf5", 3, seed=number)
-    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"), val_split=0.5)
-    return with_training(dataclasses.replace(tiny, data=data), output_dir=str(tmp_path / "run"))
+    data = dataclasses.replace(tiny.data, val_split=0.5)
+    return with_training(dataclasses.replace(tiny, data=data))
 
 
 def test_every_validation_shows_the_same_windows(run_config: Config, tmp_path: Path) -> None:
-    train(run_config)
+    train(run_config, tmp_path / "tracks", tmp_path / "run")
     first = images_of(tmp_path / "run")
     assert len(first) == 2
-    again = with_training(run_config, output_dir=str(tmp_path / "again"), pictures=1, learning_rate=1e-2)
+    again = with_training(run_config, pictures=1, learning_rate=1e-2)
     next_second()
-    train(again)
+    train(again, tmp_path / "tracks", tmp_path / "again")
     ((tag, shown),) = images_of(tmp_path / "again").items()
     assert tag == min(first)
     assert tag.startswith("val_tracks/")
@@ -137,7 +137,7 @@ def test_every_validation_shows_the_same_windows(run_config: Config, tmp_path: P
     truth = {halves(image)[0].tobytes() for _, image in [*shown, *first[tag]]}
     assert len(truth) == 1
     next_second()
-    train(with_training(run_config, output_dir=str(tmp_path / "none"), pictures=0))
+    train(with_training(run_config, pictures=0), tmp_path / "tracks", tmp_path / "none")
     assert images_of(tmp_path / "none") == {}
 
 

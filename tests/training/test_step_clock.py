@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.training.learner import Learner
 from amplify_motion_tokenizer.training.log import StepClock
 from amplify_motion_tokenizer.training.pictures import Pictures
 from amplify_motion_tokenizer.training.run import train
-from tests.conftest import with_training
+from tests.support.configs import with_training
 
 READ_S, STEP_S = 3.0, 1.0
 VALIDATE_S, PICTURES_S, SAVE_S = 100.0, 20.0, 50.0
@@ -64,15 +64,19 @@ def test_the_clock_tells_waiting_from_working_and_stands_still_in_a_pause(clock_
 
 
 def test_speed_is_of_training_alone_and_of_the_windows_that_there_are(
-    run_config: Config, clock_time: Time
+    run_config: Config, clock_time: Time, tmp_path: Path
 ) -> None:
     clock_time.takes(Learner, "step", STEP_S)
     clock_time.takes(trainer, "validate", VALIDATE_S)
     clock_time.takes(Pictures, "log", PICTURES_S)
     clock_time.takes(RunFiles, "write", SAVE_S)
-    clock_time.takes(WindowDataset, "__getitems__", READ_S)
-    train(with_training(run_config, validate_every_steps=2, save_every_steps=3, max_steps=10))
-    events = EventAccumulator(str(Path(run_config.training.output_dir) / "tensorboard"))
+    clock_time.takes(WindowDataset, "batch", READ_S)
+    train(
+        with_training(run_config, validate_every_steps=2, save_every_steps=3, max_steps=10),
+        tmp_path / "tracks",
+        tmp_path / "run",
+    )
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     logged = {
         tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.losses import class_weights, masked_loss
 from amplify_motion_tokenizer.models.quantizer import build_fsq, quantize_float32, unrounded_digits
 from amplify_motion_tokenizer.training.usage_term import UsageTerm, soft_assignments, usage_of, usage_sums
-from tests.models.test_models import small_config
+from tests.support.configs import small_config
 
 LEVELS = (8, 5, 3)
 

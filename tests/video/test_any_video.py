@@ -22,7 +22,7 @@ from tests.support.render_clips import numbered_frames, read_number, write_clip
 
 
 def opened(path: Path, target_fps: float | None = None, **values: object) -> Video:
-    return open_video(path, VideoConfig(target_fps=target_fps, resize_shorter=None, **values))  # type: ignore[arg-type]
+    return open_video(path, VideoConfig(target_fps=target_fps, size=None, **values))  # type: ignore[arg-type]
 
 
 def read(path: Path, target_fps: float | None = None, **values: object):  # type: ignore[no-untyped-def]

@@ -27,8 +27,8 @@ from amplify_motion_tokenizer.tracks.selection import select_demos
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.input_files import natural_key
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
-from tests.conftest import TINY
 from tests.support.render_clips import numbered_frames, read_number
+from tests.support.run_scripts import TINY
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ("agentview", "eye_in_hand")
@@ -40,7 +40,7 @@ FOLDER = "libero_10/uniform_9_reinit_6"
 def config_of(**sections: dict[str, Any]) -> Config:
     tree: dict[str, Any] = {
         **TINY,
-        "video": {"source": "libero", "resize_shorter": None, "target_fps": 10},
+        "video": {"source": "libero", "size": None, "target_fps": 10},
         "tracking": {**TINY["tracking"], "query_order": "uniform"},
         "data": {
             **TINY["data"],
@@ -140,7 +140,7 @@ def test_tracks_follow_the_picture_that_is_the_right_way_up(tracks: Path) -> Non
 def test_training_reads_both_views(tracks: Path) -> None:
     data = WindowDataset(load_clips(tracks, config_of()), config_of())
     assert len(data) == 12 * 4
-    assert data[0].inputs.velocities.shape == (1, 2, 5, 9, 2)
+    assert data[0].inputs.velocities.shape == (2, 5, 9, 2)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,8 @@ def test_bad_demos_fail_alone(tmp_path: Path) -> None:
     expected = {
         "mixed_demo/demo_1": "mixed_demo.hdf5: lacks data/demo_1/obs/eye_in_hand_rgb; expected",
         "mixed_demo/demo_2": "data/demo_2/obs/agentview_rgb: has shape (24, 64, 48, 2) of uint8, expected",
-        "mixed_demo/demo_3": "mixed_demo.hdf5: has 4 frames at 10 fps, expected at least 6",
+        "mixed_demo/demo_3": "mixed_demo.hdf5:data/demo_3/obs/eye_in_hand_rgb: has 4 frames at 10 fps, "
+        "expected at least 6",
         "cut_demo/demo_0": "cut_demo.hdf5: cannot be opened as HDF5",
         "none_demo/demo_0": "none_demo.hdf5: lacks data/demo_0/obs/agentview_rgb",
     }
@@ -259,8 +260,8 @@ def test_demos_are_counted_in_natural_order() -> None:
 
 
 def test_training_takes_the_share_of_each_task(tracks: Path) -> None:
-    first = load_clips(tracks, config_of(data={"dataset": "libero_10:traj0.9"}))
-    last = load_clips(tracks, config_of(data={"dataset": "libero_10:traj-0.1"}))
+    first = load_clips(tracks, config_of(), "libero_10:traj0.9")
+    last = load_clips(tracks, config_of(), "libero_10:traj-0.1")
     pick = f"{FOLDER}/pick_demo/demo_"
     assert list(first) == [f"{pick}{k}" for k in range(10)] + [f"{FOLDER}/place_demo/demo_0"]
     assert list(last) == [f"{pick}10"]
@@ -273,6 +274,6 @@ def test_the_shipped_config_holds_only_differences_and_makes_a_libero_run() -> N
     assert [key for key, value in own.items() if before[key] == value] == []
     config = cli.parse([part for path in paths for part in ("--config", str(path))], "train", "test", {})[0]
     assert (config.model.name, config.data.views, config.view_weights) == ("amplify", VIEWS, (0.9, 0.1))
-    assert (config.data.reference_size, config.video.resize_shorter) == ((128, 128), None)
+    assert (config.data.reference_size, config.video.size) == ((128, 128), None)
     assert (config.tracking.query_order, config.tracking.window_stride) == ("uniform", 1)
     assert (config.video.target_fps, config.video.source, config.tracked_length) == (20, "libero", 16)

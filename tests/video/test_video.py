@@ -143,8 +143,8 @@ def test_a_target_above_the_source_warns_and_keeps_every_frame_once(
 def test_both_readers_give_the_same_frames(clips: Path, name: str, count: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        info_a, by_decord = read(clips / name, "decord", resize_shorter=40)
-        info_b, by_opencv = read(clips / name, "opencv", resize_shorter=40)
+        info_a, by_decord = read(clips / name, "decord", shorter=40)
+        info_b, by_opencv = read(clips / name, "opencv", shorter=40)
     assert len(by_decord) == len(by_opencv) == count
     assert (info_a.source_fps, info_a.fps, info_a.size) == (info_b.source_fps, info_b.fps, info_b.size)
     for a, b in zip(by_decord, by_opencv, strict=True):
@@ -196,7 +196,7 @@ def test_rotation_is_applied_once(clips: Path, reader: str, degrees: int) -> Non
 def test_frames_have_the_stated_size(
     clips: Path, reader: str, name: str, shorter: int | None, size: tuple[int, int]
 ) -> None:
-    info, frames = read(clips / name, reader, resize_shorter=shorter)
+    info, frames = read(clips / name, reader, shorter=shorter)
     assert info.size == size
     for frame in frames:
         assert frame.rgb.shape == (*size, 3) and frame.rgb.dtype == np.uint8
@@ -240,7 +240,7 @@ from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.video.reading import open_video
 def peak_kib():
     return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-config = VideoConfig(reader=sys.argv[2], target_fps=None, resize_shorter=None)
+config = VideoConfig(reader=sys.argv[2], target_fps=None, size=None)
 with open_video(pathlib.Path(sys.argv[1]), config) as video:
     for index, frame in enumerate(video):
         if index == 1:

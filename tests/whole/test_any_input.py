@@ -103,7 +103,7 @@ def test_image_sequences_are_clips_and_other_files_are_counted(tmp_path: Path, t
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp"])
 def test_pictures_come_in_the_order_people_count(tmp_path: Path, tiny: Config, ending: str) -> None:
     paths = image_folder(tmp_path / "seq", 12, ending)
-    config = with_video(tiny, fps=20.0, target_fps=None, resize_shorter=None)
+    config = with_video(tiny, fps=20.0, target_fps=None, size=None)
     source = open_images(ViewSource(tmp_path / "seq", images=tuple(paths)), config.video)
     frames = list(make_video(source, config.video))
     assert numbers(frames) == list(range(12))
@@ -116,7 +116,7 @@ def test_deep_pictures_are_scaled_by_their_own_range(tmp_path: Path, tiny: Confi
     for index in range(4):
         paths.append(tmp_path / f"d_{index}.png")
         cv2.imwrite(str(paths[-1]), np.tile(np.roll(depths, 2 * index), (48, 1)))
-    config = with_video(tiny, fps=20.0, target_fps=None, resize_shorter=None)
+    config = with_video(tiny, fps=20.0, target_fps=None, size=None)
     with pytest.warns(UserWarning, match="levels 1100 to 2200 are shown as 0 to 255"):
         frames = list(
             make_video(open_images(ViewSource(tmp_path, images=tuple(paths)), config.video), config.video)
@@ -131,7 +131,7 @@ def test_animated_webp_is_a_clip(tmp_path: Path, tiny: Config) -> None:
     path = tmp_path / "a.webp"
     durations = [50] * 6 + [100] * 6
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, lossless=True)
-    config = with_video(tiny, target_fps=20.0, resize_shorter=None)
+    config = with_video(tiny, target_fps=20.0, size=None)
     frames = list(make_video(open_images(ViewSource(path), config.video), config.video))
     assert numbers(frames)[:10] == [0, 1, 2, 3, 4, 5, 6, 6, 7, 7]
     pictures[0].save(tmp_path / "still.webp")

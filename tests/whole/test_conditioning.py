@@ -28,8 +28,8 @@ from amplify_motion_tokenizer.models.amplify.vision import build_vision_encoder
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
+from tests.support.framed import SIDE, config_of, render_views, tracked, unconditioned
 from tests.support.run_scripts import INFER, PREPROCESS, REPO, TINY, TRAIN
-from tests.tracks.test_first_frames import SIDE, config_of, render_views, tracked, unconditioned
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -184,7 +184,7 @@ def test_checkpoints_hold_the_vision_weights(work: Work) -> None:
 def test_inference_sees_what_training_sees(work: Work) -> None:
     config = load_checkpoint(work.folder / "run/last.pth").config
     data = WindowDataset(load_clips(work.folder / "tracks", config), config)
-    stored = data.__getitems__(range(len(data))).inputs
+    stored = data.batch(range(len(data))).inputs
     assert (stored.first_frames.shape, stored.first_frames.dtype) == ((12, 2, SIDE, SIDE, 3), torch.uint8)
     images = stored.images
     assert images is not None
@@ -231,11 +231,11 @@ def test_the_trained_tokenizer_converts_to_amplifys_file_and_back(work: Work, tm
 def test_loading_batches_keeps_frames_beside_their_windows(work: Work) -> None:
     config = load_checkpoint(work.folder / "run/last.pth").config
     data = WindowDataset(load_clips(work.folder / "tracks", config), config)
-    shuffled = data.__getitems__([7, 0, 11, 4])
+    shuffled = data.batch([7, 0, 11, 4])
     for row, index in enumerate(shuffled.indices.tolist()):
         alone = data[index].inputs
-        assert torch.equal(shuffled.inputs.first_frames[row], alone.first_frames[0])
-        assert torch.equal(shuffled.inputs.velocities[row], alone.velocities[0])
-    plain = WindowDataset(data.clips, unconditioned(config))[0].inputs
+        assert torch.equal(shuffled.inputs.first_frames[row], alone.first_frames)
+        assert torch.equal(shuffled.inputs.velocities[row], alone.velocities)
+    plain = WindowDataset(data.clips, unconditioned(config)).batch([0]).inputs
     assert plain.first_frames.shape == (1, 2, 0, 0, 3)
     assert plain.images is None

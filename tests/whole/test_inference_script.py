@@ -105,7 +105,7 @@ def test_codes_are_those_of_the_tracks_on_disk(work: Work) -> None:
     tokenizer = load_tokenizer(work.best)
     data = WindowDataset(load_clips(work.tracks, tokenizer.config), tokenizer.config)
     for number, name in enumerate(data.clips):
-        ids = tokenizer.tokenize(data.__getitems__(range(5 * number, 5 * number + 5)).inputs.velocities)
+        ids = tokenizer.tokenize(data.batch(range(5 * number, 5 * number + 5)).inputs.velocities)
         found = json.loads((work.codes / f"{name}.json").read_text(encoding="utf-8"))
         assert ids.tolist() == found["codes"]
 

@@ -50,7 +50,7 @@ def test_equal_motion_at_any_size_is_equal_input(folder: Path, stored: str, mode
     config = config_from_dict({"model": {"name": model}, "data": data}, "in the test")
     clips = WindowDataset(load_clips(folder / stored, config), config)
     order = np.random.default_rng(1).permutation(len(clips)).tolist()
-    inputs = clips.__getitems__(order).inputs
+    inputs = clips.batch(order).inputs
     for at, index in enumerate(order):
         alike = order.index(index % WINDOWS)  # the same window of the first clip
         torch.testing.assert_close(inputs.velocities[at], inputs.velocities[alike], atol=2e-3, rtol=0)

@@ -29,7 +29,8 @@ from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks import preprocessing
 from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.preprocessing import FORMATS, Format, preprocess_folder
+from amplify_motion_tokenizer.tracks.formats import FORMATS
+from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 from tests.support.render_clips import write_clip
 
@@ -114,7 +115,7 @@ def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
     return {record["clip"]: record for record in map(json.loads, lines)}
 
 
-def starts_on_disk(folder: Path, name: str, output_format: Format) -> tuple[list[int], list[float]]:
+def starts_on_disk(folder: Path, name: str, output_format: str) -> tuple[list[int], list[float]]:
     if output_format == "pt":
         index = json.loads((folder / f"{name}.windows.json").read_text(encoding="utf-8"))
         return index["start_frame"], index["start_time"]
@@ -127,7 +128,7 @@ def starts_on_disk(folder: Path, name: str, output_format: Format) -> tuple[list
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_training_and_inference_see_the_same(
-    output_format: Format,
+    output_format: str,
     stride: int,
     gate: bool,
     tiny: Config,
@@ -154,7 +155,7 @@ def test_training_and_inference_see_the_same(
     assert starts_on_disk(tmp_path, "sub/stops", output_format) == (inferred.starts, inferred.seconds)
 
     data = WindowDataset(load_clips(tmp_path, config), config)
-    trained = data.__getitems__(range(len(data))).inputs.velocities
+    trained = data.batch(range(len(data))).inputs.velocities
     assert trained.shape == (len(kept), 5, 9, 2)
     assert torch.equal(trained, inferred.velocities)
     assert float(trained.abs().amax()) > 0.1
@@ -204,7 +205,7 @@ def test_both_readers_give_the_same_tracks(tiny: Config, clip: Path) -> None:
 
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_a_clip_shorter_than_a_window_fails_and_leaves_no_file(
-    output_format: Format, tiny: Config, tmp_path: Path
+    output_format: str, tiny: Config, tmp_path: Path
 ) -> None:
     frames, _ = render_clip("pan", 0, (48, 64), 8)
     (tmp_path / "videos").mkdir()
@@ -242,7 +243,7 @@ class FailingTracker(FlowTracker):
 
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_a_clip_that_fails_midway_leaves_nothing_to_train_on(
-    output_format: Format, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output_format: str, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "videos").mkdir()
     for name, size in (("wide", (48, 64)), ("tall", (64, 48))):
@@ -261,9 +262,7 @@ def test_a_clip_that_fails_midway_leaves_nothing_to_train_on(
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-def test_a_clip_whose_windows_are_all_still_is_done(
-    output_format: Format, tiny: Config, tmp_path: Path
-) -> None:
+def test_a_clip_whose_windows_are_all_still_is_done(output_format: str, tiny: Config, tmp_path: Path) -> None:
     frames, _ = render_clip("still", 0, (48, 64), 30)
     (tmp_path / "videos").mkdir()
     write_clip(tmp_path / "videos" / "still.mp4", frames)

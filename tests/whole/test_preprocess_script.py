@@ -208,5 +208,5 @@ def test_overwrite_does_not_mix_the_two_layouts(run: Run, work: Work, tracks: Pa
     before = files_below(tracks)
     result = preprocess(run, work, tracks, "--format", "pt", "--overwrite")
     assert result.status == 2
-    assert "holds tracks of the other --format" in result.err
+    assert "holds tracks of --format hdf5; choose another --output" in result.err
     assert files_below(tracks) == before

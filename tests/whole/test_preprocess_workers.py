@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -14,8 +15,12 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer.config import Config, TrackingConfig
+from amplify_motion_tokenizer.trackers import PointTracker
+from amplify_motion_tokenizer.trackers.cotracker import CoTracker
+from amplify_motion_tokenizer.trackers.flow import FlowTracker
 from amplify_motion_tokenizer.tracks import preprocessing
 from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.formats import track_format
 from tests.support.processes import PROC, is_filled, is_running, until, workers_of
 from tests.support.run_scripts import (
     ENVIRONMENT,
@@ -124,18 +129,21 @@ def test_a_worker_keeps_to_its_share_of_the_cores(
 ) -> None:
     made: list[Config] = []
     monkeypatch.setattr(preprocessing, "make_tracker", made.append)
-    preprocessing._in_worker(tmp_path, tiny, {}, "hdf5", share)
+    job = preprocessing.TrackingJob(tmp_path, tiny, track_format("hdf5")).prepare(share).job
+    assert job.config in made and job.settings == track_format("hdf5").settings(tiny)
     assert (cv2.getNumThreads(), torch.get_num_threads()) == (share, share)
     assert [config.video.threads for config in made] == [decoder]  # no more than video.threads
 
 
 def test_workers_are_one_per_core_unless_a_tracker_owns_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preprocessing, "available_cores", lambda: 6)
-    numbers = {
-        name: preprocessing._num_workers(Config(tracking=TrackingConfig(tracker=name, num_workers=asked)))
-        for name, asked in (("flow", None), ("cotracker3_offline", None), ("cotracker2", 2))
-    }
-    assert numbers == {"flow": 6, "cotracker3_offline": 1, "cotracker2": 2}
+
+    def workers(tracker: type[PointTracker], asked: int | None) -> int:
+        config = Config(tracking=TrackingConfig(num_workers=asked))
+        return preprocessing.clip_workers(config, SimpleNamespace(owns_device=tracker.owns_device))
+
+    numbers = [workers(FlowTracker, None), workers(CoTracker, None), workers(CoTracker, 2)]
+    assert numbers == [6, 1, 2]
 
 
 def test_workers_start_without_what_only_models_need() -> None:

@@ -81,7 +81,7 @@ def test_reproduction_weights_give_their_own_outputs(reproduction: Path, golden:
 
 def test_reproduction_config_is_ours_where_both_mean_the_same(reproduction: Path) -> None:
     config = load_checkpoint(reproduction).config
-    assert (config.video.target_fps, config.video.resize_shorter) == (10.0, 48)
+    assert (config.video.target_fps, config.video.size) == (10.0, {"shorter": 48})
     assert config.tracking.window_stride == 3
     assert (config.data.sequence_length, config.data.grid_size, config.num_points) == (6, 3, 9)
     assert (config.model.hidden_dim, config.model.fsq_levels, config.num_classes) == (32, (8, 8, 4, 4), 225)
@@ -187,11 +187,11 @@ def test_reproduction_weights_run_from_the_command_line(
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [(240, (240, {"shorter": 240})), (0, (None, None))],  # 0 keeps each source's size
+    [(240, ({"shorter": 240}, {"shorter": 240})), (0, (None, None))],  # 0 keeps each source's size
 )
 def test_reproduction_pixels_are_those_of_its_tracked_size(
     reproduction: Path, edit_config: Edit, theirs: int, ours: tuple[object, object]
 ) -> None:
     edit_config("preprocess.resize_shorter", theirs)
     config = load_tokenizer(reproduction).config
-    assert (config.video.resize_shorter, config.data.reference_size) == ours
+    assert (config.video.size, config.data.reference_size) == ours

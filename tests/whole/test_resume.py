@@ -17,17 +17,18 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from amplify_motion_tokenizer.geometry import query_grid
-from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training.checkpoints import newest_state
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
 from benchmarks.resume_proof import largest_difference, logged, windows_of_epochs
-from tests.conftest import clip_record_of, with_training
+from tests.support.configs import with_training
 from tests.support.run_ranks import GRADIENT, KILLED, run_ranks
 from tests.support.run_scripts import Result, Run, files_below, write_config
-from tests.training.test_trainer import StopError, next_second, scalars, stop_after, weights
+from tests.support.tracked import clip_record_of
+from tests.support.training_runs import StopError, next_second, scalars, stop_after, weights
 
 Write = Callable[..., Path]
 
@@ -105,13 +106,9 @@ def run_config(run_config: Config) -> Config:
     return with_training(run_config, save_every_steps=2)
 
 
-def run_of(config: Config) -> Path:
-    return Path(config.training.output_dir)
-
-
-def stop_at(config: Config, step: int, resume: str | None = None) -> None:
+def stop_at(tmp_path: Path, config: Config, step: int, resume: str | None = None) -> None:
     with pytest.raises(StopError), stop_after(step):
-        train(config, resume)
+        train(config, tmp_path / "tracks", tmp_path / "run", resume)
 
 
 def cut(path: Path) -> None:
@@ -142,10 +139,10 @@ def flip_pickled(path: Path) -> None:
     ids=["cut", "flip", "flip_pickled", "empty"],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    run_config: Config, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+    run_config: Config, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    stop_at(run_config, 5)
-    run = run_of(run_config)
+    stop_at(tmp_path, run_config, 5)
+    run = tmp_path / "run"
     damage(run / "last.pth")
     found = newest_state(run)
     assert found is not None
@@ -155,21 +152,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert warning.endswith(f"going on from {run / 'step_2.pth'}, step 2, instead")
 
 
-def test_without_a_whole_checkpoint_all_are_named(run_config: Config) -> None:
-    stop_at(run_config, 5)
+def test_without_a_whole_checkpoint_all_are_named(run_config: Config, tmp_path: Path) -> None:
+    stop_at(tmp_path, run_config, 5)
     for name in ("last.pth", "step_2.pth"):
-        cut(run_of(run_config) / name)
+        cut(tmp_path / "run" / name)
     with pytest.raises(CheckpointError, match=r"none of its checkpoints is whole .*last\.pth.*step_2\.pth"):
-        train(run_config, resume="auto")
+        train(run_config, tmp_path / "tracks", tmp_path / "run", resume="auto")
 
 
-def test_a_kill_between_two_writes_leaves_a_state(run_config: Config) -> None:
+def test_a_kill_between_two_writes_leaves_a_state(run_config: Config, tmp_path: Path) -> None:
     """last.pth is set aside before the new one is written; a run without it is a run all the same."""
-    stop_at(run_config, 5)
-    run = run_of(run_config)
+    stop_at(tmp_path, run_config, 5)
+    run = tmp_path / "run"
     os.replace(run / "last.pth", run / "step_4.pth")
     with pytest.raises(UsageError, match="holds a run already"):
-        train(run_config)
+        train(run_config, tmp_path / "tracks", tmp_path / "run")
     found = newest_state(run)
     assert found is not None
     assert found.path == run / "step_4.pth"
@@ -179,10 +176,11 @@ def names_in(run: Path) -> set[str]:
     return {path.name for path in run.glob("*.pth")}
 
 
-def test_old_states_are_removed_as_the_config_says(run_config: Config) -> None:
-    train(with_training(run_config, keep_last=3, keep_epochs=1))
-    assert names_in(run_of(run_config)) == {
+def test_old_states_are_removed_as_the_config_says(run_config: Config, tmp_path: Path) -> None:
+    train(with_training(run_config, keep_last=3), tmp_path / "tracks", tmp_path / "run")
+    assert names_in(tmp_path / "run") == {
         "best.pth",
+        "epoch_1.pth",
         "epoch_2.pth",
         "last.pth",
         "step_10.pth",
@@ -190,68 +188,70 @@ def test_old_states_are_removed_as_the_config_says(run_config: Config) -> None:
     }
 
 
-def test_one_state_alone_is_kept_on_request(run_config: Config) -> None:
-    train(with_training(run_config, keep_last=1, epochs=1))
-    assert names_in(run_of(run_config)) == {"best.pth", "epoch_1.pth", "last.pth"}
+def test_one_state_alone_is_kept_on_request(run_config: Config, tmp_path: Path) -> None:
+    train(with_training(run_config, keep_last=1, epochs=1), tmp_path / "tracks", tmp_path / "run")
+    assert names_in(tmp_path / "run") == {"best.pth", "epoch_1.pth", "last.pth"}
 
 
-def test_resuming_from_an_earlier_state_drops_the_later_ones(run_config: Config) -> None:
+def test_resuming_from_an_earlier_state_drops_the_later_ones(run_config: Config, tmp_path: Path) -> None:
     """They are of another run then, and must not be taken for its newest state."""
     config = with_training(run_config, keep_last=9)
-    train(config)
-    run = run_of(config)
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     next_second()
-    stop_at(config, 5, resume=str(run / "step_2.pth"))
+    stop_at(tmp_path, config, 5, resume=str(run / "step_2.pth"))
     assert names_in(run) >= {"last.pth", "step_2.pth"}
     assert not names_in(run) & {"step_6.pth", "step_8.pth", "step_10.pth"}
 
 
-def test_the_optimisers_state_has_its_own_file_on_request(run_config: Config, tmp_path: Path) -> None:
-    whole = with_training(run_config, output_dir=str(tmp_path / "whole"))
-    train(whole)
-    config = with_training(run_config, separate_optimizer=True)
-    stop_at(config, 5)
-    run = run_of(config)
-    assert names_in(run) == {"last.pth", "step_4.optimizer.pth", "step_2.pth", "step_2.optimizer.pth"}
-    assert load_checkpoint(run / "last.pth").training["optimizer"] is None
-    assert load_tokenizer(run / "last.pth").config == config
+def test_an_optimisers_state_in_a_file_of_its_own_is_still_read(run_config: Config, tmp_path: Path) -> None:
+    """As runs could be told to keep it, before."""
+    train(run_config, tmp_path / "tracks", tmp_path / "whole")
+    stop_at(tmp_path, run_config, 5)
+    run = tmp_path / "run"
+    content = torch.load(run / "last.pth", weights_only=True)
+    optimizer, content["training"]["optimizer"] = content["training"]["optimizer"], None
+    content["config"]["training"]["separate_optimizer"] = True
+    torch.save(content, run / "last.pth")
+    (run / "step_2.pth").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"last\.pth: cannot be resumed .*step_4\.optimizer\.pth does not"
+    ):
+        train(run_config, tmp_path / "tracks", run, resume=str(run / "last.pth"))
+    torch.save({"step": 4, "optimizer": optimizer}, run / "step_4.optimizer.pth")
     next_second()
-    train(config, resume="auto")
-    # best.pth and epoch_2.pth share the file of step 12 with last.pth.
-    kept = {path.name for path in run.glob("*.optimizer.pth")}
-    steps = {name: load_checkpoint(run / name).training["state"]["step"] for name in names_in(run) - kept}
-    assert kept == {f"step_{step}.optimizer.pth" for step in steps.values()}
+    train(run_config, tmp_path / "tracks", run, resume="auto")
     own, other = weights(run / "last.pth"), weights(tmp_path / "whole" / "last.pth")
     assert all(torch.equal(own[name], other[name]) for name in other)
-    (run / "step_12.optimizer.pth").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"last\.pth: cannot be resumed .*step_12\.optimizer\.pth does not"
-    ):
-        train(config, resume=str(run / "last.pth"))
+    assert not list(run.glob("*.optimizer.pth"))
 
 
-def test_a_changed_config_says_what_may_change(run_config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    train(with_training(run_config, epochs=1))
+def test_a_changed_config_says_what_may_change(
+    run_config: Config, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    train(with_training(run_config, epochs=1), tmp_path / "tracks", tmp_path / "run")
     caplog.set_level(logging.INFO)
     changed = with_training(run_config, epochs=3, learning_rate=1e-2)
     refused = "training.learning_rate 0.0001 -> 0.01) (these may change: training.epochs 1 -> 3)"
     with pytest.raises(CheckpointError, match=re.escape(refused)):
-        train(changed, resume="auto")
-    train(with_training(run_config, epochs=1, keep_last=1), resume="auto")
+        train(changed, tmp_path / "tracks", tmp_path / "run", resume="auto")
+    train(
+        with_training(run_config, epochs=1, keep_last=1), tmp_path / "tracks", tmp_path / "run", resume="auto"
+    )
     assert "going on with another config, which is allowed: training.keep_last 2 -> 1" in caplog.text
 
 
-def test_a_checkpoint_is_due_by_the_clock(run_config: Config) -> None:
+def test_a_checkpoint_is_due_by_the_clock(run_config: Config, tmp_path: Path) -> None:
     config = with_training(run_config, save_every_steps=None, save_every_minutes=1e-9)
-    stop_at(config, 5)
-    assert names_in(run_of(config)) == {"last.pth", "step_4.pth"}
+    stop_at(tmp_path, config, 5)
+    assert names_in(tmp_path / "run") == {"last.pth", "step_4.pth"}
 
 
 def test_checkpoints_of_the_format_before_can_be_resumed(run_config: Config, tmp_path: Path) -> None:
     """Without the state, sums and settings that have been added since, written by an unfused AdamW."""
-    train(with_training(run_config, output_dir=str(tmp_path / "whole")))
-    stop_at(run_config, 3)
-    path = run_of(run_config) / "last.pth"
+    train(with_training(run_config), tmp_path / "tracks", tmp_path / "whole")
+    stop_at(tmp_path, run_config, 3)
+    path = tmp_path / "run" / "last.pth"
     content = torch.load(path, weights_only=True)
     training = content["training"]
     del training["average"], training["optimizer"]["param_groups"][0]["fused"]
@@ -261,19 +261,19 @@ def test_checkpoints_of_the_format_before_can_be_resumed(run_config: Config, tmp
         del training["epoch_totals"][name]
     for states in training["random_states"]:
         del states["python"], states["numpy"]
-    for name in ("ema_decay", "collapse", "keep_last", "compile", "max_skipped_steps"):
+    for name in ("ema_decay", "keep_last", "compile", "max_skipped_steps"):
         del content["config"]["training"][name]
     torch.save(content, path)
     next_second()
-    train(run_config, resume="auto")
+    train(run_config, tmp_path / "tracks", tmp_path / "run", resume="auto")
     own, other = weights(path), weights(tmp_path / "whole" / "last.pth")
     assert all(torch.equal(own[name], other[name]) for name in other)
 
 
-def test_a_stop_by_max_steps_validates_and_logs(run_config: Config) -> None:
+def test_a_stop_by_max_steps_validates_and_logs(run_config: Config, tmp_path: Path) -> None:
     config = with_training(run_config, max_steps=4, save_every_steps=None)
-    train(config)
-    run = run_of(config)
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    run = tmp_path / "run"
     assert names_in(run) == {"last.pth", "best.pth"}
     metrics = load_checkpoint(run / "last.pth").metrics
     assert [step for step, _ in scalars(run, "val/loss")] == [4]
@@ -281,7 +281,9 @@ def test_a_stop_by_max_steps_validates_and_logs(run_config: Config) -> None:
     assert {"train_epoch/loss", "val/accuracy", "val/delta_avg"} <= metrics.keys()
 
 
-def test_sigterm_finishes_the_step_and_saves(run_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_finishes_the_step_and_saves(
+    run_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """In the middle of the second epoch; who handled the signal before does so again afterwards."""
     before = signal.getsignal(signal.SIGTERM)
     take_step = Trainer._step
@@ -292,12 +294,12 @@ def test_sigterm_finishes_the_step_and_saves(run_config: Config, monkeypatch: py
         return take_step(trainer, micro_batches)
 
     monkeypatch.setattr(Trainer, "_step", step)
-    assert train(run_config) is signal.SIGTERM
+    assert train(run_config, tmp_path / "tracks", tmp_path / "run") is signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
-    state = load_checkpoint(run_of(run_config) / "last.pth").training["state"]
+    state = load_checkpoint(tmp_path / "run" / "last.pth").training["state"]
     assert (state["step"], state["epoch"], state["step_in_epoch"]) == (7, 1, 1)
     monkeypatch.setattr(Trainer, "_step", take_step)
-    assert train(run_config, resume="auto") is None
+    assert train(run_config, tmp_path / "tracks", tmp_path / "run", resume="auto") is None
 
 
 def test_ctrl_c_finishes_the_step_and_saves(folder: Path) -> None:
@@ -327,17 +329,17 @@ def test_ctrl_c_finishes_the_step_and_saves(folder: Path) -> None:
     ],
 )
 def test_a_finished_run_says_so(
-    run_config: Config, caplog: pytest.LogCaptureFixture, options: dict[str, Any], reason: str
+    run_config: Config, caplog: pytest.LogCaptureFixture, options: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     config = with_training(run_config, **options)
-    train(config)
-    before = files_below(run_of(config))
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    before = files_below(tmp_path / "run")
     caplog.set_level(logging.INFO)
-    assert train(config, resume="auto") is None
+    assert train(config, tmp_path / "tracks", tmp_path / "run", resume="auto") is None
     (said,) = [record.getMessage() for record in caplog.records if "finished already" in record.getMessage()]
-    assert said.startswith(f"{run_of(config)}: the run is finished already, at step ")
+    assert said.startswith(f"{tmp_path / 'run'}: the run is finished already, at step ")
     assert reason in said
-    assert files_below(run_of(config)) == before
+    assert files_below(tmp_path / "run") == before
 
 
 def write_uneven(path: Path, config: Config) -> None:

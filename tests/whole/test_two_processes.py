@@ -18,7 +18,6 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
-from tests.conftest import clip_record_of, random_windows
 from tests.support.run_scripts import (
     ENVIRONMENT,
     REPO,
@@ -30,6 +29,7 @@ from tests.support.run_scripts import (
     run_process,
     write_config,
 )
+from tests.support.tracked import clip_record_of, random_windows
 
 
 def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:
@@ -43,7 +43,6 @@ def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:
     checkpoints = {"best.pth", "last.pth", "step_96.pth", "epoch_25.pth"}
     assert names == {*checkpoints, "config.yaml", "tensorboard"}
     saved = config_from_dict(load_yaml(work.run / "config.yaml"), "in the test")
-    assert (saved.training.output_dir, saved.data.tracks_dir) == ("run", "tracks")
     assert load_checkpoint(work.best).config == saved
 
 
@@ -178,9 +177,8 @@ def test_the_model_is_freed_before_the_processes_part(
 
     monkeypatch.setattr(Trainer, "__init__", made)
     monkeypatch.setattr(Accelerator, "end_training", ended)
-    data = dataclasses.replace(tiny.data, tracks_dir=str(tmp_path / "tracks"))
-    training = dataclasses.replace(tiny.training, output_dir=str(tmp_path / "run"), epochs=1)
-    train(dataclasses.replace(tiny, data=data, training=training))
+    training = dataclasses.replace(tiny.training, epochs=1)
+    train(dataclasses.replace(tiny, training=training), tmp_path / "tracks", tmp_path / "run")
     assert at_the_end == [True]
 
 

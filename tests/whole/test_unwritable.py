@@ -18,8 +18,8 @@ from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
-from tests.conftest import clip_record_of, random_windows
 from tests.support.run_scripts import Run, Work, infer, manifest_of, preprocess, statuses
+from tests.support.tracked import clip_record_of, random_windows
 
 LONGEST, FOR_WINDOWS = "L" * 251, "M" * 241
 """With .mp4 as long as names can be; too long once _start000000.pt is added."""

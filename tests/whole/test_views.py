@@ -22,14 +22,14 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.scenes import render_clip
-from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.trackers import gate, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
-from tests.conftest import TINY
 from tests.support.render_clips import numbered_frames, read_number, write_clip
+from tests.support.run_scripts import TINY
 
 VIEWS = {"agentview": "{clip}/agentview.mp4", "eye_in_hand": "{clip}/eye.mp4"}
 SIZES = {"agentview": (48, 64), "eye_in_hand": (96, 72)}
@@ -175,7 +175,10 @@ def test_a_short_view_is_named(tmp_path: Path) -> None:
     assert error.startswith(f"{tmp_path / 'in/clip/eye.mp4'}: has 3 frames at 10 fps, expected at least 6")
 
 
-def test_the_gate_keeps_a_window_in_which_any_view_moves(tmp_path: Path) -> None:
+def test_the_gate_keeps_a_window_in_which_any_view_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MIN_MEAN_DIFFERENCE", 0.002)
     moving = render_clip("pan", 0, (48, 64), 30)[0]
     still = [moving[-1]]
     (tmp_path / "in/clip").mkdir(parents=True)
@@ -188,7 +191,7 @@ def test_the_gate_keeps_a_window_in_which_any_view_moves(tmp_path: Path) -> None
             tracking={
                 "view_files": files,
                 "window_stride": 2,
-                "gate": {"enable": True, "min_mean_difference": 0.002},
+                "gate": {"enable": True},
             },
         )
         preprocess_folder(tmp_path / "in", tmp_path / name, config)
@@ -251,7 +254,7 @@ def test_inference_reads_the_same_folder_and_sees_what_training_sees(
     model = build_model(config).eval()
     model.load_state_dict(checkpoint.model)
     data = WindowDataset(load_clips(tmp_path / "tracks", config), config)
-    velocities = data.__getitems__(range(len(data))).inputs.velocities
+    velocities = data.batch(range(len(data))).inputs.velocities
     assert velocities.shape == (2 * WINDOWS, 2, 5, 9, 2)
     assert (velocities.abs().amax(dim=(0, 2, 3, 4)) > 0.01).all()
     with torch.no_grad():
@@ -275,7 +278,8 @@ def test_the_model_takes_its_views_in_its_order(videos: Path, tmp_path: Path) ->
     there, back = amplify_config(("agentview", "eye_in_hand")), amplify_config(("eye_in_hand", "agentview"))
     preprocess_folder(videos, tmp_path, there)
     first, second = (
-        WindowDataset(load_clips(tmp_path, config), config)[3].inputs.velocities for config in (there, back)
+        WindowDataset(load_clips(tmp_path, config), config).batch([3]).inputs.velocities
+        for config in (there, back)
     )
     assert torch.equal(first.flip(1), second)
     assert not torch.equal(first, second)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import AMPLIFY_LEVELS, LossConfig
+from amplify_motion_tokenizer.config import Config, LossConfig
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
@@ -31,6 +31,17 @@ from amplify_motion_tokenizer.models.torch_files import (
     Kind,
     check_kinds,
 )
+
+AMPLIFY_LEVELS: dict[int, tuple[int, ...]] = {
+    16: (5, 3),
+    64: (8, 8),
+    256: (8, 6, 5),
+    512: (8, 8, 8),
+    1024: (8, 5, 5, 5),
+    2048: (8, 8, 6, 5),
+    4096: (7, 5, 5, 5, 5),
+}
+"""AMPLIFY's ``codebook_size`` to its FSQ levels; the true number of codes is the levels' product."""
 
 TRAINING_KEYS: Mapping[str, Any] = {
     "optimizer": None,
@@ -72,6 +83,14 @@ _REQUIRED: dict[str, Kind] = {
     "loss": MAPPING,
 }
 _REQUIRED_OF_LOSS: dict[str, Kind] = {"loss_weights": NUMBERS, "rel_cls_img_size": PAIR}
+
+
+_NOMINAL = {levels: size for size, levels in AMPLIFY_LEVELS.items()}
+
+
+def nominal_size(config: Config) -> int | None:
+    """AMPLIFY's ``codebook_size`` of an amplify model's FSQ levels; None for others than AMPLIFY's."""
+    return _NOMINAL.get(config.model.fsq_levels) if config.model.name == "amplify" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +271,7 @@ def _mapped_vision(state: Mapping[str, Tensor], config: Mapping[str, Any], sourc
 def _config_of(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
     """AMPLIFY's config, with every key that its model reads."""
     sizes = checkpoint.sizes
-    nominal = {levels: size for size, levels in AMPLIFY_LEVELS.items()}.get(tuple(sizes.fsq_levels))
+    nominal = _NOMINAL.get(tuple(sizes.fsq_levels))
     if nominal is None:
         allowed = "; ".join(str(list(levels)) for levels in AMPLIFY_LEVELS.values())
         raise CheckpointError(

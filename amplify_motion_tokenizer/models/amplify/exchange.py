@@ -52,7 +52,7 @@ def read_amplify(path: Path, content: Mapping[str, Any]) -> Exchanged:
         "model.num_heads": sizes.num_heads,
         "model.hidden_dim": sizes.hidden_dim,
         "model.dropout": sizes.dropout,
-        "model.nominal_codebook_size": source.config["codebook_size"],
+        "model.fsq_levels": list(sizes.fsq_levels),
         "model.amplify.per_view": sizes.per_view,
         "model.amplify.mask": {True: "causal", False: "none", "diag": "diag"}[sizes.causal],
         "model.amplify.mlp_dim": sizes.mlp_dim,

@@ -138,6 +138,9 @@ class AmplifyTokenizer(MotionTokenizer):
         ConfigError: it is conditioned on images, and transformers is not installed.
     """
 
+    tokens_are_steps = True
+    unused_settings = ("model.encoder_sequence_len",)
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.network = AmplifyNetwork(amplify_sizes(config))
@@ -193,6 +196,11 @@ class AmplifyTokenizer(MotionTokenizer):
     def num_codes(self) -> int:
         """L: a code for each step, or for each step of each view."""
         return self.network.sizes.num_tokens
+
+    @property
+    def codes_per_view(self) -> bool:
+        """``model.amplify.per_view``."""
+        return self.network.sizes.per_view
 
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, L, D) of velocities (B, V, t, N, 2), rc_norm.

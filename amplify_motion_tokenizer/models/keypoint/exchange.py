@@ -19,7 +19,7 @@ from amplify_motion_tokenizer.config import (
     unflatten,
 )
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
-from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
 from amplify_motion_tokenizer.models.amplify.checkpoint import unwrapped
 from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, disagreement, read_own
 
@@ -41,16 +41,22 @@ _REQUIRED = (
 
 _OPTIONAL = {
     "model.dropout": "model.dropout",
-    "model.num_classes": "model.num_classes",
-    "data.num_points": "data.num_points",
     "data.static_filter.metric": "data.static_filter.metric",
     "data.static_filter.threshold": "data.static_filter.threshold",
     "data.static_filter.min_keep": "data.static_filter.min_keep",
     "preprocess.target_fps": "video.target_fps",
-    "preprocess.resize_shorter": "video.resize_shorter",
     "preprocess.window_stride": "tracking.window_stride",
 }
 """The reproduction's keys that ours know, by either name; its other keys have no meaning here."""
+
+
+_SHORTER = "preprocess.resize_shorter"
+"""Shorter side in pixels of the frames that the reproduction tracks, and normalises by; 0 keeps the size."""
+
+
+def _derived(config: Config) -> dict[str, int]:
+    """The reproduction's keys whose numbers follow from others."""
+    return {"model.num_classes": config.num_classes, "data.num_points": config.num_points}
 
 
 def read_reproduction(path: Path, state: Mapping[str, Tensor]) -> Exchanged:
@@ -94,16 +100,21 @@ def _reproduction_config(path: Path, theirs: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}, which the weights beside it need")
     ours: dict[str, Any] = {key: theirs[key] for key in _REQUIRED}
     ours |= {our_key: theirs[key] for key, our_key in _OPTIONAL.items() if key in theirs}
-    shorter = ours.get("video.resize_shorter")
-    if shorter == 0:
-        # 0 is the reproduction's way to keep the size; its pixels are then those of each source.
-        ours |= {"video.resize_shorter": None, "data.reference_size": None}
-    elif shorter is not None:
-        ours["data.reference_size"] = {"shorter": shorter}  # its pixels are those of the tracked size
+    shorter = theirs.get(_SHORTER)
+    if shorter is not None:
+        size = None if shorter == 0 else {"shorter": shorter}
+        ours |= {"video.size": size, "data.reference_size": size}
     # Its static filter is off unless it says otherwise, and a small grid may not fit our default.
     ours["data.static_filter.enable"] = theirs.get("data.static_filter.enable", False)
     ours |= {"model.keypoint.tokens": "point_step", "model.keypoint.decoder": "replicate"}
-    return config_from_dict(unflatten(ours), f"in {path}")
+    config = config_from_dict(unflatten(ours), f"in {path}")
+    for key, number in _derived(config).items():
+        if theirs.get(key) not in (None, number):
+            raise ConfigError(
+                f"{path}: {key} = {theirs[key]} is impossible; allowed: {number}, which follows from other "
+                "keys, or leave it out"
+            )
+    return config
 
 
 def reproduction_content(
@@ -135,5 +146,6 @@ def _reproduction_keys(config: Config) -> dict[str, Any]:
     ours = flatten(to_dict(config))
     theirs = {key: ours[key] for key in _REQUIRED} | {key: ours[own] for key, own in _OPTIONAL.items()}
     theirs["data.static_filter.enable"] = config.data.static_filter.enable
-    theirs["preprocess.resize_shorter"] = config.video.resize_shorter or 0
-    return theirs
+    size = config.video.size
+    theirs[_SHORTER] = size["shorter"] if isinstance(size, dict) else 0
+    return theirs | _derived(config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import re
 import textwrap
 from http.client import HTTPException
 from pathlib import Path
@@ -27,6 +26,12 @@ WEIGHTS_URLS = {
     "cotracker2v1_online": f"{_HUGGING_FACE}/cotracker/resolve/main/cotracker2v1.pth",
 }
 """The hub entries of facebookresearch/co-tracker, with what each downloads."""
+
+HUB_REPO = "facebookresearch/co-tracker"
+"""torch.hub repository that CoTracker's code is fetched from where there is no checkout of it."""
+
+HUB_REF = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
+"""Commit of ``HUB_REPO`` that is known to work."""
 
 LOAD_ERRORS = (OSError, HTTPException, BadZipFile, RuntimeError, pickle.UnpicklingError, EOFError)
 """What torch.hub and torch.load raise for a missing network, a failed or a damaged download."""
@@ -91,12 +96,7 @@ def _repository(config: CoTrackerConfig, entry: str) -> tuple[str, str]:
                 f"hubconf.py); {_CLONE}"
             )
         return str(folder), "local"
-    if not re.fullmatch(r"[^/:\s]+/[^/:\s]+", config.hub_repo):
-        raise TrackerError(
-            f"tracking.cotracker.hub_repo = {config.hub_repo!r} is not owner/name, such as "
-            "facebookresearch/co-tracker; a branch, tag or commit goes into tracking.cotracker.hub_ref"
-        )
-    return config.hub_repo + (f":{config.hub_ref}" if config.hub_ref else ""), "github"
+    return f"{HUB_REPO}:{HUB_REF}", "github"
 
 
 def _check_parts(predictor: Any, entry: str, repo: str) -> None:
@@ -106,7 +106,7 @@ def _check_parts(predictor: Any, entry: str, repo: str) -> None:
     if missing:
         raise TrackerError(
             f"{entry} of {repo} does not have CoTracker's parts ({', '.join(missing)} missing); this version "
-            "of its code does not fit, set tracking.cotracker.checkout, or hub_repo and hub_ref, to another"
+            "of its code does not fit, set tracking.cotracker.checkout to a clone of another"
         )
 
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from amplify_motion_tokenizer.config import CoTrackerConfig
+from amplify_motion_tokenizer.config import Config, CoTrackerConfig
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
 from amplify_motion_tokenizer.geometry import inside
+from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.cotracker.features import ClipFrames, SharedEncoder
 from amplify_motion_tokenizer.trackers.cotracker.loading import load_predictor, weights_hash
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
@@ -30,7 +31,7 @@ ITERATIONS = 6
 AUTOCAST = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class CoTracker:
+class CoTracker(PointTracker):
     """Any of CoTracker's hub entries on explicit queries, each window tracked by itself.
 
     The predictor's model is called directly, because the predictor keeps of its scores only whether
@@ -41,7 +42,10 @@ class CoTracker:
     Attributes:
         name: the hub entry.
         weights_sha256: hash of the weights in use.
+        owns_device: True, as every process would load a copy of the model.
     """
+
+    owns_device = True
 
     def __init__(self, entry: str, config: CoTrackerConfig, device: str = "auto") -> None:
         """Loads code and weights.
@@ -71,6 +75,21 @@ class CoTracker:
             self._model.updateformer.compile()
         self._model.to(self._device)
         self._batch_size = config.window_batch_size
+
+    @classmethod
+    def from_config(cls, config: Config) -> CoTracker:
+        """The hub entry ``tracking.tracker`` as ``tracking.cotracker`` and ``tracking.device`` say.
+
+        Raises:
+            TrackerError: code or weights are not there, or do not fit.
+            ConfigError: there is no such device, or it cannot compute in fp16.
+        """
+        return cls(config.tracking.tracker, config.tracking.cotracker, config.tracking.device)
+
+    @property
+    def windows_ahead(self) -> int:
+        """Windows of a forward pass."""
+        return self._batch_size
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
         """Tracks of each window; see ``PointTracker.track``.
@@ -153,7 +172,7 @@ class CoTracker:
             raise TrackerError(
                 f"CoTracker returned tracks {found[0]} and visibility {found[1]}, but {(*expected, 2)} and "
                 f"{expected} are needed; this version of its code does not fit, set "
-                "tracking.cotracker.checkout, or hub_repo and hub_ref, to another"
+                "tracking.cotracker.checkout to a clone of another"
             )
         has_confidence = len(rest) > 1  # version 3: confidence, training data; version 2: training data
         return tracks, visibility * rest[0] if self._online and has_confidence else visibility

@@ -6,7 +6,6 @@ of the neighbours that moved like it (``motion``), and scores how well it is see
 window's points are all lost to another shot, they are hidden to its end (``cuts``).
 """
 
-from amplify_motion_tokenizer.trackers.flow.pairs import PRESETS
 from amplify_motion_tokenizer.trackers.flow.tracker import FlowTracker
 
-__all__ = ["PRESETS", "FlowTracker"]
+__all__ = ["FlowTracker"]

@@ -1,8 +1,6 @@
-"""Dense flow of neighbouring frames, both ways, and how far a step along it can be trusted.
+"""Dense flow of neighbouring frames, both ways.
 
-Flow is DIS (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search") as OpenCV has it. The
-forward-backward check is that of Sundaram et al. 2010, "Dense point trajectories by GPU-accelerated large
-displacement optical flow".
+Flow is DIS (Kroeger et al. 2016, "Fast Optical Flow using Dense Inverse Search") as OpenCV has it.
 """
 
 from __future__ import annotations
@@ -21,11 +19,10 @@ from amplify_motion_tokenizer.video.pixels import bilinear
 Floats = NDArray[np.float32]
 Grey = NDArray[np.uint8]
 
-PRESETS = {
-    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-}
+PRESET = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+"""DIS preset; the slower ones gain little where points are held to their patches."""
+FINEST_SCALE = 2
+"""Finest pyramid level that DIS solves, 0 being full size; the finer, the slower."""
 PATCH_PX = 8
 """Side of the patches that DIS matches; a pyramid level smaller than one gives NaN, not an error."""
 MIN_SIDE_PX = 2 * PATCH_PX
@@ -78,8 +75,14 @@ class Pair:
 class PairFlow:
     """Computes the flow of pairs of one clip, at the size that ``FlowConfig.scale`` asks for."""
 
-    def __init__(self, config: FlowConfig, size: tuple[int, int]) -> None:
-        """``size`` is (height, width) of the frames.
+    def __init__(
+        self,
+        config: FlowConfig,
+        size: tuple[int, int],
+        preset: int = PRESET,
+        finest_scale: int = FINEST_SCALE,
+    ) -> None:
+        """``size`` is (height, width) of the frames, ``preset`` and ``finest_scale`` are those of DIS.
 
         Raises:
             TrackerError: it is smaller than 16 pixels.
@@ -87,14 +90,13 @@ class PairFlow:
         if min(size) < MIN_SIDE_PX:
             raise TrackerError(
                 f"frames of {size[1]}x{size[0]} are too small for optical flow, which needs "
-                f"{MIN_SIDE_PX} pixels on the shorter side; raise video.target_size where video.fit is "
-                "letterbox, else video.resize_shorter"
+                f"{MIN_SIDE_PX} pixels on the shorter side; raise video.size"
             )
         asked = flow_scale(size) if config.scale is None else config.scale
         ratio = max(asked, MIN_SIDE_PX / min(size))
         self.scale = Scale(size, (round(size[0] * ratio), round(size[1] * ratio)))
         coarsest = (min(self.scale.image_size) // PATCH_PX).bit_length() - 1
-        self._preset, self._finest_scale = PRESETS[config.preset], min(config.finest_scale, coarsest)
+        self._preset, self._finest_scale = preset, min(finest_scale, coarsest)
         self._last: tuple[int, Grey] | None = None
 
     def pair(self, index: int, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> Pair:
@@ -179,18 +181,3 @@ def shifted(image: Grey, shift: Floats) -> Grey:
 def sample(flow: Floats, xy: Floats) -> Floats:
     """Flow (h, w, 2) at points ``xy`` (N, 2) of its field, bilinear, with the border's flow outside."""
     return bilinear(flow, xy[:, :1], xy[:, 1:])[:, 0]
-
-
-def pair_confidence(there: Floats, back: Floats) -> Floats:
-    """Confidence in a step from its forward-backward error, (..., 2) pixels to (...) in [0, 1].
-
-    1 / (1 + r) with r = |there + back|^2 / (0.01 (|there|^2 + |back|^2) + 0.5): at r = 1, confidence
-    0.5, is the occlusion threshold of Sundaram et al. 2010.
-    """
-    error = _squared_length(there + back)
-    allowed = np.float32(0.01) * (_squared_length(there) + _squared_length(back)) + np.float32(0.5)
-    return np.asarray(allowed / (allowed + error), np.float32)
-
-
-def _squared_length(xy: Floats) -> Floats:
-    return np.asarray(xy[..., 0] ** 2 + xy[..., 1] ** 2, np.float32)  # a sum over axis -1 is 5x slower

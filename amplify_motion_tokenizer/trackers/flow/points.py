@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.geometry import inside
 from amplify_motion_tokenizer.trackers.flow.motion import LocalMotion, Motion, Neighbours
-from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, pair_confidence, sample
+from amplify_motion_tokenizer.trackers.flow.pairs import Pair, Scale, sample
 from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choose
 
 Floats = NDArray[np.float32]
@@ -52,41 +52,6 @@ class Points(Protocol):
 
     def step(self, pair: Pair) -> None:
         """Moves them from the pair's first frame, where they are, to its second."""
-
-
-class ChainedPoints:
-    """Points that go with the flow.
-
-    Visibility is the running minimum of the forward-backward confidence: chained flow cannot find a lost
-    point again.
-    """
-
-    def __init__(self, queries_xy_px: Floats, scale: Scale) -> None:
-        self._scale = scale
-        self._queries = queries_xy_px
-        self.xy_px = queries_xy_px[:0]
-        self.visibility = np.zeros(0, np.float32)
-
-    def begin(self) -> None:
-        """See ``Points``."""
-        seen = inside(self._queries, self._scale.size).astype(np.float32)
-        self.xy_px = np.concatenate([self.xy_px, self._queries])
-        self.visibility = np.concatenate([self.visibility, seen])
-
-    def end(self) -> None:
-        """See ``Points``."""
-        points = len(self._queries)
-        self.xy_px, self.visibility = self.xy_px[points:], self.visibility[points:]
-
-    def step(self, pair: Pair) -> None:
-        """See ``Points``."""
-        start = self._scale.to_image(self.xy_px)
-        there = sample(pair.forward, start)
-        back = sample(pair.backward, start + there)
-        ratio = self._scale.ratio_xy
-        self.xy_px = self.xy_px + there / ratio
-        confidence = pair_confidence(there / ratio, back / ratio)
-        self.visibility = np.minimum(self.visibility, confidence * inside(self.xy_px, self._scale.size))
 
 
 class HeldPoints:

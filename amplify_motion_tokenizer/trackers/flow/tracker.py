@@ -9,30 +9,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.config import FlowConfig
+from amplify_motion_tokenizer.config import Config, FlowConfig
+from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
-from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, size_of
-from amplify_motion_tokenizer.trackers.flow.points import ChainedPoints, HeldPoints, Points
+from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, size_of
+from amplify_motion_tokenizer.trackers.flow.points import HeldPoints, Points
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 Floats = NDArray[np.float32]
 
 
-class FlowTracker:
+class FlowTracker(PointTracker):
     """Follows points along dense optical flow, frame by frame, each held to its first-frame patch.
 
     Flow of a frame pair is computed once, in both directions, for all the windows that cover the pair, so
-    overlapping windows cost little. With ``FlowConfig.refine`` off, flow is only chained. After a cut within
-    a window its points are hidden and stay where they were.
+    overlapping windows cost little. After a cut within a window its points are hidden and stay where they
+    were.
     """
 
     name = "flow"
-    weights_sha256 = None
 
     def __init__(self, config: FlowConfig, threads: int = 1) -> None:
         """Uses ``threads`` OpenCV threads; their number does not change the tracks."""
         self._config = config
         self._threads = threads
+
+    @classmethod
+    def from_config(cls, config: Config) -> FlowTracker:
+        """As ``tracking.flow`` and ``video.threads`` say."""
+        return cls(config.tracking.flow, threads=config.video.threads)
+
+    def pairs(self, size: tuple[int, int]) -> PairFlow:
+        """The flow of a clip whose frames are ``size``, (height, width)."""
+        return PairFlow(self._config, size)
+
+    def points(self, queries_xy_px: Floats, scale: Scale) -> Points:
+        """The points of a clip, of windows that each start from ``queries_xy_px`` (N, 2)."""
+        return HeldPoints(queries_xy_px, scale)
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
         """Tracks of each window; see ``PointTracker.track``.
@@ -48,7 +61,8 @@ class FlowTracker:
         clip: _Clip | None = None
         for window in windows:
             if clip is None:
-                clip = _Clip(self._config, size_of(window.frames[0]), queries_xy_px)
+                pairs = self.pairs(size_of(window.frames[0]))
+                clip = _Clip(pairs, self.points(queries_xy_px, pairs.scale), len(queries_xy_px))
             yield from clip.advance(until=window.start)
             clip.begin(window)
         if clip is not None:
@@ -90,11 +104,8 @@ class _Chain:
 class _Clip:
     """The open windows of a clip, which have all reached the same frame."""
 
-    def __init__(self, config: FlowConfig, size: tuple[int, int], queries_xy_px: Floats) -> None:
-        self._pairs = PairFlow(config, size)
-        kind = HeldPoints if config.refine else ChainedPoints
-        self._points: Points = kind(queries_xy_px, self._pairs.scale)
-        self._num_points = len(queries_xy_px)
+    def __init__(self, pairs: PairFlow, points: Points, num_points: int) -> None:
+        self._pairs, self._points, self._num_points = pairs, points, num_points
         self._chains: deque[_Chain] = deque()
 
     def begin(self, window: FrameWindow) -> None:

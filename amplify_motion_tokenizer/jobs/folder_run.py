@@ -1,0 +1,130 @@
+"""A run over the clips of a folder into an output folder of its own, made alike by every command.
+
+A command says what it makes of a clip and what is its own; the rest stands here: refusing to mix outputs of
+different settings, what an output folder says of itself, skipping what is complete, workers, the manifest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import torch
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import MANIFEST
+from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
+from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
+from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.output_folders import Kind, open_output_folder
+from amplify_motion_tokenizer.jobs.workers import cleaned_up
+from amplify_motion_tokenizer.video.clips import Clip
+
+logger = logging.getLogger(__name__)
+
+
+class ClipJob(Protocol):
+    """What a command makes of each clip; picklable, so that a worker process can prepare to do it too."""
+
+    @property
+    def records(self) -> Mapping[str, dict[str, Any]]:
+        """Contents of the YAML files, by name, that say in the output folder how it was made."""
+
+    def changed(self) -> Sequence[str]:
+        """How outputs that are in the folder already were made otherwise, as ``config.changes`` tells it."""
+
+    def prepare(self, threads: int) -> Process:
+        """What a worker does with each clip, on ``threads`` threads and no more; see ``on_threads``."""
+
+    def is_complete(self, clip: Clip) -> bool:
+        """Whether the clip's output is there, made with these settings of the source as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderRun:
+    """The clips of an input and the folder that is to hold what is made of them.
+
+    Make one with ``open``, before anything that takes long: it finds out whether the folder can be used.
+    """
+
+    clips: Sequence[Clip]
+    output: Path
+    kind: Kind
+    """What ``output`` holds."""
+    overwrite: bool
+    """Whether clips that are complete are done again, whatever settings they were made with."""
+
+    @staticmethod
+    def open(clips: Sequence[Clip], output: Path, kind: Kind, overwrite: bool = False) -> FolderRun:
+        """Creates or opens ``output``.
+
+        Raises:
+            UsageError: it cannot be written, or another command wrote it.
+        """
+        open_output_folder(output, kind)
+        return FolderRun(clips=clips, output=output, kind=kind, overwrite=overwrite)
+
+    def run(
+        self,
+        job: ClipJob,
+        process: Process,
+        *,
+        num_workers: int = 1,
+        others: str = "",
+    ) -> Summary:
+        """Makes the output of each clip that is not complete; see ``run_clips`` for clips that fail.
+
+        Args:
+            job: what is made of a clip.
+            process: what ``job.prepare`` would make, for this process.
+            num_workers: processes that make outputs side by side, 1 being this one alone.
+            others: what happens to outputs that are in the folder and whose clips are not in the input, for a
+                warning; empty where they do no harm.
+
+        Raises:
+            UsageError: outputs of other settings are in the folder; or it cannot be written any more.
+            TokenizerError: as ``run_clips``.
+        """
+        if not self.overwrite and (differ := job.changed()):
+            raise UsageError(
+                f"{self.output} holds the {self.kind} of another run ({'; '.join(differ)}); "
+                "give --overwrite to redo every clip, or another --output"
+            )
+        for name, content in job.records.items():
+            write_yaml(self.output / name, content)
+        manifest = Manifest(self.output / MANIFEST)
+        if others:
+            self._warn_of_others(manifest, others)
+        workers = Workers(num_workers, job.prepare)
+        with cleaned_up(partial(remove_leftovers, self.output, own=True)):
+            return run_clips(self.clips, manifest, partial(self._is_done, job), process, workers)
+
+    def _is_done(self, job: ClipJob, clip: Clip) -> bool:
+        return not self.overwrite and job.is_complete(clip)
+
+    def _warn_of_others(self, manifest: Manifest, consequence: str) -> None:
+        """Outputs of clips that were renamed or removed stay."""
+        given = {clip.name for clip in self.clips}
+        done = (name for name, record in manifest.records.items() if record["status"] != "failed")
+        others = sorted(name for name in done if name not in given)
+        if others:
+            logger.warning(
+                "%s also holds %s of %d clips that are not in the input, such as %s; %s: remove their files "
+                "and %s if they were renamed or removed",
+                self.output, self.kind, len(others), others[0], consequence, MANIFEST,
+            )  # fmt: skip
+
+
+def on_threads(config: Config, threads: int) -> Config:
+    """Keeps OpenCV and torch in this process to ``threads`` threads; in the config returned decoding too."""
+    cv2.setNumThreads(threads)
+    torch.set_num_threads(threads)
+    video = dataclasses.replace(config.video, threads=min(config.video.threads, threads))
+    return dataclasses.replace(config, video=video)

@@ -1,0 +1,115 @@
+"""What every track format offers."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from amplify_motion_tokenizer.config import Config, track_settings
+from amplify_motion_tokenizer.config.gone import known_hashes
+from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
+from amplify_motion_tokenizer.tracks.record import FORMAT_VERSION, ClipRecord, ClipWriter
+from amplify_motion_tokenizer.tracks.stored import FoundClip, Stores
+from amplify_motion_tokenizer.video.clips import ClipInfo
+from amplify_motion_tokenizer.video.sources import tracked_views
+
+OpenClip = Callable[[Sequence[str] | None], FoundClip]
+"""Opens a clip that was found, with its views in the order given; None stands for all of them."""
+
+
+class TrackFormat(ABC):
+    """A layout of tracks on disk: how clips are written, found and opened again.
+
+    Formats hold no state and are pickled along to worker processes. What is defined here suits formats of
+    one file per clip.
+    """
+
+    name: ClassVar[str]
+    """As ``--format`` has it."""
+    stores: ClassVar[Stores]
+    endings: ClassVar[tuple[str, ...]]
+    """Endings of a clip's file, after the clip's name; the first one is written."""
+
+    @property
+    def looked_for(self) -> str:
+        """The files that make a folder one of this format, for messages."""
+        return " ".join(self.endings)
+
+    def target(self, output: Path, clip: str) -> Path:
+        """The file below ``output`` that is there when the clip of that name is complete."""
+        return output / f"{clip}{self.endings[0]}"
+
+    def views(self, config: Config) -> list[str]:
+        """The views of the input's clips that are tracked, all of them unless a format holds fewer.
+
+        Raises:
+            ConfigError: the format cannot hold what ``config`` asks for.
+        """
+        return tracked_views(config)
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """The dotted keys that decide what is stored, which are recorded with it."""
+        return track_settings(config)
+
+    @abstractmethod
+    def writer(
+        self, target: Path, record: ClipRecord, infos: Mapping[str, ClipInfo], config: Config
+    ) -> ClipWriter:
+        """What writes a clip.
+
+        Args:
+            target: from ``target``.
+            record: what is recorded of the clip.
+            infos: what is known of the frames of each view, by name.
+            config: the run's, in which ``views`` found nothing wrong.
+        """
+
+    @abstractmethod
+    def record(self, target: Path) -> Mapping[str, Any]:
+        """What ``target`` tells of its making: at least what ``ClipRecord`` has, if this project made it.
+
+        Raises:
+            TrackFileError, UsageError: it cannot be read.
+        """
+
+    @abstractmethod
+    def open(self, target: Path, views: Sequence[str] | None) -> FoundClip:
+        """The clip in the file ``target`` with ``views``, in that order; None stands for all of them.
+
+        Raises:
+            TrackFileError: it cannot be read, or lacks a view.
+        """
+
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+        """Whether ``target`` was made with ``settings`` from ``sources`` as they are now."""
+        if not os.path.isfile(target):  # unlike Path.is_file also of a name too long for one
+            return False
+        try:
+            record = self.record(target)
+        except (TrackFileError, UsageError):
+            return False
+        same = record.get("config_hash") in known_hashes(settings)
+        return record.get("format_version") == FORMAT_VERSION and same and is_made_of(record, sources)
+
+    def find(self, folder: Path) -> dict[str, OpenClip]:
+        """The clips below ``folder``, by their path below it without the ending, sorted; none is opened yet.
+
+        Raises:
+            TrackFileError: two files are of one clip.
+        """
+        files: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            ending = next((ending for ending in self.endings if path.name.endswith(ending)), None)
+            if ending is None or path.name.startswith("."):
+                continue
+            other = files.setdefault(path.relative_to(folder).as_posix().removesuffix(ending), path)
+            if other != path:
+                raise TrackFileError(
+                    f"{other} and {path.name} are two files of one clip; remove or rename one"
+                )
+        return {name: partial(self.open, path) for name, path in files.items()}

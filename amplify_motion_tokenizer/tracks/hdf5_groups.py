@@ -1,0 +1,128 @@
+"""The groups and arrays of an HDF5 track file, checked and read; ``hdf5`` has the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
+
+
+def read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Windows ``rows`` of a view: tracks (R, T, N, 2), (x, y) px, and visibility (R, T, N), both float32.
+
+    A view without ``vis`` counts as visible everywhere.
+    """
+    tracks = gather(group["tracks"], rows).astype(np.float32, copy=False)
+    if "vis" not in group:
+        return tracks, np.ones(tracks.shape[:3], np.float32)
+    return tracks, gather(group["vis"], rows).astype(np.float32, copy=False)
+
+
+def gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
+    """``rows`` of a data set, in any order; one read each, for HDF5's own selection is 50 times slower."""
+    found = np.empty((len(rows), *data.shape[1:]), data.dtype)
+    place, shape = data.id.get_space(), (1, *data.shape[1:])
+    into, rest = h5py.h5s.create_simple(shape), (0,) * (data.ndim - 1)
+    for number, row in enumerate(rows):
+        if not 0 <= row < data.shape[0]:
+            raise IndexError(f"row {row} of {data.name}, which has {data.shape[0]}")
+        place.select_hyperslab((int(row), *rest), shape)
+        data.id.read(into, place, found[number : number + 1])
+    return found
+
+
+def window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
+    """(S, T, N) of a view.
+
+    Raises:
+        TrackFileError: its arrays have other shapes than the layout says.
+    """
+    shape = group["tracks"].shape
+    if len(shape) != 4 or shape[-1] != 2:
+        raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
+    if "vis" in group and group["vis"].shape != shape[:3]:
+        raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
+    return shape[0], shape[1], shape[2]
+
+
+def tracked_size(group: h5py.Group) -> tuple[int, int] | None:
+    """(height, width) of a view's tracked frames in pixels; None where the file does not say.
+
+    Raises:
+        ValueError: it says what no frame has.
+    """
+    sizes = group.attrs.get("height"), group.attrs.get("width")
+    if None in sizes:
+        return None
+    height, width = int(sizes[0]), int(sizes[1])
+    if min(height, width) < 1:
+        raise ValueError(f"{group.name} has height {height} and width {width}")
+    return height, width
+
+
+def first_frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int] | None:
+    """(h, w) of the first frames of all views in pixels; None where a view has none.
+
+    Raises:
+        TrackFileError: its arrays have other shapes or types than the layout says.
+    """
+    if not all("first_frames" in group for group in groups):
+        return None
+    frames = [group["first_frames"] for group in groups]
+    expected = (len(groups[0]["tracks"]), *frames[0].shape[1:3], 3)
+    for data in frames:
+        if data.shape != expected or data.dtype != np.uint8:
+            raise TrackFileError(
+                f"{path}: first_frames are {data.dtype} {data.shape}, expected uint8 {expected} in every view"
+            )
+    return expected[1], expected[2]
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Opens a track file for reading; TrackFileError where it is no HDF5 file."""
+    try:
+        # Files appear under their name only when they are complete, so a lock would guard nothing.
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise TrackFileError(
+            f"{path}: cannot be opened as HDF5 ({error}); remove it and run preprocessing again"
+        ) from None
+
+
+def view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:
+    """The groups of ``views``, None being all; a file with one view serves as the default view.
+
+    Raises:
+        TrackFileError: the file holds no views, or lacks one of ``views``.
+    """
+    root = file.get("root")
+    entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
+    there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
+    if not there:
+        raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
+    if views is None or (tuple(views) == (DEFAULT_VIEW,) and len(there) == 1):
+        return [file["root"][name] for name in there]
+    missing = [view for view in views if view not in there]
+    if missing:
+        raise TrackFileError(
+            f"{path}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+        )
+    return [file["root"][view] for view in views]
