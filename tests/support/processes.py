@@ -27,8 +27,8 @@ def is_filled(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
