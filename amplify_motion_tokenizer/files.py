@@ -7,13 +7,14 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import yaml
 
@@ -74,10 +75,14 @@ def _runs(process: int) -> bool:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, wanted_bytes: int | None = None) -> Iterator[Path]:
     """Yields a temporary path in ``path``'s folder; on success it is fsynced and renamed to ``path``.
 
     When the block raises, the temporary file is removed and ``path`` stays as it was.
+
+    Args:
+        path: where the file is wanted.
+        wanted_bytes: its size, where that is known before.
 
     Raises:
         UsageError: the folder or file cannot be written (disk full); names the path.
@@ -86,7 +91,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     check_target(path)
     temporary = path.with_name(_temporary_name(path.suffix))
     try:
-        with failure_named(path):
+        with failure_named(path, wanted_bytes, temporary):
             yield temporary
             sync(temporary)
             os.replace(temporary, path)
@@ -114,17 +119,37 @@ def check_target(path: Path) -> None:
 
 
 @contextmanager
-def failure_named(path: Path) -> Iterator[None]:
+def failure_named(
+    path: Path, wanted_bytes: int | None = None, temporary: Path | None = None
+) -> Iterator[None]:
     """Turns an OSError of the block, which writes ``path``, into a UsageError that names it.
 
-    FileNameError where it is that path's alone.
+    FileNameError where it is that path's alone. A full disk is told as such, with how much was wanted.
+
+    Args:
+        path: what is written.
+        wanted_bytes: its size, where that is known.
+        temporary: where it is written until it is whole, which takes room that will be free again.
     """
     try:
         yield
     except OSError as error:
         kind = FileNameError if error.errno in _OF_THE_NAME else UsageError
-        reason = error.strerror or error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = _disk_full(path, wanted_bytes, temporary) if full else error.strerror or error
         raise kind(f"{path}: cannot be written ({reason}); what was there is kept") from error
+
+
+def _disk_full(path: Path, wanted_bytes: int | None, temporary: Path | None) -> str:
+    there = next((folder for folder in path.parents if folder.is_dir()), Path())
+    begun = temporary.stat().st_size if temporary is not None and temporary.is_file() else 0
+    free = _megabytes(shutil.disk_usage(there).free + begun)
+    wanted = f"more than {_megabytes(begun)}" if wanted_bytes is None else _megabytes(wanted_bytes)
+    return f"disk full: {wanted} are wanted, and {free} are free"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
 
 
 def sync(path: Path) -> None:
@@ -146,18 +171,51 @@ def write_torch(path: Path, value: Any) -> None:
     """Writes ``value`` with ``torch.save``, atomically."""
     import torch  # here, as commands that read no torch file need not wait for it
 
-    with atomic_path(path) as temporary:
+    wanted = sum(part.nbytes for part in _leaves(value) if isinstance(part, torch.Tensor))
+    with atomic_path(path, wanted) as temporary, temporary.open("wb") as file:
+        faults: list[OSError] = []
         try:
-            with temporary.open("wb") as file:  # given a path, torch writes its name into the file
-                torch.save(value, file)
-        except RuntimeError as error:  # torch's way to tell of a full disk
-            raise OSError(str(error).splitlines()[0]) from error
+            torch.save(value, cast(IO[bytes], _Noting(file, faults)))
+            file.flush()
+        except RuntimeError:  # torch tells that it could not write, and not why
+            if not faults:
+                raise
+            raise faults[0] from None
+
+
+class _Noting:
+    """A file for ``torch.save`` that notes why it cannot be written."""
+
+    def __init__(self, file: IO[bytes], faults: list[OSError]) -> None:
+        self._file, self._faults = file, faults
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._faults.append(error)
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """All that nested dicts, lists and tuples hold."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        yield value
+        return
+    for part in value:
+        yield from _leaves(part)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 ``text`` atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    content = text.encode("utf-8")
+    with atomic_path(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:

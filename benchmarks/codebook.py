@@ -27,7 +27,7 @@ from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
-from amplify_motion_tokenizer.training.run import make_accelerator
+from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.trainer import Trainer
 from amplify_motion_tokenizer.training.validation import validate
 

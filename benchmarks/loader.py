@@ -30,7 +30,7 @@ from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loa
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.sampler import EpochSampler
 from amplify_motion_tokenizer.tracks.find import find_tracks
-from amplify_motion_tokenizer.tracks.packs import write_pack
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
 from amplify_motion_tokenizer.tracks.stored import positions
 from benchmarks.support.measuring import positive
 

@@ -11,8 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.config import MAX_CODES
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CODES
+from amplify_motion_tokenizer.kinds import (
+    FLAG,
+    MAPPING,
+    TEXT,
+    Kind,
+    check_kinds,
+    list_of,
+    require_kinds,
+    whole_from,
+)
 
 _STEP_MODELS = ("amplify",)
 """Models whose tokens are the steps of a window, for codes of before ``tokens_are_steps`` was recorded."""
@@ -69,19 +80,59 @@ def read_codes(folder: Path) -> CodeSet:
     path = folder / CODES
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        meta = lines[0]["meta"] if lines else {}
-        clips = [_clip(line, meta) for line in lines if line["codes"]]
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror}); give inference's output folder"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: is damaged or of another version ({error}); run inference again") from None
+    try:
+        metas = [_meta(line, _where(path, number)) for number, line in enumerate(lines, start=1)]
+        clips = [
+            _clip(line, meta, _where(path, number))
+            for number, (line, meta) in enumerate(zip(lines, metas, strict=True), start=1)
+            if line["codes"]
+        ]
+    except UsageError as error:
+        raise UsageError(f"{error}; run inference again") from None
     if not clips:
         raise UsageError(f"{path}: holds no windows")
+    meta = metas[0]
+    other = next((number for number, each in enumerate(metas, start=1) if each != meta), None)
+    if other is not None or len({clip.codes.shape[1:] for clip in clips}) > 1:
+        raise UsageError(f"{path}: holds codes of several runs; run inference again with --overwrite")
     length = meta["tracked_length"]
     token_frames = (length - 1) / (meta["sequence_length"] - 1) if _of_steps(meta) else None
     return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, token_frames)
+
+
+_LINE: dict[str, Kind] = {
+    "clip": TEXT,
+    "codes": list_of(list_of(whole_from(0))),
+    "start_frames": list_of(whole_from(0)),
+    "meta": MAPPING,
+}
+_META: dict[str, Kind] = {
+    "model": TEXT,
+    "codebook_size": whole_from(2, MAX_CODES),
+    "sequence_length": whole_from(2),
+    "tracked_length": whole_from(2),
+    "window_stride": whole_from(1),
+}
+_META_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG}
+"""What a line says of the run, which is the same in all; codes of before do not say this."""
+
+
+def _where(path: Path, number: int) -> str:
+    return f"{path}: is damaged or of another version (line {number})"
+
+
+def _meta(line: Any, where: str) -> dict[str, Any]:
+    """What is read of the run that a line tells of, once all of the line is of its kind."""
+    require_kinds(where, line, _LINE, UsageError)
+    require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
+    check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
+    return {key: line["meta"][key] for key in (*_META, *_META_MAY) if key in line["meta"]}
 
 
 def _of_steps(meta: dict[str, Any]) -> bool:
@@ -89,11 +140,21 @@ def _of_steps(meta: dict[str, Any]) -> bool:
     return bool(meta.get("tokens_are_steps", meta["model"] in _STEP_MODELS))
 
 
-def _clip(line: dict[str, Any], meta: dict[str, Any]) -> ClipCodes:
-    codes = np.array(line["codes"], np.int64)
-    if not 0 <= codes.min() <= codes.max() < meta["codebook_size"]:
-        raise ValueError(f"ids of {line['clip']} are {codes.min()} to {codes.max()}")
-    tokens = meta["sequence_length"] - 1 if _of_steps(meta) else codes.shape[1]
-    return ClipCodes(
-        line["clip"], np.array(line["start_frames"], np.int64), codes.reshape(len(codes), -1, tokens)
-    )
+def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
+    rows, starts, size = line["codes"], line["start_frames"], meta["codebook_size"]
+    width = len(rows[0])
+    if not width or any(len(row) != width for row in rows) or len(starts) != len(rows):
+        raise UsageError(
+            f"{where}: codes are {len(rows)} windows of {sorted({len(row) for row in rows})} ids with "
+            f"{len(starts)} start_frames; expected as many ids in each window, and a start for each"
+        )
+    codes = np.array(rows, np.int64)
+    if codes.max() >= size:
+        found = f"ids of {line['clip']} are {codes.min()} to {codes.max()}"
+        raise UsageError(f"{where}: {found}; expected 0 to {size - 1}")
+    tokens = meta["sequence_length"] - 1 if _of_steps(meta) else width
+    if width % tokens:
+        raise UsageError(f"{where}: codes are {width} ids a window; expected a multiple of {tokens} steps")
+    if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
+        raise UsageError(f"{where}: start_frames do not ascend")
+    return ClipCodes(line["clip"], np.array(starts, np.int64), codes.reshape(len(codes), -1, tokens))

@@ -51,7 +51,8 @@ def code_summary(codes: CodeSet, num_lags: int) -> dict[str, Any]:
     ids = np.concatenate([clip.codes for clip in codes.clips])
     lags = codes.lags(num_lags)
     pairs = [_pairs(codes.clips, lag * codes.stride) for lag in lags]
-    usage = code_usage(code_histogram(torch.from_numpy(ids), codes.codebook_size))
+    counts = code_histogram(torch.from_numpy(ids), codes.codebook_size)
+    usage = code_usage(counts, codes.codebook_size)
     content: dict[str, Any] = {
         "clips": len(codes.clips),
         "windows": len(ids),
@@ -59,12 +60,12 @@ def code_summary(codes: CodeSet, num_lags: int) -> dict[str, Any]:
         "perplexity": usage.perplexity,
         "pairs": [len(pair) for pair in pairs],
         "same_position": [_same(ids, pair, 0) for pair in pairs],
-        "chance_position": [_chance(ids, 0, codes.codebook_size)] * len(lags),
+        "chance_position": [_chance(ids, 0)] * len(lags),
     }
     if codes.token_frames is not None:
         shifts = [codes.shift(lag) for lag in lags]
         content["same_step"] = [_same(ids, pair, shift) for pair, shift in zip(pairs, shifts, strict=True)]
-        content["chance_step"] = [_chance(ids, shift, codes.codebook_size) for shift in shifts]
+        content["chance_step"] = [_chance(ids, shift) for shift in shifts]
     return content
 
 
@@ -88,7 +89,7 @@ def _same(ids: Ids, pairs: Ids, shift: int | None) -> float:
     return float((earlier[..., shift:] == later[..., : ids.shape[-1] - shift]).mean())
 
 
-def _chance(ids: Ids, shift: int | None, codebook_size: int) -> float:
+def _chance(ids: Ids, shift: int | None) -> float:
     """``_same`` of all ordered pairs of different windows, from how often each id stands at each place."""
     count = len(ids)
     if shift is None or count < 2:
@@ -96,9 +97,14 @@ def _chance(ids: Ids, shift: int | None, codebook_size: int) -> float:
     earlier, later = (
         part.reshape(count, -1).T for part in (ids[..., shift:], ids[..., : ids.shape[-1] - shift])
     )
-    equal = sum(
-        int(np.bincount(a, minlength=codebook_size) @ np.bincount(b, minlength=codebook_size))
-        for a, b in zip(earlier, later, strict=True)
-    )
+    equal = sum(_equal_pairs(a, b) for a, b in zip(earlier, later, strict=True))
     # Less those of a window with itself.
     return float((equal - (earlier == later).sum()) / (earlier.size * (count - 1)))
+
+
+def _equal_pairs(one: Ids, other: Ids) -> int:
+    """How many pairs of an id of ``one`` and an id of ``other`` are equal, of codebooks of any size."""
+    ids, often = np.unique(one, return_counts=True)
+    others, others_often = np.unique(other, return_counts=True)
+    _, at, at_other = np.intersect1d(ids, others, assume_unique=True, return_indices=True)
+    return int(often[at] @ others_often[at_other])

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     flags = cli.parse_flags(argv, "pack", __doc__ or "", FLAGS)
     from amplify_motion_tokenizer.tracks.find import find_tracks
-    from amplify_motion_tokenizer.tracks.packs import write_pack
+    from amplify_motion_tokenizer.tracks.pack_writing import write_pack
     from amplify_motion_tokenizer.tracks.stored import positions
 
     clips = positions(find_tracks(flags.input, views=None))

@@ -21,6 +21,7 @@ from amplify_motion_tokenizer.config.keys import (
     unflatten,
     velocity_settings,
 )
+from amplify_motion_tokenizer.config.levels import ALLOWED_LEVELS, MAX_CODES, levels_allowed
 from amplify_motion_tokenizer.config.model import (
     AmplifyConfig,
     AugmentationConfig,
@@ -46,6 +47,8 @@ from amplify_motion_tokenizer.config.training import (
 )
 
 __all__ = [
+    "ALLOWED_LEVELS",
+    "MAX_CODES",
     "SETTINGS",
     "AmplifyConfig",
     "AugmentationConfig",
@@ -69,6 +72,7 @@ __all__ = [
     "flatten",
     "free_on_resume",
     "in_use",
+    "levels_allowed",
     "may_differ",
     "settings_hash",
     "to_dict",

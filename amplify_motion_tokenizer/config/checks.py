@@ -11,6 +11,7 @@ from amplify_motion_tokenizer.config.convert import show
 from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.config.keys import SETTINGS, flatten
+from amplify_motion_tokenizer.config.levels import ALLOWED_LEVELS, levels_allowed
 from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.errors import ConfigError
 
@@ -127,6 +128,7 @@ def _augmentation_rules(config: Config) -> Iterator[Rule]:
 
 def _model_rules(config: Config) -> Iterator[Rule]:
     model, vision, side = config.model, config.model.amplify.vision, config.tracking.first_frames
+    yield "model.fsq_levels", model.fsq_levels, levels_allowed(model.fsq_levels), ALLOWED_LEVELS
     yield (
         "model.num_heads",
         model.num_heads,

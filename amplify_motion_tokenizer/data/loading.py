@@ -44,7 +44,22 @@ def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clip
     if not any(clip.num_windows for clip in clips.values()):
         raise TrackFileError(f"{folder}: its {len(clips)} clips hold no windows; lower the motion gate")
     _warn_of_sizes(clips, config)
+    _warn_of_unwritten(clips)
     return clips
+
+
+def _warn_of_unwritten(clips: Clips) -> None:
+    """Refuses nothing: such windows read as lost, and count for nothing."""
+    unwritten = {clip.path.name: clip.unwritten for clip in positions(clips).values()}
+    first = next((name for name, count in unwritten.items() if count), None)
+    if first is not None:
+        logger.warning(
+            "%d windows of %d track files have room and were never written (the first file is %s): they "
+            "count as lost; remake these files",
+            sum(unwritten.values()),
+            sum(count > 0 for count in unwritten.values()),
+            first,
+        )
 
 
 def _warn_of_sizes(clips: Clips, config: Config) -> None:

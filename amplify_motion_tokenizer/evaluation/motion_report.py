@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from amplify_motion_tokenizer.config import Config
@@ -30,8 +31,8 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
         ("static points", found.static_share, f"data.static_filter.threshold {threshold:g}"),
         ("visible", found.visible_share, f"confidence of at least {SEEN:g}"),
         ("finite", found.finite_share, "no NaN or infinity in the track"),
-        ("clamped labels", found.clamped_share, f"of moving points {found.moving_clamped_share:.1%}"),
-        ("centre class", found.center_share, f"of moving points {found.moving_center_share:.1%}"),
+        ("clamped labels", found.clamped_share, f"of moving points {_percent(found.moving_clamped_share)}"),
+        ("centre class", found.center_share, f"of moving points {_percent(found.moving_center_share)}"),
     ]
     lines = [
         f"{found.clips} clips, {found.windows} windows ({found.windows_read} of them read), {rates} fps",
@@ -45,10 +46,12 @@ def report(found: MotionStatistics, suggestions: Sequence[Suggestion], config: C
         f"  all points    {_numbers(found.speed_px)}",
         f"  moving points {_numbers(found.moving_speed_px)}",
         "",
-        *(f"{name:<16}{share:7.1%}  ({note})" for name, share, note in shares),
+        *(f"{name:<16}{_percent(share):>7}  ({note})" for name, share, note in shares),
         "",
     ]
     fine = "nothing moves" if found.nothing_moves else "the settings suit this motion"
+    if not found.finite_share:
+        fine = "no track is finite: all hold NaN or infinity, or were never written"
     lines += [_suggested(suggestion) for suggestion in suggestions] or [fine]
     return "\n".join(lines)
 
@@ -61,7 +64,12 @@ def _reference(size: tuple[int, int] | dict[str, int] | None) -> str:
 
 
 def _numbers(values: dict[float, float]) -> str:
-    return " ".join(f"{value:8.2f}" for value in values.values())
+    return " ".join(f"{'-' if math.isnan(value) else f'{value:.2f}':>8}" for value in values.values())
+
+
+def _percent(share: float) -> str:
+    """As text; a dash where there is nothing to take a share of."""
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def _suggested(suggestion: Suggestion) -> str:

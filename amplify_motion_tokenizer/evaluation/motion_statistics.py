@@ -54,7 +54,10 @@ MAX_CLAMPED, MAX_CENTER = 0.01, 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class MotionStatistics:
-    """Measured over ``windows_read`` windows; shares are of steps of points whose track is finite."""
+    """Measured over ``windows_read`` windows; shares are of steps of points whose track is finite.
+
+    A share or percentile of nothing is NaN.
+    """
 
     clips: int
     windows: int
@@ -93,7 +96,7 @@ class MotionStatistics:
     @property
     def nothing_moves(self) -> bool:
         """Whether no point reaches ``MOVING_PX`` in any step."""
-        return self.axis_99_px == 0
+        return not self.axis_99_px > 0  # also where no point is finite: it is NaN then
 
 
 class Suggestion(NamedTuple):
@@ -186,9 +189,9 @@ def _suggest_window(found: MotionStatistics, config: Config) -> Suggestion | Non
     own_grid = config.model.has_class_grid and config.model.own.class_grid is not None
     key = f"model.{config.model.name}.class_grid" if own_grid else "model.decoder_window_size"
     width, reach = min(config.class_grid), found.axis_99_px
-    wanted = 2 * math.ceil(reach - 1e-3) + 1  # of a whole number, rounding must not make the next
     if found.nothing_moves:
         return None
+    wanted = 2 * math.ceil(reach - 1e-3) + 1  # of a whole number, rounding must not make the next
     left = f"{found.moving_clamped_share:.1%} of moving points' steps leave the {width} x {width} px"
     if found.moving_clamped_share > MAX_CLAMPED and found.stored_clamped:
         return Suggestion(key, width, None, f"{left}, a larger one is due; only track files tell how large")
@@ -306,8 +309,8 @@ def _percentiles(values: Tensor) -> dict[float, float]:
 
 
 def _percentile(values: Tensor, percent: float) -> float:
-    return float(np.percentile(values.numpy(), percent)) if values.numel() else 0.0
+    return float(np.percentile(values.numpy(), percent)) if values.numel() else math.nan
 
 
 def _share(flags: Tensor) -> float:
-    return float(flags.float().mean()) if flags.numel() else 0.0
+    return float(flags.float().mean()) if flags.numel() else math.nan

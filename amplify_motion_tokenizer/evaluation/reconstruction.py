@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.data.inputs import ModelInput
+from amplify_motion_tokenizer.evaluation.metrics import Mean
 from amplify_motion_tokenizer.evaluation.tapvid import SIDE_PX, THRESHOLDS_PX
 from amplify_motion_tokenizer.geometry import integrate_velocities, rc_norm_from_labels
 from amplify_motion_tokenizer.trackers.windows import SEEN
@@ -22,6 +23,14 @@ PIXEL_THRESHOLDS = range(1, 11)
 def amplify_track_metrics(
     predicted_rc_norm: Tensor, target_rc_norm: Tensor, height: float | Tensor
 ) -> dict[str, float]:
+    """The values of ``amplify_track_means``: NaN where there is nothing to take the mean of."""
+    means = amplify_track_means(predicted_rc_norm, target_rc_norm, height)
+    return {name: mean.value for name, mean in means.items()}
+
+
+def amplify_track_means(
+    predicted_rc_norm: Tensor, target_rc_norm: Tensor, height: float | Tensor
+) -> dict[str, Mean]:
     """AMPLIFY's metrics of points and of their moves, under AMPLIFY's names.
 
     ``mse``, ``l1``: over all numbers. ``cross_track_l2``: from every predicted position to the nearest
@@ -46,16 +55,16 @@ def amplify_track_metrics(
     off = difference.abs()
     pixel = 2 / (height.view(-1, 1, 1, 1, 1) if isinstance(height, Tensor) else height)
     metrics = {
-        "mse": difference.square().mean(),
-        "l1": off.mean(),
-        "cross_track_l2": _nearest_in_time(predicted, target).mean(),
-        "normalized_accuracy": _share(off < 0.5 * pixel),
+        "mse": _of_windows(difference.square()),
+        "l1": _of_windows(off),
+        "cross_track_l2": _of_windows(_nearest_in_time(predicted, target)),
+        "normalized_accuracy": _of_windows(off < 0.5 * pixel),
     }
-    accuracies = {f"pixel_accuracy_{k}": _share(off < k * pixel) for k in PIXEL_THRESHOLDS}
+    accuracies = {f"pixel_accuracy_{k}": _of_windows(off < k * pixel) for k in PIXEL_THRESHOLDS}
     metrics |= accuracies
-    metrics["delta_auc"] = torch.stack(list(accuracies.values())).mean()
-    metrics |= _nonzero_metrics(predicted.diff(dim=-3) != 0, target.diff(dim=-3) != 0)
-    return {name: value.item() for name, value in metrics.items()}
+    ten = list(accuracies.values())
+    metrics["delta_auc"] = Mean(sum(mean.total for mean in ten) / len(ten), ten[0].weight)
+    return metrics | _nonzero_metrics(predicted.diff(dim=-3) != 0, target.diff(dim=-3) != 0)
 
 
 def point_error_px(
@@ -153,18 +162,26 @@ def _nearest_in_time(predicted: Tensor, target: Tensor) -> Tensor:
     return nearest
 
 
-def _nonzero_metrics(predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
-    both, either = (predicted & target).sum(), predicted.sum() + target.sum()
+def _nonzero_metrics(predicted: Tensor, target: Tensor) -> dict[str, Mean]:
+    both, either = int((predicted & target).sum()), int(predicted.sum() + target.sum())
     return {
-        "nonzero_pred_percent": _share(predicted),
-        "nonzero_gt_percent": _share(target),
-        "nonzero_pred_accuracy": _share(predicted == target),
-        "nonzero_pred_f1": 2 * both / either.clamp(min=1),
+        "nonzero_pred_percent": _of_windows(predicted),
+        "nonzero_gt_percent": _of_windows(target),
+        "nonzero_pred_accuracy": _of_windows(predicted == target),
+        "nonzero_pred_f1": Mean(2 * both, either),
     }
 
 
-def _share(flags: Tensor) -> Tensor:
-    return flags.float().mean()
+def _of_windows(values: Tensor) -> Mean:
+    """Over windows (B, ...), each with the mean of its own values, which are as many in every window."""
+    of_window = values.float().flatten(1).mean(dim=1).cpu().double()
+    return Mean(float(of_window.sum()), of_window.numel())
+
+
+def _over_known(values: Tensor) -> Mean:
+    """Over those of the numbers that are not NaN, summed in float64."""
+    known = values[~values.isnan()].cpu().double()
+    return Mean(float(known.sum()), known.numel())
 
 
 def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
@@ -184,9 +201,15 @@ def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int,
 
 
 def track_metrics(predicted: Tensor, inputs: ModelInput) -> dict[str, float]:
-    """AMPLIFY's metrics by their names, ``l2_px`` and ``delta_avg``.
+    """The values of ``track_means``: NaN where there is nothing to take the mean of."""
+    return {name: mean.value for name, mean in track_means(predicted, inputs).items()}
 
-    ``l2_px``, ``delta_avg`` and AMPLIFY's ``delta_auc`` come a second time with the suffix
+
+def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
+    """AMPLIFY's metrics by their names, ``l2_px`` and ``delta_avg``, to be added up over batches.
+
+    ``l2_px`` and ``delta_avg`` are means over the views of windows in which a point is seen after the first
+    frame. ``l2_px``, ``delta_avg`` and AMPLIFY's ``delta_auc`` come a second time with the suffix
     ``_no_motion``, of tracks that stay where they begin.
 
     Args:
@@ -196,11 +219,11 @@ def track_metrics(predicted: Tensor, inputs: ModelInput) -> dict[str, float]:
     target, visible, size = inputs.tracks_rc_norm, inputs.visibility >= SEEN, inputs.size_px
     if target.ndim == 4:
         predicted, target, visible, size = (x[:, None] for x in (predicted, target, visible, size))
-    metrics = amplify_track_metrics(predicted, target, size[:, 0, 0])
+    metrics = amplify_track_means(predicted, target, size[:, 0, 0])
     for suffix, tracks in (("", predicted), ("_no_motion", zero_motion(target))):
-        metrics[f"l2_px{suffix}"] = _mean(point_error_px(tracks, target, size, visible))
-        metrics[f"delta_avg{suffix}"] = _mean(delta_avg(tracks, target, visible))
-    still = amplify_track_metrics(zero_motion(target), target, size[:, 0, 0])
+        metrics[f"l2_px{suffix}"] = _over_known(point_error_px(tracks, target, size, visible))
+        metrics[f"delta_avg{suffix}"] = _over_known(delta_avg(tracks, target, visible))
+    still = amplify_track_means(zero_motion(target), target, size[:, 0, 0])
     metrics["delta_auc_no_motion"] = still["delta_auc"]
     return metrics
 
@@ -209,8 +232,3 @@ def known_windows(inputs: ModelInput, real: Tensor) -> Tensor:
     """(B,) bool: real windows of which all true positions and the frame's size are known and finite."""
     positions = inputs.tracks_rc_norm.isfinite().flatten(1).all(dim=1)
     return real & positions & inputs.size_px.isfinite().flatten(1).all(dim=1)
-
-
-def _mean(values: Tensor) -> float:
-    """Mean of the track sets where something counts; 0 where nothing does."""
-    return float(torch.nan_to_num(values.nanmean(), nan=0.0))

@@ -71,16 +71,16 @@ def code_table(content: dict[str, Any]) -> str:
     rows = [["kind", "same", "clips", "windows", "codes", "perplexity", *lags]]
     for kind, values in [*content["kinds"].items(), ("overall", content["overall"])]:
         heads = [kind, *(str(values[name]) for name in ("clips", "windows", "unique_codes"))]
-        heads.append(f"{values['perplexity']:.1f}")
+        heads += _numbers([values["perplexity"]], digits=1)
         for name in [name for name in COMPARED if name in values]:
             rows.append([heads[0], COMPARED[name], *heads[1:], *_numbers(values[name])])
             heads = [""] * len(heads)
     return _lines(rows)
 
 
-def _numbers(values: Sequence[float]) -> list[str]:
+def _numbers(values: Sequence[float], digits: int = 3) -> list[str]:
     """As text; a dash where there is nothing to take a mean of."""
-    return ["-" if math.isnan(value) else f"{value:.3f}" for value in values]
+    return ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models.heads import Head
 from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
+
+_MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 
 class TokenizerOutput(NamedTuple):
@@ -73,6 +76,29 @@ class MotionTokenizer(nn.Module, ABC):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self._also_takes: set[torch.dtype] = set()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MotionTokenizer:
+        """Moves the tokenizer, but keeps the type of its weights, on which its codes depend.
+
+        After ``.bfloat16()``, ``.half()`` or ``.double()`` it takes inputs of that type too, and its ids are
+        the same as before: ``torch.autocast`` is what makes it faster.
+        """
+
+        def moved(weight: Tensor) -> Tensor:
+            changed = fn(weight)
+            if changed.dtype == weight.dtype:
+                return changed
+            self._also_takes.add(changed.dtype)
+            return weight.to(changed.device)
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _as_weights(self, values: _MaybeTensor) -> _MaybeTensor:
+        """Inputs in the type of the weights, where the tokenizer was asked for the inputs' type."""
+        known = isinstance(values, Tensor) and values.dtype in self._also_takes
+        return values.to(next(self.parameters()).dtype) if known else values  # type: ignore[union-attr]
 
     @abstractmethod
     def _fsq(self) -> nn.Module:

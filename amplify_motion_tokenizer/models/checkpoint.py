@@ -33,16 +33,20 @@ from amplify_motion_tokenizer.config.loading import config_from_dict, stored_set
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
+from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
-from amplify_motion_tokenizer.models.torch_files import MAPPING, TENSORS, check_kinds, or_none, read_torch
+from amplify_motion_tokenizer.models.torch_files import TENSORS, read_torch, unwrapped
 from amplify_motion_tokenizer.version import __version__
 
 FORMAT = "amplify_motion_tokenizer"
 FORMAT_VERSION = 1
 
+
+_NEEDED = ("model", "config")
+"""What makes a tokenizer. AMPLIFY's files hold their training's state beside it, and objects in that."""
 
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
@@ -108,7 +112,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ConfigError: the config that belongs to it is impossible.
     """
     path = Path(path)
-    content = read_torch(path)
+    content = read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
@@ -140,7 +144,8 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: st
     """Loads ``state`` strictly into ``model``.
 
     Raises:
-        CheckpointError: names the first keys that are missing, unknown or of another shape.
+        CheckpointError: names the first keys that are missing, unknown or of another shape, or hold no
+            weights: whole numbers, NaN or infinity.
     """
     own = model.state_dict()
     problems = [
@@ -156,7 +161,25 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: st
             f"{source}: weights do not fit the config: {'; '.join(sorted(problems)[:3])}{more}; "
             "use the config that the checkpoint was trained with"
         )
+    unusable = [f"{key} {fault}" for key, value in own.items() if (fault := _fault(value, state[key]))]
+    if unusable:
+        more = f" (and {len(unusable) - 3} more)" if len(unusable) > 3 else ""
+        raise CheckpointError(
+            f"{source}: its weights are of no use: {'; '.join(unusable[:3])}{more}; take another checkpoint"
+        )
     model.load_state_dict(state)
+
+
+def _fault(own: Tensor, found: Tensor) -> str | None:
+    """Why ``found`` cannot be taken for a weight like ``own``; None where it can."""
+    if found.layout != torch.strided or found.is_quantized or found.is_meta:
+        return f"is no plain tensor ({found.dtype}, {found.layout}, {found.device})"
+    if not own.is_floating_point():
+        return None if not found.is_floating_point() and not found.is_complex() else f"is {found.dtype}"
+    if not found.is_floating_point():
+        return f"is {found.dtype}, expected floating-point numbers"
+    finite = found.isfinite()
+    return None if finite.all() else f"holds {int((~finite).sum())} numbers that are NaN or infinite"
 
 
 def _foreign(path: Path, content: Exchanged) -> Checkpoint:
@@ -174,7 +197,7 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     made, source = content["track_settings"], f"in {path}"
     return Checkpoint(
         path=path,
-        model=content["model"],
+        model=unwrapped(content["model"]),
         config=config_from_dict(content["config"], source),
         track_settings=None if made is None else settings_now(made),
         metrics=content["metrics"],

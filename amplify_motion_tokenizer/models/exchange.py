@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.config import (
 from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.torch_files import MAPPING, NUMBERS, Kind, check_kinds, or_none
+from amplify_motion_tokenizer.kinds import MAPPING, NUMBERS, Kind, check_kinds, or_none
 
 OWN_KEY = "amplify_motion_tokenizer"
 """Where an export keeps what the other system's file has no place for: ``own_part``."""

@@ -1,7 +1,7 @@
-"""Finite scalar quantisation (Mentzer et al. 2023), always in float32.
+"""Finite scalar quantisation (Mentzer et al. 2023), always in float32, with ids that are whole numbers.
 
-The model holds vector_quantize_pytorch's ``FSQ`` itself, so that the weights keep the names that
-published files use, and calls it through these functions.
+The model holds a ``FSQ`` of vector_quantize_pytorch, so that the weights keep the names that published
+files use, and calls it through these functions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,26 @@ import torch
 from torch import Tensor, nn
 from vector_quantize_pytorch import FSQ
 
+from amplify_motion_tokenizer.config import ALLOWED_LEVELS, levels_allowed
 from amplify_motion_tokenizer.errors import ConfigError
+
+
+class _WholeIds(FSQ):  # type: ignore[misc]
+    """The library's quantiser, whose ids are summed in int64, and which keeps no table of all codes.
+
+    The library sums digits times their places in float32, which is exact up to 2**24 only, and makes a
+    table of all codes that it never reads here.
+    """
+
+    def __init__(self, levels: list[int], dim: int) -> None:
+        super().__init__(levels=levels, dim=dim, return_indices=False)
+        self.return_indices = True
+
+    def codes_to_indices(self, zhat: Tensor) -> Tensor:
+        """Ids (...) int64 of codes (..., K) before ``project_out``: each digit times the levels before it."""
+        digits = self._scale_and_shift(zhat).round().long()
+        ids: Tensor = (digits * self._basis).sum(dim=-1)
+        return ids
 
 
 def build_fsq(levels: Sequence[int], dim: int) -> nn.Module:
@@ -21,11 +40,11 @@ def build_fsq(levels: Sequence[int], dim: int) -> nn.Module:
     Its only weights are ``project_in`` and ``project_out``; it has none when dim equals len(levels).
 
     Raises:
-        ConfigError: when a level is below 3, which the default rounding cannot represent.
+        ConfigError: when the library's rounding cannot represent a level, or ids have no room.
     """
-    if min(levels) < 3:
-        raise ConfigError(f"model.fsq_levels = {list(levels)} is impossible; allowed: levels of at least 3")
-    fsq: nn.Module = FSQ(levels=list(levels), dim=dim)
+    if not levels_allowed(levels):
+        raise ConfigError(f"model.fsq_levels = {list(levels)} is impossible; allowed: {ALLOWED_LEVELS}")
+    fsq: nn.Module = _WholeIds(list(levels), dim)
     return fsq
 
 

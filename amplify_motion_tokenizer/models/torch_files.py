@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,16 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import unpickling_gist
+from amplify_motion_tokenizer.kinds import Kind
+from amplify_motion_tokenizer.models.foreign_objects import foreign_parts, read_with_foreign
+
+logger = logging.getLogger(__name__)
 
 _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 """What torch and zipfile raise for damaged files."""
+
+_WRONG_USE = (TypeError, AttributeError, IndexError)
+"""What torch's functions raise besides where a file gives them what they do not take."""
 
 
 _EXPECTED = (
@@ -42,8 +50,13 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, needed: Collection[str] = ()) -> Any:
     """What a torch file holds, on the CPU; every byte is checked against the file's own checksums.
+
+    Args:
+        path: the file.
+        needed: keys of a dict, which are enough where other parts need code to unpickle: those are left
+            out, which is told. Where none are given all of the file is needed.
 
     Raises:
         CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
@@ -57,11 +70,34 @@ def read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):
             raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
-        raise CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}") from None
+        refused = CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     except _DAMAGE as error:
         raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
+    content = _read_needed(path, needed) if needed else None
+    if content is None:
+        raise refused
+    return content
+
+
+def _read_needed(path: Path, needed: Collection[str]) -> dict[str, Any] | None:
+    """The parts of a dict that need no code; None where some that are ``needed`` are not among them."""
+    try:
+        content = read_with_foreign(path)
+    except (pickle.UnpicklingError, *_DAMAGE, *_WRONG_USE):
+        return None
+    if not isinstance(content, dict):
+        return None
+    found = {key: next(foreign_parts(part, str(key)), None) for key, part in content.items()}
+    left = {key: place for key, place in found.items() if place is not None}
+    if not set(needed) <= content.keys() - left.keys():
+        return None
+    if left:
+        shown = ", ".join(f"{place} ({name})" for place, name in list(left.values())[:3])
+        more = " and others" if len(left) > 3 else ""
+        logger.warning("%s: %s%s left unread: objects of other libraries, not needed here", path, shown, more)
+    return {key: part for key, part in content.items() if key not in left}
 
 
 def _check_whole(path: Path) -> None:
@@ -112,73 +148,18 @@ def peek_step(path: Path) -> int | None:
         return None
 
 
-Kind = tuple[Callable[[Any], bool], str]
-"""Whether a value is one, and the words for it."""
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` without what compiled and distributed models put into the names of their weights.
 
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_whole, value))
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+    A model that is wrapped as a whole has it at the start of all names; one that is compiled block by block
+    has it within.
+    """
+    names = (re.sub(r"^(module\.)+", "", re.sub(r"(?<![^.])_orig_mod\.", "", key)) for key in state)
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _are_tensors(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(part, Tensor) for part in value.values())
 
 
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_number, value.values()))
-
-
-FLAG: Kind = (lambda value: isinstance(value, bool), "true or false")
-
-
-WHOLE: Kind = (_is_whole, "a whole number")
-
-
-NUMBER: Kind = (_is_number, "a number")
-
-
-PAIR: Kind = (_is_pair, "two whole numbers")
-
-
-TEXTS: Kind = (_are_texts, "a list of texts")
-
-
-MAPPING: Kind = (lambda value: isinstance(value, Mapping), "a mapping")
-
-
-NUMBERS: Kind = (_are_numbers, "a mapping of names to numbers")
-
-
 TENSORS: Kind = (_are_tensors, "a mapping of names to tensors")
-
-
-def or_none(kind: Kind) -> Kind:
-    """None, or what ``kind`` says."""
-    return lambda value: value is None or kind[0](value), f"{kind[1]}, or None"
-
-
-def check_kinds(source: str, found: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
-    """Raises CheckpointError naming the first value of ``found`` that is of another kind.
-
-    Args:
-        source: what to call the file.
-        found: its values; those that ``kinds`` does not name are not looked at.
-        kinds: what they must be; a key that ``found`` lacks is not checked.
-    """
-    for key, (fits, words) in kinds.items():
-        if key in found and not fits(found[key]):
-            value = repr(found[key])
-            shown = value if len(value) <= 40 else f"a {type(found[key]).__name__}"
-            raise CheckpointError(f"{source}: {key} is {shown}; expected {words}")

@@ -24,6 +24,8 @@ class Effects:
     """Change of exposure, gamma and colour over time: 1 is up to about a third brighter or darker."""
     shadow: float = 0.0
     """Share of the light that a shadow takes, which sweeps over the frame."""
+    bands: float = 0.0
+    """Share of the light that is missing in the middle of dark bands, which roll down the rows."""
     defocus: float = 0.0
     """Standard deviation of the blur in pixels of a 480 x 640 frame."""
     noise: float = 0.0
@@ -38,11 +40,14 @@ class Effects:
         frames, size = len(video), video.shape[1:3]
         tables = _light_tables(rng, frames, self.light) if self.light else None
         shadows = _shadow_lines(rng, frames, size) if self.shadow else None
+        bands = _row_gains(rng, frames, size, self.bands) if self.bands else None
         result = np.empty_like(video)
         for index, frame in enumerate(video):
             image = frame if tables is None else cv2.LUT(frame, tables[index])
             if shadows is not None:
                 image = _round(image * (1 - self.shadow * _band(shadows[index], size))[..., None])
+            if bands is not None:
+                image = _round(image * bands[index][:, None, None])
             if self.defocus:
                 image = cv2.GaussianBlur(image, (0, 0), self.defocus * unit(size))
             if self.noise:
@@ -68,6 +73,13 @@ def _shadow_lines(rng: np.random.Generator, frames: int, size: tuple[int, int]) 
     middle = normal @ np.array(size[::-1]) / 2
     across = middle + speed * (np.arange(frames) - rng.uniform(0.3, 0.7) * frames)
     return np.concatenate([np.tile(normal, (frames, 1)), across[:, None]], axis=1)
+
+
+def _row_gains(rng: np.random.Generator, frames: int, size: tuple[int, int], depth: float) -> Floats:
+    """(F, H): a sine over the rows, as lamps that flicker give where rows are read one after another."""
+    period, speed = unit(size) * rng.uniform(120, 240), rng.uniform(0.2, 0.45)
+    phase = np.arange(size[0]) / period - speed * np.arange(frames)[:, None] + rng.uniform(0, 1)
+    return np.asarray(1 - depth * (0.5 + 0.5 * np.sin(2 * np.pi * phase)))
 
 
 def _band(line: Floats, size: tuple[int, int]) -> NDArray[np.float32]:

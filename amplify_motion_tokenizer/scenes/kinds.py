@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.scenes import motions
 from amplify_motion_tokenizer.scenes.effects import Effects
 from amplify_motion_tokenizer.scenes.layers import Floats, Image, Layer, Scene, Size
 from amplify_motion_tokenizer.scenes.motions import Camera
-from amplify_motion_tokenizer.scenes.objects import Texture, arm, background, mover, passer, post
+from amplify_motion_tokenizer.scenes.objects import Texture, arm, background, mover, passer, post, speck
 from amplify_motion_tokenizer.scenes.textures import leaves, wall
 
 Seed = int | Sequence[int]
@@ -67,6 +67,11 @@ def _passers(rng: np.random.Generator, size: Size, times: Floats) -> list[Layer]
     return [background(rng, size, still), *(passer(rng, size, still, times) for _ in range(6))]
 
 
+def _specks(rng: np.random.Generator, size: Size, times: Floats) -> list[Layer]:
+    still = motions.fixed(rng, size, times)
+    return [background(rng, size, still), *(speck(rng, size, still, times) for _ in range(30))]
+
+
 def _behind_posts(rng: np.random.Generator, size: Size, times: Floats) -> list[Layer]:
     """Movers between a background and posts; a slow pan shifts the posts, which are nearer, by more."""
     pan = motions.pan_at(0.5, 2)(rng, size, times)
@@ -110,6 +115,10 @@ KINDS: dict[str, Kind] = {
     "still_noisy": Kind(
         "still", partial(_view, camera=motions.fixed), Effects(light=0.3, noise=5.0, jpeg=50)
     ),
+    "fast_roll": Kind("roll", partial(_view, camera=motions.fast_roll)),
+    "fast_zoom": Kind("zoom", partial(_view, camera=motions.fast_zoom)),
+    "specks": Kind("movers", _specks),
+    "light_bands": Kind("still", partial(_view, camera=motions.fixed), Effects(bands=0.5)),
 }
 """All kinds by name. Those without effects and with one exposure have perfect frames, so that a tracker's
 errors on them are the motion's. Kinds that differ in effects alone show the same scene for the same seed."""
@@ -119,7 +128,7 @@ def make_scene(kind: str, seed: Seed, size: Size, frames: int) -> Scene:
     """The scene of that kind (a key of ``KINDS``), the same one for the same arguments.
 
     ``size`` is (height, width). Speeds are mostly 1 to 8 and at most some 21 pixels a frame at 480 x 640,
-    and in proportion at other sizes.
+    and in proportion at other sizes; those of ``fast_roll`` and ``fast_zoom`` are up to 56 and 24.
 
     Raises:
         UsageError: there is no such kind.

@@ -100,6 +100,18 @@ def roll(rng: np.random.Generator, size: Size, times: Floats) -> Floats:
     return similarity(len(times), angle=wave(rng, times, rng.uniform(0.008, 0.03)), centre=middle(size))
 
 
+def fast_roll(rng: np.random.Generator, size: Size, times: Floats) -> Floats:
+    """To and fro about the optical axis at 5 to 8 degrees a frame: up to 56 pixels a frame in the corners."""
+    angle = sweep(rng, times, np.deg2rad(rng.uniform(5, 8)), rng.uniform(1, 2))
+    return similarity(len(times), angle=angle, centre=middle(size))
+
+
+def fast_zoom(rng: np.random.Generator, size: Size, times: Floats) -> Floats:
+    """In and out about the centre by 4 to 6 % a frame: up to 24 pixels a frame in the corners."""
+    scale = np.exp(sweep(rng, times, rng.uniform(0.04, 0.06), rng.uniform(0.3, 0.5)))
+    return similarity(len(times), scale=scale, centre=middle(size))
+
+
 def tilt(rng: np.random.Generator, size: Size, times: Floats) -> Floats:
     """A camera that turns left and right, up and down, in place: the homography K R K^-1 of all it sees."""
     focal = float(max(size))

@@ -31,9 +31,14 @@ def cut_out(rng: np.random.Generator, alpha: Mask, origin: tuple[float, float], 
     return Layer(leaves(rng, (alpha.shape[0], alpha.shape[1])), alpha, poses @ to_origin)
 
 
-def _thing(rng: np.random.Generator, size: Size, poses: Floats) -> Layer:
+def _large(rng: np.random.Generator, size: Size, poses: Floats) -> Layer:
     """A rounded object of 55 to 110 pixels' radius (at 480 x 640) about the poses' (0, 0)."""
-    alpha = blob(rng, unit(size) * rng.uniform(55, 110))
+    return _thing(rng, poses, unit(size) * rng.uniform(55, 110))
+
+
+def _thing(rng: np.random.Generator, poses: Floats, radius: float) -> Layer:
+    """A rounded object of about ``radius`` pixels about the poses' (0, 0)."""
+    alpha = blob(rng, radius)
     centre = (alpha.shape[0] - 1) / 2
     return cut_out(rng, alpha, (centre, centre), poses)
 
@@ -49,7 +54,14 @@ def mover(rng: np.random.Generator, size: Size, camera: Floats, times: Floats) -
     scale = np.exp(wave(rng, times, rng.uniform(0, 0.006)))
     turn = rng.uniform(0, 6) + wave(rng, times, rng.uniform(0, 0.05))
     own = similarity(len(times), room + np.stack([x, y], axis=-1), turn, scale)
-    return _thing(rng, size, camera @ own)
+    return _large(rng, size, camera @ own)
+
+
+def speck(rng: np.random.Generator, size: Size, camera: Floats, times: Floats) -> Layer:
+    """An object of some 16 pixels' width that travels to and fro from a place in the world's frame."""
+    speed, heading = unit(size) * rng.uniform(2, 8), rng.uniform(0, 2 * np.pi)
+    path = rng.uniform(0.1, 0.9, 2) * size[::-1] + along(heading, sweep(rng, times, speed, 16 * speed))
+    return _thing(rng, camera @ similarity(len(times), path, rng.uniform(0, 6)), unit(size) * 10)
 
 
 def passer(rng: np.random.Generator, size: Size, camera: Floats, times: Floats) -> Layer:
@@ -62,7 +74,7 @@ def passer(rng: np.random.Generator, size: Size, camera: Floats, times: Floats) 
     crossing = rng.uniform(0.1, 0.9) * times[-1]
     path = np.array(border) + along(inwards, way * (times - crossing))
     own = similarity(len(times), path, rng.uniform(0, 6) + rng.uniform(-0.03, 0.03) * times)
-    return _thing(rng, size, camera @ own)
+    return _large(rng, size, camera @ own)
 
 
 def arm(rng: np.random.Generator, size: Size, camera: Floats, times: Floats) -> list[Layer]:

@@ -54,6 +54,7 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
 from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
+from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 
@@ -174,8 +175,16 @@ def _append_row(view: h5py.Group, window: WindowTracks) -> None:
             # numbers to almost nothing.
             packed = name in ("first_frames", "source_frame")
             packing = {"compression": "gzip", "compression_opts": 1} if packed else {}
+            # Rows of tracks that are never written read as lost.
+            fill = np.nan if name == "tracks" else None
             view.create_dataset(
-                name, (0, *row.shape), row.dtype, maxshape=(None, *row.shape), chunks=chunk, **packing
+                name,
+                (0, *row.shape),
+                row.dtype,
+                maxshape=(None, *row.shape),
+                chunks=chunk,
+                fillvalue=fill,
+                **packing,
             )
         data = view[name]
         data.resize(data.shape[0] + 1, axis=0)
@@ -199,6 +208,8 @@ class TrackFile:
         view_attributes, attributes: of each view, and of the root.
         frame_size: (height, width) of the first frames in pixels; None where a view has none.
         settings: what decided the tracks; None in files of other writers.
+        unwritten: windows of which the file says that they have room and were never written; there may be
+            more. All of them read as lost.
 
     Raises:
         TrackFileError: the file cannot be opened, is truncated, or has another layout.
@@ -221,10 +232,8 @@ class TrackFile:
             self.view_attributes = [dict(group.attrs) for group in groups]
             self.frame_size = first_frame_size(groups, path)
             self.attributes = dict(file["root"].attrs)
-            settings = self.attributes.get("settings")
-            self.settings: dict[str, Any] | None = (
-                None if settings is None else settings_now(json.loads(settings))
-            )
+            self.settings = _settings(self.attributes.get("settings"), path)
+            self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
 
     @property
     def fps(self) -> float | None:
@@ -264,10 +273,22 @@ class TrackFile:
         with damage_named(self.path):
             return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
 
+    def check_readable(self) -> None:
+        """Raises TrackFileError unless everything that its views hold is where the file says.
+
+        Finds every piece of every data set, and reads the last row of each.
+        """
+        with self.open() as file, damage_named(self.path):
+            for data in (data for view in self.views for data in file[view].values()):
+                if data.chunks is not None:
+                    data.id.chunk_iter(lambda _: None)
+                if len(data):
+                    data[-1]
+
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Windows ``rows`` of each view: tracks (R, T, N, 2) in (x, y) pixels, visibility (R, T, N); float32.
 
-        A file without ``vis`` counts as visible everywhere.
+        A file without ``vis`` counts as visible everywhere; windows that were never written are NaN.
         """
         with damage_named(self.path):
             return [read_view(file[view], rows) for view in self.views]
@@ -300,6 +321,17 @@ class TrackFile:
             return [gather(file[view]["first_frames"], rows) for view in self.views]
 
 
+def _settings(found: Any, path: Path) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    settings = json.loads(found)
+    if not isinstance(settings, dict):
+        raise TrackFileError(
+            f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"
+        )
+    return settings_now(settings)
+
+
 class _Hdf5(TrackFormat):
     """AMPLIFY's layout."""
 
@@ -317,6 +349,16 @@ class _Hdf5(TrackFormat):
 
     def open(self, target: Path, views: Sequence[str] | None) -> TrackFile:
         return TrackFile(target, views)
+
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+        """See ``TrackFormat``; a file whose windows cannot be read is made again."""
+        if not super().is_complete(target, settings, *sources):
+            return False
+        try:
+            self.open(target, None).check_readable()
+        except TrackFileError:
+            return False
+        return True
 
 
 FORMAT = _Hdf5()

@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
 
 def read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Windows ``rows`` of a view: tracks (R, T, N, 2), (x, y) px, and visibility (R, T, N), both float32.
 
-    A view without ``vis`` counts as visible everywhere.
+    A view without ``vis`` counts as visible everywhere; windows that were never written are NaN.
     """
-    tracks = gather(group["tracks"], rows).astype(np.float32, copy=False)
+    data = group["tracks"]
+    tracks = lose_unwritten(gather(data, rows).astype(np.float32, copy=False), data.fillvalue)
     if "vis" not in group:
         return tracks, np.ones(tracks.shape[:3], np.float32)
     return tracks, gather(group["vis"], rows).astype(np.float32, copy=False)

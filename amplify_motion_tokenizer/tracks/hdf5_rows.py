@@ -6,6 +6,7 @@ bytes. What HDF5 has in another form (compressed, of another type, in pieces) is
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.tracks.hdf5_groups import damage_named
 from amplify_motion_tokenizer.tracks.stored import ViewArrays
+from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 
 if TYPE_CHECKING:
     from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
@@ -39,6 +41,7 @@ class TrackReader:
         self._hdf5: h5py.File | None = None
         self._identity: tuple[int, ...] = ()
         self._places: list[tuple[Rows, Rows]] | None = None
+        self._fills: list[float] = []
 
     def close(self) -> None:
         """Gives back what the system holds open; where the windows lie is remembered."""
@@ -65,7 +68,7 @@ class TrackReader:
             for arrays, (tracks, visibility) in zip(into, read, strict=True):
                 arrays.tracks_xy_px[places], arrays.visibility[places] = tracks, visibility
             return
-        for arrays, starts in zip(into, self._places, strict=True):
+        for arrays, starts, fill in zip(into, self._places, self._fills, strict=True):
             for array, start in zip(arrays, starts, strict=True):
                 window_bytes, content = array[0].nbytes, array.data.cast("B")
                 targets = (np.asarray(places) * window_bytes).tolist()
@@ -73,6 +76,10 @@ class TrackReader:
                     window = content[target : target + window_bytes]
                     if os.preadv(descriptor, [window], offset) != window_bytes:
                         raise TrackFileError(f"{self._clip.path}: ends within a window; remake it")
+            if not math.isnan(fill):
+                tracks = arrays.tracks_xy_px
+                for place in (at for at in places if (tracks[at, 0] == fill).all()):
+                    lose_unwritten(tracks[place : place + 1], fill)
 
     def first_frames(self, rows: Sequence[int] | Rows) -> list[NDArray[np.uint8]]:
         """As ``TrackFile.read_first_frames``."""
@@ -107,6 +114,7 @@ class TrackReader:
             if not hasattr(os, "preadv"):
                 return None
             views = self._clip.data_sets(file)
+            self._fills = [float(tracks.fillvalue) for tracks, _ in views]
             found = [tuple(_row_places(data, self._clip.path) for data in view) for view in views]
         places = [(tracks, seen) for tracks, seen in found if tracks is not None and seen is not None]
         return places if len(places) == len(found) else None

@@ -24,9 +24,7 @@ where windows are resampled in time, one that is interpolated may not.
 
 from __future__ import annotations
 
-import logging
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -34,34 +32,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config.gone import settings_now
-from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
-from amplify_motion_tokenizer.files import read_json, sync, write_json
-from amplify_motion_tokenizer.jobs.progress import Progress
+from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.tracks.pack_index import read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import PositionClip, ViewArrays
+from amplify_motion_tokenizer.tracks.stored import ViewArrays
 
-logger = logging.getLogger(__name__)
-
-FORMAT_VERSION = 2
 LOST = -(2**15)
 """Stands for a position that is lost."""
 UNSEEN = 255
 """Stands for a confidence that is NaN or negative."""
-WARN_ERROR_PX = 1 / 16
-"""Clips with positions that may be further off are named in a warning."""
-FAR = 2.0**100
-"""Pixels from which a position is lost too, so that float32 holds all displacements."""
-_LIMIT = 2**15 - 1
-_FINEST = -8
-"""The finest unit's power of two: finer than any tracker."""
-_LEVELS = 200
-_CONFIDENCES = np.arange(_LEVELS + 1, dtype=np.float32) / np.float32(_LEVELS)
-"""What the numbers of ``visibility.npy`` stand for."""
-_NAMED = 10
-"""Clips that the warning names."""
-_ROWS = 64
-"""Windows that packing holds at a time."""
+LEVELS = 200
 
 
 class PackArrays(NamedTuple):
@@ -79,8 +61,7 @@ class PackArrays(NamedTuple):
     def __enter__(self) -> PackArrays:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None: ...
 
 
 class PackedClip:
@@ -98,6 +79,7 @@ class PackedClip:
     """
 
     stores: Literal["positions"] = "positions"
+    unwritten = 0
 
     def __init__(
         self, folder: Path, index: Mapping[str, Any], number: int, first_row: int, views: Sequence[str]
@@ -154,7 +136,7 @@ class PackedClip:
         if moved.min(initial=0) == LOST:
             tracks[moved == LOST] = np.nan
         seen = arrays.visibility[at, view]
-        confidence = np.divide(seen, np.float32(_LEVELS), dtype=np.float32)
+        confidence = np.divide(seen, np.float32(LEVELS), dtype=np.float32)
         if seen.max(initial=0) == UNSEEN:
             confidence[seen == UNSEEN] = np.nan
         return tracks, confidence
@@ -226,175 +208,41 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
             selects none.
         ConfigError: the dataset string is malformed.
     """
-    try:
-        index = read_json(folder / PACK_INDEX)
-        if index["format_version"] != FORMAT_VERSION:
-            raise TrackFileError(
-                f"{folder / PACK_INDEX}: format version {index['format_version']}, expected "
-                f"{FORMAT_VERSION}; pack the track files again"
-            )
-        there = index["views"]
-        views = there if views is None else views
-        missing = [view for view in views if view not in there]
-        if missing and len(views) == len(there) == 1:
-            views, missing = there, []  # as a file with one view serves as the default one
-        if missing:
-            raise TrackFileError(
-                f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
-            )
-        rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])])
-        clips = [PackedClip(folder, index, i, int(rows[i]), views) for i in range(len(index["clips"]))]
-    except (UsageError, KeyError, TypeError, IndexError) as error:
+    index = read_index(folder)
+    _check_arrays(folder, index)
+    there = index["views"]
+    views = there if views is None else views
+    missing = [view for view in views if view not in there]
+    if missing and len(views) == len(there) == 1:
+        views, missing = there, []  # as a file with one view serves as the default one
+    if missing:
         raise TrackFileError(
-            f"{folder / PACK_INDEX}: is damaged ({error}); pack the track files again"
-        ) from None
-    by_name = {clip.name: clip for clip in clips}
-    names = list(by_name) if dataset is None else select_demos(list(by_name), dataset)
-    return {name: by_name[name] for name in names}
-
-
-def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any]:
-    """Packs track files into the new folder ``output``; returns the content of its index.
-
-    Warns of clips with positions that may be off by more than WARN_ERROR_PX.
-
-    Raises:
-        UsageError: ``output`` exists, or cannot be written.
-        TrackFileError: a file is damaged, or files differ in T, N, views or size of their first frames.
-    """
-    if output.exists():
-        raise UsageError(f"{output} exists; choose another name, nothing is overwritten")
-    index = _index(clips)
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        errors_px = _write_arrays(clips, unfinished, index)
-        index["max_error_px"] = max(errors_px.values())
-        for clip in index["clips"]:
-            clip["max_error_px"] = errors_px[clip["name"]]
-        for array in unfinished.glob("*.npy"):
-            sync(array)
-        write_json(unfinished / PACK_INDEX, index)
-        unfinished.rename(output)
-        sync(output.parent)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    _warn_of_errors(errors_px)
-    return index
-
-
-def _index(clips: Mapping[str, PositionClip]) -> dict[str, Any]:
-    first = next(iter(clips.values()))
-    for clip in clips.values():
-        for fact in ("views", "length", "num_points", "frame_size", "settings"):
-            found, expected = getattr(clip, fact), getattr(first, fact)
-            if found != expected:
-                raise TrackFileError(
-                    f"{clip.path}: {fact} is {found}, and {expected} in {first.path}; pack files of one kind"
-                )
-    return {
-        "format_version": FORMAT_VERSION,
-        "settings": first.settings,
-        "views": [view.rsplit("/", 1)[-1] for view in first.views],
-        "length": first.length,
-        "num_points": first.num_points,
-        "frame_size": first.frame_size,
-        "clips": [
-            {
-                "name": name,
-                "windows": clip.num_windows,
-                "sizes": clip.sizes,
-                "fps": clip.fps,
-                "source_fps": clip.source_fps,
-            }
-            for name, clip in clips.items()
-        ],
-    }
-
-
-def _warn_of_errors(errors_px: Mapping[str, float]) -> None:
-    """Names the clips with positions that may be off by more than WARN_ERROR_PX, the worst first."""
-    coarse = sorted(
-        ((error, name) for name, error in errors_px.items() if error > WARN_ERROR_PX), reverse=True
-    )
-    if coarse:
-        named = ", ".join(f"{name} (up to {error:g} px)" for error, name in coarse[:_NAMED])
-        logger.warning(
-            "%d of %d clips have points that stray by thousands of pixels, whose tracks are off by more than "
-            "%g px: %s%s; look at these clips, or leave them out",
-            len(coarse),
-            len(errors_px),
-            WARN_ERROR_PX,
-            named,
-            f" and {len(coarse) - _NAMED} more, see max_error_px in {PACK_INDEX}"
-            if len(coarse) > _NAMED
-            else "",
+            f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
         )
+    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
+    clips = [PackedClip(folder, index, i, row, views) for i, row in enumerate(rows[:-1])]
+    found = {clip.name: clip for clip in clips}
+    return found if dataset is None else {name: found[name] for name in select_demos([*found], dataset)}
 
 
-def _batches(clips: Mapping[str, PositionClip]) -> Iterator[tuple[str, Any, list[int]]]:
-    total = sum(clip.num_windows for clip in clips.values())
-    with Progress(total, "window", label="pack") as progress:
-        for name, clip in clips.items():
-            with clip.open() as file:
-                for first in range(0, clip.num_windows, _ROWS):
-                    rows = list(range(first, min(first + _ROWS, clip.num_windows)))
-                    yield name, file, rows
-                    progress.update(len(rows))
-
-
-def _write_arrays(
-    clips: Mapping[str, PositionClip], folder: Path, index: Mapping[str, Any]
-) -> dict[str, float]:
-    """Returns by how many pixels a position of each clip may be off; 0 for those without windows."""
-    total = sum(clip.num_windows for clip in clips.values())
-    views, length, points = len(index["views"]), index["length"], index["num_points"]
-
-    def create(name: str, dtype: type, *shape: int) -> NDArray[Any]:
-        return np.lib.format.open_memmap(folder / name, "w+", dtype, (total, views, *shape))
-
-    first = create("first.npy", np.float32, points, 2)
-    units = create("units.npy", np.int8, points)
-    displacements = create("displacements.npy", np.int16, length, points, 2)
-    visibility = create("visibility.npy", np.uint8, length, points)
-    frames = None
-    if index["frame_size"] is not None:
-        frames = create("first_frames.npy", np.uint8, *index["frame_size"], 3)
-    row, errors_px = 0, dict.fromkeys(clips, 0.0)
-    for name, file, rows in _batches(clips):
-        to = slice(row, row + len(rows))
-        for view, (tracks, confidence) in enumerate(clips[name].read(file, rows)):
-            first[to, view], units[to, view], displacements[to, view] = _packed_tracks(tracks)
-            visibility[to, view] = _packed_visibility(confidence)
-        if frames is not None:
-            frames[to] = np.stack(clips[name].read_first_frames(file, rows), axis=1)
-        errors_px[name] = max(errors_px[name], 0.5 * 2.0 ** float(units[to].max(initial=_FINEST)))
-        row += len(rows)
-    return errors_px
-
-
-def _packed_tracks(
-    tracks: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]], NDArray[np.int16]]:
-    """``first``, ``units`` and ``displacements`` of tracks (R, T, N, 2)."""
-    known = np.abs(tracks) < FAR
-    tracks = np.where(known, tracks, np.float32(0))
-    first = np.take_along_axis(tracks, known.argmax(axis=1)[:, None], axis=1)
-    moved = np.where(known, tracks - first, np.float32(0))
-    # The larger of x and y; below 1 px the finest unit serves anyway, and no power of two is that of 0.
-    largest = np.abs(moved).max(axis=(1, 3), initial=1)
-    units = np.maximum(np.frexp(largest / _LIMIT)[1], _FINEST)
-    counts = np.rint(np.ldexp(moved, -units[:, None, :, None]))
-    return first[:, 0], units, np.where(known, counts, LOST).astype(np.int16)
-
-
-def _packed_visibility(confidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Levels of confidences (R, T, N); compared, not multiplied, so that each stays on its level's side."""
-    levels = np.searchsorted(_CONFIDENCES, confidence, side="right") - 1
-    return np.where(confidence >= 0, levels, UNSEEN).astype(np.uint8)
+def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuses arrays that are missing, damaged or of other shapes than the index says."""
+    arrays = _open_arrays(folder, frames=index["frame_size"] is not None)
+    lead = sum(clip["windows"] for clip in index["clips"]), len(index["views"])
+    length, points, frame = (index[key] for key in ("length", "num_points", "frame_size"))
+    shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+        "first": (np.float32, (points, 2)),
+        "units": (np.int8, (points,)),
+        "displacements": (np.int16, (length, points, 2)),
+        "visibility": (np.uint8, (length, points)),
+    }
+    if frame is not None:
+        shapes["first_frames"] = (np.uint8, (*frame, 3))
+    for name, (dtype, rest) in shapes.items():
+        array, shape = getattr(arrays, name), lead + rest
+        if array.dtype != dtype or array.shape != shape:
+            expected = f"expected {np.dtype(dtype)} {shape}; pack the track files again"
+            raise TrackFileError(f"{folder / name}.npy: is {array.dtype} {array.shape}, {expected}")
 
 
 def _open_arrays(folder: Path, frames: bool) -> PackArrays:

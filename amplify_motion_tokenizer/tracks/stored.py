@@ -112,6 +112,10 @@ class PositionClip(_Clip, Protocol):
         """The views that are read, in this order."""
 
     @property
+    def unwritten(self) -> int:
+        """Windows that have room in the file and were never written, as far as the file tells."""
+
+    @property
     def source_fps(self) -> float | None:
         """Average frames per second of the clip itself; None where the file does not say."""
 

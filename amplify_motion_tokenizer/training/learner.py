@@ -8,7 +8,7 @@ stays on it until it is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from amplify_motion_tokenizer.config import Config, TrainingConfig
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
 from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
 from amplify_motion_tokenizer.models.losses import class_weights, view_sums
+from amplify_motion_tokenizer.models.torch_files import unwrapped
 from amplify_motion_tokenizer.training.interruption import HostCopy
+from amplify_motion_tokenizer.training.schedule import Course, rate_factor
 from amplify_motion_tokenizer.training.totals import Totals
 from amplify_motion_tokenizer.training.usage_term import UsageTerm
 
@@ -49,11 +51,11 @@ class Learner:
         config: the whole config; sections model, loss and training are used.
         accelerator: from ``make_accelerator``.
         model: the tokenizer to train, with its first weights.
-        total_steps: steps of the whole run, which a cosine needs.
+        course: of the learning rate over the whole run; ``course`` may be set anew when the run goes on.
     """
 
     def __init__(
-        self, config: Config, accelerator: Accelerator, model: MotionTokenizer, total_steps: int
+        self, config: Config, accelerator: Accelerator, model: MotionTokenizer, course: Course
     ) -> None:
         self.config = config
         self.accelerator = accelerator
@@ -75,7 +77,10 @@ class Learner:
         self.average: WeightAverage | None = None
         if training.ema_decay is not None:
             self.average = WeightAverage(accelerator.unwrap_model(self.model), training.ema_decay)
-        self.schedule = LambdaLR(self.optimizer.optimizer, rate_factor(training, total_steps))
+        self.course = course
+        self.schedule = LambdaLR(
+            self.optimizer.optimizer, lambda step: rate_factor(training, self.course, step)
+        )
         self.usage = UsageTerm(config, accelerator)
         self._class_weights = class_weights(config.loss, config.class_grid).to(accelerator.device)
         self._view_weights = torch.tensor(config.view_weights, device=accelerator.device)
@@ -164,8 +169,7 @@ class Learner:
         return self._weights() | means
 
     def _weights(self) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.accelerator.unwrap_model(self.model).state_dict()
-        return dict(state)
+        return unwrapped(self.accelerator.unwrap_model(self.model).state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds beside ``inference_weights``, so that the next step is the same."""
@@ -189,26 +193,12 @@ class Learner:
         if self.average is not None:
             # It was made from the checkpoint's weights, which are the means.
             self.average.updates.fill_(state["average"]["updates"])
-            self.accelerator.unwrap_model(self.model).load_state_dict(state["average"]["own"])
+            self.accelerator.unwrap_model(self.model).load_state_dict(unwrapped(state["average"]["own"]))
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on ``device``, without waiting for the copy."""
     return Batch(batch.inputs.to(device), batch.indices.to(device, non_blocking=True))
-
-
-def rate_factor(training: TrainingConfig, total_steps: int) -> Callable[[int], float]:
-    """Factor on the learning rate by step: linear warm-up, then constant or half a cosine to 0."""
-
-    def factor(step: int) -> float:
-        if step < training.warmup_steps:
-            return (step + 1) / training.warmup_steps
-        if training.schedule == "constant":
-            return 1.0
-        done = (step - training.warmup_steps) / max(1, total_steps - training.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-    return factor
 
 
 class WeightAverage:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
 from amplify_motion_tokenizer.config import (
     Config,
@@ -28,44 +27,19 @@ from amplify_motion_tokenizer.config.gone import CONSTANTS, what_took_its_place
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
-from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrainingError, UsageError
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml, yaml_text
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
+from amplify_motion_tokenizer.training.launch import make_accelerator
+from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-
-def make_accelerator(config: Config, output: Path) -> Accelerator:
-    """The one place where the accelerator is made; its settings are the config's alone.
-
-    Raises:
-        ConfigError: fp16 without CUDA.
-        TrainingError: the processes of one launch do not find each other.
-    """
-    if config.training.mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("training.mixed_precision = fp16 needs a CUDA device; allowed here: no, bf16")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(
-        # Without it, processes launched on a machine with no accelerator would each train alone.
-        cpu=launched > 1 and not torch.accelerator.is_available(),
-        mixed_precision=config.training.mixed_precision,
-        # The trainer accumulates itself; a value from the launcher's environment must not divide again.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output)),
-    )
-    if accelerator.num_processes != launched:
-        raise TrainingError(
-            f"{launched} processes were launched, but each sees {accelerator.num_processes}; "
-            "check the options of accelerate launch (--cpu, --multi_gpu)"
-        )
-    return accelerator
 
 
 def train(config: Config, tracks: Path, output: Path, resume: str | None = None) -> signal.Signals | None:
@@ -101,29 +75,34 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     train_data = WindowDataset(train_clips, config, augment=True, truth=False)
     val_data = WindowDataset(val_clips, config)
     trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
-    stopped_by = None
+    with log_failures_named(output / "tensorboard"):
+        stopped_by = _run(trainer, len(val_clips), len(val_data))
+        # A model that outlives its process group can hang when it is freed.
+        del trainer
+        accelerator.free_memory()
+        accelerator.end_training()
+    return stopped_by
+
+
+def _run(trainer: Trainer, val_clips: int, val_windows: int) -> signal.Signals | None:
+    """Trains to the end, where that is not reached yet; says from where."""
+    output, accelerator, data = trainer.files.folder, trainer.accelerator, trainer.train_data
     if trainer.finished:
         logger.info("%s: %s", output, _already_finished(trainer))
-    else:
-        if accelerator.is_main_process:
-            write_yaml(output / OUTPUT_CONFIG, to_dict(config))
-            logger.info(
-                "training on %d windows of %d clips, validating on %d of %d clips, from step %d, "
-                "%d process(es)",
-                len(train_data),
-                len(train_clips),
-                len(val_data),
-                len(val_clips),
-                trainer.state.step,
-                accelerator.num_processes,
-            )
-        _start_trackers(accelerator, config, output, trainer.state)
-        stopped_by = trainer.train()
-    # A model that outlives its process group can hang when it is freed.
-    del trainer
-    accelerator.free_memory()
-    accelerator.end_training()
-    return stopped_by
+        return None
+    if accelerator.is_main_process:
+        write_yaml(output / OUTPUT_CONFIG, to_dict(trainer.config))
+        logger.info(
+            "training on %d windows of %d clips, validating on %d of %d clips, from step %d, %d process(es)",
+            len(data),
+            len(data.clips),
+            val_windows,
+            val_clips,
+            trainer.state.step,
+            accelerator.num_processes,
+        )
+    _start_trackers(accelerator, trainer.config, output, trainer.state)
+    return trainer.train()
 
 
 def _already_finished(trainer: Trainer) -> str:

@@ -40,6 +40,12 @@ class TrainState:
     """Windows of a full step over all processes; with ``windows``, what steps of an epoch refer to."""
     clips: str = ""
     """Hash of the training clips' names and numbers of windows; empty in older checkpoints."""
+    course_step: int = 0
+    """A step after the warm-up at which ..."""
+    course_share: float = 0.0
+    """... so much of the learning rate's course was done, 0 to 1; see ``schedule.Course``."""
+    course_end: int = 0
+    """The step at which all of it is done; 0 in older checkpoints."""
 
 
 def new_run_id() -> str:

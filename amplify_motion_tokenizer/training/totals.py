@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +14,15 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.inputs import ModelInput, beyond_window
 from amplify_motion_tokenizer.evaluation.metrics import (
+    Mean,
     accuracy_counts,
+    add_counts,
     amplify_code_usage,
     code_usage,
+    count_codes,
+    no_codes,
     no_motion_counts,
+    used_codes,
 )
 from amplify_motion_tokenizer.models.amplify.checkpoint import nominal_size
 from amplify_motion_tokenizer.models.losses import view_sums
@@ -54,15 +61,14 @@ class Totals(NamedTuple):
     dropped: Tensor
     """Windows of which nothing counts: hardly a point is visible, or none has a finite track."""
     codes: Tensor
-    """(K,) how often each code was used; K is the true codebook size."""
+    """How often each code was used, as ``metrics.count_codes`` tells it."""
 
     @staticmethod
     def zero(config: Config, device: torch.device) -> Totals:
         """Nothing summed yet."""
         views = torch.zeros(len(config.data.views), dtype=_float(device), device=device)
         scalar = views.sum()
-        codes = torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
-        return Totals(views, views, *(scalar,) * 8, codes)
+        return Totals(views, views, *(scalar,) * 8, no_codes(config.codebook_size, device))
 
     @staticmethod
     def of(
@@ -100,7 +106,7 @@ class Totals(NamedTuple):
             clamped=(beyond_window(inputs, config) & known).sum().to(dtype),
             center=((labels == config.num_classes // 2) & known).sum().to(dtype),
             dropped=(real & ~mask.flatten(start_dim=1).any(dim=1)).sum().to(dtype),
-            codes=_count_codes(indices, real, config.codebook_size),
+            codes=count_codes(indices, real[:, None].expand_as(indices), config.codebook_size),
         )
 
     def where(self, keep: Tensor) -> Totals:
@@ -109,36 +115,51 @@ class Totals(NamedTuple):
 
     def plus(self, other: Totals) -> Totals:
         """The sums of both."""
-        return Totals(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        sums = [mine + theirs for mine, theirs in zip(self[:-1], other[:-1], strict=True)]
+        return Totals._make([*sums, add_counts(self.codes, other.codes)])
 
     def reduced(self, accelerator: Accelerator) -> Totals:
         """The sums over all processes; every process must call it."""
-        return Totals(*(accelerator.reduce(value, "sum") for value in self))
+        sums = [accelerator.reduce(value, "sum") for value in self[:-1]]
+        if self.codes.ndim == 1:
+            return Totals._make([*sums, accelerator.reduce(self.codes, "sum")])
+        parts: list[Tensor] = gather_object([self.codes.cpu()])  # of as many codes as each process has seen
+        return Totals._make([*sums, reduce(add_counts, parts).to(self.codes.device)])
 
     def metrics(self, config: Config) -> dict[str, float]:
         """Loss, accuracies, shares and code usage against the true codebook size.
 
-        The loss is the sum over views of weight * mean over the view's counted elements. For an amplify
-        model with FSQ levels of AMPLIFY's table its own figures of the same codes stand beside ours.
+        A mean of nothing is left out: there is no loss where no element counts, and no perplexity without
+        codes. The loss is the sum over views of weight * mean over the view's counted elements, where it has
+        some. For an amplify model with FSQ levels of AMPLIFY's table its own figures of the same codes stand
+        beside ours.
         """
+        counted, known = float(self.counted.sum()), float(self.known)
         per_view = self.loss / self.counted.clamp(min=1)
-        counted = max(1.0, float(self.counted.sum()))
-        usage = code_usage(self.codes)
-        nominal = nominal_size(config)
+        loss = float((per_view * per_view.new_tensor(config.view_weights)).sum())
+        means = {
+            "accuracy": Mean(float(self.correct), counted),
+            "accuracy_no_motion": Mean(float(self.no_motion), counted),
+            "mask_share": Mean(counted, float(self.elements)),
+            "clamped_share": Mean(float(self.clamped), known),
+            "center_share": Mean(float(self.center), known),
+        }
         return {
-            "loss": float((per_view * per_view.new_tensor(config.view_weights)).sum()),
-            "accuracy": float(self.correct) / counted,
-            "accuracy_no_motion": float(self.no_motion) / counted,
-            "mask_share": float(self.counted.sum()) / max(1.0, float(self.elements)),
+            **({"loss": loss} if counted else {}),
+            **present(means),
             "non_finite_points": float(self.non_finite),
             "dropped_windows": float(self.dropped),
-            "clamped_share": float(self.clamped) / max(1.0, float(self.known)),
-            "center_share": float(self.center) / max(1.0, float(self.known)),
-            "unique_codes": float(usage.unique),
-            "entropy": usage.entropy,
-            "normalized_entropy": usage.normalized_entropy,
-            "perplexity": usage.perplexity,
-            "normalized_perplexity": usage.normalized_perplexity,
+            **self._usage(config),
+        }
+
+    def _usage(self, config: Config) -> dict[str, float]:
+        usage = code_usage(self.codes, config.codebook_size)._asdict()
+        unique, nominal = float(usage.pop("unique")), nominal_size(config)
+        if not unique:
+            return {"unique_codes": unique}
+        return {
+            "unique_codes": unique,
+            **usage,
             **(amplify_code_usage(self.codes, nominal) if nominal else {}),
         }
 
@@ -152,20 +173,19 @@ class Totals(NamedTuple):
         known = {name: value.to(device) for name, value in state.items()}
         return Totals.zero(config, device)._replace(**known)
 
-    def add_histogram(self, writer: Any, name: str, step: int) -> None:
+    def add_histogram(self, writer: Any, name: str, codebook_size: int, step: int) -> None:
         """Writes the code usage as a histogram over code ids to a TensorBoard ``SummaryWriter``."""
-        counts = self.codes.double().cpu()
-        width = -(-counts.numel() // MAX_BINS)
-        bins = torch.nn.functional.pad(counts, (0, -counts.numel() % width)).view(-1, width).sum(dim=1)
-        ids = torch.arange(counts.numel(), dtype=torch.float64)
-        if not counts.any():
+        used, often = used_codes(self.codes)
+        if not len(used):
             return
-        used = ids[counts > 0]
+        width = -(-codebook_size // MAX_BINS)
+        bins = torch.bincount(used // width, often.double(), minlength=-(-codebook_size // width))
+        ids, counts = used.double(), often.double()
         writer.add_histogram_raw(
             name,
-            min=float(used[0]),
-            max=float(used[-1]),
-            num=int(counts.sum()),
+            min=float(ids[0]),
+            max=float(ids[-1]),
+            num=int(often.sum()),
             sum=float((counts * ids).sum()),
             sum_squares=float((counts * ids**2).sum()),
             bucket_limits=[(i + 1) * width - 0.5 for i in range(len(bins))],
@@ -174,30 +194,26 @@ class Totals(NamedTuple):
         )
 
 
-def _count_codes(indices: Tensor, real: Tensor, codebook_size: int) -> Tensor:
-    """``metrics.code_histogram`` of the real windows' ids, but the host need not wait for the device."""
-    counted = real[:, None] & (indices >= 0) & (indices < codebook_size)
-    ids = torch.where(counted, indices, 0).flatten()
-    histogram = torch.zeros(codebook_size, dtype=torch.int64, device=indices.device)
-    return histogram.scatter_add_(0, ids, counted.flatten().long())
+def present(means: Mapping[str, Mean]) -> dict[str, float]:
+    """The values of those ``means`` that are of something, by their names."""
+    return {name: mean.value for name, mean in means.items() if mean.weight}
 
 
-class WindowMeans:
-    """Means over windows of numbers that come per batch, over all processes."""
+class Means:
+    """Means by name, added up over batches and then over all processes."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._windows = 0
+        self._means: dict[str, Mean] = {}
 
-    def add(self, values: dict[str, float], windows: int) -> None:
-        """Adds a batch's means over ``windows`` windows; the names are the same in every batch."""
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * windows
-        self._windows += windows
+    def add(self, means: Mapping[str, Mean]) -> None:
+        """Adds those of a batch."""
+        for name, mean in means.items():
+            self._means[name] = mean.plus(self._means.get(name, Mean(0.0, 0.0)))
 
-    def means(self) -> dict[str, float]:
-        """The means over all processes; empty where no process saw a window. Every process must call it."""
-        parts: list[tuple[int, dict[str, float]]] = gather_object([(self._windows, self._sums)])
-        windows = sum(count for count, _ in parts)
-        names = next((sums for count, sums in parts if count), {})
-        return {name: sum(sums.get(name, 0.0) for _, sums in parts) / windows for name in names}
+    def of_all_processes(self) -> dict[str, Mean]:
+        """The means over all processes. Every process must call it."""
+        parts: list[dict[str, Mean]] = gather_object([self._means])
+        whole = Means()
+        for part in parts:
+            whole.add({name: Mean(*mean) for name, mean in part.items()})
+        return whole._means

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.training.checkpoints import RunFiles
+from amplify_motion_tokenizer.training.going_on import course_of, state_of, steps_left, with_course
 from amplify_motion_tokenizer.training.interruption import Interruption, granted
 from amplify_motion_tokenizer.training.learner import Learner, StepResult
+from amplify_motion_tokenizer.training.loader_faults import check_open_files, own_copy, worker_faults_told
 from amplify_motion_tokenizer.training.log import RunLog, StepClock
 from amplify_motion_tokenizer.training.pictures import Pictures
+from amplify_motion_tokenizer.training.schedule import Course, total_steps, whole_course
 from amplify_motion_tokenizer.training.state import (
     Position,
     SkippedSteps,
@@ -40,7 +44,7 @@ from amplify_motion_tokenizer.training.state import (
     some_names,
 )
 from amplify_motion_tokenizer.training.totals import Totals
-from amplify_motion_tokenizer.training.validation import validate
+from amplify_motion_tokenizer.training.validation import check_something_counts, nothing_counted, validate
 
 logger = logging.getLogger(__name__)
 
@@ -71,20 +75,19 @@ class Trainer:
         self.config = config
         self.accelerator = accelerator
         self.track_settings = track_settings
-        self.state = TrainState(run_id=new_run_id())
         training = config.training
         torch.manual_seed(training.seed)
         model = build_model(config, pretrained=resume is None)
         if resume is not None:
             load_weights(model, resume.model, str(resume.path))
         self.train_data = train_data
-        self._clips = settings_hash({name: clip.num_windows for name, clip in train_data.clips.items()})
         self.train_sampler, self.train_loader = self._loader(train_data, shuffle=True)
+        self.state, course = self._begin(resume)
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
         self.pictures = Pictures(self.val_data, accelerator)
-        self.learner = Learner(config, accelerator, model, self._total_steps())
+        self.learner = Learner(config, accelerator, model, course)
         self.log = RunLog(config, accelerator)
         self.files = RunFiles(output, training)
         self.interruption = Interruption(training.save_every_minutes if accelerator.is_main_process else None)
@@ -95,11 +98,8 @@ class Trainer:
         self._epoch_totals = self._no_totals()
         self._clock = StepClock()
         seed_process(training.seed, accelerator.process_index)
-        if resume is not None:
-            self._restore(resume)
-        self.state.windows = len(train_data)
-        self.state.windows_per_step = self.train_sampler.windows_per_step
-        self.state.clips = self._clips
+        if resume is not None and resume.training is not None:
+            self._restore(resume, resume.training)
 
     def _loader(self, data: WindowDataset, shuffle: bool) -> tuple[EpochSampler, Any]:
         training = self.config.training
@@ -115,9 +115,20 @@ class Trainer:
         pin_memory = self.accelerator.device.type == "cuda"
         return sampler, make_loader(data, sampler, training.num_workers, pin_memory)
 
-    def _total_steps(self) -> int:
-        steps = self.config.training.epochs * self.train_sampler.steps
-        return min(steps, self.config.training.max_steps or steps)
+    def _begin(self, resume: Checkpoint | None) -> tuple[TrainState, Course]:
+        """Where the run stands, and the learning rate's course from there on."""
+        training, sampler, clips = self.config.training, self.train_sampler, self.train_data.clips
+        state = TrainState(
+            run_id=new_run_id(),
+            windows=len(self.train_data),
+            windows_per_step=sampler.windows_per_step,
+            clips=settings_hash({name: clip.num_windows for name, clip in clips.items()}),
+        )
+        course = whole_course(total_steps(training, sampler.steps), training.warmup_steps)
+        if resume is not None:
+            state = state_of(resume, state)
+            course = course_of(resume, state, training, sampler.steps)
+        return with_course(state, course), course
 
     def _no_totals(self) -> Totals:
         return Totals.zero(self.config, self.accelerator.device)
@@ -135,11 +146,6 @@ class Trainer:
         patience = self.config.training.early_stopping
         return patience is not None and self.state.stale_validations >= patience
 
-    def _steps_left(self) -> int:
-        training, state = self.config.training, self.state
-        left = (training.epochs - state.epoch) * self.train_sampler.steps - state.step_in_epoch
-        return left if training.max_steps is None else min(left, training.max_steps - state.step)
-
     def train(self) -> signal.Signals | None:
         """Trains to the end, from wherever the state is.
 
@@ -147,15 +153,21 @@ class Trainer:
             The signal that ended it before, if any; ``last.pth`` is written then, as it is at the end.
 
         Raises:
-            TrainingError: more steps than ``max_skipped_steps`` were not finite, or nothing counts.
+            TrainingError: more steps than ``max_skipped_steps`` were not finite, or nothing counts in
+                training or in validation.
+            WorkerError: a loader process has died.
         """
+        check_open_files(self.config.training.num_workers)
+        if self.val_data is not None:
+            check_something_counts(self.train_data, self.val_data)
+        left = steps_left(self.config.training, self.state, self.train_sampler.steps)
         progress = Progress(
-            self.state.step + max(0, self._steps_left()),
+            self.state.step + max(0, left),
             "step",
             initial=self.state.step,
             shown=self.accelerator.is_main_process,
         )
-        with progress, self.interruption.listening():
+        with progress, self.interruption.listening(), worker_faults_told():
             while not (self.finished or self.stopped_by):
                 self._train_epoch(progress)
         if self.stopped_by is not None and not self.finished:
@@ -184,7 +196,7 @@ class Trainer:
         self._clock = StepClock()
         while state.step_in_epoch < self.train_sampler.steps:
             with self._clock.waiting():
-                micro_batches = [next(batches) for _ in range(training.gradient_accumulation_steps)]
+                micro_batches = [self._next_of(batches) for _ in range(training.gradient_accumulation_steps)]
             windows = self.train_sampler.windows_in(state.step_in_epoch)
             result = self._step(micro_batches)
             self._clock.stepped(windows)
@@ -199,6 +211,12 @@ class Trainer:
                 if self.finished:
                     return
         self._end_epoch()
+
+    def _next_of(self, batches: Iterator[Batch]) -> Batch:
+        """The next micro-batch, of which a step holds several; pinned ones are no longer a worker's."""
+        batch, training = next(batches), self.config.training
+        several = training.gradient_accumulation_steps > 1 and training.num_workers > 0
+        return own_copy(batch) if several and self.accelerator.device.type != "cuda" else batch
 
     def _step(self, micro_batches: list[Batch]) -> StepResult:
         state = self.state
@@ -252,12 +270,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         state = self.state
         metrics = self._epoch_metrics()
-        if not metrics["train_epoch/mask_share"]:
-            raise TrainingError(
-                "no point counted in the whole epoch: the tracks hold NaN, or nothing in them is visible or "
-                "moves; look at them, and at data.static_filter, data.min_visibility and "
-                "data.min_visible_share"
-            )
+        if "train_epoch/loss" not in metrics:
+            raise nothing_counted()
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self._epoch_totals = self._no_totals()
         kept = state.epoch % self.config.training.save_every_epochs == 0
@@ -279,14 +293,14 @@ class Trainer:
             totals, tracks = validate(self.learner, progress.each(self.val_loader))
             with self.learner.averaged():
                 self.pictures.log(self.learner.model, self.state.step)
-        metrics = {f"val/{name}": value for name, value in tracks.items()}
-        return metrics | self.log.totals("val", totals, self.state.step)
+        step = self.state.step
+        return self.log.tracks(tracks, step) | self.log.totals("val", totals, step)
 
     def _judge(self, epoch: dict[str, float], validation: dict[str, float], names: list[str]) -> None:
         """Logs what was found, tells whether it is the best, and writes the checkpoints."""
         state, metrics = self.state, epoch | validation
         self.log.judged(metrics, state, self._clock.total() if epoch else {})
-        loss = metrics.get("val/loss", metrics.get("train_epoch/loss"))
+        loss = metrics.get("train_epoch/loss" if self.val_data is None else "val/loss")
         if loss is not None:
             improved = loss < state.best_loss
             state.best_loss = min(loss, state.best_loss)
@@ -329,21 +343,8 @@ class Trainer:
         self.interruption.saved()
         self.accelerator.wait_for_everyone()
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        saved = checkpoint.training
-        if saved is None:
-            raise TrainingError(f"{checkpoint.path}: holds weights only, no training state to resume")
-        self.state = TrainState(**{"run_id": self.state.run_id, **saved["state"]})
-        before = self.state.windows, self.state.windows_per_step
-        now = self.train_sampler.num_windows, self.train_sampler.windows_per_step
-        if self.state.step_in_epoch and before != now:
-            raise TrainingError(
-                f"{checkpoint.path}: was stopped within an epoch of {before[0]} windows, {before[1]} a step; "
-                f"now there are {now[0]}, {now[1]} a step; resume with the same tracks, batch and processes, "
-                "or from the end of an epoch (epoch_N.pth)"
-            )
-        if self.state.clips not in ("", self._clips):
-            self._goes_on_with_other_clips(checkpoint)
+    def _restore(self, checkpoint: Checkpoint, saved: dict[str, Any]) -> None:
+        """All but the state itself."""
         self._last_good = f"{checkpoint.path} (step {self.state.step})"
         self.learner.load_state_dict(saved)
         if self.accelerator.is_main_process:
@@ -360,16 +361,3 @@ class Trainer:
                 len(saved["random_states"]),
                 self.accelerator.num_processes,
             )
-
-    def _goes_on_with_other_clips(self, checkpoint: Checkpoint) -> None:
-        """The split is another then, and the rest of an epoch cannot be told from what was seen of it."""
-        if self.state.step_in_epoch:
-            raise TrainingError(
-                f"{checkpoint.path}: was stopped within an epoch over other clips, of as many windows; "
-                "resume with the same tracks, by the same names, or from the end of an epoch (epoch_N.pth)"
-            )
-        logger.warning(
-            "%s was trained on other clips than are there now: it may have seen some that are held out for "
-            "validation now, and losses do not compare with those before",
-            checkpoint.path,
-        )

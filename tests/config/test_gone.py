@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
 from amplify_motion_tokenizer.training.run import train
-from tests.models.test_convert import save_native
+from tests.support.checkpoints import save_native
 from tests.support.run_scripts import TINY
 
 BEFORE = json.loads(Path(__file__).with_name("settings_before.json").read_text(encoding="utf-8"))

@@ -53,6 +53,7 @@ class NpzClip:
     stores: Literal["positions"] = "positions"
     frame_size = None
     first_row = 0
+    unwritten = 0
 
     def __init__(self, path: Path, views: Sequence[str] | None) -> None:
         self.path = path
@@ -65,6 +66,7 @@ class NpzClip:
         self.view_attributes = [self.attributes["views"][view] for view in self.views]
         self.sizes: list[tuple[int, int] | None] = [(v["height"], v["width"]) for v in self.view_attributes]
         self.fps: float | None = self.attributes["fps"]
+        self.source_fps: float | None = self.attributes["source_fps"]
         self.settings: dict[str, Any] | None = self.attributes["settings"]
 
     @contextmanager

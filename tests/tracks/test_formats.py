@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
 from amplify_motion_tokenizer.jobs.output_folders import kind_of, open_output_folder
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, FORMATS, track_format, track_formats
-from amplify_motion_tokenizer.tracks.packs import write_pack
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.tracks.stored import positions
 from tests.support.run_scripts import render
@@ -56,7 +56,7 @@ def test_a_new_format_goes_through_all_stages(npz: str, videos: Path, tiny: Conf
     new, old = (WindowDataset(load_clips(place, config), config) for place in (folder, usual))
     assert list(new.clips) == list(old.clips) == ["roll", "sub/pan"] and len(new) == len(old) > 4
     every = list(range(len(new)))
-    for found, expected in zip(new.__getitems__(every).inputs, old.__getitems__(every).inputs, strict=True):
+    for found, expected in zip(new.batch(every).inputs, old.batch(every).inputs, strict=True):
         assert torch.equal(found, expected)
 
     # What asks for positions, starts and records takes it too.

@@ -26,7 +26,8 @@ from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
 from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.packs import LOST, UNSEEN, PackedClip, read_pack, write_pack
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
+from amplify_motion_tokenizer.tracks.packs import LOST, UNSEEN, PackedClip, read_pack
 from tests.support.run_scripts import run_process
 
 LENGTH, GRID = 5, 3

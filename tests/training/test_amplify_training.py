@@ -17,7 +17,8 @@ from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_metrics
 from amplify_motion_tokenizer.geometry import labels_from_rc_norm, query_grid
 from amplify_motion_tokenizer.models.losses import class_weights
-from amplify_motion_tokenizer.training.run import make_accelerator, train
+from amplify_motion_tokenizer.training.launch import make_accelerator
+from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.training.trainer import Trainer
 from tests.support.configs import with_training
 from tests.support.run_scripts import TINY

@@ -18,8 +18,9 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.pictures import HEADER, LONGER_SIDE, Pictures, draw_window
-from amplify_motion_tokenizer.training.run import make_accelerator, train
+from amplify_motion_tokenizer.training.run import train
 from tests.support.configs import with_training
 from tests.support.tracked import write_velocities
 from tests.support.training_runs import make_trainer, next_second

@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-from amplify_motion_tokenizer.tracks.packs import write_pack
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
 
 SIZES = {"a": (480, 640), "b": (240, 320), "c": (960, 1280), "d": None}
 REFERENCE = (240, 320)

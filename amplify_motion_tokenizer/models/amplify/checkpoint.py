@@ -7,7 +7,6 @@ needs, and put together again; reading and writing the file itself is the caller
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,20 +16,20 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, LossConfig
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
-from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
-from amplify_motion_tokenizer.models.torch_files import (
+from amplify_motion_tokenizer.kinds import (
     FLAG,
     MAPPING,
     NUMBER,
     NUMBERS,
     PAIR,
-    TENSORS,
     TEXTS,
     WHOLE,
     Kind,
     check_kinds,
 )
+from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
+from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
+from amplify_motion_tokenizer.models.torch_files import TENSORS, unwrapped
 
 AMPLIFY_LEVELS: dict[int, tuple[int, ...]] = {
     16: (5, 3),
@@ -112,11 +111,6 @@ class AmplifyCheckpoint:
     """Other keys of AMPLIFY's config, such as those of its training; kept as they are."""
     training: dict[str, Any] = field(default_factory=dict)
     """Those of ``TRAINING_KEYS`` that are known."""
-
-
-def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` without the prefixes that compiled and distributed models give all their keys."""
-    return {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in state.items()}
 
 
 def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:

@@ -214,6 +214,7 @@ class AmplifyTokenizer(MotionTokenizer):
             ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
                 images are missing, or not taken.
         """
+        velocities, images = self._as_weights(velocities), self._as_weights(images)
         check_images(images, velocities, conditioned=self.vision is not None)
         if self.vision is None:
             return self.network.encode(velocities)

@@ -20,8 +20,8 @@ from amplify_motion_tokenizer.config import (
 )
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
-from amplify_motion_tokenizer.models.amplify.checkpoint import unwrapped
 from amplify_motion_tokenizer.models.exchange import OWN_KEY, Exchanged, disagreement, read_own
+from amplify_motion_tokenizer.models.torch_files import unwrapped
 
 REPRODUCTION_CONFIG = "config.yaml"
 """Name of the config that lies beside the keypoint reproduction's weights."""

@@ -82,6 +82,7 @@ class KeypointTokenizer(MotionTokenizer):
             ValueError: naming the expected and the found shape, type or, in evaluation mode, values; or
                 images are given.
         """
+        velocities = self._as_weights(velocities)
         check_images(images, velocities, conditioned=False)
         check_velocities(velocities, "(B, t, N, 2)", self.input_shape, self, wnorm=True)
         features = velocities.transpose(1, 2).flatten(2) if self.per_point else velocities.flatten(1, 2)

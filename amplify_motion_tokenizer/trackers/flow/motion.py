@@ -119,6 +119,10 @@ class LocalMotion:
         points = self._of_window.index.shape[1]
         self.warp, self._alike = self.warp[points:], self._alike[:, points:]
 
+    def total(self, values: Floats) -> Floats:
+        """Of each point's and its neighbours' ``values`` (P,)."""
+        return np.asarray(values + (self._alike * values[self._neighbours.index]).sum(axis=0))
+
     def fit(self, xy: Floats, trust: Floats) -> Motion:
         """The motion that neighbours agree on, which are now at ``xy`` (P, 2) and count by ``trust`` (P,)."""
         around = self._neighbours.around(xy)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import FlowConfig
 from amplify_motion_tokenizer.errors import TrackerError
+from amplify_motion_tokenizer.trackers.flow.turns import camera_turn, inverse, turned, turned_flow
 from amplify_motion_tokenizer.video.pixels import bilinear
 
 Floats = NDArray[np.float32]
@@ -33,6 +34,12 @@ MOST_SHIFT = 0.7
 """Share of a side, above which what is left in view is too little to tell."""
 SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
+LEAST_BANDS = 0.1
+"""Light of rows that differs by less than this, from the darkest to the brightest, does not matter."""
+SAMPLED_COLUMNS = 4
+"""Every how many-th column is looked at for the light of rows."""
+ROWS_GAIN = 0.5
+"""Rows have light of their own when it leaves less than this share of what one light for all rows leaves."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,18 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Turned:
+    """Flow of two frames that was looked for once the first had turned as most of the picture does."""
+
+    turn: Floats
+    """(2, 2), what becomes of a distance (x, y) in the first frame by the second."""
+    forward: Floats
+    """(h, w, 2), as in ``Pair``."""
+    backward: Floats
+    """(h, w, 2), as in ``Pair``."""
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two neighbouring frames."""
 
@@ -70,6 +89,8 @@ class Pair:
     """(h, w, 2) flow from the first to the second, in pixels of ``before``."""
     backward: Floats
     """The reverse, in pixels of ``after``."""
+    turned: Turned | None = None
+    """Their flow after the turn of most of the picture; None where that turns and grows by little."""
 
 
 class PairFlow:
@@ -109,12 +130,26 @@ class PairFlow:
         before = self._last[1] if self._last is not None and kept else self._grey(source)
         after = self._grey(target)
         self._last = (index + 1, after)
-        shift = camera_shift(before, after)
-        forward = self._flow(before, shifted(after, -shift))
-        backward = self._flow(after, shifted(before, shift))
+        lit = evenly_lit(before, after)
+        shift = camera_shift(before, lit)
+        forward = self._flow(before, shifted(lit, -shift))
+        backward = self._flow(lit, shifted(before, shift))
         if shift.any():  # on small last axes numpy is slow
             forward, backward = forward + shift, backward - shift
-        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward)
+        turned = self._turned(before, lit, forward)
+        return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward, turned)
+
+    def _turned(self, before: Grey, after: Grey, forward: Floats) -> Turned | None:
+        """Their flow after the turn of most of the picture, where ``forward`` shows one."""
+        turn = camera_turn(forward)
+        if turn is None:
+            return None
+        back = inverse(turn)
+        return Turned(
+            turn[:, :2].astype(np.float32),
+            turned_flow(turn, self._flow(before, turned(after, turn))),
+            turned_flow(back, self._flow(after, turned(before, back))),
+        )
 
     def _flow(self, source: Grey, target: Grey) -> Floats:
         """(h, w, 2) by a DIS of its own, for some 0.01 ms.
@@ -166,6 +201,21 @@ def camera_shift(before: Grey, after: Grey) -> Floats:
     now = other[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
     explains = np.abs(now - then).mean() < SHIFT_GAIN * np.abs(one - other).mean()
     return np.asarray(2 * shift, np.float32) if explains else still
+
+
+def evenly_lit(before: Grey, after: Grey) -> Grey:
+    """``after`` in the light that each of its rows had in ``before``, where that explains most of the change.
+
+    Lamps that flicker make bands that roll over the picture, row by row as the sensor is read. Flow would
+    follow them. Light that changes in all rows alike is left as it is.
+    """
+    then, now = (image[:, ::SAMPLED_COLUMNS].astype(np.float32) for image in (before, after))
+    gain = (then.mean(axis=1, keepdims=True) + 1) / (now.mean(axis=1, keepdims=True) + 1)
+    common = np.median(gain)
+    if np.ptp(gain) < LEAST_BANDS * common:
+        return after
+    by_rows, by_one = (np.abs(then - now * light).mean() for light in (gain, common))
+    return cv2.convertScaleAbs(after * (gain / common)) if by_rows < ROWS_GAIN * by_one else after
 
 
 def shifted(image: Grey, shift: Floats) -> Grey:

@@ -28,6 +28,10 @@ do next: two seeds of fifteen kinds of scene at frame steps 1 and 4. The other c
 """
 DRIFT = (0.2, 0.05)
 """Square pixels of variance that a step adds: the first over the neighbours' weight plus the second."""
+MOST_VOTE = 3.0
+"""Most that one frame says, in log odds, for a point's turning with most of the picture or against it."""
+MOST_TURN = 0.3
+"""What a point and its neighbours may say against it in all, and still turn: as where little is seen."""
 MOST_DRIFT = 1.5
 """Variance above which a point is not said to be seen, as nothing tells where on its surface it is.
 
@@ -74,6 +78,8 @@ class HeldPoints:
         self._has_patch = self._seen = np.zeros(0, np.bool_)
         self._drift = np.zeros(0, np.float32)
         """Variance of each place in square pixels, since the first frame."""
+        self._turning = np.zeros(0, np.float32)
+        """Log odds that each point and its neighbours turn with most of the picture, where that turns."""
         self.xy_px = queries_xy_px[:0]
         self.visibility = np.zeros(0, np.float32)
 
@@ -84,6 +90,7 @@ class HeldPoints:
         self._xy = np.concatenate([self._xy, self._start])
         self._brighter = np.concatenate([self._brighter, np.zeros(len(seen), np.float32)])
         self._drift = np.concatenate([self._drift, np.zeros(len(seen), np.float32)])
+        self._turning = np.concatenate([self._turning, np.zeros(len(seen), np.float32)])
         self._has_patch = np.concatenate([self._has_patch, seen])
         self._seen = np.concatenate([self._seen, seen])
         self.xy_px = np.concatenate([self.xy_px, self._queries])
@@ -95,6 +102,7 @@ class HeldPoints:
         self._motion.end()
         self._patches = self._patches.take(rest) if self._patches else None
         self._xy, self._brighter, self._drift = self._xy[rest], self._brighter[rest], self._drift[rest]
+        self._turning = self._turning[rest]
         self._has_patch, self._seen = self._has_patch[rest], self._seen[rest]
         self.xy_px, self.visibility = self.xy_px[rest], self.visibility[rest]
 
@@ -102,7 +110,7 @@ class HeldPoints:
         """See ``Points``."""
         patches = self._patches = self._cut(pair.before)
         seen = self._seen
-        own = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        own = self._own(patches, pair)
         score = self._score(own, pair)
         trust = score * np.maximum(own.match, 0) ** 2 * (seen & (score >= 0.5)) * _known(self._drift)
         motion = self._motion.fit(own.xy, trust)
@@ -123,19 +131,44 @@ class HeldPoints:
         begun = self._xy[len(self._patches.level) :]
         return self._patches + Patches.cut(image, begun) if len(begun) else self._patches
 
+    def _own(self, patches: Patches, pair: Pair) -> Found:
+        """Points found from where their own flow takes them, and warps turned where they go with the turn."""
+        straight = patches.find(pair.after, self._xy + sample(pair.forward, self._xy), self._motion.warp)
+        if pair.turned is None:
+            return straight
+        warp = pair.turned.turn @ self._motion.warp
+        turned = patches.find(pair.after, self._xy + sample(pair.turned.forward, self._xy), warp)
+        better = self._evidence(turned, sample(pair.turned.backward, turned.xy))
+        better -= self._evidence(straight, sample(pair.backward, straight.xy))
+        self._turning += self._motion.total(better.clip(-MOST_VOTE, MOST_VOTE) * self._seen)
+        turns = self._turns
+        self._motion.warp = np.where(turns[:, None, None], warp, self._motion.warp)
+        return choose(turns, turned, straight)
+
+    @property
+    def _turns(self) -> NDArray[np.bool_]:
+        """(P,) which points turn with most of the picture; what a turning camera holds does not."""
+        return self._turning > -MOST_TURN
+
     def _score(self, found: Found, pair: Pair) -> Floats:
         """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""
-        x, y = (found.xy + sample(pair.backward, found.xy) - self._xy).T
+        back = sample(pair.backward, found.xy)
+        if pair.turned is not None:
+            back = np.where(self._turns[:, None], sample(pair.turned.backward, found.xy), back)
+        score = 1 / (1 + np.exp(-np.clip(self._evidence(found, back), -30, 30)))
+        possible = self._has_patch & inside(found.xy, self._scale.image_size)
+        return np.asarray(score * possible, np.float32)
+
+    def _evidence(self, found: Found, back: Floats) -> Floats:
+        """(P,) log odds that points are seen where they were found, whence flow leads ``back`` by (P, 2)."""
+        x, y = (found.xy + back - self._xy).T
         constant, by_match, by_light, by_return = EVIDENCE
-        evidence = (
+        return np.asarray(
             constant
             + by_match * found.match
             + by_light * np.log1p(np.abs(found.brighter - self._brighter))
             + by_return * np.log(np.float32(0.025) + x * x + y * y)
         )
-        score = 1 / (1 + np.exp(-np.clip(evidence, -30, 30)))
-        possible = self._has_patch & inside(found.xy, self._scale.image_size)
-        return np.asarray(score * possible, np.float32)
 
 
 def _drifted(drift: Floats, motion: Motion) -> Floats:

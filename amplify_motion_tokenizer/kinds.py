@@ -1,0 +1,111 @@
+"""What values of files of strangers must be, in words for the error that names another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from amplify_motion_tokenizer.errors import CheckpointError, TokenizerError
+
+Kind = tuple[Callable[[Any], bool], str]
+"""Whether a value is one, and the words for it."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_whole, value))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_number, value.values()))
+
+
+FLAG: Kind = (lambda value: isinstance(value, bool), "true or false")
+
+
+WHOLE: Kind = (_is_whole, "a whole number")
+
+
+NUMBER: Kind = (_is_number, "a number")
+
+
+ABOVE_0: Kind = (lambda value: _is_number(value) and 0 < value < math.inf, "a number above 0")
+
+
+PAIR: Kind = (_is_pair, "two whole numbers")
+
+
+TEXT: Kind = (lambda value: isinstance(value, str), "a text")
+
+
+TEXTS: Kind = (_are_texts, "a list of texts")
+
+
+MAPPING: Kind = (lambda value: isinstance(value, Mapping), "a mapping")
+
+
+NUMBERS: Kind = (_are_numbers, "a mapping of names to numbers")
+
+
+def or_none(kind: Kind) -> Kind:
+    """None, or what ``kind`` says."""
+    return lambda value: value is None or kind[0](value), f"{kind[1]}, or None"
+
+
+def whole_from(low: int, high: int = 2**31 - 1) -> Kind:
+    """A whole number of ``low`` to ``high``, which has room in what is made of it."""
+    return lambda value: _is_whole(value) and low <= value <= high, f"a whole number of {low} to {high}"
+
+
+def list_of(kind: Kind, length: int | None = None) -> Kind:
+    """A list whose values, ``length`` of them where that is given, are all of ``kind``."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and length in (None, len(value)) and all(map(kind[0], value))
+
+    return fits, f"a list of {'' if length is None else f'{length}, each: '}({kind[1]})"
+
+
+def check_kinds(
+    source: str,
+    found: Mapping[str, Any],
+    kinds: Mapping[str, Kind],
+    error: type[TokenizerError] = CheckpointError,
+) -> None:
+    """Raises ``error`` naming the first value of ``found`` that is of another kind.
+
+    Args:
+        source: what to call the file.
+        found: its values; those that ``kinds`` does not name are not looked at.
+        kinds: what they must be; a key that ``found`` lacks is not checked.
+        error: what to raise.
+    """
+    for key, (fits, words) in kinds.items():
+        if key in found and not fits(found[key]):
+            value = repr(found[key])
+            shown = value if len(value) <= 40 else f"a {type(found[key]).__name__}"
+            raise error(f"{source}: {key} is {shown}; expected {words}")
+
+
+def require_kinds(
+    source: str, found: Any, kinds: Mapping[str, Kind], error: type[TokenizerError] = CheckpointError
+) -> None:
+    """As ``check_kinds``, of a mapping that must have all of the keys."""
+    if not isinstance(found, Mapping):
+        raise error(f"{source}: is a {type(found).__name__}; expected an object with {', '.join(kinds)}")
+    missing = [key for key in kinds if key not in found]
+    if missing:
+        raise error(f"{source}: lacks {', '.join(missing)}")
+    check_kinds(source, found, kinds, error)
