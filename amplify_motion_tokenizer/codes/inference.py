@@ -105,7 +105,7 @@ def tokenize_folder(
     summary = run.run(
         job,
         ClipTokenizing(job, model, tracker),
-        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device),
+        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device, len(clips)),
     )
     summary.other_files = other_files(source, clips)
     records = Manifest(output / MANIFEST).records
@@ -114,9 +114,19 @@ def tokenize_folder(
     return summary
 
 
-def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device) -> int:
-    """Processes that tokenize clips: as many as track them, or a lone one where the model owns a device."""
-    return clip_workers(config, tracker) if device.type == "cpu" else 1
+CLIPS_A_WORKER = 16
+"""Clips that pay for a worker: it takes some 5 CPU seconds to start, mostly the quantiser's library."""
+
+
+def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device, clips: int) -> int:
+    """Processes that tokenize ``clips`` clips; a lone one where the model owns a device.
+
+    ``tracking.num_workers`` of them, or, where it is null, as many as track clips but no more than pay.
+    """
+    if device.type != "cpu":
+        return 1
+    most = clip_workers(config, tracker)
+    return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
 
 
 def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
