@@ -21,7 +21,7 @@ SPACING_PX = 12
 """Distance of the places at which flow is looked at."""
 LEAST_PLACES = 4
 """Fewer in a row or column, as in images of up to 42 pixels, tell no common motion from chance."""
-ROUNDS = 5
+ROUNDS = 8
 """Fits, each with less weight for what the fit before it did not explain."""
 LEAST_SPREAD = 0.25
 """Square pixels; flow that is off by this is as good as any."""
