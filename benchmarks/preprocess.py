@@ -28,7 +28,8 @@ from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.windows import iter_windows
-from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, open_video
+from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS
+from amplify_motion_tokenizer.video.reading import open_video
 
 SCRIPT = Path(__file__).parents[1] / "preprocess_videos.py"
 STRIDES = (1, 4, 16)

@@ -48,7 +48,7 @@ from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.sources import find_clips, model_views
+from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ def tokenize_folder(
     """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
 
     ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds`` and ``meta``; ``codes.jsonl`` has the same objects, one a line.
+    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame), ``source_frames`` (index of a
+    window's first frame in the source) and ``meta``; ``codes.jsonl`` has the same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
@@ -104,17 +105,28 @@ def tokenize_folder(
     summary = run.run(
         job,
         ClipTokenizing(job, model, tracker),
-        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device),
+        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device, len(clips)),
     )
+    summary.other_files = other_files(source, clips)
     records = Manifest(output / MANIFEST).records
     done = [name for name, record in records.items() if record["status"] != "failed"]
     _collect(output, done, job.known)
     return summary
 
 
-def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device) -> int:
-    """Processes that tokenize clips: as many as track them, or a lone one where the model owns a device."""
-    return clip_workers(config, tracker) if device.type == "cpu" else 1
+CLIPS_A_WORKER = 16
+"""Clips that pay for a worker: it takes some 5 CPU seconds to start, mostly the quantiser's library."""
+
+
+def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device, clips: int) -> int:
+    """Processes that tokenize ``clips`` clips; a lone one where the model owns a device.
+
+    ``tracking.num_workers`` of them, or, where it is null, as many as track clips but no more than pay.
+    """
+    if device.type != "cpu":
+        return 1
+    most = clip_workers(config, tracker)
+    return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
 
 
 def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
@@ -142,7 +154,8 @@ def encode_windows(
         save: extra arrays to compute.
 
     Yields:
-        CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds (b,) float64,
+        CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds and step_seconds
+        (b,) float64, source_frames (b,) int64 (a step of NaN and a frame of -1 are not known),
         code_sequences (b, d) int64, and those of ``save``.
     """
     device = model.device
@@ -154,6 +167,10 @@ def encode_windows(
             result = {
                 "window_starts": torch.tensor([views[0].start for views in batch]),
                 "start_seconds": torch.tensor([views[0].time_s for views in batch], dtype=torch.float64),
+                "step_seconds": torch.tensor(
+                    [views[0].step_seconds or torch.nan for views in batch], dtype=torch.float64
+                ),
+                "source_frames": torch.tensor([(*views[0].source_frames, -1)[0] for views in batch]),
                 "code_sequences": indices.cpu(),
             }
             if "latents" in save:
@@ -182,6 +199,8 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "window_starts": ((0,), torch.int64),
         "start_seconds": ((0,), torch.float64),
+        "step_seconds": ((0,), torch.float64),
+        "source_frames": ((0,), torch.int64),
         "code_sequences": ((0, model.num_codes), torch.int64),
     }
     if "latents" in save:
@@ -279,7 +298,7 @@ class ClipTokenizing:
             "frames": tracked.num_frames,
             "seconds": round(time.perf_counter() - began, 3),
             "stage_seconds": tracked.times.rounded(),
-            **tracked.shortfall,
+            **tracked.findings,
         }
 
 
@@ -290,11 +309,17 @@ def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any
         write_torch(beside, arrays)
     else:
         beside.unlink(missing_ok=True)  # of another run; its codes would differ
-    columns = ("code_sequences", "window_starts", "start_seconds")
-    codes, starts, seconds = (arrays[column].tolist() for column in columns)
+    columns = {
+        "codes": "code_sequences",
+        "start_frames": "window_starts",
+        "start_seconds": "start_seconds",
+        "step_seconds": "step_seconds",
+        "source_frames": "source_frames",
+    }
+    found = {key: arrays[column].tolist() for key, column in columns.items()}
     write_json(
         path,
-        {"clip": name, "codes": codes, "start_frames": starts, "start_seconds": seconds, "meta": meta},
+        {"clip": name, **found, "meta": meta},
     )
 
 

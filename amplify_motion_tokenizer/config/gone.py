@@ -60,6 +60,9 @@ DERIVED: dict[str, tuple[Callable[[Config], int], str]] = {
 FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output of train"}
 """Folders, and what gives them now."""
 
+ADDED = {"video.below_target_fps": "keep", "video.fps": None}
+"""Settings of tracks that came later, and the values that act as before there were any."""
+
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
 _SHORTER, _FIT, _TARGET, _SIZE = "video.resize_shorter", "video.fit", "video.target_size", "video.size"
 
@@ -132,7 +135,8 @@ def settings_now(stored: dict[str, Any]) -> dict[str, Any]:
     A gone key with another value than today's constant stays, so that such tracks equal no others.
     """
     found = translate(stored)
-    return found.now | found.other
+    added = ADDED if "video.target_fps" in stored else {}
+    return added | found.now | found.other
 
 
 def known_hashes(settings: dict[str, Any]) -> set[str]:
@@ -142,7 +146,7 @@ def known_hashes(settings: dict[str, Any]) -> set[str]:
 
 def _as_before(settings: dict[str, Any]) -> dict[str, Any]:
     """``settings`` with the keys that were written before some went."""
-    before = dict(settings)
+    before = {key: value for key, value in settings.items() if key not in ADDED or value != ADDED[key]}
     if _SIZE in settings:
         size = before.pop(_SIZE)
         is_box = isinstance(size, list)

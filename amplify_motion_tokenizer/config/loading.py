@@ -288,6 +288,6 @@ def likeness(key: str, candidate: str) -> float:
     whole = difflib.SequenceMatcher(None, key, candidate).ratio()
     name = candidate.rsplit(".", 1)[-1]
     part = difflib.SequenceMatcher(None, last, name).ratio()
-    # A word left out, fps for target_fps, is likelier than another word that looks like it.
+    # A word left out, stride for window_stride, is likelier than another word that looks like it.
     word = 0.9 if last in name.split("_") else 0.0
     return max(whole, 0.99 * part, word)

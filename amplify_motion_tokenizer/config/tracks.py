@@ -15,13 +15,20 @@ class VideoConfig:
     source: Literal["files", "libero"] = setting(
         "files",
         decides="tracks",
-        help="What the input folder holds: video files, or LIBERO's demos (<suite>/<task>_demo.hdf5).",
+        help="What the input folder holds: videos and image sequences, or LIBERO's demos "
+        "(<suite>/<task>_demo.hdf5).",
     )
-    reader: Literal["auto", "decord", "opencv"] = setting(
+    reader: Literal["auto", "pyav", "decord", "opencv"] = setting(
         "auto",
         decides="speed",
-        help="Video decoder. auto is OpenCV; decord gives the same frames and holds more of a long clip in "
-        "memory.",
+        help="Decoder of video files. auto is pyav, which also reads a clip that decord or opencv would read "
+        "otherwise.",
+    )
+    fps: float | None = setting(
+        None,
+        decides="tracks",
+        above=0,
+        help="Pictures per second of image sequences, which have no rate of their own.",
     )
     threads: int = setting(
         2,
@@ -35,6 +42,12 @@ class VideoConfig:
         decides="tracks",
         above=0,
         help="Frames per second after resampling a video by time; null keeps every frame.",
+    )
+    below_target_fps: Literal["keep", "repeat", "refuse"] = setting(
+        "keep",
+        decides="tracks",
+        help="What becomes of a clip whose nominal rate is under target_fps: it keeps its own rate, made "
+        "even; frames are repeated to reach target_fps; or the clip fails.",
     )
     size: tuple[int, int] | dict[str, int] | None = setting(
         {"shorter": 480},

@@ -7,6 +7,7 @@ white is the present frame.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,18 +27,23 @@ from amplify_motion_tokenizer.file_names import DRAWINGS
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun
 from amplify_motion_tokenizer.jobs.loop import Summary
-from amplify_motion_tokenizer.letterbox import content_norm_from_px
+from amplify_motion_tokenizer.letterbox import content_norm_from_px, source_from_letterbox_px
 from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracks.find import find_recorded
 from amplify_motion_tokenizer.tracks.stored import RecordedClip
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.reading import Video
+from amplify_motion_tokenizer.video.pixels import resize
+from amplify_motion_tokenizer.video.reading import Video, placed
 from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views
-from amplify_motion_tokenizer.video.writing import mp4_writer, write_png
+from amplify_motion_tokenizer.video.writing import h264_writer, write_png
 
 KEPT, DROPPED, NONE, NOW = (70, 180, 70), (210, 60, 60), (80, 80, 80), (255, 255, 255)
 """Colours of the bar."""
 BAR_PX = 8
+LEAST_ROWS = 480
+"""Rows to which smaller pictures are enlarged."""
+_OLDEST = 0.2
+"""How strongly a trail's oldest step is drawn."""
 
 log = logging.getLogger(__name__)
 
@@ -188,13 +194,13 @@ class DrawingJob:
         _check_source(file, clip)
         file = file.with_views(list(clip.views))  # in the order of the clip's
         config = _settings(file)
-        videos = open_views(clip, config.video)
+        videos = open_views(clip, dataclasses.replace(config.video, size=None))
         try:
             with file.open() as opened:
                 windows = _chosen(file, opened, self.style)
                 targets = zip(videos, _targets(self.output, clip), strict=True)
                 for place, (video, target) in enumerate(targets):
-                    view = _View(file, opened, place, video, config.tracking.window_stride)
+                    view = _View(file, opened, place, video, config)
                     _draw_view(view, windows, target, self.style)
         finally:
             for video in videos:
@@ -246,7 +252,7 @@ class _Window:
         if last >= len(self.tracks_xy_px):
             return image
         shown = slice(max(0, last - trail), last + 1)
-        return draw_tracks(image, self.tracks_xy_px[shown], self.visible[shown], self.colours)
+        return draw_tracks(image, self.tracks_xy_px[shown], self.visible[shown], self.colours, oldest=_OLDEST)
 
     def whole(self, image: RGB) -> RGB:
         """``image``, the window's first frame, with the points there and all their way from there."""
@@ -254,23 +260,32 @@ class _Window:
 
 
 class _View:
-    """One view of an open track file, and the video that it was tracked in.
+    """One view of an open track file, and its video at the source's size, or at ``LEAST_ROWS``.
 
     Raises:
         TrackFileError: the video's frames are not of the size that was tracked.
     """
 
-    def __init__(self, file: RecordedClip, opened: Any, place: int, video: Video, stride: int) -> None:
-        if file.sizes[place] != video.info.size:
+    def __init__(self, file: RecordedClip, opened: Any, place: int, video: Video, config: Config) -> None:
+        tracked, self._box = placed(video.info.source_size, config.video)
+        if file.sizes[place] != tracked:
             raise TrackFileError(
                 f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
-                f"{video.info.source} gives {video.info.size} (height, width); track it again"
+                f"{video.info.source} gives {tracked} (height, width); track it again"
             )
         self.video = video
+        self._zoom = max(1.0, LEAST_ROWS / video.info.size[0])
+        stride = config.tracking.window_stride
         self.num_frames = int(file.attributes["num_frames"])
         starts = range(0, self.num_frames - file.length + 1, stride)
-        self.fates = _fates(starts, set(file.starts(opened).tolist()), self.num_frames)
+        self.fates = _fates(
+            starts, set(file.starts(opened).tolist()), self.num_frames, config.tracking.gate.enable
+        )
         self._file, self._opened, self._place = file, opened, place
+
+    def picture(self, rgb: RGB) -> RGB:
+        """A frame as it is drawn on."""
+        return resize(rgb, (round(rgb.shape[0] * self._zoom), round(rgb.shape[1] * self._zoom)))
 
     def window(self, start: int, row: int, style: Style) -> _Window:
         """The window of that row, which starts at frame ``start``."""
@@ -278,28 +293,38 @@ class _View:
         side = round(self._file.num_points**0.5)
         points = np.arange(side**2).reshape(side, side)[:: style.every, :: style.every].ravel()
         tracks = tracks[:, points]
-        colours = colours_by_position(content_norm_from_px(tracks[0], self.video.info.letterbox))
-        return _Window(start, tracks, visibility[:, points] >= style.min_visibility, colours)
+        colours = colours_by_position(content_norm_from_px(tracks[0], self._box))
+        shown = (source_from_letterbox_px(tracks, self._box) + 0.5) * self._zoom - 0.5
+        return _Window(
+            start, shown.astype(np.float32), visibility[:, points] >= style.min_visibility, colours
+        )
 
 
 def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style) -> None:
     pictured = min(windows, default=0)
     window: _Window | None = None
-    with mp4_writer(target, view.video.info.fps) as write:
+    with h264_writer(target, view.video.info.fps) as write:
         for index, frame in enumerate(itertools.islice(view.video, view.num_frames)):
             if index in windows:
                 window = view.window(index, windows[index], style)
-            write(_with_bar(window.over(frame.rgb, index, style.trail) if window else frame.rgb, view, index))
+            rgb = view.picture(frame.rgb)
+            write(_with_bar(window.over(rgb, index, style.trail) if window else rgb, view, index))
             if index == pictured:
-                image = window.whole(frame.rgb) if window else frame.rgb
+                image = window.whole(rgb) if window else rgb
                 write_png(target.with_suffix(".png"), _with_bar(image, view, index))
 
 
-def _fates(starts: range, kept: set[int], num_frames: int) -> RGB:
-    """(num_frames, 3): for each frame the colour of the window that starts there, or last started."""
+def _fates(starts: range, kept: set[int], num_frames: int, gated: bool) -> RGB:
+    """(num_frames, 3): for each frame the colour of the window that starts there, or last started.
+
+    Only a gate drops windows: where none starts without one, a part of the clip is too short for it.
+    """
     fates = np.full((num_frames, 3), NONE, np.uint8)
-    for start in starts:
-        fates[start : start + starts.step] = KEPT if start in kept else DROPPED
+    if gated:
+        for start in starts:
+            fates[start : start + starts.step] = DROPPED
+    for start in sorted(kept):
+        fates[start : start + starts.step] = KEPT
     return fates
 
 

@@ -41,6 +41,7 @@ def draw_tracks(
     visible: NDArray[np.bool_],
     colours: RGB,
     radius: int | None = None,
+    oldest: float = 1.0,
 ) -> RGB:
     """A copy of ``image`` with a trail for each point, and the point where its trail ends.
 
@@ -53,6 +54,7 @@ def draw_tracks(
         visible: (T, N) bool.
         colours: (N, 3) uint8, RGB.
         radius: of a point in pixels; None takes a hundred-and-sixtieth of the shorter side, at least 2.
+        oldest: how strongly the trail's oldest step covers the image, 0 to 1; the newest covers it wholly.
     """
     canvas: RGB = np.array(image, order="C")
     radius = radius or max(2, min(image.shape[:2]) // 160)
@@ -61,15 +63,28 @@ def draw_tracks(
     fixed = np.rint(places * 2**_BITS).astype(np.int32)
     steps = np.stack([fixed[:-1], fixed[1:]], axis=2)  # (T - 1, N, 2 ends, 2)
     drawn, bright = known[:-1] & known[1:], visible[:-1] & visible[1:]
-    for point, colour in enumerate(colours):
-        full, half = colour.tolist(), (colour // 2).tolist()
-        for chosen, paint in ((drawn & ~bright, half), (drawn & bright, full)):
-            lines = steps[chosen[:, point], point]
-            cv2.polylines(canvas, lines, False, paint, 1, cv2.LINE_AA, _BITS)
+    for cover, step in zip(np.linspace(oldest, 1, len(steps)), range(len(steps)), strict=True):
+        canvas = _with_step(canvas, steps[step], drawn[step], bright[step], colours, float(cover))
     for point in np.flatnonzero(known[-1]).tolist():
         seen, colour = visible[-1, point], colours[point]
         _draw_point(canvas, fixed[-1, point], radius, colour if seen else colour // 2, filled=bool(seen))
     return canvas
+
+
+def _with_step(
+    canvas: RGB,
+    lines: NDArray[np.int32],
+    drawn: NDArray[np.bool_],
+    bright: NDArray[np.bool_],
+    colours: RGB,
+    cover: float,
+) -> RGB:
+    """``canvas`` with one step of the trails, ``lines`` (N, 2 ends, 2), over it as strongly as ``cover``."""
+    layer = canvas if cover == 1 else canvas.copy()
+    for chosen, paints in ((drawn & ~bright, colours // 2), (drawn & bright, colours)):
+        for point in np.flatnonzero(chosen):
+            cv2.polylines(layer, [lines[point]], False, paints[point].tolist(), 1, cv2.LINE_AA, _BITS)
+    return layer if cover == 1 else np.asarray(cv2.addWeighted(layer, cover, canvas, 1 - cover, 0), np.uint8)
 
 
 def _draw_point(canvas: RGB, at: NDArray[np.int32], radius: int, colour: RGB, filled: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Summary:
     failed: int = 0
     windows: int = 0
     frames: int = 0
+    other_files: Counter[str] = field(default_factory=Counter)
+    """Files of the input that no clip is made of, by ending."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     """Time in each stage, summed over the clips done."""
 
@@ -56,7 +59,12 @@ class Summary:
         return EXIT_SOME_FAILED if self.failed else EXIT_OK
 
     def __str__(self) -> str:
-        return f"{self.done} done ({self.windows} windows), {self.skipped} skipped, {self.failed} failed"
+        counts = f"{self.done} done ({self.windows} windows), {self.skipped} skipped, {self.failed} failed"
+        if not self.other_files:
+            return counts
+        most = sorted(self.other_files.items(), key=lambda item: (-item[1], item[0]))[:5]
+        kinds = ", ".join(f"{ending} {count}" for ending, count in most)
+        return f"{counts}, {self.other_files.total()} files that are no videos left out ({kinds})"
 
     def add(self, result: dict[str, Any]) -> None:
         """Counts a clip that is done."""

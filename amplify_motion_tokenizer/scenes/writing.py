@@ -75,7 +75,10 @@ def true_windows(scene: Scene, windows: TruthWindows, fps: float) -> Iterator[Wi
     queries = query_grid(_QUERY_ORDER, windows.grid_size, scene.size)
     for start in range(0, len(scene) - windows.length + 1, windows.stride):
         tracks, visible = scene.truth(queries, start, windows.length)
-        yield WindowTracks(start, start / fps, tracks.astype(np.float32), visible.astype(np.float32))
+        frames = tuple(range(start, start + windows.length))
+        yield WindowTracks(
+            start, start / fps, tracks.astype(np.float32), visible.astype(np.float32), 1 / fps, frames
+        )
 
 
 def write_clips(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,14 +66,32 @@ class TrackedClip:
         return self._videos[0].info
 
     @property
-    def shortfall(self) -> dict[str, Any]:
-        """What the manifest tells of damage: of each view that ended early, its frames stated and read."""
+    def findings(self) -> dict[str, Any]:
+        """What the manifest tells of oddities, for each view that has them.
+
+        ``frames_missing`` has the frames stated and read where it ended early, ``parts`` where a clip that is
+        cut goes on: index in the source, seconds, and why; a part of another picture size is left out.
+        """
+        views = dict(zip(self.infos, self._videos, strict=True))
         short = {
             view: {"stated": round(video.frame_count.stated), "read": video.frame_count.read}
-            for view, video in zip(self.infos, self._videos, strict=True)
+            for view, video in views.items()
             if video.frame_count is not None and video.frame_count.short
         }
-        return {"frames_missing": short} if short else {}
+        parts = {
+            view: [
+                {
+                    "source_frame": part.source_frame,
+                    "seconds": round(part.time_s, 6),
+                    "cut": part.cut,
+                    **({} if part.size == video.info.source_size else {"left_out": list(part.size)}),
+                }
+                for part in video.parts
+            ]
+            for view, video in views.items()
+            if len(video.parts) > 1
+        }
+        return ({"frames_missing": short} if short else {}) | ({"parts": parts} if parts else {})
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -103,22 +120,23 @@ class TrackedClip:
         yield from self.times.each("track", zip(*tracks, strict=True))
 
     def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """One view's tracks, with first frames when ``tracking.first_frames`` asks for them."""
+        """One view's tracks, with what the windows say of their frames.
+
+        First frames come along when ``tracking.first_frames`` asks for them.
+        """
         side = self._config.tracking.first_frames
-        if side is None:
-            return self._track_content(windows, info)
         # A tracker reads ahead by some windows, and yields in their order.
-        waiting: deque[NDArray[np.uint8]] = deque()
+        waiting: deque[dict[str, Any]] = deque()
 
         def watched() -> Iterator[FrameWindow]:
             for window in windows:
-                waiting.append(small_frame(window.frames[0], side))
+                facts = {"step_seconds": window.step_seconds, "source_frames": window.source_frames}
+                first = None if side is None else small_frame(window.frames[0], side)
+                waiting.append(facts | {"first_frame": first})
                 yield window
 
-        return (
-            dataclasses.replace(tracks, first_frame=waiting.popleft())
-            for tracks in self._track_content(watched(), info)
-        )
+        for tracks in self._track_content(watched(), info):
+            yield dataclasses.replace(tracks, **waiting.popleft())
 
     def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
         """Tracks in pixels of the padded frame, found without the padding.
@@ -147,29 +165,27 @@ class TrackedClip:
             yield row
 
     def _decoded(self) -> Iterator[tuple[Frame, ...]]:
-        """One frame of each view at a time, up to the end of the shortest.
+        """One frame of each view at a time, all of one tick, up to the end of the shortest.
 
         Raises:
             VideoError: it ends before the first window.
         """
         streams = [iter(video) for video in self._videos]
-        for count in itertools.count():
-            row: list[Frame] = []
-            for stream in streams:
-                frame = next(stream, None)
-                if frame is None:
-                    return self._check_length(count, self._videos[len(row)].info)
-                row.append(frame)
-            yield tuple(row)
+        cut = _Cuts()
+        while None not in (row := _row(streams)):
+            yield cut.numbered(row)
+        self._check_length(cut, self._videos[row.index(None)].info)
 
-    def _check_length(self, count: int, shortest: ClipInfo) -> None:
+    def _check_length(self, cut: _Cuts, shortest: ClipInfo) -> None:
         length = self._config.tracked_length
-        if count < length:
-            key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
-            raise VideoError(
-                f"{shortest.source}: has {count} frames at {shortest.fps:g} fps, "
-                f"expected at least {length} ({key})"
-            )
+        if cut.longest >= length:
+            return
+        key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
+        where = f" in the longest of its {cut.parts} parts" if cut.parts > 1 else ""
+        raise VideoError(
+            f"{shortest.source}: has {cut.longest} frames at {shortest.fps:g} fps{where}, "
+            f"expected at least {length} ({key})"
+        )
 
     def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
         """The windows in which at least one view moves."""
@@ -184,6 +200,43 @@ class TrackedClip:
                 yield views
             else:
                 self.windows_dropped += 1
+
+
+class _Cuts:
+    """Numbers the parts of a clip, which end where a part of any of its views does.
+
+    Attributes:
+        parts: parts so far.
+        longest: frames of the longest.
+    """
+
+    def __init__(self) -> None:
+        self.parts, self.longest = 0, 0
+        self._before: list[int] = []
+        self._frames = 0
+
+    def numbered(self, row: Sequence[Frame | None]) -> tuple[Frame, ...]:
+        """``row``, a frame of each view, with the number of their common part."""
+        frames = [frame for frame in row if frame is not None]
+        parts = [frame.part for frame in frames]
+        if parts != self._before:
+            self._before, self._frames, self.parts = parts, 0, self.parts + 1
+        self._frames += 1
+        self.longest = max(self.longest, self._frames)
+        return tuple(dataclasses.replace(frame, part=self.parts - 1) for frame in frames)
+
+
+def _row(streams: Sequence[Iterator[Frame]]) -> list[Frame | None]:
+    """The next frame of each view, all of one tick; None of a view that has ended."""
+    row = [next(stream, None) for stream in streams]
+    while len(row) > 1 and None not in row:
+        ticks = [frame.tick for frame in row if frame is not None]
+        if min(ticks) == max(ticks):
+            break
+        for view, tick in enumerate(ticks):
+            if tick < max(ticks):
+                row[view] = next(streams[view], None)
+    return row
 
 
 def _content(window: FrameWindow, box: Letterbox) -> FrameWindow:

@@ -29,6 +29,10 @@ class FrameWindow:
     """Seconds from the clip's first frame to this window's."""
     frames: list[NDArray[np.uint8]]
     """T arrays (H, W, 3), RGB, 0..255."""
+    step_seconds: float | None = None
+    """Mean seconds from one of its frames to the next; None where it is not known."""
+    source_frames: tuple[int, ...] = ()
+    """T indices of its frames among those that the source decodes to; empty where they are not known."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class WindowTracks:
     """(T, N, 2), (x, y) pixels of the frames given; the first row is the queries."""
     visibility: NDArray[np.float32]
     """(T, N), confidence in [0, 1] that the point is seen where the track says."""
+    step_seconds: float | None = None
+    """As in ``FrameWindow``."""
+    source_frames: tuple[int, ...] = ()
+    """As in ``FrameWindow``."""
     first_frame: NDArray[np.uint8] | None = None
     """(h, w, 3), RGB, the window's first frame from ``pixels.small_frame``; None when none are kept."""
 
@@ -57,13 +65,23 @@ class WindowTracks:
 
 
 def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:
-    """Yields every window of ``length`` frames that starts at a multiple of ``stride``.
+    """Yields every window of ``length`` frames of one part that starts a multiple of ``stride`` into it.
 
-    Holds at most ``length`` frames; a tail of fewer frames than a window is not yielded.
+    Holds at most ``length`` frames; a part's tail of fewer frames than a window is not yielded.
     """
     held: deque[Frame] = deque(maxlen=length)
+    begin = 0
     for index, frame in enumerate(frames):
+        if held and frame.part != held[-1].part:
+            held.clear()
+            begin = index
         held.append(frame)
         start = index - length + 1
-        if start >= 0 and start % stride == 0:
-            yield FrameWindow(start, held[0].time_s, [held_frame.rgb for held_frame in held])
+        if len(held) == length and (start - begin) % stride == 0:
+            yield FrameWindow(
+                start,
+                held[0].time_s,
+                [held_frame.rgb for held_frame in held],
+                (held[-1].time_s - held[0].time_s) / (length - 1) if length > 1 else None,
+                tuple(held_frame.source_frame for held_frame in held),
+            )

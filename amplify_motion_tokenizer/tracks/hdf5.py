@@ -6,11 +6,15 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
                              reader, fps, source_fps, source_height, source_width, source_name,
                              source_bytes, source_fingerprint, num_frames, windows_dropped
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
-                             scale (x, y), pad (top, left) of the source frame in them
+                             scale (x, y), pad (top, left) of the upright source frame in square pixels;
+                             pixel_aspect, width over height of its stored pixels
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
     root/<view>/vis          float32 (S, T, N), confidence 0..1
     root/<view>/start_frame  int64 (S,), index among the tracked frames
     root/<view>/start_time   float64 (S,), seconds since the clip's first frame
+    root/<view>/step_seconds float64 (S,), mean seconds from one of its frames to the next; NaN: not known
+    root/<view>/source_frame int64 (S, T), index of each frame among those that the source decodes to; -1:
+                             not known
     root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
                              (``pixels.small_frame``); only with tracking.first_frames
 
@@ -114,6 +118,8 @@ class TrackFileWriter:
             view.create_dataset("vis", (0, length, points), np.float32)
             view.create_dataset("start_frame", (0,), np.int64)
             view.create_dataset("start_time", (0,), np.float64)
+            view.create_dataset("step_seconds", (0,), np.float64)
+            view.create_dataset("source_frame", (0, length), np.int64)
             if self._frame_shape is not None:
                 view.create_dataset("first_frames", (0, *self._frame_shape), np.uint8)
 
@@ -154,15 +160,21 @@ def _append_row(view: h5py.Group, window: WindowTracks) -> None:
         "vis": np.asarray(window.visibility, np.float32),
         "start_frame": np.asarray(window.start, np.int64),
         "start_time": np.asarray(window.time_s, np.float64),
+        "step_seconds": np.asarray(
+            np.nan if window.step_seconds is None else window.step_seconds, np.float64
+        ),
+        "source_frame": np.asarray(window.source_frames or [-1] * len(window.visibility), np.int64),
     }
     if window.first_frame is not None:
         rows["first_frames"] = window.first_frame
     for name, row in rows.items():
         if name not in view:
             # One window a chunk: a window is what a loader reads.
-            chunk = (1, *row.shape) if row.ndim else (1024,)
-            # Tracks are noise in their last bits; frames shrink to three quarters and less.
-            packing = {"compression": "gzip", "compression_opts": 1} if name == "first_frames" else {}
+            chunk = {0: (1024,), 1: (256, *row.shape)}.get(row.ndim, (1, *row.shape))
+            # Tracks are noise in their last bits; frames shrink to three quarters and less, and their
+            # numbers to almost nothing.
+            packed = name in ("first_frames", "source_frame")
+            packing = {"compression": "gzip", "compression_opts": 1} if packed else {}
             # Rows of tracks that are never written read as lost.
             fill = np.nan if name == "tracks" else None
             view.create_dataset(

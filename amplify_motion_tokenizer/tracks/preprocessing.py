@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.tracks.base import TrackFormat
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
 from amplify_motion_tokenizer.tracks.record import clip_record
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.sources import find_clips
+from amplify_motion_tokenizer.video.sources import find_clips, other_files
 
 
 def preprocess_folder(
@@ -50,17 +50,20 @@ def preprocess_folder(
         TrackerError: the tracker cannot start.
     """
     own = track_format(output_format)
-    run = FolderRun.open(find_clips(source, config, own.views(config)), output, "tracks", overwrite)
+    clips = find_clips(source, config, own.views(config))
+    run = FolderRun.open(clips, output, "tracks", overwrite)
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
     _check_format(output, own)
     job = TrackingJob(output, config, own)
-    return run.run(
+    summary = run.run(
         job,
         ClipTracking(job, tracker),
         num_workers=clip_workers(config, tracker),
         others="training on it will use them",
     )
+    summary.other_files = other_files(source, clips)
+    return summary
 
 
 def clip_workers(config: Config, tracker: PointTracker) -> int:
@@ -145,5 +148,5 @@ class ClipTracking:
             "fps": tracked.info.fps,
             "seconds": round(time.perf_counter() - began, 3),
             "stage_seconds": tracked.times.rounded(),
-            **tracked.shortfall,
+            **tracked.findings,
         }

@@ -48,7 +48,7 @@ def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: st
     Sizes, rates and name are the first view's; bytes and fingerprint are those of all its files.
     """
     info = infos[0]
-    paths = [info.path for info in infos]
+    paths = [path for info in infos for path in info.files or (info.path,)]
     return ClipRecord(
         settings=settings,
         tracker=tracker,
@@ -73,6 +73,7 @@ def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[st
             "width": info.size[1],
             "scale": (info.letterbox.scale_x, info.letterbox.scale_y),
             "pad": (info.letterbox.pad_top, info.letterbox.pad_left),
+            "pixel_aspect": info.pixel_aspect,
         }
         for name, info in frames.items()
     }

@@ -61,6 +61,8 @@ class VelocityFilesWriter:
         self._velocities = velocities
         self._starts: list[int] = []
         self._times: list[float] = []
+        self._steps_s: list[float | None] = []
+        self._source_frames: list[int | None] = []
 
     def __enter__(self) -> VelocityFilesWriter:
         check_target(self.path.with_name(self._window_name(0)))  # the longest of the names
@@ -79,6 +81,8 @@ class VelocityFilesWriter:
         write_torch(self._folder / self._window_name(views[0].start), self._velocities(*views))
         self._starts.append(views[0].start)
         self._times.append(views[0].time_s)
+        self._steps_s.append(views[0].step_seconds)
+        self._source_frames.append(views[0].source_frames[0] if views[0].source_frames else None)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
         """Moves the windows to their place, those of an earlier run away, and writes the index last."""
@@ -89,10 +93,13 @@ class VelocityFilesWriter:
             for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
                 window.replace(self.path.with_name(window.name))
         counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
-        write_json(
-            self.path,
-            asdict(self.record) | counts | {"start_frame": self._starts, "start_time": self._times},
-        )
+        windows = {
+            "start_frame": self._starts,
+            "start_time": self._times,
+            "step_seconds": self._steps_s,
+            "source_frame": self._source_frames,
+        }
+        write_json(self.path, asdict(self.record) | counts | windows)
 
     def _window_name(self, start: int) -> str:
         return _window_name(self._clip, start)

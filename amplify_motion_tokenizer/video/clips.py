@@ -13,15 +13,19 @@ from amplify_motion_tokenizer.letterbox import Letterbox
 
 DEFAULT_VIEW = "default"
 
+RGB = NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class ViewSource:
     """Where the frames of one view of a clip are."""
 
     path: Path
-    """The file."""
+    """The file, or the folder of an image sequence."""
     dataset: str = ""
-    """The frames' place in an HDF5 file; empty for a video file."""
+    """The frames' place in an HDF5 file; empty for everything else."""
+    images: tuple[Path, ...] = ()
+    """The pictures of an image sequence, in order; empty for everything else."""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.dataset}" if self.dataset else str(self.path)
@@ -39,7 +43,7 @@ class Clip:
     @property
     def paths(self) -> list[Path]:
         """The files that hold it."""
-        return [source.path for source in self.views.values()]
+        return [path for source in self.views.values() for path in source.images or (source.path,)]
 
     @property
     def source(self) -> str:
@@ -53,21 +57,25 @@ class ClipInfo:
     """What is known of a clip once it is open."""
 
     path: Path
-    """File."""
+    """File, or folder of an image sequence."""
     dataset: str = ""
-    """The frames' place in an HDF5 file; empty for a video file."""
+    """The frames' place in an HDF5 file; empty for everything else."""
     reader: str
-    """Backend that decodes it: decord or opencv."""
+    """What decodes it: pyav, decord, opencv, pillow or h5py."""
     source_fps: float
-    """Average frame rate that the container states."""
+    """Mean frame rate of the source by its timestamps, pauses left out."""
     fps: float
     """Rate of the frames that are yielded."""
     source_size: tuple[int, int]
-    """(height, width) in the container, after its rotation is applied."""
+    """(height, width) of the source upright and in square pixels; of its first part where sizes change."""
     size: tuple[int, int]
     """(height, width) of the frames that are yielded, padding included."""
     letterbox: Letterbox
-    """Where the source frame lies in them."""
+    """Where the source frame of the first part lies in them."""
+    pixel_aspect: float = 1.0
+    """Width of a stored pixel over its height, as the upright picture shows it; 1 where they are square."""
+    files: tuple[Path, ...] = ()
+    """The files that hold it; empty for ``path`` alone."""
 
     @property
     def source(self) -> str:
@@ -79,7 +87,27 @@ class ClipInfo:
 class Frame:
     """One decoded, resized frame."""
 
-    rgb: NDArray[np.uint8]
+    rgb: RGB
     """(H, W, 3), RGB, 0..255."""
     time_s: float
     """Seconds since the clip's first frame."""
+    source_frame: int = 0
+    """Index among the frames that the source decodes to."""
+    part: int = 0
+    """Which part of the clip it belongs to; no window spans two."""
+    tick: int = 0
+    """Index among the times at which frames are picked; of several views, frames of one tick are together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a clip without a pause, a jump of its clock or another picture size."""
+
+    source_frame: int
+    """Index of its first frame in the source."""
+    time_s: float
+    """Seconds from the clip's first frame to its own."""
+    size: tuple[int, int]
+    """(height, width) of its frames in the source, upright and in square pixels."""
+    cut: str
+    """Why it does not go on from the part before it; empty for the first."""

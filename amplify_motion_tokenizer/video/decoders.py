@@ -1,162 +1,171 @@
-"""Decoders: OpenCV and decord, with the same frames."""
+"""Readers of video files: PyAV, and by choice OpenCV or decord, which are held to the same frames."""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import re
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.video.containers import (
-    RGB,
-    TIME_TOLERANCE_S,
-    ProbedClip,
-    TimedFrames,
-    captured_frames,
-    open_capture,
-)
+from amplify_motion_tokenizer.video.clips import RGB
+from amplify_motion_tokenizer.video.streams import OpenFile
+from amplify_motion_tokenizer.video.timing import TIME_TOLERANCE_S
 
 _MAX_LEVEL_DIFFERENCE = 8
-"""Largest difference (0..255) between the decoders' first frames for which decord is used."""
-
+"""Largest difference (0..255) between two decoders' first frames for which they count as the same."""
+_MAX_FAILURES = 256
+"""Undecodable packets in a row after which OpenCV is taken to have reached the end."""
 
 _LOG = logging.getLogger(__name__)
 
-
-class _Decoder(NamedTuple):
-    reader: str  # the backend that is really used
-    frames: TimedFrames  # (timestamp in seconds, (H, W, 3) RGB) at the source size
+Frames = Iterator["tuple[float | None, RGB]"]
+"""As ``OpenFile.frames``."""
 
 
-def _read_opencv(clip: ProbedClip, threads: int) -> TimedFrames:
-    """All frames of ``clip`` by OpenCV."""
-    capture = open_capture(clip.path, cv2.CAP_PROP_N_THREADS, threads)
+class Decoded(NamedTuple):
+    """A file's frames."""
+
+    reader: str
+    """What decodes them."""
+    first: RGB
+    """The first, (H, W, 3) upright, pixels as they are stored."""
+    frames: Frames
+    """All of them."""
+
+
+class _UnfitError(Exception):
+    """A reader would not give the clip's frames; the message says why."""
+
+
+def decode(file: OpenFile, reader: str, threads: int) -> Decoded:
+    """The frames of ``file`` by ``reader``, or by PyAV where that one would give others, which is said.
+
+    Raises:
+        VideoError: no frame decodes, or the reader is not installed.
+    """
+    frames = file.frames()
+    first = next(frames, None)
+    if first is None:
+        raise VideoError(
+            f"{file.path}: holds no frame that can be decoded (codec {file.codec}); copy it again, or leave "
+            "it out"
+        )
+    other = READERS[reader]
+    if other is not None:
+        try:
+            if not file.only_stream:
+                raise _UnfitError("the file holds several video streams")
+            return Decoded(reader, first[1], _held(other(file, threads, first[1].shape), first[1]))
+        except _UnfitError as error:
+            _LOG.warning("%s: %s is read by PyAV, because of %s: %s", file.path, file.codec, reader, error)
+            frames = file.frames()
+            first = next(frames)
+    return Decoded("pyav", first[1], chain([first], frames))
+
+
+def _held(frames: Frames, wanted: RGB) -> Frames:
+    """``frames``, once the first is known to be PyAV's."""
+    first = next(frames, None)
+    if first is None:
+        raise _UnfitError("it decodes no frame")
+    found = first[1]
+    difference = cv2.absdiff(found, wanted).max() if found.shape == wanted.shape else 255
+    if difference > _MAX_LEVEL_DIFFERENCE:
+        raise _UnfitError(f"its first frame differs by up to {difference} levels of 255")
+    return chain([first], frames)
+
+
+def _opencv(file: OpenFile, threads: int, _: tuple[int, ...]) -> Frames:
+    """Frames by OpenCV; a call fails at the end and at a packet that does not decode, and may then go on."""
+    with quiet_opencv():
+        options = [cv2.CAP_PROP_N_THREADS, threads]
+        capture = cv2.VideoCapture(str(file.path.absolute()), cv2.CAP_FFMPEG, options)
+    failures = 0
     try:
-        yield from captured_frames(capture)
+        while capture.isOpened() and failures < _MAX_FAILURES:
+            decoded, bgr = capture.read()
+            failures = 0 if decoded else failures + 1
+            if decoded:
+                rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+                yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, rgb
     finally:
         capture.release()
 
 
-def _open_opencv(clip: ProbedClip, threads: int) -> _Decoder:
-    return _Decoder("opencv", _read_opencv(clip, threads))
-
-
-def _open_decord(clip: ProbedClip, threads: int) -> _Decoder:
-    """decord, or OpenCV where decord's frames would not be the same."""
+def _decord(file: OpenFile, threads: int, shape: tuple[int, ...]) -> Frames:
+    """Frames by decord, at the times of the packets; PyAV reads on where it gives up."""
     try:
-        return _Decoder("decord", _checked_decord(clip, threads))
-    except _DecordUnfitError as error:
-        _LOG.warning("%s: read by OpenCV, because %s", clip.path, error)
-        return _open_opencv(clip, threads)
-
-
-class _DecordUnfitError(Exception):
-    """decord would not give the clip's frames; the message says why."""
-
-
-def _checked_decord(clip: ProbedClip, threads: int) -> TimedFrames:
-    """Opens ``clip`` with decord.
-
-    Raises:
-        _DecordUnfitError: decord is known, or was just seen, to read this clip wrongly.
-    """
-    import decord
-
-    if clip.container == "other":
-        raise _DecordUnfitError("decord starts some MPEG streams at a later key frame")
-    if any(side % 2 for side in clip.first.shape[:2]):
-        raise _DecordUnfitError("decord interpolates the colours of odd frame sizes in another way")
+        import decord
+    except ImportError:
+        raise VideoError(
+            "video.reader=decord, but decord is not installed; pip install decord, or use --video.reader auto"
+        ) from None
     decord.logging.set_level(decord.logging.QUIET)  # of decord's own copy of FFmpeg
+    failures = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError)
     try:
         # fault_tol=0: an error instead of a repeated frame where one cannot be decoded.
-        reader = decord.VideoReader(str(clip.path.absolute()), num_threads=threads, fault_tol=0)
-        stated_s = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0].astype(np.float64)
-        rgb = _next_decord(reader, clip)
-    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError) as error:
-        raise _DecordUnfitError(f"decord fails ({_gist(error)})") from error
-    if not _same_times(stated_s, clip.times_s):
-        raise _DecordUnfitError("its timestamps are missing or an edit list hides frames")
-    difference = cv2.absdiff(rgb, clip.first).max() if rgb.shape == clip.first.shape else 255
-    if difference > _MAX_LEVEL_DIFFERENCE:
-        raise _DecordUnfitError(f"decord's first frame differs by up to {difference} levels")
-    return _read_decord(reader, rgb, clip, threads)
-
-
-def _same_times(decord_s: NDArray[np.float64], times_s: NDArray[np.float64]) -> bool:
-    """Whether decord times the packets that OpenCV does, all visible, but for where zero is.
-
-    decord's times are float32, that is 0.5 ms off after 2 hours; OpenCV's are taken.
-    """
-    if len(decord_s) != len(times_s) or decord_s[0] < -TIME_TOLERANCE_S or not (np.diff(times_s) > 0).all():
-        return False
-    return np.allclose(decord_s - decord_s[0], times_s - times_s[0], rtol=1e-6, atol=1e-6 * abs(decord_s[0]))
-
-
-def _read_decord(reader: Any, first: RGB, clip: ProbedClip, threads: int) -> TimedFrames:
-    """The frames of an open decord ``reader``; OpenCV reads on where it gives up."""
-    from decord import DECORDError, DECORDLimitReachedError
-
-    times_s = clip.times_s.tolist()
-    yield times_s[0], first
-    for index in range(1, len(times_s)):
+        reader = decord.VideoReader(str(file.path.absolute()), num_threads=threads, fault_tol=0)
+    except failures:
+        raise _UnfitError("it cannot open the file") from None
+    times_s = file.shown_s
+    if len(reader) != len(times_s):
+        raise _UnfitError(f"it finds {len(reader)} frames in {len(times_s)} packets")
+    for index, time_s in enumerate(times_s):
         try:
-            rgb = _next_decord(reader, clip)
-        except (DECORDError, DECORDLimitReachedError) as error:
-            _LOG.info("%s: decord stops at frame %d (%s)", clip.path, index, _gist(error))
-            yield from _resume(clip, threads, index, times_s[index - 1])
+            rgb = _unpadded(reader.next().asnumpy(), shape)
+        except failures:
+            _LOG.info("%s: decord stops at frame %d of %s", file.path, index, file.codec)
+            yield from _resumed(file, index, times_s[max(0, index - 1)])
             return
-        yield times_s[index], rgb
+        yield time_s, rgb
 
 
-def _next_decord(reader: Any, clip: ProbedClip) -> RGB:
-    """Decord's next frame, without the padding that it takes for a fourth channel in some widths."""
-    height, width = clip.first.shape[:2]
-    raw = reader.next().asnumpy()
-    if raw.shape[:2] != (height, width):
+def _unpadded(raw: Any, shape: tuple[int, ...]) -> RGB:
+    """A frame of decord's without the padding that it takes for a fourth channel in some widths."""
+    if raw.shape == shape or raw.shape[:2] != shape[:2]:
         return np.asarray(raw)
-    return np.ascontiguousarray(raw.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3))
+    height, width, _ = shape
+    return np.ascontiguousarray(raw.reshape(height, -1)[:, : 3 * width].reshape(shape))
 
 
-def _resume(clip: ProbedClip, threads: int, done: int, last_s: float) -> TimedFrames:
-    """What follows the first ``done`` frames, the last of which was given the time ``last_s``.
+def _resumed(file: OpenFile, done: int, last_s: float) -> Frames:
+    """PyAV's frames after the first ``done``, the last of which was given the time ``last_s``.
 
     Raises:
-        VideoError: OpenCV has that frame at another time, so a packet before it gave no frame.
+        VideoError: PyAV has that frame at another time, so a packet before it gave no frame.
     """
-    frames = _read_opencv(clip, threads)
-    for time_s, _ in itertools.islice(frames, done - 1, done):
-        if abs(time_s - last_s) > TIME_TOLERANCE_S:
+    frames = file.frames()
+    for time_s, _ in islice(frames, max(0, done - 1), done):
+        if time_s is None or abs(time_s - last_s) > TIME_TOLERANCE_S:
             raise VideoError(
-                f"{clip.path}: is damaged, and decord cannot time its frames; use --video.reader opencv"
+                f"{file.path}: is damaged, and decord cannot time its frames; use --video.reader auto"
             )
-    yield from frames
+    return frames
 
 
-def _gist(error: BaseException) -> str:
-    """The gist of a decord error: its first line without time stamps and places in the C++ code."""
-    return re.sub(r"^.*\.cc:\d+: ", "", str(error).strip().splitlines()[0])
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keeps OpenCV's own log quiet, and FFmpeg's unless the user set its level: errors tell what they do."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, when OpenCV first opens a video
+    log: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2  # OpenCV 5 moved these two
+    level = log.getLogLevel()
+    log.setLogLevel(0)  # silent
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
 
 
-def reader_name(wanted: str) -> str:
-    """The backend to use for ``config.reader``."""
-    if wanted == "auto":
-        return "opencv"
-    if wanted == "decord":
-        try:
-            import decord  # noqa: F401
-        except ImportError as error:
-            raise VideoError(
-                "video.reader=decord, but decord is not installed; pip install decord, "
-                "or use --video.reader opencv"
-            ) from error
-    return wanted
-
-
-READERS: dict[str, Callable[[ProbedClip, int], _Decoder]] = {"decord": _open_decord, "opencv": _open_opencv}
-"""Backends by the name that ``video.reader`` gives them."""
+READERS: dict[str, Callable[[OpenFile, int, tuple[int, ...]], Frames] | None] = {
+    "auto": None,
+    "pyav": None,
+    "decord": _decord,
+    "opencv": _opencv,
+}
+"""What reads besides PyAV, by the name that ``video.reader`` gives it."""

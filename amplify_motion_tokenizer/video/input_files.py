@@ -11,6 +11,14 @@ from amplify_motion_tokenizer.file_names import holds_drawings
 
 logger = logging.getLogger(__name__)
 
+VIDEO_EXTENSIONS = (
+    ".3g2", ".3gp", ".264", ".265", ".amv", ".apng", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif",
+    ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+    ".mov", ".mp4", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm",
+    ".rmvb", ".ts", ".vob", ".webm", ".webp", ".wmv", ".wtv", ".y4m",
+)  # fmt: skip
+"""Lower-case endings of the files that are taken for videos in a folder."""
+
 
 def files_below(source: Path) -> list[Path]:
     """Files below the folder ``source``, sorted; links to files and folders are followed.
@@ -34,6 +42,11 @@ def files_below(source: Path) -> list[Path]:
             source, len(drawings), min(drawings),
         )  # fmt: skip
     return found
+
+
+def quiet_files_below(source: Path) -> list[Path]:
+    """As ``files_below``, which has warned before."""
+    return sorted(_walk(source, [], []))
 
 
 def _walk(source: Path, unreadable: list[Path], drawings: list[Path]) -> Iterator[Path]:

@@ -12,12 +12,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from amplify_motion_tokenizer.config import Config, VideoConfig
+from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
-from amplify_motion_tokenizer.video.containers import TimedFrames
+from amplify_motion_tokenizer.video.decoders import Frames
 from amplify_motion_tokenizer.video.input_files import files_below, natural_key
-from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video
+from amplify_motion_tokenizer.video.reading import SourceFrames
+from amplify_motion_tokenizer.video.timing import Rate
 
 LIBERO_FPS = 20.0
 """The files state no rate. Each image is one step of LIBERO's controller, which runs at robosuite's
@@ -69,8 +70,8 @@ def _demos(path: Path) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def open_demo(source: ViewSource, config: VideoConfig, even: bool = False) -> Video:
-    """Opens one view of one demo, the right way up; see ``video.open_video``.
+def open_demo(source: ViewSource) -> SourceFrames:
+    """Opens one view of one demo, the right way up.
 
     Raises:
         VideoError: the file cannot be read, or holds no such images.
@@ -85,12 +86,11 @@ def open_demo(source: ViewSource, config: VideoConfig, even: bool = False) -> Vi
         shape, kind = images.shape, images.dtype
     if len(shape) != 4 or shape[-1] != 3 or kind != np.uint8 or 0 in shape:
         raise VideoError(f"{source}: has shape {shape} of {kind}, expected (T, H, W, 3) of uint8, not empty")
-    size = shape[1], shape[2]
-    frames = SourceFrames(source.path, "h5py", LIBERO_FPS, size, _frames(source), dataset=source.dataset)
-    return make_video(frames, config, even)
+    rate, size = Rate(LIBERO_FPS, LIBERO_FPS, True), (shape[1], shape[2])
+    return SourceFrames(source.path, "h5py", rate, size, _frames(source), dataset=source.dataset)
 
 
-def _frames(source: ViewSource) -> TimedFrames:
+def _frames(source: ViewSource) -> Frames:
     with _open(source) as file:
         images = file[source.dataset]
         for start in range(0, len(images), _BLOCK):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.video.containers import RGB
+from amplify_motion_tokenizer.video.clips import RGB
 
 Floats = NDArray[np.float32]
 

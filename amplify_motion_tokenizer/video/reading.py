@@ -1,67 +1,85 @@
-"""Video files to RGB frames at a wanted rate and size, one frame at a time.
+"""Videos, whatever they are stored in, to RGB frames at a wanted rate and size, one frame at a time.
 
-Two decoders, OpenCV and decord, give the same frames. OpenCV opens every clip first: it rejects what is
-no video, and its first frame is the yardstick that decord's is held against. OpenCV is the default: it is
-as fast, and holds no frame but the one asked for, where decord decodes ahead without limit as long as its
-frames are taken slowly. Where decord, when asked for, would give other frames, or gives up, OpenCV reads on
-and the log says so.
-
-Pixels are taken as they are stored: the pixel aspect ratio and mirroring are not applied, rotation is.
+PyAV opens every file, and tells its times and what is wrong with it (``streams``); ``decoders`` gives the
+frames, ``timing`` cuts them into parts and picks them by time, and here they get their size.
 """
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from amplify_motion_tokenizer.config import VideoConfig
+from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
-from amplify_motion_tokenizer.video.clips import ClipInfo, Frame, ViewSource
-from amplify_motion_tokenizer.video.containers import (
-    RGB,
-    TIME_TOLERANCE_S,
-    FrameCount,
-    TimedFrames,
-    inspect_clip,
-)
-from amplify_motion_tokenizer.video.decoders import READERS, reader_name
+from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part, ViewSource
+from amplify_motion_tokenizer.video.decoders import Frames, decode
+from amplify_motion_tokenizer.video.orientation import square_size
 from amplify_motion_tokenizer.video.pixels import resize, resized_size
-
-VIDEO_EXTENSIONS = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
-    ".3gp", ".ogv",
-)  # fmt: skip
-"""Lower-case endings of the files that are taken for videos in a folder."""
+from amplify_motion_tokenizer.video.streams import OpenFile
+from amplify_motion_tokenizer.video.timing import Picture, Rate, at_ticks, in_parts
 
 _RATE_TOLERANCE = 1e-4
 """Relative: rates this close are the same. 29.97 and 30 fps differ by ten times as much."""
 
-T = TypeVar("T")
+
+class FrameCount:
+    """How many frames of a clip can be read, beside those that its file states.
+
+    Attributes:
+        stated: frames by header and packets; where frames have no number of their own an estimate.
+        read: frames so far.
+        short: whether fewer could be read than are stated; false before the end.
+    """
+
+    def __init__(self, path: Path, stated: int, exact: bool, fps: float) -> None:
+        self._path, self._exact, self._fps = path, exact, fps
+        self.stated, self.read, self.short = stated, 0, False
+
+    def watch(self, pictures: Iterator[Picture], parts: list[Part]) -> Iterator[Picture]:
+        """Passes ``pictures`` on, counts them, and warns at the end when they are too few."""
+        last_s = 0.0
+        for picture in pictures:
+            self.read, last_s = self.read + 1, picture.time_s
+            yield picture
+        seen: float = self.read
+        if not self._exact:  # pictures that are shown for two intervals, or were left out in writing
+            seen = self.stated if len(parts) > 1 else max(seen, last_s * self._fps + 1)
+        self.short = self.stated - seen > (0 if self._exact else 1.5)
+        if self.short:
+            warnings.warn(
+                f"{self._path}: states {self.stated} frames, but only {self.read} can be read", stacklevel=2
+            )
 
 
 class SourceFrames(NamedTuple):
     """What ``make_video`` needs of a clip, whatever it is stored in."""
 
     path: Path
-    """File."""
+    """File or folder, for messages."""
     reader: str
     """What decodes it."""
-    fps: float
-    """Average frame rate."""
-    size: tuple[int, int]
-    """(height, width) of the frames."""
-    frames: TimedFrames
-    """(seconds since the first frame, rising; (H, W, 3) RGB at the source size)."""
+    rate: Rate
+    """How often its pictures come."""
+    stored_size: tuple[int, int]
+    """(height, width) of the first frame, upright, in pixels as they are stored."""
+    frames: Frames
+    """(seconds on the source's clock or None; (H, W, 3) RGB, upright, pixels as they are stored)."""
+    aspect: float = 1.0
+    """Width over height of a stored pixel, upright."""
     frame_count: FrameCount | None = None
     """How many of the frames that the file states can be read; None where it states none."""
+    files: tuple[Path, ...] = ()
+    """The files that hold it; empty for ``path`` alone."""
     dataset: str = ""
-    """The frames' place in an HDF5 file; empty for a video file."""
+    """The frames' place in an HDF5 file; empty for everything else."""
+    close: Callable[[], None] = lambda: None
+    """Lets go of the file."""
 
     @property
     def name(self) -> str:
@@ -76,27 +94,33 @@ class Video:
 
     Attributes:
         info: rates and sizes of the clip.
+        parts: the parts of the clip that were reached so far.
         frame_count: how many of the frames that the file states could be read; None where it states none.
     """
 
     def __init__(
-        self, info: ClipInfo, frames: Generator[Frame, None, None], frame_count: FrameCount | None = None
+        self,
+        info: ClipInfo,
+        frames: Generator[Frame, None, None],
+        parts: list[Part],
+        frame_count: FrameCount | None,
+        close: Callable[[], None],
     ) -> None:
-        self.info = info
-        self.frame_count = frame_count
-        self._frames = frames
+        self.info, self.parts, self.frame_count = info, parts, frame_count
+        self._frames, self._close = frames, close
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames that were not read yet.
 
-        Each has rgb (H, W, 3) uint8, C-contiguous, and time_s in seconds since the first frame: the
-        tick k / target_fps when resampled, else the frame's own timestamp.
+        Each has rgb (H, W, 3) uint8, C-contiguous, and time_s in seconds since the first frame: of the tick
+        k / target_fps, counted from its part's first frame, when resampled; else the frame's own timestamp.
         """
         return self._frames
 
     def close(self) -> None:
         """Frees the decoder; iterating then ends. May be called twice."""
         self._frames.close()
+        self._close()
 
     def __enter__(self) -> Video:
         return self
@@ -107,93 +131,134 @@ class Video:
         self.close()
 
 
-def open_video(path: Path, config: VideoConfig, even: bool = False) -> Video:
-    """Opens ``path``; its frames are decoded while the result is iterated.
-
-    Args:
-        path: video file.
-        config: decoder, threads, rate and size.
-        even: as for ``make_video``.
-
-    Returns:
-        The clip. ``info.reader`` is the backend that is really used.
+def open_source(path: Path, config: VideoConfig) -> SourceFrames:
+    """Opens the video file ``path``; frames are decoded while they are asked for.
 
     Raises:
         VideoError: no readable video, cut short, without a decodable frame, or ``config.reader`` is
             not installed.
     """
-    open_decoder = READERS[reader_name(config.reader)]
-    clip = inspect_clip(path, config.threads)
-    decoder = open_decoder(clip, config.threads)
-    height, width = clip.first.shape[:2]
-    count = FrameCount(clip)
-    frames = _from_zero(count.watch(decoder.frames), 1 / clip.fps)
-    source = SourceFrames(path, decoder.reader, clip.fps, (height, width), frames, count)
-    # At the wanted rate on average is not at its ticks, where frames come unevenly.
-    uneven = not clip.even and _same_rate(config.target_fps, clip.fps)
-    return make_video(source, config, even or uneven)
+    file = OpenFile(path, config.threads)
+    try:
+        decoded = decode(file, config.reader, config.threads)
+    except BaseException:
+        file.close()
+        raise
+    return SourceFrames(
+        path,
+        decoded.reader,
+        file.rate,
+        (decoded.first.shape[0], decoded.first.shape[1]),
+        decoded.frames,
+        file.aspect,
+        FrameCount(path, file.stated, file.counts, file.rate.mean),
+        close=file.close,
+    )
 
 
-def make_video(source: SourceFrames, config: VideoConfig, even: bool = False) -> Video:
+def open_video(path: Path, config: VideoConfig) -> Video:
+    """Opens the video file ``path``; its frames are decoded while the result is iterated.
+
+    Args:
+        path: video file.
+        config: decoder, threads, rate and size.
+
+    Returns:
+        The clip. ``info.reader`` is the backend that is really used.
+
+    Raises:
+        VideoError: as ``open_source`` and ``output_fps``.
+    """
+    source = open_source(path, config)
+    try:
+        return make_video(source, config)
+    except VideoError:
+        source.close()
+        raise
+
+
+def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | None = None) -> Video:
     """A clip at the rate and size of ``config``.
 
     Args:
         source: all frames at their own rate and size.
         config: rate and size.
-        even: frames always come at the ticks k / fps, k = 0, 1 ..., also where the rate is the source's
-            own, so that the frames of two clips of one rate belong together.
+        common_fps: frames come at the ticks k / common_fps, k = 0, 1 ..., so that frames of several views
+            belong together; None: at the rate of ``output_fps``, and all of them where that is the source's
+            own and they are even.
+
+    Raises:
+        VideoError: as ``output_fps``.
     """
-    fps = _output_fps(source, config.target_fps, even)
-    size, box = _placed(source.size, config)
+    fps = output_fps(source, config) if common_fps is None else common_fps
+    source_size = square_size(source.stored_size, source.aspect)
+    size, box = placed(source_size, config)
     info = ClipInfo(
         path=source.path,
         dataset=source.dataset,
+        files=source.files,
         reader=source.reader,
-        source_fps=source.fps,
+        source_fps=source.rate.mean,
         fps=fps,
-        source_size=source.size,
+        source_size=source_size,
+        pixel_aspect=source.aspect,
         size=size,
         letterbox=box,
     )
-    frames: Iterable[tuple[float, RGB]] = source.frames
-    if even or fps != source.fps:
-        frames = pick_by_time(frames, fps, 1 / source.fps)
-    return Video(info, (Frame(_fit(rgb, info), time_s) for time_s, rgb in frames), source.frame_count)
+    parts: list[Part] = []
+    pictures = in_parts(source.frames, source.rate, source.aspect, parts)
+    if source.frame_count is not None:
+        pictures = source.frame_count.watch(pictures, parts)
+    every = common_fps is None and (
+        fps == source.rate.mean and (source.rate.even or config.target_fps is None)
+    )
+    lone_s = 1 / source.rate.mean
+    timed = (
+        ((picture.time_s, picture.number, picture) for picture in pictures)
+        if every
+        else at_ticks(pictures, fps, common_fps is not None, lone_s)
+    )
+    return Video(info, _frames(timed, info, parts), parts, source.frame_count, source.close)
 
 
-def pick_by_time(items: Iterable[tuple[float, T]], fps: float, lone_s: float) -> Iterator[tuple[float, T]]:
-    """The item on screen at each tick k / ``fps``, k = 0, 1 ..., of a stream of timed items.
+def _frames(
+    timed: Iterator[tuple[float, int, Picture]], info: ClipInfo, parts: list[Part]
+) -> Generator[Frame, None, None]:
+    """Frames at the clip's size; parts of another size than the first are left out."""
+    for time_s, tick, picture in timed:
+        if parts[picture.part].size == info.source_size:
+            yield Frame(_fit(picture.rgb, info), time_s, picture.number, picture.part, tick)
 
-    An item is on screen from its time to the next one's, the last for one average interval; a tick at
-    the very end is left out. Times may be up to TIME_TOLERANCE_S late. Items on screen at several ticks
-    are repeated, and those on screen at none are dropped.
 
-    Args:
-        items: (time in seconds, item), the first time 0, rising.
-        fps: ticks per second.
-        lone_s: seconds that a single item is on screen.
+def output_fps(source: SourceFrames, config: VideoConfig) -> float:
+    """Rate of the yielded frames by ``config.target_fps`` and ``config.below_target_fps``.
 
-    Yields:
-        (tick time in seconds, item).
+    Raises:
+        VideoError: it is below the target, and that is to be refused.
     """
-    ticks = itertools.count()
-    tick = next(ticks) / fps
-    count, last_s, held = 0, 0.0, None
-    for time_s, item in items:
-        while held is not None and tick < time_s - TIME_TOLERANCE_S:
-            yield tick, held[0]
-            tick = next(ticks) / fps
-        held = (item,)
-        count, last_s = count + 1, time_s
-    if held is None:
-        return
-    end_s = last_s + (last_s / (count - 1) if count > 1 else lone_s)
-    while tick < end_s - TIME_TOLERANCE_S or tick == 0:
-        yield tick, held[0]
-        tick = next(ticks) / fps
+    rate, target = source.rate, config.target_fps
+    if target is None:
+        return rate.mean
+    if _same_rate(target, rate.nominal):
+        return rate.nominal
+    if target < rate.nominal:
+        return target
+    has = f"{source.name}: has {rate.nominal:g} fps, below video.target_fps={target:g}"
+    if config.below_target_fps == "refuse":
+        raise VideoError(f"{has}; lower it, or set video.below_target_fps to keep or repeat")
+    if config.below_target_fps == "repeat":
+        return target
+    warnings.warn(
+        f"{has}; " + ("every frame is kept" if rate.even else "it is made even at its own rate"), stacklevel=3
+    )
+    return rate.nominal
 
 
-def _placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
+def _same_rate(target_fps: float, fps: float) -> bool:
+    return abs(target_fps - fps) <= _RATE_TOLERANCE * fps
+
+
+def placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int], Letterbox]:
     """(height, width) of the tracked frames of a source of ``size``, and where it lies in them."""
     if isinstance(config.size, tuple):
         return config.size, letterbox(size, config.size)
@@ -209,36 +274,3 @@ def _fit(rgb: RGB, info: ClipInfo) -> RGB:
     padded = np.zeros((*info.size, 3), np.uint8)
     padded[info.letterbox.content] = content
     return padded
-
-
-def _same_rate(target_fps: float | None, fps: float) -> bool:
-    return target_fps is not None and abs(target_fps - fps) <= _RATE_TOLERANCE * fps
-
-
-def _output_fps(source: SourceFrames, target_fps: float | None, even: bool) -> float:
-    """Rate of the yielded frames; unless ``even``, the clip's own means that every frame is kept once."""
-    if target_fps is None:
-        return source.fps
-    if _same_rate(target_fps, source.fps):
-        return target_fps if even else source.fps
-    if target_fps > source.fps:
-        warnings.warn(
-            f"{source.name}: has {source.fps:g} fps, below video.target_fps={target_fps:g}; "
-            "every frame is kept",
-            stacklevel=3,
-        )
-        return source.fps
-    return target_fps
-
-
-def _from_zero(frames: Iterable[tuple[float, RGB]], interval_s: float) -> TimedFrames:
-    """Counts time from the first frame, and continues evenly where timestamps are missing.
-
-    AVI and MPEG files may leave some or all timestamps out; such a frame's time does not rise.
-    """
-    first_s: float | None = None
-    last_s = -interval_s
-    for time_s, rgb in frames:
-        first_s = time_s if first_s is None else first_s
-        last_s = time_s - first_s if time_s - first_s > last_s else last_s + interval_s
-        yield last_s, rgb

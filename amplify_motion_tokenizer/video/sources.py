@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,12 @@ from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
-from amplify_motion_tokenizer.video.input_files import files_below
+from amplify_motion_tokenizer.video.images import ANIMATED, image_sequences, open_images
+from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, files_below, quiet_files_below
 from amplify_motion_tokenizer.video.libero import LIBERO_VIEWS, find_demos, open_demo
-from amplify_motion_tokenizer.video.reading import VIDEO_EXTENSIONS, Video, open_video
+from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video, open_source, output_fps
+
+_WANTED = f"numbered pictures and {' '.join(VIDEO_EXTENSIONS)}"
 
 
 def tracked_views(config: Config) -> list[str]:
@@ -67,67 +69,79 @@ def open_views(clip: Clip, config: VideoConfig) -> list[Video]:
     Raises:
         VideoError: a view is missing or cannot be read.
     """
-    videos = _open_all(clip, config)
-    rates = {video.info.fps for video in videos}
-    if len(rates) > 1:
-        for video in videos:
-            video.close()
-        videos = _open_all(clip, dataclasses.replace(config, target_fps=min(rates)))
-    return videos
-
-
-def _open_all(clip: Clip, config: VideoConfig) -> list[Video]:
-    several = len(clip.views) > 1
     with ExitStack() as opened:
-        videos = []
-        for view, source in clip.views.items():
-            if not os.path.exists(source.path):
+        sources = []
+        for view, place in clip.views.items():
+            if not os.path.exists(place.path):
                 raise VideoError(
-                    f"{source}: is missing, the view {view} of the clip {clip.name}; add it, leave the clip "
+                    f"{place}: is missing, the view {view} of the clip {clip.name}; add it, leave the clip "
                     "out, or take the view out of tracking.view_files"
                 )
-            videos.append(opened.enter_context(_open_view(source, config, several)))
+            sources.append(_open_view(place, config))
+            opened.callback(sources[-1].close)
+        common = min(output_fps(source, config) for source in sources) if len(sources) > 1 else None
+        videos = [make_video(source, config, common) for source in sources]
         opened.pop_all()
     return videos
 
 
-def _open_view(source: ViewSource, config: VideoConfig, even: bool) -> Video:
-    if source.dataset:
-        return open_demo(source, config, even)
-    return open_video(source.path, config, even)
+def _open_view(place: ViewSource, config: VideoConfig) -> SourceFrames:
+    if place.dataset:
+        return open_demo(place)
+    if place.images or place.path.suffix.lower() in ANIMATED:
+        return open_images(place, config)
+    return open_source(place.path, config)
+
+
+def other_files(source: Path, clips: Sequence[Clip]) -> Counter[str]:
+    """Files of the input folder ``source`` that no clip is made of, counted by ending; empty for a file."""
+    if not source.is_dir():
+        return Counter()
+    used = {path for clip in clips for path in clip.paths}
+    return Counter(path.suffix.lower() or path.name for path in quiet_files_below(source) if path not in used)
 
 
 def _files(source: Path) -> list[Path]:
     """``files_below`` the folder ``source``.
 
     Raises:
-        UsageError: it is no folder, or empty.
+        UsageError: it is no folder, cannot be read, or is empty.
     """
     if not source.is_dir():
         raise UsageError(f"input {source} does not exist; expected a file or folder")
-    if not any(source.iterdir()):
-        raise UsageError(f"input folder {source} is empty; looked for {' '.join(VIDEO_EXTENSIONS)}")
+    try:
+        empty = not any(source.iterdir())
+    except OSError as error:
+        raise UsageError(f"input folder {source} cannot be read ({error.strerror})") from None
+    if empty:
+        raise UsageError(f"input folder {source} is empty; looked for {_WANTED}")
     return files_below(source)
 
 
 def _find_videos(source: Path) -> list[Clip]:
-    """A clip for each video."""
+    """A clip for each video and each image sequence."""
     if source.is_file():
         return [Clip(source.stem, {DEFAULT_VIEW: ViewSource(source)})]
-    paths = [path for path in _files(source) if path.suffix.lower() in VIDEO_EXTENSIONS]
-    if not paths:
-        raise UsageError(f"input folder {source} holds no video; looked for {' '.join(VIDEO_EXTENSIONS)}")
-    clips = [
-        Clip(path.relative_to(source).with_suffix("").as_posix(), {DEFAULT_VIEW: ViewSource(path)})
-        for path in paths
-    ]
-    shared = [name for name, count in Counter(clip.name for clip in clips).items() if count > 1]
+    paths = _files(source)
+    sequences = image_sequences(paths)
+    pictures = {path for images in sequences.values() for path in images}
+    videos = [path for path in paths if path.suffix.lower() in VIDEO_EXTENSIONS and path not in pictures]
+    places = {path.relative_to(source).with_suffix("").as_posix(): ViewSource(path) for path in videos}
+    names = Counter(path.relative_to(source).with_suffix("").as_posix() for path in videos)
+    for folder, images in sequences.items():
+        name = folder.relative_to(source).as_posix()
+        name = folder.resolve().name if name == "." else name
+        names[name] += 1
+        places[name] = ViewSource(folder, images=images)
+    if not places:
+        raise UsageError(f"input folder {source} holds no video; looked for {_WANTED}")
+    shared = [name for name, count in names.items() if count > 1]
     if shared:
         raise UsageError(
             f"input folder {source} has several files named {shared[0]} with different extensions, "
             "which would share one output; rename all but one"
         )
-    return clips
+    return [Clip(name, {DEFAULT_VIEW: places[name]}) for name in sorted(places)]
 
 
 def _find_views(source: Path, view_files: Mapping[str, str]) -> list[Clip]:

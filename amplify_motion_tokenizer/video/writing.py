@@ -1,21 +1,30 @@
-"""Frames to mp4 and PNG files that appear under their name only when they are complete."""
+"""Frames to mp4 and PNG files that appear under their name only when they are complete.
+
+Rendered scenes are MPEG-4, from OpenCV, so that their pixels stay what they were; what people watch is H.264,
+from PyAV, which browsers and QuickTime play.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from av.video.reformatter import VideoReformatter
 
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.video.containers import quiet_opencv
+from amplify_motion_tokenizer.video.clips import RGB
+from amplify_motion_tokenizer.video.decoders import quiet_opencv
 
-RGB = NDArray[np.uint8]
-
+_BT709, _LIMITED = 1, 1
+"""Matrix and range of what is watched, as screens take what is larger than DVDs."""
 MOST_SIDE_PX = 8190
 """Longest even side of an MPEG-4 frame, which has 13 bits for it."""
 LEAST_FPS, MOST_FPS = 0.01, 65535
@@ -65,6 +74,59 @@ def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2
             f"{path}: OpenCV cannot write an mp4 file of {width}x{height} at {fps:g} frames per second here"
         )
     return writer
+
+
+@contextmanager
+def h264_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
+    """Yields what writes one frame (H, W, 3), RGB, after the other as H.264, yuv420p; frames are not held.
+
+    Both sides must be even, and one for all frames.
+
+    Raises:
+        VideoError: frames of that size or rate cannot be encoded.
+        UsageError: ``path`` cannot be written.
+    """
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise VideoError(
+            f"{path}: {fps:g} frames per second cannot be written; expected {LEAST_FPS} to {MOST_FPS}"
+        )
+    with atomic_path(path) as temporary:
+        options = {"movflags": "faststart"}  # plays before all of it is there
+        with av.open(str(temporary), "w", format="mp4", options=options) as container:
+            stream = container.add_stream(_encoder(path), rate=Fraction(fps).limit_denominator(1001))
+            stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "preset": "veryfast"}
+            stream.codec_context.colorspace, stream.codec_context.color_range = _BT709, _LIMITED
+            converter = VideoReformatter()
+
+            def write(rgb: RGB) -> None:
+                if not stream.codec_context.is_open:
+                    stream.height, stream.width = rgb.shape[:2]
+                frame = converter.reformat(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
+                    format="yuv420p",
+                    dst_colorspace=_BT709,
+                    dst_color_range=_LIMITED,
+                )
+                container.mux(_encoded(frame))
+
+            def _encoded(frame: av.VideoFrame | None) -> list[Any]:
+                try:
+                    return list(stream.encode(frame))
+                except (av.FFmpegError, ValueError) as error:
+                    size = f"{stream.width}x{stream.height}"
+                    raise VideoError(f"{path}: frames of {size} cannot be encoded ({error})") from None
+
+            yield write
+            container.mux(_encoded(None))
+
+
+def _encoder(path: Path) -> str:
+    """The H.264 encoder that this PyAV has, or else MPEG-4, which is said."""
+    for name in ("libx264", "libopenh264"):
+        if name in av.codecs_available:
+            return name
+    warnings.warn(f"{path}: this PyAV has no H.264 encoder; MPEG-4 is written", stacklevel=2)
+    return "mpeg4"
 
 
 def write_png(path: Path, rgb: RGB) -> None:

@@ -45,6 +45,8 @@ def test_a_clip_in_which_nothing_moves_has_empty_arrays(run: Run, work: Work, tm
     assert {name: tuple(array.shape) for name, array in arrays.items()} == {
         "window_starts": (0,),
         "start_seconds": (0,),
+        "step_seconds": (0,),
+        "source_frames": (0,),
         "code_sequences": (0, 3),
         "latent_tokens": (0, 3, 16),
     }

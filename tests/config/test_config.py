@@ -71,8 +71,8 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
             ["training = 3 is a section; expected keys below it, such as training."],
         ),
         (
-            ["--video.reader", "pyav"],
-            ["video.reader = pyav is impossible; allowed: auto, decord, opencv"],
+            ["--video.reader", "ffmpeg"],
+            ["video.reader = ffmpeg is impossible; allowed: auto, pyav, decord, opencv"],
         ),
         (["--video.target_fps", "fast"], ["video.target_fps = fast", "allowed: a number above 0, or null"]),
         (["--tracking.gate.enable", "maybe"], ["tracking.gate.enable = maybe", "allowed: true or false"]),
@@ -108,7 +108,7 @@ def test_errors_name_key_value_and_what_is_allowed(argv: list[str], parts: list[
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("video: {fps: 3}", ["video.fps = 3", "video.target_fps"]),
+        ("tracking: {stride: 3}", ["tracking.stride = 3", "tracking.window_stride"]),
         ("vidoe: {target_fps: 3}", ["vidoe", "closest valid key: video"]),
         ("video: 3", ["video = 3", "section"]),
         ("model: {num_heads: many}", ["model.num_heads = many", "a whole number"]),

@@ -15,10 +15,11 @@ from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, Style, draw_tracked
 from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
-from amplify_motion_tokenizer.letterbox import content_norm_from_px, letterbox
+from amplify_motion_tokenizer.letterbox import content_norm_from_px, letterbox, source_from_letterbox_px
 from amplify_motion_tokenizer.scenes import render_clip, write_clip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
+from amplify_motion_tokenizer.video.pixels import resize
 from amplify_motion_tokenizer.video.reading import open_video
 from tests.support.run_scripts import manifest_of, run_process
 
@@ -69,6 +70,11 @@ def pixels(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return image[rows, columns]
 
 
+def shown(xy_px: np.ndarray, width: int) -> np.ndarray:
+    """Positions in frames ``width`` wide of the clips here, in the 640 x 480 that are drawn."""
+    return (xy_px + 0.5) * 640 / width - 0.5
+
+
 def distance(image: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(image.astype(int) - other).mean())
 
@@ -88,20 +94,20 @@ def test_the_command_draws_every_frame(videos: Path, tmp_path: Path, tiny: Confi
     assert result.status == 0, result.err
     assert "2 done (4 windows)" in result.out
     frames, fps = read_mp4(tmp_path / "drawn" / "sub" / "pan.mp4")
-    assert frames.shape == (FRAMES, 96 + BAR_PX, 128, 3) and fps == 10
+    assert frames.shape == (FRAMES, 480 + BAR_PX, 640, 3) and fps == 10
 
     with open_video(videos / "sub" / "pan.mp4", with_video(tiny, size=None).video) as video:
-        sources = [frame.rgb for frame in video]
+        sources = [resize(frame.rgb, (480, 640)) for frame in video]
     tracks, visibility = tracks_of(tmp_path / "tracks" / "sub" / "pan.hdf5", row=3)
     colours = colours_by_position(tracks[0] / [128, 96])
     # Windows 0 and 6 are a chain; frame 10 is the fifth of the second one.
-    expected = draw_tracks(sources[10], tracks[2:5], visibility[2:5] >= 0.5, colours)
+    expected = draw_tracks(sources[10], shown(tracks[2:5], 128), visibility[2:5] >= 0.5, colours, oldest=0.2)
     lines = (expected != sources[10]).any(axis=-1)
-    assert distance(frames[10, :96][lines], expected[lines]) < 25, "lossy, but these lines at these places"
-    assert distance(frames[10, :96][lines], sources[10][lines]) > 35
-    assert distance(frames[10, :96][~lines], sources[10][~lines]) < 8
+    assert distance(frames[10, :480][lines], expected[lines]) < 25, "lossy, but these lines at these places"
+    assert distance(frames[10, :480][lines], sources[10][lines]) > 35
+    assert distance(frames[10, :480][~lines], sources[10][~lines]) < 8
     # No window starts late enough to cover the frames after the chain.
-    assert distance(frames[14, :96], sources[14]) < 6
+    assert distance(frames[14, :480], sources[14]) < 6
     assert not list((tmp_path / "drawn").rglob(".*"))
 
 
@@ -109,12 +115,12 @@ def test_the_picture_shows_the_points_where_they_start(videos: Path, tmp_path: P
     preprocess_folder(videos, tmp_path / "tracks", tiny)
     draw_tracked(tmp_path / "tracks", videos, tmp_path / "drawn", Style())
     image = read_png(tmp_path / "drawn" / "sub" / "pan.png")
-    assert image.shape == (48 + BAR_PX, 64, 3)
+    assert image.shape == (480 + BAR_PX, 640, 3)
     tracks, _ = tracks_of(tmp_path / "tracks" / "sub" / "pan.hdf5")
-    assert (pixels(image, tracks[0]) == colours_by_position(tracks[0] / [64, 48])).all()
+    assert (pixels(image, shown(tracks[0], 64)) == colours_by_position(tracks[0] / [64, 48])).all()
     draw_tracked(tmp_path / "tracks", videos, tmp_path / "thin", Style(every=2))
     thin = read_png(tmp_path / "thin" / "sub" / "pan.png")
-    same = (pixels(thin, tracks[0]) == pixels(image, tracks[0])).all(axis=1)
+    same = (pixels(thin, shown(tracks[0], 64)) == pixels(image, shown(tracks[0], 64))).all(axis=1)
     assert same.tolist() == [True, False, True, False, False, False, True, False, True]
 
 
@@ -127,11 +133,11 @@ def test_a_hidden_point_is_drawn_as_such(videos: Path, tmp_path: Path, tiny: Con
     image = read_png(tmp_path / "drawn" / "sub" / "pan.png")
     tracks, _ = tracks_of(path)
     colours = colours_by_position(tracks[0] / [128, 96])
-    matching = (pixels(image, tracks[0]) == colours).all(axis=1)
+    matching = (pixels(image, shown(tracks[0], 128)) == colours).all(axis=1)
     assert np.flatnonzero(~matching).tolist() == [4]
     draw_tracked(path, videos, tmp_path / "lenient", Style(min_visibility=0.3))
     image = read_png(tmp_path / "lenient" / "sub" / "pan.png")
-    assert (pixels(image, tracks[0]) == colours).all()
+    assert (pixels(image, shown(tracks[0], 128)) == colours).all()
 
 
 def test_the_bar_marks_what_the_gate_dropped(videos: Path, tmp_path: Path, tiny: Config) -> None:
@@ -140,12 +146,12 @@ def test_the_bar_marks_what_the_gate_dropped(videos: Path, tmp_path: Path, tiny:
         kept = file["root/default/start_frame"][:].tolist()
     assert kept == [4, 6, 8, 10], "windows 0 to 5 and 2 to 7 lie in the still part"
     draw_tracked(tmp_path / "tracks", videos, tmp_path / "drawn", Style())
-    bar = read_png(tmp_path / "drawn" / "starts.png")[-1, 2::4]  # 4 columns a frame
+    bar = read_png(tmp_path / "drawn" / "starts.png")[-1, 20::40]  # 40 columns a frame
     fates = [DROPPED] * 4 + [NOW] + [KEPT] * 7 + [NONE] * 4
     assert [tuple(colour) for colour in bar.tolist()] == fates
     frames, _ = read_mp4(tmp_path / "drawn" / "starts.mp4")
     for index in (0, 9, 15):
-        bar = frames[index, -BAR_PX // 2, 2::4].astype(int)
+        bar = frames[index, -BAR_PX // 2, 20::40].astype(int)
         expected = [*[DROPPED] * 4, *[KEPT] * 8, *[NONE] * 4]
         expected[index] = NOW
         assert np.abs(bar - expected).max() < 70
@@ -156,11 +162,12 @@ def test_letterboxed_frames_fit(videos: Path, tmp_path: Path, tiny: Config) -> N
     preprocess_folder(videos, tmp_path / "tracks", config)
     draw_tracked(tmp_path / "tracks", videos, tmp_path / "drawn", Style())
     image = read_png(tmp_path / "drawn" / "sub" / "pan.png")
-    assert image.shape == (70 + BAR_PX, 66, 3), "even sides"
-    assert not image[:8].any(), "the padding stays black"
+    assert image.shape == (480 + BAR_PX, 640, 3), "without the padding"
     tracks, _ = tracks_of(tmp_path / "tracks" / "sub" / "pan.hdf5")
-    colours = colours_by_position(content_norm_from_px(tracks[0], letterbox((96, 128), (70, 65))))
-    assert (pixels(image, tracks[0]) == colours).all()
+    box = letterbox((96, 128), (70, 65))
+    colours = colours_by_position(content_norm_from_px(tracks[0], box))
+    places = (source_from_letterbox_px(tracks[0], box) + 0.5) * 5 - 0.5
+    assert (pixels(image, places) == colours).all()
 
 
 def test_views_are_drawn_each(videos: Path, tmp_path: Path, tiny: Config) -> None:
@@ -181,7 +188,9 @@ def test_views_are_drawn_each(videos: Path, tmp_path: Path, tiny: Config) -> Non
     for view in files:
         image = read_png(tmp_path / "drawn" / "a" / f"{view}.png")
         tracks, _ = tracks_of(tmp_path / "tracks" / "a.hdf5", row=2, view=view)
-        filled = (pixels(image, tracks[0]) == colours_by_position(tracks[0] / [64, 48])).all(axis=1)
+        filled = (pixels(image, shown(tracks[0], 64)) == colours_by_position(tracks[0] / [64, 48])).all(
+            axis=1
+        )
         assert filled.all() if view == "wrist" else not filled.any()
         assert len(read_mp4(tmp_path / "drawn" / "a" / f"{view}.mp4")[0]) == FRAMES
 

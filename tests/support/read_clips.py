@@ -14,9 +14,9 @@ from tests.support.render_clips import read_number
 try:
     import decord  # noqa: F401
 except ImportError:
-    INSTALLED = ["opencv"]
+    INSTALLED = ["pyav", "opencv"]
 else:
-    INSTALLED = ["decord", "opencv"]
+    INSTALLED = ["pyav", "decord", "opencv"]
 
 READER = pytest.mark.parametrize("reader", INSTALLED)
 

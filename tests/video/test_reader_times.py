@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amplify_motion_tokenizer.video.containers import TIME_TOLERANCE_S
+from amplify_motion_tokenizer.video.timing import TIME_TOLERANCE_S
 from tests.support.read_clips import INSTALLED, numbers, read
 from tests.support.render_clips import numbered_frames, write_clip
 

@@ -36,7 +36,7 @@ SHIFT_GAIN = 0.7
 """A shift is one when it leaves less than this share of the difference between two frames."""
 LEAST_BANDS = 0.1
 """Light of rows that differs by less than this, from the darkest to the brightest, does not matter."""
-SAMPLED_COLUMNS = 4
+SAMPLED_COLUMNS = 8
 """Every how many-th column is looked at for the light of rows."""
 ROWS_GAIN = 0.5
 """Rows have light of their own when it leaves less than this share of what one light for all rows leaves."""
