@@ -105,7 +105,7 @@ def tokenize_folder(
     summary = run.run(
         job,
         ClipTokenizing(job, model, tracker),
-        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device, len(clips)),
+        num_workers=tokenizing_workers(config, tracker, model.device, len(clips)),
     )
     summary.other_files = other_files(source, clips)
     records = Manifest(output / MANIFEST).records
