@@ -1,4 +1,4 @@
-"""What of a checkpoint's config may be given anew for inference."""
+"""Which settings of a checkpoint's config inference may change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Track folders to batches of windows: index, split by clip, reading."""
+"""The data set of windows: which windows there are, and their tracks read and turned into batches."""
 
 from __future__ import annotations
 

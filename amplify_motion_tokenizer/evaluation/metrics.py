@@ -154,12 +154,12 @@ def amplify_code_usage(counts: Tensor, nominal_size: int) -> dict[str, float]:
 
 
 class Mean(NamedTuple):
-    """A mean that is not yet divided, so that the means of batches and processes add up to that of all."""
+    """A mean that is not yet divided, so that the means of batches and processes add up to one of all."""
 
     total: float
     """Sum of what is averaged."""
     weight: float
-    """What it is divided by: how many there are, or their weights' sum. Where it is 0 there is no mean."""
+    """What the sum is divided by: the count, or the sum of the weights. Where it is 0 there is no mean."""
 
     def plus(self, other: Mean) -> Mean:
         """The mean of what both average."""
@@ -167,5 +167,5 @@ class Mean(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The mean; NaN of nothing."""
+        """The mean; NaN where there is nothing to take it of."""
         return self.total / self.weight if self.weight else math.nan

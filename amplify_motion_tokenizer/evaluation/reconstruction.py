@@ -1,4 +1,4 @@
-"""Decoded velocities back to tracks, and how far they are from the true ones.
+"""Turns predicted velocity classes back into tracks, and measures how far these are from the true tracks.
 
 Letters: B windows, V views, T frames, t = T - 1 steps, N points, C classes.
 """
@@ -173,13 +173,13 @@ def _nonzero_metrics(predicted: Tensor, target: Tensor) -> dict[str, Mean]:
 
 
 def _of_windows(values: Tensor) -> Mean:
-    """Over windows (B, ...), each with the mean of its own values, which are as many in every window."""
+    """The mean over windows (B, ...) of each window's own mean; every window has as many values."""
     of_window = values.float().flatten(1).mean(dim=1).cpu().double()
     return Mean(float(of_window.sum()), of_window.numel())
 
 
 def _over_known(values: Tensor) -> Mean:
-    """Over those of the numbers that are not NaN, summed in float64."""
+    """The mean of the numbers that are not NaN, summed in float64."""
     known = values[~values.isnan()].cpu().double()
     return Mean(float(known.sum()), known.numel())
 

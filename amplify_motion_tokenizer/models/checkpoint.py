@@ -11,7 +11,7 @@ Ours is a torch file that holds one dict of tensors and plain values::
     training                 optimiser, scheduler, scaler, position, random states, and the weights of
                              the last step where ``model`` holds their running mean
 
-``interop`` reads and writes the files of AMPLIFY and of the keypoint reproduction.
+``amplify.exchange`` and ``keypoint.exchange`` read and write the files of the other systems.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FORMAT_VERSION = 1
 
 
 _NEEDED = ("model", "config")
-"""What makes a tokenizer. AMPLIFY's files hold their training's state beside it, and objects in that."""
+"""The keys that make a tokenizer; AMPLIFY's files also hold training state, with foreign objects in it."""
 
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
@@ -65,9 +65,9 @@ class Checkpoint:
     training: dict[str, Any] | None
     """Training state; None in files that only hold weights."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of this package and its libraries when it was written; empty when unknown."""
+    """Versions of this package and its libraries when the file was written; empty when unknown."""
     gone: dict[str, Any] = field(default_factory=dict)
-    """Settings that it was trained with and that there are no more, with other values than they have now."""
+    """Settings of its training that no longer exist, where their values are not today's constants."""
 
 
 @cache

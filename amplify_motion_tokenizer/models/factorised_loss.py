@@ -32,7 +32,7 @@ class HeadLoss(NamedTuple):
 ChunkLoss = Callable[
     [FactorisedHead, Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor, FactorisedHead | None]
 ]
-"""``chunk_loss``, or the same compiled."""
+"""``chunk_loss``, or its compiled form."""
 
 
 def head_loss(
@@ -186,7 +186,7 @@ def _focal(
 
 
 class _Gradients(NamedTuple):
-    """Gradients of the views' sums, in float32; those that views share are kept apart by view."""
+    """Gradients of the views' sums, in float32; gradients of what views share are kept apart by view."""
 
     steps: Tensor
     """(B, V, t, M)."""
@@ -208,7 +208,7 @@ class _Gradients(NamedTuple):
         )
 
     def add(self, windows: slice, view: int, part: FactorisedHead) -> None:
-        """Adds those of some windows of one view, from ``chunk_loss``."""
+        """Adds the gradients of some windows of one view, which ``chunk_loss`` gave."""
         self.steps[windows, view], self.base[windows, view] = part.steps, part.base
         self.weight[view] += part.weight
         self.points[view, windows if self.points.shape[1] > 1 else slice(None)] += part.points

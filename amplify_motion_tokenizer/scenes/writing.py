@@ -1,4 +1,4 @@
-"""Clips to mp4 files, and their truth to track files beside them."""
+"""Writes clips to mp4 files, and their true tracks to track files beside them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TruthWindows:
 
 @dataclass(frozen=True, kw_only=True)
 class TruthRecord(ClipRecord):
-    """What a truth file says of itself: three root attributes more than tracked files have."""
+    """The record of a truth file: three root attributes more than files of tracked clips have."""
 
     scene_kind: str
     """Key of ``KINDS``."""
@@ -63,7 +63,7 @@ def write_clip(path: Path, video: Image, fps: float) -> None:
 
 
 def write_truth(path: Path, scene: Scene, record: TruthRecord, windows: TruthWindows) -> None:
-    """Writes the true tracks of every window as a track file, in the layout of ``track_files``."""
+    """Writes the true tracks of every window as a track file, in the layout of ``tracks.hdf5``."""
     with TrackFileWriter(path, record, scene.size) as writer:
         for window in true_windows(scene, windows, record.fps):
             writer.append(window)

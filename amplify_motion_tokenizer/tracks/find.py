@@ -18,7 +18,7 @@ def open_tracks(folder: Path, views: Sequence[str] | None, dataset: str | None =
     """All clips of ``folder``, a pack or a folder of tracks, as ``read_pack`` or ``find_tracks`` gives them.
 
     Args:
-        folder: either kind.
+        folder: a pack, or a folder of tracks.
         views: the views to read, in this order; None reads all.
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all.
 
@@ -63,7 +63,7 @@ def find_recorded(source: Path) -> dict[str, RecordedClip]:
     """The clips below the folder ``source``, or the one in the file ``source``, with all views, by name.
 
     Raises:
-        TrackFileError: as ``find_tracks``; or what is stored are velocities.
+        TrackFileError: as ``find_tracks``; or the files hold velocities.
     """
     if source.is_file():
         own = next((each for each in track_formats() if source.name.endswith(each.endings)), None)

@@ -29,7 +29,7 @@ def read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDA
 
 
 def gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
-    """``rows`` of a data set, in any order; one read each, for HDF5's own selection is 50 times slower."""
+    """The ``rows`` of a data set, in any order; one read each, as HDF5's own selection is 50 times slower."""
     found = np.empty((len(rows), *data.shape[1:]), data.dtype)
     place, shape = data.id.get_space(), (1, *data.shape[1:])
     into, rest = h5py.h5s.create_simple(shape), (0,) * (data.ndim - 1)
@@ -59,7 +59,7 @@ def tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     """(height, width) of a view's tracked frames in pixels; None where the file does not say.
 
     Raises:
-        ValueError: it says what no frame has.
+        ValueError: the size that the file states is none that a frame can have.
     """
     sizes = group.attrs.get("height"), group.attrs.get("width")
     if None in sizes:

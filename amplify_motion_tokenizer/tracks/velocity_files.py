@@ -85,7 +85,7 @@ class VelocityFilesWriter:
         self._source_frames.append(views[0].source_frames[0] if views[0].source_frames else None)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Moves the windows to their place, those of an earlier run away, and writes the index last."""
+        """Moves the windows to their place, removes an earlier run's, and writes the index last."""
         with failure_named(self.path):
             self.path.unlink(missing_ok=True)
             for stale in _windows_in(self.path.parent).get(self._clip, []):

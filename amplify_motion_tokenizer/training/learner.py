@@ -71,7 +71,7 @@ class Learner:
         self._chunk_loss: ChunkLoss = chunk_loss
         if training.compile:
             # In place, so that the names of the weights stay. A kernel for each shape, never one for
-            # several: a resumed run would else meet the shapes in another order and round differently.
+            # several: a resumed run would otherwise meet the shapes in another order and round differently.
             self.model.compile(dynamic=False)
             self._chunk_loss = torch.compile(chunk_loss, dynamic=False)
         self.average: WeightAverage | None = None
@@ -98,7 +98,7 @@ class Learner:
         precision.
 
         Args:
-            micro_batches: those of this process.
+                micro_batches: this process's micro-batches of the step.
             wishes: (W,) float32 on the CPU, to be summed over the processes.
         """
         accelerator = self.accelerator
@@ -205,7 +205,7 @@ class WeightAverage:
     """Exponential moving average of a model's parameters.
 
     After step n the mean moves by 1 - d towards the weights, d = min(decay, (1 + n) / (10 + n)): early
-    means would else be those of the first, random weights. Steps that changed no weights do not count.
+    means would otherwise be means of the first, random weights. Steps that changed no weights do not count.
 
     Args:
         model: its present parameters are the first mean.

@@ -1,4 +1,4 @@
-"""Pictures of reconstructions for TensorBoard: true tracks beside those that the codes give.
+"""Pictures of reconstructions for TensorBoard: true tracks beside the tracks that the codes give.
 
 Every picture is one validation window: a row for each view, the true tracks on the left, the predicted
 ones on the right, over the window's first frame where the track file holds it, else on black.
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
 
 LONGER_SIDE = 256
-"""Of a panel, in pixels; a panel has the frame's aspect."""
+"""Longer side of a panel in pixels; a panel has the frame's aspect."""
 HEADER = 20
 """Rows of text above each panel, in pixels."""
 MAX_SIDE = 10

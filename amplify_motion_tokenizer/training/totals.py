@@ -55,9 +55,9 @@ class Totals(NamedTuple):
     known: Tensor
     """Elements of points whose track is finite, static ones included."""
     clamped: Tensor
-    """Those whose motion is as large as the window of classes or larger."""
+    """Elements among ``known`` whose motion is as large as the window of classes or larger."""
     center: Tensor
-    """Those whose class is the centre."""
+    """Elements among ``known`` whose class is the centre."""
     dropped: Tensor
     """Windows of which nothing counts: hardly a point is visible, or none has a finite track."""
     codes: Tensor
@@ -195,7 +195,7 @@ class Totals(NamedTuple):
 
 
 def present(means: Mapping[str, Mean]) -> dict[str, float]:
-    """The values of those ``means`` that are of something, by their names."""
+    """The values of the ``means`` that are means of something, by their names."""
     return {name: mean.value for name, mean in means.items() if mean.weight}
 
 
@@ -206,7 +206,7 @@ class Means:
         self._means: dict[str, Mean] = {}
 
     def add(self, means: Mapping[str, Mean]) -> None:
-        """Adds those of a batch."""
+        """Adds the means of a batch."""
         for name, mean in means.items():
             self._means[name] = mean.plus(self._means.get(name, Mean(0.0, 0.0)))
 

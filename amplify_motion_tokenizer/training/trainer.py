@@ -1,8 +1,9 @@
 """The training loop on Accelerate: any number of processes, accumulation, mixed precision.
 
-A step is one optimiser step; ``learner`` takes it, ``validation`` judges, ``run_log`` tells,
-``run_files`` writes. Here is when each happens. What is logged with a step's number is logged before the
-checkpoint of that step is written, so that a run which goes on from it has a whole log.
+A step is one optimiser step. ``learner`` takes it, ``validation`` measures held-out windows, ``log`` tells
+the numbers and ``checkpoints`` writes the files; this module decides when. What is logged with a step's
+number is logged before the checkpoint of that step is written, so that a run which goes on from it has a
+whole log.
 """
 
 from __future__ import annotations
@@ -278,7 +279,7 @@ class Trainer:
         self._judge(metrics, self.validate(), [epoch_name(state.epoch)] * kept)
 
     def _epoch_metrics(self) -> dict[str, float]:
-        """Of the epoch under way."""
+        """Metrics of the epoch under way, over all processes."""
         self._check_skipped()
         return self.log.totals("train_epoch", self._epoch_totals.reduced(self.accelerator), self.state.step)
 
@@ -344,7 +345,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _restore(self, checkpoint: Checkpoint, saved: dict[str, Any]) -> None:
-        """All but the state itself."""
+        """Restores everything from ``saved`` but the state itself, from which this process begins."""
         self._last_good = f"{checkpoint.path} (step {self.state.step})"
         self.learner.load_state_dict(saved)
         if self.accelerator.is_main_process:

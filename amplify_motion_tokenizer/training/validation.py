@@ -1,4 +1,4 @@
-"""Held-out windows: loss, accuracy, code usage and track metrics over all processes."""
+"""Validation: loss, accuracy, code usage and track metrics of held-out windows, over all processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def nothing_counted() -> TrainingError:
 
 @torch.no_grad()
 def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[str, Mean]]:
-    """Over all batches and all processes, with the weights for inference: totals and track metrics.
+    """Totals and track metrics over all batches and all processes, with the weights for inference.
 
     Every process must call it. Track metrics are means over the windows whose true positions are known;
     there are none where no such window is.

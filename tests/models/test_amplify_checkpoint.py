@@ -212,7 +212,7 @@ def test_vision_weights_that_are_refused() -> None:
     for wrong, message in [
         ({**content, "model": without}, r"cond_on_img = True, but it lacks vis_enc\.\*"),
         (other, "vision encoder 'vit-tiny' cannot be exchanged"),
-        ({**content, "model": renamed}, r"file: vision weights are not those.*layer1\.weight is unknown"),
+        ({**content, "model": renamed}, r"file: vision weights do not fit.*layer1\.weight is unknown"),
     ]:
         with pytest.raises(CheckpointError, match=message):
             from_amplify(wrong, "file")

@@ -108,9 +108,9 @@ class AmplifyCheckpoint:
     vision: dict[str, Tensor] | None = None
     """State dict of a ResNet-18 ``VisionEncoder``; None without image conditioning."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Other keys of AMPLIFY's config, such as those of its training; kept as they are."""
+    """Other keys of AMPLIFY's config, such as its training's settings; kept as they are."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Those of ``TRAINING_KEYS`` that are known."""
+    """The parts of ``TRAINING_KEYS`` that are known."""
 
 
 def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
@@ -159,7 +159,7 @@ def to_amplify(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the FSQ levels are none of AMPLIFY's, weights do not fit the sizes, or weights
-            of the vision encoder are missing or not those of a ResNet-18.
+            of the vision encoder are missing or not a ResNet-18's.
     """
     sizes, where = checkpoint.sizes, "export to AMPLIFY"
     if len(checkpoint.views) != sizes.num_views:
@@ -250,7 +250,7 @@ def _check_vision_name(config: Mapping[str, Any], source: str) -> None:
     if name != "resnet18":
         raise CheckpointError(
             f"{source}: weights of the vision encoder {name!r} cannot be exchanged with AMPLIFY; "
-            "only those of 'resnet18' can"
+            "only the weights of 'resnet18' can"
         )
 
 

@@ -1,4 +1,4 @@
-"""Tokens of the first frame of each view, that AMPLIFY's encoder can be conditioned on.
+"""The vision encoder: tokens of each view's first frame, which AMPLIFY's encoder can be conditioned on.
 
 The networks are transformers' (``pip install transformers``); nothing here imports
 torchvision. As in AMPLIFY, images are stretched to 224 x 224 (bilinear, without antialiasing) and are
@@ -128,7 +128,7 @@ class VisionEncoder(nn.Module):
 def _check_images(images: Tensor, values: bool) -> None:
     """Raises ValueError unless ``images`` are float (B, V, H, W, 3), with ``values`` in [0, 1].
 
-    Looking at values waits for the device; training, whose images ``inputs`` makes, does without.
+    Reading values waits for the device, so training, whose images ``data.inputs`` makes, leaves it out.
     """
     expected = "expected float (B, V, H, W, 3) in [0, 1]"
     if images.ndim != 5 or images.shape[-1] != 3 or not images.is_floating_point():
@@ -271,7 +271,7 @@ def _renamed(state: Mapping[str, Tensor], layers: Mapping[str, str], network: st
     problems += [f"{key} is missing" for key in sorted(names.keys() - state.keys())]
     if problems:
         raise CheckpointError(
-            f"vision weights are not those of {network}: {'; '.join(problems[:3])}"
+            f"vision weights do not fit {network}: {'; '.join(problems[:3])}"
             f"{f' (and {len(problems) - 3} more)' if len(problems) > 3 else ''}"
         )
     return {names[key]: value for key, value in state.items()}

@@ -36,7 +36,7 @@ class FlowTracker(PointTracker):
 
     @classmethod
     def from_config(cls, config: Config) -> FlowTracker:
-        """As ``tracking.flow`` and ``video.threads`` say."""
+        """A tracker with the settings of ``tracking.flow`` and as many threads as ``video.threads``."""
         return cls(config.tracking.flow, threads=config.video.threads)
 
     def pairs(self, size: tuple[int, int]) -> PairFlow:
@@ -51,8 +51,8 @@ class FlowTracker(PointTracker):
         """Tracks of each window; see ``PointTracker.track``.
 
         Reads windows ahead until it has all that share frames with the first, so that they advance
-        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever
-        others are open.
+        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever other
+        windows are open.
 
         Raises:
             TrackerError: frames smaller than 16 pixels, or of different sizes.
@@ -91,7 +91,7 @@ class _Chain:
         return self._window.frames[len(self._rows) - 1 : len(self._rows) + 1]
 
     def add(self, xy_px: Floats, visibility: Floats) -> None:
-        """The next row, (N, 2) and (N,); rows after the window's last are dropped."""
+        """Adds the next row, (N, 2) and (N,); rows after the window's last are dropped."""
         if not self.finished:
             self._rows.append((xy_px, visibility))
 
@@ -109,7 +109,7 @@ class _Clip:
         self._chains: deque[_Chain] = deque()
 
     def begin(self, window: FrameWindow) -> None:
-        """Opens a window that starts at the frame which the others have reached."""
+        """Opens a window that starts at the frame which the other windows have reached."""
         self._chains.append(_Chain(window))
         self._points.begin()
         first = slice(-self._num_points, None)
