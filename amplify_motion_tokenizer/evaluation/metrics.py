@@ -19,11 +19,11 @@ DENSE_CODES = 2**20
 """Codes of the largest codebook of which each code has a place in memory to count it."""
 
 
-def accuracy_counts(answers: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def accuracy_counts(predicted: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Elements whose answer is the label, and elements that count.
 
     Args:
-        answers: (..., t, N) int64 classes, or (..., 1, N) when all steps share them.
+        predicted: (..., t, N) int64 classes, or (..., 1, N) when all steps share them.
         labels: (..., t, N) int64.
         mask: bool, (..., N) or (..., t, N).
 
@@ -31,7 +31,7 @@ def accuracy_counts(answers: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tens
         (correct, count), int64 scalars.
     """
     counted = expand_mask(mask, labels)
-    return ((answers == labels) & counted).sum(), counted.sum()
+    return ((predicted == labels) & counted).sum(), counted.sum()
 
 
 def no_motion_counts(labels: Tensor, mask: Tensor, class_grid: Sequence[int]) -> tuple[Tensor, Tensor]:

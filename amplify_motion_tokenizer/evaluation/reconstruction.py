@@ -184,18 +184,18 @@ def _over_known(values: Tensor) -> Mean:
     return Mean(float(known.sum()), known.numel())
 
 
-def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
+def predicted_tracks(classes: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
     """Tracks of the classes that were answered, from the true first frame on.
 
     Args:
-        answers: (B, [V, ]t or 1, N) int64, the most likely class of each element.
+        classes: (B, [V, ]t or 1, N) int64, the most likely class of each element.
         inputs: what the model was given.
         class_grid: (rows, columns) of the classes.
 
     Returns:
         (B, [V, ]T, N, 2) float32, rc_norm, not clamped.
     """
-    labels = answers.expand_as(inputs.labels)
+    labels = classes.expand_as(inputs.labels)
     velocities = rc_norm_from_labels(labels, inputs.size_px, class_grid)
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], velocities)
 

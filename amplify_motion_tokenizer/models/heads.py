@@ -67,15 +67,18 @@ CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
 
 
 def head_answers(head: Head) -> Tensor:
-    """(B, [V, ]t or 1, N) int64, the argmax of ``head.logits()``, of which a factorised head holds few."""
+    """(B, [V, ]t or 1, N) int64, the most likely class of each element: the argmax of ``head.logits()``.
+
+    Few of a factorised head's logits are held at a time.
+    """
     if not isinstance(head, FactorisedHead):
         return head.logits().argmax(dim=-1)
     views = head.with_views()
     shape = (*views.steps.shape[:-1], views.points.shape[1])
-    answers = torch.empty(shape, dtype=torch.long, device=views.base.device)
-    for where in chunks(answers.shape, views.weight):
-        answers[where] = part_of_head(views, *where).logits().argmax(dim=-1)
-    return answers if views is head else answers.squeeze(1)
+    classes = torch.empty(shape, dtype=torch.long, device=views.base.device)
+    for where in chunks(classes.shape, views.weight):
+        classes[where] = part_of_head(views, *where).logits().argmax(dim=-1)
+    return classes if views is head else classes.squeeze(1)
 
 
 def chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:

@@ -195,8 +195,8 @@ class RunLog:
                 "(train/non_finite_points counts them)"
             )
 
-    def judged(self, metrics: dict[str, float], state: TrainState, rates: Mapping[str, float]) -> None:
-        """The metrics of an epoch, of a validation, or of both; with an epoch its ``StepClock.total``."""
+    def results(self, metrics: dict[str, float], state: TrainState, rates: Mapping[str, float]) -> None:
+        """The metrics of an epoch, of a validation, or of both, with an epoch's ``StepClock.total``."""
         timed = {f"train_epoch/{name}": value for name, value in rates.items()}
         self.accelerator.log(metrics | timed, step=state.step)
         if "train_epoch/unique_codes" in metrics:

@@ -81,9 +81,9 @@ class Pictures:
         # Other processes do not take part, so the wrapper that talks to them must not be called.
         own = self._accelerator.unwrap_model(model)
         inputs, was_training = self._inputs.to(self._accelerator.device), own.training
-        answers = own.eval()(inputs.velocities, inputs.images).distinct_logits.argmax(dim=-1)
+        classes = own.eval()(inputs.velocities, inputs.images).distinct_logits.argmax(dim=-1)
         own.train(was_training)
-        predicted = predicted_tracks(answers, inputs, self._class_grid).cpu()
+        predicted = predicted_tracks(classes, inputs, self._class_grid).cpu()
         for number, (name, frames) in enumerate(zip(self._names, self._frames, strict=True)):
             image = draw_window(
                 self._inputs.tracks_rc_norm[number], predicted[number], self._inputs.size_px[number], frames

@@ -73,7 +73,7 @@ class Totals(NamedTuple):
     @staticmethod
     def of(
         loss: Tensor,
-        answers: Tensor,
+        predicted: Tensor,
         indices: Tensor,
         inputs: ModelInput,
         real: Tensor,
@@ -83,14 +83,14 @@ class Totals(NamedTuple):
 
         Args:
             loss: (V,) sums over the elements that count.
-            answers: (B, [V, ]t or 1, N) int64, the most likely classes.
+            predicted: (B, [V, ]t or 1, N) int64, the most likely classes.
             indices: ids (B, d); those outside of the codebook, which NaN latents give, do not count.
             inputs: what the model was given.
             real: (B,) bool, False for windows that only pad the batch.
             config: decides the number of codes and classes.
         """
         dtype, labels, mask = _float(loss.device), inputs.labels, inputs.mask
-        correct, _ = accuracy_counts(answers, labels, mask)
+        correct, _ = accuracy_counts(predicted, labels, mask)
         no_motion, _ = no_motion_counts(labels, mask, config.class_grid)
         finite = inputs.finite
         real_points = real.view(-1, *[1] * (finite.ndim - 1))

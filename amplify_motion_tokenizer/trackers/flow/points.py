@@ -58,7 +58,7 @@ class Points(Protocol):
         """Moves all points from the pair's first frame, where they are, to its second."""
 
 
-class HeldPoints:
+class PatchPoints:
     """Points that go with the flow or with their neighbours, held to their patches of the first frame.
 
     A hidden point is carried by the neighbours that had moved like it, and is seen again where its patch

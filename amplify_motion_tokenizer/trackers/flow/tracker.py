@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.config import Config, FlowConfig
 from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, size_of
-from amplify_motion_tokenizer.trackers.flow.points import HeldPoints, Points
+from amplify_motion_tokenizer.trackers.flow.points import PatchPoints, Points
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ class FlowTracker(PointTracker):
 
     def points(self, queries_xy_px: Floats, scale: Scale) -> Points:
         """The points of a clip, of windows that each start from ``queries_xy_px`` (N, 2)."""
-        return HeldPoints(queries_xy_px, scale)
+        return PatchPoints(queries_xy_px, scale)
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
         """Tracks of each window; see ``PointTracker.track``.
