@@ -235,7 +235,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not JSON ({error}); remove it and run again") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: holds a {type(value).__name__}, expected an object; remove it")
+        raise UsageError(
+            f"{path}: holds a {type(value).__name__}, expected a JSON object; remove it and run again"
+        )
     return value
 
 

@@ -96,7 +96,9 @@ def read_codes(folder: Path) -> CodeSet:
     except UsageError as error:
         raise UsageError(f"{error}; run inference again") from None
     if not clips:
-        raise UsageError(f"{path}: holds no windows")
+        raise UsageError(
+            f"{path}: holds no windows of any clip, expected at least one; run inference on clips that move"
+        )
     meta = metas[0]
     other = next((number for number, each in enumerate(metas, start=1) if each != meta), None)
     if other is not None or len({clip.codes.shape[1:] for clip in clips}) > 1:
@@ -156,5 +158,5 @@ def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
     if width % tokens:
         raise UsageError(f"{where}: codes are {width} ids a window; expected a multiple of {tokens} steps")
     if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
-        raise UsageError(f"{where}: start_frames do not ascend")
+        raise UsageError(f"{where}: start_frames of {line['clip']} do not ascend, as they should")
     return ClipCodes(line["clip"], np.array(starts, np.int64), codes.reshape(len(codes), -1, tokens))

@@ -200,7 +200,8 @@ def run_kind(
         sys.exit(EXIT_OK)
     found, expected = kind or "nothing", " or ".join(flags)
     raise UsageError(
-        f"{command} what? found {found}; expected {expected}; {_program(command)} --help tells more"
+        f"{command} does not say what: found {found}, expected {expected}; "
+        f"{_program(command)} --help tells more"
     )
 
 

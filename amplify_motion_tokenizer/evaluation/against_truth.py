@@ -75,7 +75,7 @@ def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> 
     if missing:
         raise TrackFileError(
             f"{tracks}: lacks {missing[0]}.hdf5 ({len(missing)} of the {len(true)} clips in {truth} are not "
-            "there); track those clips too, or take their truth away"
+            "there); track the missing clips too, or take their true tracks out of the folder"
         )
     extra = [clip for clip in predicted if clip not in true]
     if extra:
@@ -276,5 +276,5 @@ def _letterbox(file: RecordedClip, index: int) -> Letterbox:
         return view_letterbox(file.view_attributes[index], source)
     except ValueError as error:
         raise TrackFileError(
-            f"{file.path}: {file.views[index]}: {error}; letterbox it from one size"
+            f"{file.path}: in the view {file.views[index]}, {error}; track its clip again"
         ) from None

@@ -141,7 +141,9 @@ def _check_output(output: Path, source: Path, tracks: Path, pairs: Pairs) -> Non
     targets = {target for clip, _ in pairs.values() for target in _targets(output, clip)}
     over = sorted(str(target) for target in targets if target.resolve() in videos)
     if over or output.resolve() == (tracks if tracks.is_dir() else tracks.parent).resolve():
-        raise UsageError(f"{over[0] if over else output} would be written over; choose another --output")
+        raise UsageError(
+            f"{over[0] if over else output} would be written over by drawings; choose another --output"
+        )
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output} lies in the input {source}; choose an --output outside it")
 

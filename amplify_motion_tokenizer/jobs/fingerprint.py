@@ -44,7 +44,7 @@ def _blocks_digest(path: Path) -> bytes:
                 file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
                 digest.update(file.read(_BLOCK))
     except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror})") from error
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); copy it or leave it out") from error
     return digest.digest()
 
 

@@ -119,7 +119,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
         return _foreign(path, read_reproduction(path, content))
-    raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
+    raise CheckpointError(
+        f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}; "
+        "give a run's best.pth or last.pth"
+    )
 
 
 def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
@@ -191,7 +194,10 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     missing = {"model", "config", "track_settings", "metrics"} - content.keys()
     if version != FORMAT_VERSION or missing:
         problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version}"
-        raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path}: {problem}; expected a checkpoint of format version {FORMAT_VERSION}; "
+            "take another one, or read it with the package version that wrote it"
+        )
     own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
     check_kinds(str(path), content, OWN_PARTS | own)
     made, source = content["track_settings"], f"in {path}"

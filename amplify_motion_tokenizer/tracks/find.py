@@ -48,11 +48,14 @@ def find_tracks(
     found = {each.name: clips for each in formats if (clips := each.find(folder))}
     if len(found) > 1:
         raise TrackFileError(
-            f"{folder}: holds tracks of both --format {' and --format '.join(found)}; separate them"
+            f"{folder}: holds tracks of both --format {' and --format '.join(found)}, expected one format; "
+            "move the files of one into another folder"
         )
     if not found:
         looked_for = ", ".join(each.looked_for for each in formats)
-        raise TrackFileError(f"{folder}: holds no track files; looked for {looked_for}")
+        raise TrackFileError(
+            f"{folder}: holds no track files; looked for {looked_for}; make some with preprocess_videos.py"
+        )
     (clips,) = found.values()
     # Before they are opened, as most may not be wanted.
     names = list(clips) if dataset is None else select_demos(clips, dataset)

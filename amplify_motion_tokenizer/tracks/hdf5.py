@@ -266,7 +266,7 @@ class TrackFile:
         if [tracked_size(group) for group in groups] != self.sizes or any(
             window_shape(group, self.path) != expected for group in groups
         ):
-            raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
+            raise TrackFileError(f"{self.path}: has changed since it was first opened; run the command again")
 
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""

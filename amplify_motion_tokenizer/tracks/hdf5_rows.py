@@ -75,7 +75,9 @@ class TrackReader:
                 for offset, target in zip(start[rows].tolist(), targets, strict=True):
                     window = content[target : target + window_bytes]
                     if os.preadv(descriptor, [window], offset) != window_bytes:
-                        raise TrackFileError(f"{self._clip.path}: ends within a window; remake it")
+                        raise TrackFileError(
+                            f"{self._clip.path}: ends within a window; preprocess its clip again"
+                        )
             if not math.isnan(fill):
                 tracks = arrays.tracks_xy_px
                 for place in (at for at in places if (tracks[at, 0] == fill).all()):
@@ -94,7 +96,9 @@ class TrackReader:
         try:
             self._descriptor = os.open(self._clip.path, os.O_RDONLY)
         except OSError as error:
-            raise TrackFileError(f"{self._clip.path}: cannot be opened ({error.strerror})") from None
+            raise TrackFileError(
+                f"{self._clip.path}: cannot be opened any more ({error.strerror}); run the command again"
+            ) from None
         state = os.fstat(self._descriptor)
         identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
         if identity != self._identity:

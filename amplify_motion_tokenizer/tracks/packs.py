@@ -115,7 +115,7 @@ class PackedClip:
         """
         arrays = _open_arrays(self.path, frames=self.frame_size is not None)
         if read_json(self.path / PACK_INDEX) != self._index:
-            raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
+            raise TrackFileError(f"{self.path}: has changed since it was first opened; run the command again")
         return arrays
 
     def read(self, arrays: PackArrays, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
@@ -217,7 +217,7 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
         views, missing = there, []  # as a file with one view serves as the default one
     if missing:
         raise TrackFileError(
-            f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+            f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}, which data.views may name"
         )
     rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
     clips = [PackedClip(folder, index, i, row, views) for i, row in enumerate(rows[:-1])]

@@ -134,8 +134,9 @@ class VelocityFiles:
         for row, window in zip(rows, windows, strict=True):
             if window.shape != (self.length - 1, self.num_points, 2):
                 raise TrackFileError(
-                    f"{self.paths[row]}: shape {tuple(window.shape)}, expected "
-                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}"
+                    f"{self.paths[row]}: has shape {tuple(window.shape)}, expected "
+                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}; "
+                    "preprocess the clip again"
                 )
         return torch.stack(windows)
 
@@ -149,7 +150,7 @@ def _load_velocity(path: Path) -> Tensor:
         raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
     if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
         found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
-        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
+        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2); remove or remake it")
     # One that asks for gradients cannot leave a loader worker, which would hang.
     return window.detach().float()
 

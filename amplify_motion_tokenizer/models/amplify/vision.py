@@ -207,7 +207,10 @@ def _pretrained(model_type: Any, weights: str) -> dict[str, Tensor]:
         config = transformers.AutoConfig.from_pretrained(weights, local_files_only=local)
         expected = model_type.config_class.model_type
         if config.model_type != expected:
-            raise CheckpointError(f"{weights}: holds a {config.model_type} model; expected {expected}")
+            raise CheckpointError(
+                f"{weights}: holds a {config.model_type} model, expected {expected}; set "
+                "model.amplify.vision.encoder or model.amplify.vision.weights to fit"
+            )
         model: nn.Module
         model, report = model_type.from_pretrained(
             weights, config=config, local_files_only=local, output_loading_info=True
@@ -218,7 +221,10 @@ def _pretrained(model_type: Any, weights: str) -> dict[str, Tensor]:
             "give a folder that transformers saved, or the id of a model on the Hugging Face hub"
         ) from None
     if report["missing_keys"]:
-        raise CheckpointError(f"{weights}: lacks weights such as {sorted(report['missing_keys'])[0]}")
+        raise CheckpointError(
+            f"{weights}: lacks weights such as {sorted(report['missing_keys'])[0]}; give a whole model that "
+            "transformers saved"
+        )
     return model.state_dict()
 
 

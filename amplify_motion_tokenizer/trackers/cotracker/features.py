@@ -64,7 +64,8 @@ class ClipFrames:
             self._shape = self._shape or rgb.shape
             if rgb.shape != self._shape:
                 raise TrackerError(
-                    f"frames of one clip differ in size: {self._shape[:2]} and {rgb.shape[:2]}"
+                    f"frames of one clip differ in size: {self._shape[:2]} and {rgb.shape[:2]} "
+                    "(height, width); expected one size"
                 )
         if frames:
             sent = torch.from_numpy(np.stack(list(frames.values()))).to(self._device)

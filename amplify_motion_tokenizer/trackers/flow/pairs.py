@@ -164,7 +164,10 @@ class PairFlow:
 
     def _grey(self, rgb: NDArray[np.uint8]) -> Grey:
         if size_of(rgb) != self.scale.size:
-            raise TrackerError(f"frames of one clip differ in size: {self.scale.size} and {size_of(rgb)}")
+            raise TrackerError(
+                f"frames of one clip differ in size: {self.scale.size} and {size_of(rgb)} (height, width); "
+                "expected one size"
+            )
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         height, width = self.scale.image_size
         return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
