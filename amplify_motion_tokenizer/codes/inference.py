@@ -1,4 +1,4 @@
-"""Clips to motion codes with a trained tokenizer."""
+"""Inference: the clips of a folder to files of motion codes, with a trained tokenizer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def tokenize_folder(
         source: a video or a folder of videos.
         output: where to write.
         checkpoint: from ``load_checkpoint``.
-        config: the checkpoint's, or one that ``check_overrides`` allows.
+        config: the checkpoint's config, or one that ``check_overrides`` allows.
         save: extra arrays.
         overwrite: redo clips that are complete.
 
@@ -156,7 +156,7 @@ def encode_windows(
     Yields:
         CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds and step_seconds
         (b,) float64, source_frames (b,) int64 (a step of NaN and a frame of -1 are not known),
-        code_sequences (b, d) int64, and those of ``save``.
+        code_sequences (b, d) int64, and the tensors that ``save`` names.
     """
     device = model.device
     stream = iter(windows)
@@ -182,7 +182,7 @@ def encode_windows(
 
 
 def _arrays_of(path: Path) -> Path:
-    """Where the arrays of ``<clip>.json`` lie; a clip's name may hold dots."""
+    """The file for the arrays of the code file ``<clip>.json``; a clip's name may hold dots."""
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
 
 
@@ -212,7 +212,7 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
 
 @dataclass(frozen=True)
 class TokenizingJob:
-    """What inference makes of each clip."""
+    """The job of inference: a code file for each clip, in any process."""
 
     output: Path
     checkpoint: Checkpoint
@@ -222,7 +222,7 @@ class TokenizingJob:
     save: tuple[Extra, ...]
 
     def __getstate__(self) -> dict[str, Any]:
-        """For workers, with weights as bytes: torch would share memory, of which there may be little."""
+        """The job for workers, with weights as bytes: torch would share memory, which may be scarce."""
         weights = io.BytesIO()
         torch.save(self.checkpoint.model, weights)
         checkpoint = dataclasses.replace(self.checkpoint, model={}, training=None)
@@ -245,11 +245,11 @@ class TokenizingJob:
         return known_config_hashes(self.config, self.meta["checkpoint_sha256"])
 
     def changed(self) -> list[str]:
-        """What differs from the run whose codes are in the output folder."""
+        """How checkpoint and settings differ from the run whose codes are in the output folder."""
         return changes_of_run(self.output, self.config, self.meta)
 
     def is_complete(self, clip: Clip) -> bool:
-        """Whether the clip's codes, and what is to be saved beside them, are those of its source as it is."""
+        """Whether the clip's codes, and what is to be saved beside them, were made of its source as it is."""
         path = self.target(clip)
         if not os.path.isfile(path) or (self.save and not _arrays_of(path).is_file()):
             return False
@@ -262,7 +262,7 @@ class TokenizingJob:
         return self.output / f"{clip.name}.json"
 
     def prepare(self, threads: int) -> ClipTokenizing:
-        """What a worker does with each clip."""
+        """Loads model and tracker on ``threads`` threads; returns what writes the codes of a clip."""
         config = on_threads(self.config, threads)
         job = dataclasses.replace(self, config=config)
         return ClipTokenizing(job, _load_model(self.checkpoint, config), make_tracker(config))

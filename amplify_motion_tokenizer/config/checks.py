@@ -1,4 +1,4 @@
-"""What settings must be together; what each may be by itself stands at its field."""
+"""Rules that several settings must meet together; what one may be by itself stands at its field."""
 
 from __future__ import annotations
 

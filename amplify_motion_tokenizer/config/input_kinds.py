@@ -1,4 +1,4 @@
-"""What models take: the kinds of input, and which model takes which."""
+"""The kinds of input that models take, and which model takes which."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class InputKind:
     """A way from tracks to a model's input; ``data.inputs.INPUTS`` makes it."""
 
     name: str
-    """What tells it from other kinds."""
+    """The kind's name."""
     view_axis: bool
     """Whether input has the axis V, of any number of views; else it is of one view."""
     frame_size: bool

@@ -1,6 +1,6 @@
 """Every setting of a run, a section per stage; the sections are in modules of their own.
 
-The defaults are those of ``configs/tokenizer_config.yaml``, the compact keypoint tokenizer.
+The defaults make the compact keypoint tokenizer; ``configs/tokenizer_config.yaml`` names them all.
 Numbers that follow from settings (points, classes, codebook size) are properties of ``Config``.
 """
 

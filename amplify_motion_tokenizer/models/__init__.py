@@ -1,4 +1,4 @@
-"""The tokenizer networks by name."""
+"""Batches to codes and back: the tokenizer networks by name, their losses and their checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every motion tokenizer offers.
+"""The interface of every motion tokenizer.
 
 Letters: B windows, t velocity steps, N points, d codes of a window, D their width, C velocity classes.
 A model of several views has one more axis, V, after B in velocities and logits.
@@ -30,7 +30,7 @@ class TokenizerOutput(NamedTuple):
     """What one forward pass gives."""
 
     head: Head
-    """What makes the logits; give this to the loss, which may not need them."""
+    """The decoder's last layer, which makes the logits; give it to the loss, which may not need them."""
     indices: Tensor
     """(B, d) int64, code ids."""
     latents: Tensor
@@ -69,8 +69,8 @@ class MotionTokenizer(nn.Module, ABC):
     """
 
     tokens_are_steps: ClassVar[bool] = False
-    """Whether the d codes are those of the t steps, in order (of each view, where views have codes of their
-    own: t fast); else all of them are of the whole window."""
+    """Whether each of the d codes is of one of the t steps, in order (of each view, where views have codes
+    of their own: t fast); else every code is of the whole window."""
     trained_by: ClassVar[str | None] = "train"
     """The command that trains it; None where there is nothing to train."""
     unused_settings: ClassVar[tuple[str, ...]] = ()
@@ -99,7 +99,7 @@ class MotionTokenizer(nn.Module, ABC):
         return self
 
     def _as_weights(self, values: _MaybeTensor) -> _MaybeTensor:
-        """Inputs in the type of the weights, where the tokenizer was asked for the inputs' type."""
+        """Inputs in the type of the weights, where ``.half()`` and the like asked for the inputs' type."""
         known = isinstance(values, Tensor) and values.dtype in self._also_takes
         return values.to(next(self.parameters()).dtype) if known else values  # type: ignore[union-attr]
 
@@ -145,7 +145,7 @@ class MotionTokenizer(nn.Module, ABC):
         """Gives parts that the config names pretrained weights for those weights; here there are none."""
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """What an optimiser is given: the parameters that train, with their learning rates."""
+        """The parameters that an optimiser trains, with their learning rates."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": learning_rate}]
 
     @abstractmethod
@@ -159,7 +159,7 @@ class MotionTokenizer(nn.Module, ABC):
 
     @abstractmethod
     def head(self, codes: Tensor) -> Head:
-        """What makes the logits of codes (B, d, D).
+        """The layer that makes the logits of codes (B, d, D).
 
         Raises:
             ValueError: naming the expected and the found shape.
@@ -233,7 +233,7 @@ class MotionTokenizer(nn.Module, ABC):
         return codes_of_indices(self._fsq(), indices)
 
     def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
-        """All of it, for training; ``model.latent_noise`` disturbs what is quantised, in training only."""
+        """Encodes, quantises and decodes; ``model.latent_noise`` disturbs the tokens in training only."""
         latents = self.encode(velocities, images)
         noise = self.config.model.latent_noise
         noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
@@ -245,7 +245,7 @@ class MotionTokenizer(nn.Module, ABC):
 def check_images(images: Tensor | None, velocities: Tensor, conditioned: bool) -> None:
     """Raises ValueError unless images are given exactly to a conditioned model, one for each view.
 
-    Their type and values are ``VisionEncoder``'s affair.
+    ``VisionEncoder`` checks their type and values.
     """
     if images is not None and not isinstance(images, Tensor):
         raise ValueError(
@@ -270,8 +270,8 @@ def check_velocities(
 ) -> None:
     """Raises ValueError unless ``velocities`` are (B, *expected) of the weights' type, and known.
 
-    Values beyond [-1, 1], which no training saw, are warned of. Looking at values waits for the device;
-    training, whose velocities ``inputs`` makes, does without.
+    Values beyond [-1, 1], which no training saw, are warned of. Reading values waits for the device, so
+    training, whose velocities ``data.inputs`` makes, leaves it out.
 
     Args:
         velocities: what a model is given.
@@ -304,7 +304,7 @@ def check_shape(name: str, found: Tensor, axes: str, expected: tuple[int, ...]) 
     """Raises ValueError unless ``found`` is (B, *expected).
 
     Args:
-        name: what it is, for the message.
+        name: the tensor's name, for the message.
         found: the tensor.
         axes: the axes' letters, such as "(B, t, N, 2)".
         expected: sizes after B.

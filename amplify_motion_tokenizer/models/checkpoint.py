@@ -11,7 +11,7 @@ Ours is a torch file that holds one dict of tensors and plain values::
     training                 optimiser, scheduler, scaler, position, random states, and the weights of
                              the last step where ``model`` holds their running mean
 
-``interop`` reads and writes the files of AMPLIFY and of the keypoint reproduction.
+``amplify.exchange`` and ``keypoint.exchange`` read and write the files of the other systems.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FORMAT_VERSION = 1
 
 
 _NEEDED = ("model", "config")
-"""What makes a tokenizer. AMPLIFY's files hold their training's state beside it, and objects in that."""
+"""The keys that make a tokenizer; AMPLIFY's files also hold training state, with foreign objects in it."""
 
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
@@ -66,9 +66,9 @@ class Checkpoint:
     training: dict[str, Any] | None
     """Training state; None in files that only hold weights."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of this package and its libraries when it was written; empty when unknown."""
+    """Versions of this package and its libraries when the file was written; empty when unknown."""
     gone: dict[str, Any] = field(default_factory=dict)
-    """Settings that it was trained with and that there are no more, with other values than they have now."""
+    """Settings of its training that no longer exist, where their values are not today's constants."""
 
 
 @cache
@@ -122,7 +122,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
         return _foreign(path, read_reproduction(path, content))
-    raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
+    raise CheckpointError(
+        f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}; "
+        "give a run's best.pth or last.pth"
+    )
 
 
 def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
@@ -196,7 +199,10 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     missing = {"model", "config", "track_settings", "metrics"} - content.keys()
     if version != FORMAT_VERSION or missing:
         problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version}"
-        raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path}: {problem}; expected a checkpoint of format version {FORMAT_VERSION}; "
+            "take another one, or read it with the package version that wrote it"
+        )
     own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
     check_kinds(str(path), content, OWN_PARTS | own)
     made, source = content["track_settings"], f"in {path}"

@@ -145,7 +145,7 @@ def _check_wandb(config: Config) -> None:
 def _start_trackers(accelerator: Accelerator, config: Config, output: Path, state: TrainState) -> None:
     project = config.training.wandb_project
     if project is not None:
-        # A run that goes on is found by its id; steps that it logs again are those that it has.
+        # A run that goes on is found by its id; steps that it logs again are in that run already.
         tracker = WandBTracker(
             project, id=state.run_id, resume="allow", dir=str(output), config=to_dict(config)
         )
@@ -159,7 +159,7 @@ def _start_trackers(accelerator: Accelerator, config: Config, output: Path, stat
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
-    """The config with what the tracks were really made with; None where the files do not say."""
+    """The config with the settings that the tracks were really made with; None where the files do not say."""
     settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
     if settings is None:
         logger.warning(
@@ -190,7 +190,7 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
 
 
 def check_same_run(output: Path, checkpoint: Checkpoint) -> None:
-    """Refuses to write a run's checkpoints over those of another run."""
+    """Refuses to write a run's checkpoints over another run's."""
     theirs, own = run_id_in(output), run_id_of(checkpoint)
     if None not in (theirs, own) and theirs != own:
         raise UsageError(

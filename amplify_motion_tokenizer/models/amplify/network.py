@@ -240,7 +240,7 @@ class AmplifyTokenizer(MotionTokenizer):
 class AmplifyNetwork(nn.Module):
     """AMPLIFY's tokenizer; its state dict has exactly the keys of AMPLIFY's, buffers included.
 
-    Image tokens are an input; ``models.vision`` makes them. ``encode`` and ``forward`` take them as a
+    Image tokens are an input; ``models.amplify.vision`` makes them. ``encode`` and ``forward`` take them as a
     second argument, ``cond``, exactly when ``sizes.image_tokens`` is not 0.
 
     Args:

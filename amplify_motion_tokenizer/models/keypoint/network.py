@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.models.keypoint.blocks import DecoderLayer, Encode
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
 JOIN_DIM = 256
-"""M, hidden width of the head that joins points and steps; AMPLIFY's for its own."""
+"""M, hidden width of the head that joins points and steps; AMPLIFY's head has the same."""
 
 
 class KeypointTokenizer(MotionTokenizer):
@@ -73,7 +73,7 @@ class KeypointTokenizer(MotionTokenizer):
 
     @property
     def num_codes(self) -> int:
-        """D of the config, ``model.encoder_sequence_len``."""
+        """Number of codes d of a window, ``model.encoder_sequence_len``."""
         return self.config.model.encoder_sequence_len
 
     @property

@@ -38,7 +38,7 @@ HINT = 0.5
 def camera_turn(forward: Floats) -> Affine | None:
     """The affine motion that most of the picture makes, told from its flow (h, w, 2).
 
-    None where that turns and grows by little, or where no affine motion is that of most of the picture.
+    None where that motion turns and grows by little, or where no affine motion fits most of the picture.
     """
     start = SPACING_PX // 2
     flow = forward[start::SPACING_PX, start::SPACING_PX].astype(np.float64)
@@ -62,14 +62,14 @@ def camera_turn(forward: Floats) -> Affine | None:
 
 
 def turned(image: Grey, turn: Affine) -> Grey:
-    """(h, w): in each place what ``image`` (h, w) has where ``turn`` takes it; the border's beyond it."""
+    """(h, w): each place shows what ``image`` (h, w) has where ``turn`` takes it; outside, its border."""
     size, flags = (image.shape[1], image.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     found = cv2.warpAffine(image, turn, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, np.uint8)
 
 
 def inverse(turn: Affine) -> Affine:
-    """The way back."""
+    """The affine motion that undoes ``turn``."""
     return np.asarray(cv2.invertAffineTransform(turn))
 
 
