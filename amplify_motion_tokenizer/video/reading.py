@@ -37,8 +37,10 @@ class FrameCount:
         short: whether fewer could be read than are stated; false before the end.
     """
 
-    def __init__(self, path: Path, stated: int, exact: bool, fps: float) -> None:
-        self._path, self._exact, self._fps = path, exact, fps
+    def __init__(
+        self, path: Path, stated: int, exact: bool, fps: float, patched: Callable[[], int]
+    ) -> None:
+        self._path, self._exact, self._fps, self._patched = path, exact, fps, patched
         self.stated, self.read, self.short = stated, 0, False
 
     def watch(self, pictures: Iterator[Picture], parts: list[Part]) -> Iterator[Picture]:
@@ -50,7 +52,7 @@ class FrameCount:
         seen: float = self.read
         if not self._exact:  # pictures that are shown for two intervals, or were left out in writing
             seen = self.stated if len(parts) > 1 else max(seen, last_s * self._fps + 1)
-        self.short = self.stated - seen > (0 if self._exact else 1.5)
+        self.short = self._patched() > 0 or self.stated - seen > (0 if self._exact else 1.5)
         if self.short:
             warnings.warn(
                 f"{self._path}: states {self.stated} frames, but only {self.read} can be read", stacklevel=2
@@ -151,7 +153,7 @@ def open_source(path: Path, config: VideoConfig) -> SourceFrames:
         (decoded.first.shape[0], decoded.first.shape[1]),
         decoded.frames,
         file.aspect,
-        FrameCount(path, file.stated, file.counts, file.rate.mean),
+        FrameCount(path, file.stated, file.counts, file.rate.mean, lambda: file.patched),
         close=file.close,
     )
 
