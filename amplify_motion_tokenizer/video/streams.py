@@ -71,7 +71,7 @@ class OpenFile:
         stated: pictures that the file says it holds, without the ones that an edit list hides.
         counts: whether ``stated`` is exact; else it is compared by the time that pictures cover.
         aspect: width over height of a stored pixel, upright; known once the first frame is.
-        patched: pictures so far that were left out because the decoder filled up what was missing of them.
+        lost: pictures so far that did not decode, or of which the decoder made up what is damaged.
 
     Raises:
         VideoError: no readable video, cut short, encrypted, or of a codec that PyAV cannot decode.
@@ -79,7 +79,7 @@ class OpenFile:
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path, self.aspect, self._threads = path, 1.0, threads
-        self.patched = 0
+        self.lost = 0
         self._head = check_file(path)
         self._container = self._open()
         try:
@@ -232,6 +232,7 @@ class OpenFile:
                     damaged = True
                     if threads == "AUTO":
                         break
+                    self.lost += 1
                     continue
                 for frame in frames[skip:]:
                     given += 1
@@ -248,10 +249,10 @@ class OpenFile:
         """
         convert, turns = ToRGB(self.path, self.codec, self._levels), _Turns(self.path)
         aspect = pixel_aspect(self._stream.sample_aspect_ratio)
-        self.patched = 0
+        self.lost = 0
         for frame in self._decoded():
             if frame.is_corrupt:
-                self.patched += 1
+                self.lost += 1
                 continue
             time = frame.pts if frame.pts is not None else frame.dts
             time_s = None if time is None else float(time * (frame.time_base or 1))
