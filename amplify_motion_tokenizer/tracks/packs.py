@@ -240,6 +240,8 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
         shapes["first_frames"] = (np.uint8, (*frame, 3))
     for name, (dtype, rest) in shapes.items():
         array, shape = getattr(arrays, name), lead + rest
+        if not isinstance(array, np.ndarray):
+            raise TrackFileError(f"{folder / name}.npy: is no array of numpy's; pack the track files again")
         if array.dtype != dtype or array.shape != shape:
             expected = f"expected {np.dtype(dtype)} {shape}; pack the track files again"
             raise TrackFileError(f"{folder / name}.npy: is {array.dtype} {array.shape}, {expected}")
