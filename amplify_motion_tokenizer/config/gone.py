@@ -60,8 +60,8 @@ DERIVED: dict[str, tuple[Callable[[Config], int], str]] = {
 FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output of train"}
 """Folders, and what gives them now."""
 
-ADDED = {"video.below_target_fps": "keep", "video.fps": None}
-"""Settings of tracks that came later, and the values that act as before there were any."""
+ADDED = {"video.below_target_fps": "keep", "video.fps": None, "tracking.pad_end": "none"}
+"""Settings of tracks that came later, in that order, and the values that act as before there were any."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
 _SHORTER, _FIT, _TARGET, _SIZE = "video.resize_shorter", "video.fit", "video.target_size", "video.size"
@@ -140,8 +140,17 @@ def settings_now(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def known_hashes(settings: dict[str, Any]) -> set[str]:
-    """The hashes under which files made with ``settings`` are known: today's, and that of before."""
-    return {settings_hash(settings), settings_hash(_as_before(settings))}
+    """The hashes under which files made with ``settings`` are known: today's, and those of before.
+
+    Before a setting of ``ADDED`` came, files were made as its value there says, and none recorded it.
+    """
+    known = {settings_hash(settings), settings_hash(_as_before(settings))}
+    earlier = dict(settings)
+    for key, value in reversed(ADDED.items()):
+        if earlier.pop(key, value) != value:
+            break
+        known.add(settings_hash(earlier))
+    return known
 
 
 def _as_before(settings: dict[str, Any]) -> dict[str, Any]:

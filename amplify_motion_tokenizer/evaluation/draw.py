@@ -277,7 +277,8 @@ class _View:
         self._zoom = max(1.0, LEAST_ROWS / video.info.size[0])
         stride = config.tracking.window_stride
         self.num_frames = int(file.attributes["num_frames"])
-        starts = range(0, self.num_frames - file.length + 1, stride)
+        last = self.num_frames - (1 if config.tracking.pads_end else file.length)
+        starts = range(0, last + 1, stride)
         self.fates = _fates(
             starts, set(file.starts(opened).tolist()), self.num_frames, config.tracking.gate.enable
         )

@@ -50,6 +50,13 @@ class WindowReader(Protocol):
             TrackFileError: the file is gone or damaged, or has changed.
         """
 
+    def valid_steps(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(R,) how many of the T - 1 steps of windows ``rows`` of the file are real; the rest is padding.
+
+        Raises:
+            TrackFileError: the file is gone or damaged, or has changed.
+        """
+
     def first_frames(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """First frames of windows ``rows`` of the file in each view: (R, h, w, 3), RGB.
 
@@ -138,6 +145,13 @@ class PositionClip(_Clip, Protocol):
 
     def read(self, opened: Any, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Windows ``rows`` of the clip in each view: tracks (R, T, N, 2), (x, y) px, visibility (R, T, N)."""
+
+    def valid_steps(self, opened: Any) -> NDArray[np.int64]:
+        """(S,) how many of each window's T - 1 steps are real; the rest is padding (``tracking.pad_end``).
+
+        Raises:
+            TrackFileError: the file holds numbers that no window has.
+        """
 
     def read_first_frames(self, opened: Any, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """First frames of windows ``rows`` of the clip in each view: (R, h, w, 3), RGB.
