@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,9 +69,10 @@ def tokenize_folder(
     """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
 
     ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame), ``source_frames`` (index of a
-    window's first frame in the source), ``valid_steps`` (how many of the model's t steps are real; the rest
-    repeats the clip's last frame) and ``meta``; ``codes.jsonl`` has the same objects, one a line.
+    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame; null where it is not known),
+    ``source_frames`` (index of a window's first frame in the source), ``valid_steps`` (how many of the
+    model's t steps are real; the rest repeats the clip's last frame) and ``meta``; ``codes.jsonl`` has the
+    same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
@@ -312,6 +314,7 @@ def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any
         "valid_steps": "valid_steps",
     }
     found = {key: arrays[column].tolist() for key, column in columns.items()}
+    found["step_seconds"] = [None if math.isnan(step) else step for step in found["step_seconds"]]
     write_json(
         path,
         {"clip": name, **found, "meta": meta},

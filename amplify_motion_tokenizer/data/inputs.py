@@ -70,8 +70,8 @@ class ModelInput(NamedTuple):
     first_frames: Tensor
     """(B, [V, ]h, w, 3) uint8, RGB; (B, [V, ]0, 0, 3) for models that are not conditioned on images."""
     valid_steps: Tensor
-    """(B, [V, ]) int64, how many of the t steps are real, the first ones. The rest is padding, in which points
-    stay where they are."""
+    """(B, [V, ]) int64, how many of the t steps are real, the first ones; in the rest, which is padding,
+    points stay where they are."""
 
     @property
     def window_steps(self) -> Tensor:

@@ -268,8 +268,8 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     steps = arrays.valid_steps
     if steps is not None and len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < length:
         raise TrackFileError(
-            f"{folder / 'valid_steps'}.npy: holds {steps.min()} to {steps.max()}, expected 0 to {length - 1}; "
-            "pack the track files again"
+            f"{folder / 'valid_steps'}.npy: holds {steps.min()} to {steps.max()}, expected 0 to "
+            f"{length - 1}; pack the track files again"
         )
 
 
