@@ -86,7 +86,7 @@ def measure(config: Config, tracks: Path, cpu_seconds: float) -> dict[str, float
     state, sampler = trainer.state, trainer.train_sampler
     windows = state.epoch * sampler.num_windows + state.step_in_epoch * sampler.windows_per_step
     return {
-        **track_metrics,
+        **{name: mean.value for name, mean in track_metrics.items()},
         **totals.metrics(config),
         "windows_per_second": windows / seconds,
         "steps": state.step,

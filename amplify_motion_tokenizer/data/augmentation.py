@@ -22,7 +22,7 @@ from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.tracks.stored import StoredClip
 
 _NUMBERS = 6
-"""Random numbers of a window before those of its points."""
+"""Random numbers that a window takes before the numbers of its points."""
 
 
 class Changes(NamedTuple):
@@ -186,7 +186,7 @@ def check_augmentable(clips: Iterable[StoredClip], config: Config) -> None:
 
 
 def is_grid(starts_xy_px: NDArray[np.float32], order: str, grid_size: int) -> bool:
-    """Whether points (N, 2) lie as a query grid of that order does, each near the place that is its own."""
+    """Whether points (N, 2) lie as a query grid of that order does, each near its own place in the grid."""
     cells = query_grid(order, grid_size, (grid_size, grid_size)) - 0.5
     low, high = np.nanmin(starts_xy_px, axis=0), np.nanmax(starts_xy_px, axis=0)
     spacing = (high - low) / max(1, grid_size - 1)

@@ -1,4 +1,4 @@
-"""Track folders to batches of windows: index, split by clip, reading."""
+"""The data set of windows: which windows there are, and their tracks read and turned into batches."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class WindowDataset(Dataset[Batch]):
         size = len(self)
         for index in indices:
             if not -size <= index < size:
-                raise IndexError(f"window {index} of {size}")
+                raise IndexError(f"there is no window {index}; the data set has {size} windows")
         batch = self.batch([index % size for index in indices])
         inputs = map(ModelInput._make, zip(*batch.inputs, strict=True))
         return [Batch(*window) for window in zip(inputs, batch.indices, strict=True)]

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.input_kinds import FRAME, WNORM, InputKind
+from amplify_motion_tokenizer.config.input_kinds import FRAME, SIDES, WNORM, InputKind
+from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.geometry import (
@@ -25,13 +26,15 @@ from amplify_motion_tokenizer.geometry import (
     finite_points,
     labels_from_rc_norm,
     labels_from_wnorm,
+    px_from_wnorm,
     rc_norm_from_px,
     reference_scale,
     remap,
     tracks_to_velocities,
+    wnorm_from_px,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks
 
 
 class ViewTracks(NamedTuple):
@@ -224,6 +227,41 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     )
 
 
+def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
+    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours."""
+    width = config.model.decoder_window_size
+    tracks = _at_model_frames(view.tracks_xy_px, config)
+    finite = finite_points(view.tracks_xy_px)
+    size_px = _size_px(view.size, config)
+    scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
+    seen = (view.visibility >= SEEN) & _about_frame(tracks, view.size)
+    displacements = fill_lost(scaled - scaled[:, :1], seen)
+    velocities_px = displacements.diff(dim=1)
+    velocities_wnorm = wnorm_from_px(velocities_px, width)
+    return ModelInput(
+        velocities_px / config.shorter_side,
+        labels_from_wnorm(velocities_wnorm, width),
+        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
+        view.visibility if truth else _none_of(view.visibility),
+        finite,
+        _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
+        velocities_px.new_tensor(size_px).expand(len(velocities_px), 2),
+        _no_images(len(velocities_px)),
+        _known_steps(view),
+    )
+
+
+def _about_frame(tracks_xy_px: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """(B, T, N) bool: finite positions that are in the frame or less than half of one off it.
+
+    What is farther is a tracker's slip, whatever its confidence, and would outweigh all other points.
+    """
+    if size is None:
+        return tracks_xy_px.isfinite().all(dim=-1)
+    sides = tracks_xy_px.new_tensor(size[::-1])
+    return ((tracks_xy_px - sides / 2).abs() < sides).all(dim=-1)
+
+
 def _at_model_frames(tracks: Tensor, config: Config) -> Tensor:
     """Tracks (B, H, N, 2) float32 at the model's T frames; themselves where H is T."""
     frames = config.data.sequence_length
@@ -241,8 +279,33 @@ def _beyond_wnorm(inputs: ModelInput, _config: Config) -> Tensor:
     return beyond_wnorm(inputs.velocities)
 
 
+def _beyond_sides(inputs: ModelInput, config: Config) -> Tensor:
+    velocities_px = inputs.velocities * config.shorter_side
+    return beyond_wnorm(wnorm_from_px(velocities_px, config.model.decoder_window_size))
+
+
 def _beyond_frame(inputs: ModelInput, config: Config) -> Tensor:
     return beyond_rc_norm(inputs.velocities, inputs.size_px, config.class_grid)
+
+
+def moves_px(velocities: Tensor, size: tuple[int, int], config: Config) -> Tensor:
+    """Velocities (..., t, N, 2) as the model takes them, as (x, y) moves in pixels of a frame of ``size``."""
+    scale = reference_scale(size, config.data.reference_size)
+    return INPUTS[config.input_kind].to_px(velocities, config) / velocities.new_tensor(scale)
+
+
+def _px_of_wnorm(velocities: Tensor, config: Config) -> Tensor:
+    return px_from_wnorm(velocities, config.model.decoder_window_size)
+
+
+def _px_of_sides(velocities: Tensor, config: Config) -> Tensor:
+    return velocities * config.shorter_side
+
+
+def _px_of_frame(velocities: Tensor, config: Config) -> Tensor:
+    size = config.data.reference_size
+    assert isinstance(size, tuple)  # a rule of the config for this kind of input
+    return (velocities * (velocities.new_tensor(size) / 2)).flip(-1)
 
 
 class InputWays(NamedTuple):
@@ -252,11 +315,14 @@ class InputWays(NamedTuple):
     """From (view, config, truth) to the input that a model takes of one view, without the axis V."""
     beyond: Callable[[ModelInput, Config], Tensor]
     """``beyond_window`` of input of this kind."""
+    to_px: Callable[[Tensor, Config], Tensor]
+    """From velocities (..., t, N, 2) of input to (x, y) moves in pixels of the reference size."""
 
 
 INPUTS: dict[InputKind, InputWays] = {
-    WNORM: InputWays(_wnorm_input, _beyond_wnorm),
-    FRAME: InputWays(_frame_input, _beyond_frame),
+    WNORM: InputWays(_wnorm_input, _beyond_wnorm, _px_of_wnorm),
+    FRAME: InputWays(_frame_input, _beyond_frame, _px_of_frame),
+    SIDES: InputWays(_sides_input, _beyond_sides, _px_of_sides),
 }
 """Each kind of input to how it is made."""
 

@@ -57,7 +57,7 @@ def _cubic_spline(series: Tensor, num_frames: int) -> Tensor:
         spline_type = importlib.import_module("scipy.interpolate").CubicSpline
     except ImportError:
         raise ConfigError(
-            "method 'spline' needs scipy; install it with pip install scipy, or choose 'linear'"
+            "data.interpolation = spline needs scipy; install it with pip install scipy, or choose linear"
         ) from None
     old = torch.linspace(0, 1, series.shape[-1], dtype=torch.float64).numpy()
     new = torch.linspace(0, 1, num_frames, dtype=torch.float64).numpy()

@@ -75,7 +75,7 @@ class MotionStatistics:
     speed_px: dict[float, float]
     """Percentile to the speed of a step."""
     moving_speed_px: dict[float, float]
-    """The same of moving points alone: those that reach ``MOVING_PX`` in a step of their window."""
+    """``speed_px`` of moving points alone, which reach ``MOVING_PX`` in a step of their window."""
     axis_99_px: float
     """99th percentile of the larger component of moving points' steps; W must hold it twice."""
     static_share: float
@@ -105,7 +105,7 @@ class Suggestion(NamedTuple):
     key: str
     now: float | str | None
     better: float | None
-    """None where a direction is all that can be said; ``reason`` says it."""
+    """A value that suits better; None where only a direction is known, which ``reason`` says."""
     reason: str
 
 
@@ -118,7 +118,7 @@ class _Elements(NamedTuple):
     clamped: Tensor
     labels: Tensor
     score: Tensor
-    """Of finite points."""
+    """Score of the static filter, a row for each finite point."""
     visible: Tensor
     finite: Tensor
 

@@ -1,4 +1,4 @@
-"""Decoded velocities back to tracks, and how far they are from the true ones.
+"""Turns predicted velocity classes back into tracks, and measures how far these are from the true tracks.
 
 Letters: B windows, V views, T frames, t = T - 1 steps, N points, C classes.
 """
@@ -173,29 +173,29 @@ def _nonzero_metrics(predicted: Tensor, target: Tensor) -> dict[str, Mean]:
 
 
 def _of_windows(values: Tensor) -> Mean:
-    """Over windows (B, ...), each with the mean of its own values, which are as many in every window."""
+    """The mean over windows (B, ...) of each window's own mean; every window has as many values."""
     of_window = values.float().flatten(1).mean(dim=1).cpu().double()
     return Mean(float(of_window.sum()), of_window.numel())
 
 
 def _over_known(values: Tensor) -> Mean:
-    """Over those of the numbers that are not NaN, summed in float64."""
+    """The mean of the numbers that are not NaN, summed in float64."""
     known = values[~values.isnan()].cpu().double()
     return Mean(float(known.sum()), known.numel())
 
 
-def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
+def predicted_tracks(classes: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
     """Tracks of the classes that were answered, from the true first frame on.
 
     Args:
-        answers: (B, [V, ]t or 1, N) int64, the most likely class of each element.
+        classes: (B, [V, ]t or 1, N) int64, the most likely class of each element.
         inputs: what the model was given.
         class_grid: (rows, columns) of the classes.
 
     Returns:
         (B, [V, ]T, N, 2) float32, rc_norm, not clamped.
     """
-    labels = answers.expand_as(inputs.labels)
+    labels = classes.expand_as(inputs.labels)
     velocities = rc_norm_from_labels(labels, inputs.size_px, class_grid)
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], velocities)
 

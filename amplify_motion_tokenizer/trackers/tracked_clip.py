@@ -33,7 +33,7 @@ class TrackedClip:
     its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
 
     Args:
-        clip: its views' files.
+        clip: the clip, with the files of its views.
         config: sections video, tracking and data decide frames, windows and queries.
         tracker: made by ``make_tracker``, shared between clips.
 
@@ -63,15 +63,16 @@ class TrackedClip:
 
     @property
     def info(self) -> ClipInfo:
-        """That of the first view."""
+        """Rates and sizes of the first view."""
         return self._videos[0].info
 
     @property
     def findings(self) -> dict[str, Any]:
-        """What the manifest tells of oddities, for each view that has them.
+        """Oddities of the clip for the manifest, by view; empty where there are none.
 
-        ``frames_missing`` has the frames stated and read where it ended early, ``parts`` where a clip that is
-        cut goes on: index in the source, seconds, and why; a part of another picture size is left out.
+        ``frames_missing`` has the numbers of frames stated and read of a view that ended early. ``parts``
+        lists where a view that is cut goes on: frame of the source, seconds, reason; ``left_out`` holds the
+        size of a part that is left out for its other picture size.
         """
         views = dict(zip(self.infos, self._videos, strict=True))
         short = {
@@ -147,9 +148,9 @@ class TrackedClip:
             yield dataclasses.replace(tracks, **waiting.popleft())
 
     def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """Tracks in pixels of the padded frame, found without the padding.
+        """Tracks in pixels of the padded frame, found in the picture without its padding.
 
-        Padding stands still, and what reaches it has left the picture.
+        The padding stands still, and a point that reaches it has left the picture.
         """
         queries, box = self._queries(info), info.letterbox
         pad_xy = np.array([box.pad_left, box.pad_top], np.float32)
@@ -176,7 +177,7 @@ class TrackedClip:
         """One frame of each view at a time, all of one tick, up to the end of the shortest.
 
         Raises:
-            VideoError: it ends before the first window.
+            VideoError: the clip ends before its first window does.
         """
         streams = [iter(video) for video in self._videos]
         cut = _Cuts()
@@ -211,11 +212,11 @@ class TrackedClip:
 
 
 class _Cuts:
-    """Numbers the parts of a clip, which end where a part of any of its views does.
+    """Numbers the parts of a clip, which end where a part of any of its views ends.
 
     Attributes:
-        parts: parts so far.
-        longest: frames of the longest.
+        parts: number of parts so far.
+        longest: number of frames of the longest part.
     """
 
     def __init__(self) -> None:
@@ -258,8 +259,8 @@ T = TypeVar("T")
 def _columns(rows: Iterator[tuple[T, ...]], count: int) -> list[Iterator[T]]:
     """The ``count`` columns of a stream of rows.
 
-    What one column is ahead of another is held, and nothing that all have passed; ``itertools.tee``
-    would hold up to 57 rows more.
+    Rows that one column has passed and another has not are held, and no others; ``itertools.tee`` would
+    hold up to 57 rows more.
     """
     waiting: list[deque[T]] = [deque() for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""What one stage hands to the next, from video to tracks.
+"""Windows of frames and their tracks, as one stage hands them to the next, and how frames become windows.
 
 Letters: T frames of a window, N points, H and W frame height and width. ``_xy_px`` is (x, y) in
 pixels of the frames given: x counts columns, y rows, and the centre of the top-left pixel is (0, 0).
@@ -33,7 +33,7 @@ class FrameWindow:
     step_seconds: float | None = None
     """Mean seconds from one of its frames to the next; None where it is not known."""
     source_frames: tuple[int, ...] = ()
-    """T indices of its frames among those that the source decodes to; empty where they are not known."""
+    """(T,) index of each frame among the frames that the source decodes to; empty where it is not known."""
     padding: int = 0
     """How many of its last frames repeat the last real one, 0 to T - 1."""
 

@@ -1,4 +1,4 @@
-"""Track files, HDF5: the layout of tracks on disk, written and read here alone.
+"""Track files in HDF5: AMPLIFY's layout with sizes and times added, written and read here alone.
 
 One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
@@ -66,7 +66,7 @@ class TrackFileWriter:
 
     Args:
         path: the final file, replaced only when the ``with`` block ends without an error.
-        record: what the file says of itself.
+        record: what the file says of how it was made.
         frames: what is known of each view's frames; or, for a file with the one view ``default``, just
             the (height, width) that was tracked, in pixels.
     """
@@ -149,7 +149,7 @@ class _WrittenFile(io.FileIO):
         return total
 
     def check(self) -> None:
-        """Raises the error kept."""
+        """Raises the error that was kept, if any."""
         if self._error is not None:
             raise self._error
 
@@ -257,7 +257,7 @@ class TrackFile:
         return TrackFile(self.path, views)
 
     def reader(self) -> TrackReader:
-        """What reads windows of the file for a loader; it belongs to one process."""
+        """A reader of the file's windows for a loader; it belongs to one process."""
         return TrackReader(self)
 
     def open(self) -> h5py.File:
@@ -271,7 +271,7 @@ class TrackFile:
         if [tracked_size(group) for group in groups] != self.sizes or any(
             window_shape(group, self.path) != expected for group in groups
         ):
-            raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
+            raise TrackFileError(f"{self.path}: has changed since it was first opened; run the command again")
 
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""

@@ -67,6 +67,6 @@ def read_index(folder: Path) -> dict[str, Any]:
                 f"{where}: sizes are of {len(clip['sizes'])} views; expected {len(index['views'])}; {again}"
             )
         if clip["name"] in names:
-            raise TrackFileError(f"{where}: name is {clip['name']!r}, as that of another clip; {again}")
+            raise TrackFileError(f"{where}: name is {clip['name']!r}, the name of another clip too; {again}")
         names.add(clip["name"])
     return index

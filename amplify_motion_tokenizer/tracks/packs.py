@@ -1,4 +1,4 @@
-"""A folder of track files as a few memory-mapped arrays, smaller and somewhat faster to train from.
+"""Packs: a folder of track files as a few memory-mapped arrays, smaller and somewhat faster to train from.
 
 ``python -m amplify_motion_tokenizer pack`` makes one. Its layout (S windows of all clips, V views, T
 frames, N points)::
@@ -10,7 +10,7 @@ frames, N points)::
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
-    displacements.npy    int16 (S, V, T, N, 2), positions less those of ``first``, in the track's unit; LOST
+    displacements.npy    int16 (S, V, T, N, 2), positions less ``first``, in the track's unit; LOST
                          where a position is NaN, infinite or FAR
     visibility.npy       uint8 (S, V, T, N), confidence in 1 / 200, rounded down; UNSEEN where it is NaN or
                          negative, which no threshold passes
@@ -74,11 +74,11 @@ class PackedClip:
     Args:
         folder: the pack.
         index: what its ``pack.json`` holds.
-        number: of the clip, in the order of the index.
-        first_row: its first window among all.
-        views: those to read, in this order.
+        number: the clip's place in the index.
+        first_row: the place of its first window among the windows of all clips.
+        views: names of the views to read, in this order.
 
-    Attributes: as those of ``TrackFile``, and
+    Attributes: all that ``TrackFile`` has, and
         view_rows: of each of the views, its place on the axis V.
     """
 
@@ -108,7 +108,7 @@ class PackedClip:
         self._index = index
 
     def reader(self) -> PackReader:
-        """What reads windows of the whole pack for a loader; it belongs to one process."""
+        """A reader of the whole pack's windows for a loader; it belongs to one process."""
         return PackReader(self)
 
     def open(self) -> PackArrays:
@@ -119,7 +119,7 @@ class PackedClip:
         """
         arrays = _open_arrays(self.path, self._index)
         if read_json(self.path / PACK_INDEX) != self._index:
-            raise TrackFileError(f"{self.path}: has changed since it was indexed; start again")
+            raise TrackFileError(f"{self.path}: has changed since it was first opened; run the command again")
         return arrays
 
     def read(self, arrays: PackArrays, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
@@ -176,7 +176,7 @@ class PackedClip:
 
 
 class PackReader:
-    """Reads windows of all clips of a pack, as ``TrackReader`` reads those of a file.
+    """Reads windows of all clips of a pack, as ``TrackReader`` reads the windows of one file.
 
     Args:
         clip: any clip of the pack.
@@ -218,12 +218,12 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
 
     Args:
         folder: the pack.
-        views: those to read, in this order; None reads all.
+        views: names of the views to read, in this order; None reads all.
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all.
 
     Raises:
-        TrackFileError: its index is damaged or of another version, it lacks a view, or the dataset
-            selects none.
+        TrackFileError: the pack's index is damaged or of another version, it lacks a view, or the dataset
+            selects none of its clips.
         ConfigError: the dataset string is malformed.
     """
     index = read_index(folder)
@@ -235,7 +235,7 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
         views, missing = there, []  # as a file with one view serves as the default one
     if missing:
         raise TrackFileError(
-            f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+            f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}, which data.views may name"
         )
     rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
     clips = [PackedClip(folder, index, i, row, views) for i, row in enumerate(rows[:-1])]

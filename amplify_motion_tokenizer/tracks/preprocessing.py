@@ -100,7 +100,7 @@ class TrackingJob:
         return {OUTPUT_CONFIG: to_dict(self.config)}
 
     def changed(self) -> list[str]:
-        """How these settings differ from those of the tracks in the output folder."""
+        """How this run's settings differ from the settings of the tracks in the output folder."""
         path = self.output / OUTPUT_CONFIG
         if not path.exists():
             return []

@@ -213,5 +213,5 @@ Clips = Mapping[str, StoredClip]
 
 
 def positions(clips: Clips) -> dict[str, PositionClip]:
-    """Those of ``clips`` that store positions."""
+    """The clips among ``clips`` that store positions."""
     return {name: clip for name, clip in clips.items() if clip.stores == "positions"}

@@ -1,4 +1,4 @@
-"""Where training stands, and the random states of every process, as a checkpoint can hold them."""
+"""The state of training and the random states of every process, as a checkpoint can hold them."""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ class Totals(NamedTuple):
     known: Tensor
     """Elements of points whose track is finite, static ones included."""
     clamped: Tensor
-    """Those whose motion is as large as the window of classes or larger."""
+    """Elements among ``known`` whose motion is as large as the window of classes or larger."""
     center: Tensor
-    """Those whose class is the centre."""
+    """Elements among ``known`` whose class is the centre."""
     dropped: Tensor
     """Windows of which nothing counts: hardly a point is visible, or none has a finite track."""
     codes: Tensor
@@ -73,7 +73,7 @@ class Totals(NamedTuple):
     @staticmethod
     def of(
         loss: Tensor,
-        answers: Tensor,
+        predicted: Tensor,
         indices: Tensor,
         inputs: ModelInput,
         real: Tensor,
@@ -83,7 +83,7 @@ class Totals(NamedTuple):
 
         Args:
             loss: (V,) sums over the elements that count.
-            answers: (B, [V, ]t or 1, N) int64, the most likely classes.
+            predicted: (B, [V, ]t or 1, N) int64, the most likely classes.
             indices: ids (B, d); those outside of the codebook, which NaN latents give and ``real_codes``
                 leaves out, do not count.
             inputs: what the model was given.
@@ -93,7 +93,7 @@ class Totals(NamedTuple):
         A window without a real step counts as one that only pads, a step that is padding for nothing.
         """
         dtype, labels, mask = _float(loss.device), inputs.labels, inputs.mask
-        correct, _ = accuracy_counts(answers, labels, mask)
+        correct, _ = accuracy_counts(predicted, labels, mask)
         no_motion, _ = no_motion_counts(labels, mask, config.class_grid)
         finite, real = inputs.finite, real & (inputs.window_steps > 0)
         real_points = real.view(-1, *[1] * (finite.ndim - 1))
@@ -199,7 +199,7 @@ class Totals(NamedTuple):
 
 
 def present(means: Mapping[str, Mean]) -> dict[str, float]:
-    """The values of those ``means`` that are of something, by their names."""
+    """The values of the ``means`` that are means of something, by their names."""
     return {name: mean.value for name, mean in means.items() if mean.weight}
 
 
@@ -210,7 +210,7 @@ class Means:
         self._means: dict[str, Mean] = {}
 
     def add(self, means: Mapping[str, Mean]) -> None:
-        """Adds those of a batch."""
+        """Adds the means of a batch."""
         for name, mean in means.items():
             self._means[name] = mean.plus(self._means.get(name, Mean(0.0, 0.0)))
 

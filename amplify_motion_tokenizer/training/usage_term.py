@@ -29,16 +29,16 @@ _NO_LEVEL = -1e4
 
 
 TEMPERATURE = 1.0
-"""Of a digit's soft assignment to its levels, in squared level steps."""
+"""Temperature of a digit's soft assignment to its levels, in squared level steps."""
 
 
 class Usage(NamedTuple):
     """Entropies of soft digits, each divided by log L and averaged over codes and digits: 0 to 1."""
 
     batch_entropy: Tensor
-    """Of the mean assignment of all windows: 1 when they spread evenly over the levels."""
+    """Entropy of the mean assignment of all windows: 1 when they spread evenly over the levels."""
     sample_entropy: Tensor
-    """Mean over windows of their own assignment's: 0 when every digit lies at one level."""
+    """Mean over windows of their own assignment's entropy: 0 when every digit lies at one level."""
 
 
 class UsageSums(NamedTuple):
@@ -49,7 +49,7 @@ class UsageSums(NamedTuple):
     entropies: Tensor
     """(d, K) entropies of the assignments, in nats."""
     windows: Tensor
-    """(d,) how many."""
+    """(d,) number of windows."""
 
 
 def soft_assignments(digits: Tensor, levels: Sequence[int], temperature: float) -> Tensor:
@@ -93,8 +93,8 @@ def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
 class UsageTerm:
     """What ``loss.usage`` adds to the loss: weight * (sample entropy - batch entropy).
 
-    The windows are those of one micro-batch of all processes; accumulated micro-batches have terms of
-    their own, which are averaged. With more than one process each gets the gradient of its own windows.
+    The windows are one micro-batch of all processes; accumulated micro-batches have terms of their own, which
+    are averaged. With more than one process each gets the gradient of its own windows.
 
     Args:
         config: ``loss.usage`` and the FSQ levels.
@@ -127,7 +127,7 @@ class UsageTerm:
         return loss
 
     def _over_processes(self, own: Tensor) -> Tensor:
-        """The sum over processes; its gradient is that of this process's share."""
+        """The sum over processes, of which this process's share alone has a gradient."""
         others: Tensor = self._accelerator.reduce(own.detach(), "sum") - own.detach()
         return own + others
 

@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.config import Config, FlowConfig
 from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, size_of
-from amplify_motion_tokenizer.trackers.flow.points import HeldPoints, Points
+from amplify_motion_tokenizer.trackers.flow.points import PatchPoints, Points
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 Floats = NDArray[np.float32]
@@ -36,7 +36,7 @@ class FlowTracker(PointTracker):
 
     @classmethod
     def from_config(cls, config: Config) -> FlowTracker:
-        """As ``tracking.flow`` and ``video.threads`` say."""
+        """A tracker with the settings of ``tracking.flow`` and as many threads as ``video.threads``."""
         return cls(config.tracking.flow, threads=config.video.threads)
 
     def pairs(self, size: tuple[int, int]) -> PairFlow:
@@ -45,14 +45,14 @@ class FlowTracker(PointTracker):
 
     def points(self, queries_xy_px: Floats, scale: Scale) -> Points:
         """The points of a clip, of windows that each start from ``queries_xy_px`` (N, 2)."""
-        return HeldPoints(queries_xy_px, scale)
+        return PatchPoints(queries_xy_px, scale)
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
         """Tracks of each window; see ``PointTracker.track``.
 
         Reads windows ahead until it has all that share frames with the first, so that they advance
-        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever
-        others are open.
+        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever other
+        windows are open.
 
         Raises:
             TrackerError: frames smaller than 16 pixels, or of different sizes.
@@ -92,7 +92,7 @@ class _Chain:
         return self._frames[len(self._rows) - 1 : len(self._rows) + 1]
 
     def add(self, xy_px: Floats, visibility: Floats) -> None:
-        """The next row, (N, 2) and (N,); rows after the window's last are dropped."""
+        """Adds the next row, (N, 2) and (N,); rows after the window's last are dropped."""
         if not self.finished:
             self._rows.append((xy_px, visibility))
 
@@ -111,7 +111,7 @@ class _Clip:
         self._chains: deque[_Chain] = deque()
 
     def begin(self, window: FrameWindow) -> None:
-        """Opens a window that starts at the frame which the others have reached."""
+        """Opens a window that starts at the frame which the other windows have reached."""
         self._chains.append(_Chain(window))
         self._points.begin()
         first = slice(-self._num_points, None)
