@@ -1,4 +1,4 @@
-"""Which steps and points of a window count."""
+"""Masks of the steps and points of a window that count in the loss."""
 
 from __future__ import annotations
 

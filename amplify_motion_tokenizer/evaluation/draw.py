@@ -179,15 +179,15 @@ class DrawingJob:
         return {DRAWINGS: {"tracks": str(self.tracks), **how}}
 
     def changed(self) -> list[str]:
-        """Nothing: all is drawn again."""
+        """Empty, as every drawing is made again."""
         return []
 
     def prepare(self, threads: int) -> DrawingJob:
-        """Itself: it decodes and draws on one thread."""
+        """The job itself, which decodes and draws on one thread."""
         return self
 
     def is_complete(self, clip: Clip) -> bool:
-        """False: all is drawn again."""
+        """False, as every drawing is made again."""
         return False
 
     def __call__(self, clip: Clip) -> dict[str, Any]:

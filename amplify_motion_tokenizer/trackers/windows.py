@@ -48,17 +48,17 @@ class WindowTracks:
     """Point tracks of one window."""
 
     start: int
-    """As in ``FrameWindow``."""
+    """Index of the window's first frame among the yielded frames of the clip."""
     time_s: float
-    """As in ``FrameWindow``."""
+    """Seconds from the clip's first frame to the window's."""
     tracks_xy_px: NDArray[np.float32]
     """(T, N, 2), (x, y) pixels of the frames given; the first row is the queries."""
     visibility: NDArray[np.float32]
     """(T, N), confidence in [0, 1] that the point is seen where the track says."""
     step_seconds: float | None = None
-    """As in ``FrameWindow``."""
+    """Mean seconds from one of the window's frames to the next; None where it is not known."""
     source_frames: tuple[int, ...] = ()
-    """As in ``FrameWindow``."""
+    """(T,) index of each frame among the frames that the source decodes to; empty where it is not known."""
     first_frame: NDArray[np.uint8] | None = None
     """(h, w, 3), RGB, the window's first frame from ``pixels.small_frame``; None when none are kept."""
     padding: int = 0

@@ -1,4 +1,4 @@
-"""A folder of videos to a folder of tracks."""
+"""Preprocessing: the videos of a folder to a folder of tracks."""
 
 from __future__ import annotations
 

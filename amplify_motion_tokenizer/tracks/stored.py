@@ -1,4 +1,4 @@
-"""What is stored of a clip, whatever format it is stored in.
+"""Protocols of stored clips, whatever format they are stored in, and what clips have in common.
 
 The rest of the package asks a clip what it stores and never which class it is. Letters: S window starts, V
 views, T frames, t = T - 1 steps, N points.

@@ -32,10 +32,10 @@ from amplify_motion_tokenizer.training.usage_term import UsageTerm
 
 
 class StepResult(NamedTuple):
-    """What a step tells."""
+    """The results of one optimiser step."""
 
     totals: Totals
-    """Of this process."""
+    """Sums over this process's windows."""
     grad_norm: Tensor
     """Norm of the gradients before they are clipped, a scalar on the device."""
     skipped: Tensor

@@ -65,7 +65,7 @@ class Totals(NamedTuple):
 
     @staticmethod
     def zero(config: Config, device: torch.device) -> Totals:
-        """Nothing summed yet."""
+        """Totals of no window, to which others are added."""
         views = torch.zeros(len(config.data.views), dtype=_float(device), device=device)
         scalar = views.sum()
         return Totals(views, views, *(scalar,) * 8, no_codes(config.codebook_size, device))
