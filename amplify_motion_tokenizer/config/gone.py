@@ -60,7 +60,7 @@ DERIVED: dict[str, tuple[Callable[[Config], int], str]] = {
 FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output of train"}
 """Folders, and what gives them now."""
 
-ADDED = {"video.below_target_fps": "keep", "video.fps": None}
+ADDED = {"video.below_target_fps": "keep", "video.fps": None, "video.shots": "off"}
 """Settings of tracks that came later, and the values that act as before there were any."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
