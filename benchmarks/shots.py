@@ -4,13 +4,14 @@
 
 Each seed joins one shot of every kind, in a random order, each of another scene, 32 to 48 frames long: hard,
 hard as mp4, hard of every third frame, and by dissolves of 5 to 20 frames in which both shots go on. Single
-shots of all kinds, and what happens to them in benchmarks.cuts, are to have no cut. The films in DIR are joined
-in pieces of 60 frames, from any two places in different films.
+shots of all kinds, and what happens to them in benchmarks.cuts, are to have no cut. The films in DIR are
+joined in pieces of 60 frames, from places in different films.
 A hard cut is found at its very frame, a dissolve at one of its mixed frames or the frame on either side.
 """
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ Size = tuple[int, int]
 Finder = Callable[[Video], list[int]]
 Span = tuple[int, int]
 
+SIZES = [(120, 160), (240, 320)]
 DISSOLVES = (5, 10, 15, 20)
 SHOT = (32, 49)
 PIECE = 60
@@ -62,7 +64,7 @@ class Score(NamedTuple):
 
 
 def ours(video: Video) -> list[int]:
-    finder = ShotFinder()
+    finder = ShotFinder((video.shape[1], video.shape[2]))
     cuts = [cut for frame in video for cut in finder.add(frame)]
     return [cut.number for cut in (*cuts, *finder.end())]
 
@@ -121,28 +123,29 @@ def rendered(seed: int, size: Size, step: int = 1) -> list[Video]:
 def films_of(size: Size, seeds: Sequence[int]) -> Iterator[tuple[str, Callable[[], Iterator[Film]]]]:
     """Names and rendered films of one size."""
     yield "hard", lambda: (hard(rendered(seed, size)) for seed in seeds)
-    yield (
-        "hard, mp4",
-        lambda: (Film(through_mp4(film.video), film.spans) for film in (hard(rendered(s, size)) for s in seeds)),
-    )
+    yield "hard, mp4", lambda: (encoded(hard(rendered(seed, size))) for seed in seeds)
     yield "hard, 3x", lambda: (hard(rendered(seed, size, 3)) for seed in seeds)
-    for frames in DISSOLVES:
-        yield (
-            f"dissolve, {frames} frames",
-            lambda frames=frames: (dissolved(rendered(s, size), frames) for s in seeds),  # type: ignore[misc]
-        )
+    for count in DISSOLVES:
+        yield f"dissolve, {count} frames", partial(mixed, lambda seed: rendered(seed, size), count, seeds)
     yield (
         f"none, {ALONE} frames",
         lambda: (Film(render_clip(kind, seed, size, ALONE)[0], []) for kind in KINDS for seed in seeds),
     )
     for name, event in EVENTS.items():
         if COVERED not in name:
-            yield (
-                f"none: {name}",
-                lambda event=event: (  # type: ignore[misc]
-                    Film(event(render_clip(kind, seeds[0], size, 32)[0]), []) for kind in KINDS
-                ),
-            )
+            yield f"none: {name}", partial(befallen, event, size, seeds[0])
+
+
+def encoded(film: Film) -> Film:
+    return Film(through_mp4(film.video), film.spans)
+
+
+def mixed(shots: Callable[[int], list[Video]], count: int, seeds: Sequence[int]) -> Iterator[Film]:
+    return (dissolved(shots(seed), count) for seed in seeds)
+
+
+def befallen(event: Callable[[Video], Video], size: Size, seed: int) -> Iterator[Film]:
+    return (Film(event(render_clip(kind, seed, size, 32)[0]), []) for kind in KINDS)
 
 
 def real_films(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Callable[[], Iterator[Film]]]]:
@@ -163,18 +166,17 @@ def real_films(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Callab
 
     yield "hard", lambda: (hard(pieces(seed)) for seed in seeds)
     yield "hard, 3x", lambda: (hard([each[::3] for each in pieces(seed)]) for seed in seeds)
-    for frames in DISSOLVES:
-        yield (
-            f"dissolve, {frames} frames",
-            lambda frames=frames: (dissolved(pieces(seed), frames) for seed in seeds),  # type: ignore[misc]
-        )
+    for count in DISSOLVES:
+        yield f"dissolve, {count} frames", partial(mixed, pieces, count, seeds)
     yield "none, whole films", lambda: (Film(film, []) for film in films)
     yield "none, 3x", lambda: (Film(film[::3], []) for film in films)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", type=frame_size, default=[(120, 160), (240, 320)], help="HEIGHTxWIDTH")
+    parser.add_argument(
+        "--sizes", nargs="+", type=frame_size, default=[(120, 160), (240, 320)], help="HEIGHTxWIDTH"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--videos", type=Path, help="folder of real films (mp4) without cuts")
     parser.add_argument("--pyscenedetect", action="store_true", help="its detectors too; needs scenedetect")

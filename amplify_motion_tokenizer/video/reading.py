@@ -1,8 +1,8 @@
 """Videos, whatever they are stored in, to RGB frames at a wanted rate and size, one frame at a time.
 
 PyAV opens every file, and tells its times and what is wrong with it (``streams``); ``decoders`` gives the
-frames, ``timing`` cuts them into parts and picks them by time, ``shots`` cuts them where a shot ends, and here
-they get their size.
+frames, ``timing`` cuts them into parts and picks them by time, ``shots`` cuts them where a shot ends, and
+here they get their size.
 """
 
 from __future__ import annotations

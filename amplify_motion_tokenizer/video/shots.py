@@ -2,8 +2,8 @@
 
 Two pictures are compared by how well their patterns correlate where optical flow lays one over the other, in
 small grey copies: 0.6 and more while a shot lasts, whatever its light or its camera does, and 0.4 at most for
-two shots. A hard cut shows between neighbours. Over a dissolve neighbours stay alike: there a picture is laid,
-by the flow of all steps in between, over each of those that come up to ``SPAN`` later.
+two shots. A hard cut shows between neighbours. Over a dissolve neighbours stay alike: there a picture is
+laid, by the flow of all steps in between, over each of those that come up to ``SPAN`` later.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ROWS = 64
 """Shorter side in pixels of the copies that are compared."""
 OTHER = 0.45
 """Similarity, as a share of what neighbours have, below which two pictures show different shots."""
-AGAIN = 0.5
-"""As ``OTHER``, from which a picture shows again what was there before something hid it."""
+AGAIN = 0.6
+"""Similarity from which a picture shows again what was there before something hid it."""
 SPAN = 24
 """Pictures between two that are compared for a dissolve."""
 EVERY = 4
@@ -40,7 +40,9 @@ _BOX = (9, 9)  # neighbourhood in which patterns are correlated
 _NOISE = 4.0  # variance in levels^2 that counts half
 _FLAT = 5  # levels within which a row or column at the edge is a bar
 _LEAST = 0.02  # share of the copy that must have a pattern for a comparison to say something
+_OVERLAP = 0.1  # share of a picture's pattern that must lie in the other one
 _USUAL = 12  # neighbours that tell what is usual
+_STEADY = 3  # of them, needed before a cut is told
 
 Floats = NDArray[np.float32]
 
@@ -112,8 +114,7 @@ class _Compared:
     def similarity(self, first: _Look, second: _Look, places: Floats) -> float:
         """How alike ``second`` at ``places`` (h, w, 2), (x, y), is to ``first``: 1 the same, 0 unrelated.
 
-        Only where both have a place in the picture and one a pattern; where that is hardly anywhere, nothing
-        tells them apart, and they count as the same.
+        Only where both have a place in the picture and one a pattern; nan where that is hardly anywhere.
         """
         height, width = first.gray.shape
         x, y = places[..., 0], places[..., 1]
@@ -123,18 +124,20 @@ class _Compared:
         covariance = cv2.blur(first.values * values, _BOX) - first.mean * mean
         alike = covariance / (np.sqrt(first.variance * variance) + _NOISE)
         weight = _weight(np.maximum(first.variance, variance)) * inner
-        return float((alike * inner).sum() / weight.sum()) if weight.mean() >= _LEAST else 1.0
+        least = max(_LEAST * weight.size, _OVERLAP * float((_weight(first.variance) * first.inner).sum()))
+        return float((alike * inner).sum() / weight.sum()) if weight.sum() >= least else float("nan")
 
     def direct(self, first: _Look, second: _Look) -> float:
         """Their similarity by the flow from one to the other, around no shift or around that of the whole."""
         whole, _ = cv2.phaseCorrelate(first.values, second.values, self._hann)
-        return max(
+        found = [
             self.similarity(first, second, self.still + self.flow(first, second, shift))
             for shift in ((0.0, 0.0), whole)
-        )
+        ]
+        return max((each for each in found if not np.isnan(each)), default=float("nan"))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Reference:
     """A picture that is followed to later ones."""
 
@@ -155,96 +158,115 @@ class Cut(NamedTuple):
     """Which kind of cut it is, in words."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Candidate:
-    cut: Cut
+    """What is a cut unless the shot before it comes back."""
+
+    told: int
+    """Number of the picture at which it was told: the first of the shot, if it is a hard cut."""
     before: _Look
     """A picture of the shot before."""
-    told: int
-    """The picture at which it was told."""
+    after: _Look
+    """The latest picture, until another cut."""
+    dissolved: _Reference | None = None
+    """The picture of the shot before as it was followed into a dissolve; None for a hard cut."""
 
 
 class ShotFinder:
-    """Finds cuts in pictures of one size, given one by one.
+    """Finds cuts in pictures of one ``size`` (height, width), given one by one.
 
     A cut is known ``HELD`` pictures after its own at the latest. Nothing is told of pictures that show
     hardly anything: those after them are compared with those before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
         self._count = 0
-        self._compared: _Compared | None = None
+        self._compared = _Compared(resized_size(size, ROWS))
         self._last: _Look | None = None
-        self._recent: deque[tuple[int, _Look]] = deque(maxlen=SPAN + 1)
+        self._recent: deque[tuple[int, _Look]] = deque(maxlen=SPAN + BACK + 1)
         self._references: list[_Reference] = []
         self._candidates: list[_Candidate] = []
-        self._usual: deque[float] = deque([1.0], maxlen=_USUAL)
+        self._usual: deque[float] = deque(maxlen=_USUAL)
 
     def add(self, rgb: RGB) -> list[Cut]:
         """Cuts that are sure now that ``rgb`` (H, W, 3) has come."""
         look, number = _look(rgb), self._count
         self._count += 1
-        if self._compared is None:
-            self._compared = _Compared((look.gray.shape[0], look.gray.shape[1]))
         if not look.blank:
-            if self._is_back(look, self._compared):
+            if self._is_back(look):
                 self._references = []
             elif self._last is not None:
-                self._compare(self._last, look, number, self._compared)
+                self._compare(self._last, look, number)
             if number % EVERY == 0 or not self._references:
                 self._references.append(_Reference(look, number, self._compared.still))
+            if self._candidates:
+                self._candidates[-1].after = look
             self._last = look
             self._recent.append((number, look))
-        sure = [each.cut for each in self._candidates if number - each.told >= BACK]
-        self._candidates = self._candidates[len(sure) :]
-        return sure
+        return self._cuts(sum(number - each.told >= BACK for each in self._candidates))
 
     def end(self) -> list[Cut]:
-        """The cuts that no later picture can undo any more."""
-        left, self._candidates = self._candidates, []
-        return [each.cut for each in left]
+        """The cuts that are left when no picture comes any more."""
+        return self._cuts(len(self._candidates))
 
-    def _below(self, share: float) -> float:
-        return share * float(np.median(self._usual))
+    def _cuts(self, count: int) -> list[Cut]:
+        """The first ``count`` candidates, which are none any more."""
+        sure, self._candidates = self._candidates[:count], self._candidates[count:]
+        return [
+            Cut(each.told, "a hard cut to another shot")
+            if each.dissolved is None
+            else Cut(self._middle(each, each.dissolved), "a dissolve into another shot")
+            for each in sure
+        ]
 
-    def _is_back(self, look: _Look, compared: _Compared) -> bool:
+    def _is_back(self, look: _Look) -> bool:
         """Whether a shot before a candidate goes on; neither it nor one after it was a cut then."""
         for index, each in enumerate(self._candidates):
-            if compared.direct(each.before, look) > self._below(AGAIN):
+            if self._compared.direct(each.before, look) > AGAIN:
                 del self._candidates[index:]
                 return True
         return False
 
-    def _compare(self, last: _Look, look: _Look, number: int, compared: _Compared) -> None:
+    def _compare(self, last: _Look, look: _Look, number: int) -> None:
+        compared = self._compared
         flow = compared.flow(last, look)
         alike = compared.similarity(last, look, compared.still + flow)
-        low = self._below(OTHER)
+        # The low end, as every other picture may be a mere repetition; as usual as it gets in the first few.
+        low = OTHER * float(np.quantile(self._usual, 0.25)) if len(self._usual) >= _STEADY else -1.0
+        if not np.isnan(alike):
+            self._usual.append(alike)
         if alike < low and compared.direct(last, look) < low:
-            self._tell(Cut(number, "a hard cut to another shot"), last, number)
+            self._references = []
+            self._tell(_Candidate(number, last, look), number - 1)
             return
-        self._usual.append(alike)
         self._references = [each for each in self._references if number - each.number <= SPAN]
         for each in self._references:
             steps = cv2.remap(flow, each.places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             each.places = each.places + steps
             each.similarities.append(compared.similarity(each.look, look, each.places))
-        for each in self._references:
+        for each in list(self._references):
             if each.similarities[-1] < low and compared.direct(each.look, look) < low:
-                middle = self._middle(each, look, compared)
-                self._tell(Cut(middle, "a dissolve into another shot"), each.look, number)
-                return
+                if self._tell(_Candidate(number, each.look, look, each), each.number):
+                    self._references = []
+                    return
+                self._references.remove(each)
 
-    def _middle(self, reference: _Reference, look: _Look, compared: _Compared) -> int:
-        """The first picture after ``reference`` that is more like ``look``, the latest, than like it."""
-        later = [(number, seen) for number, seen in self._recent if number > reference.number]
-        for (number, seen), followed in zip(later, reference.similarities, strict=False):
-            if compared.direct(seen, look) > max(followed, compared.direct(reference.look, seen)):
+    def _tell(self, found: _Candidate, number: int) -> bool:
+        """Takes a candidate, unless its picture was there already, before number ``number``."""
+        earlier = (seen for at, seen in self._recent if number - BACK <= at < number)
+        if any(self._compared.direct(seen, found.after) > AGAIN for seen in earlier):
+            return False
+        self._candidates.append(found)
+        return True
+
+    def _middle(self, found: _Candidate, before: _Reference) -> int:
+        """The first picture of a dissolve that is more like the shot after it than like the one before."""
+        inside = [(number, look) for number, look in self._recent if before.number < number < found.told]
+        direct = self._compared.direct
+        for (number, look), followed in zip(inside, before.similarities, strict=False):
+            if direct(look, found.after) > np.fmax(followed, direct(before.look, look)):
                 return number
-        return self._count - 1
-
-    def _tell(self, cut: Cut, before: _Look, number: int) -> None:
-        self._candidates.append(_Candidate(cut, before, number))
-        self._references = []
+        return found.told
 
 
 def in_shots(
@@ -262,8 +284,8 @@ def in_shots(
     """
     held: deque[Picture] = deque()
     starts: dict[int, Part] = {}
-    finder, part = ShotFinder(), -1
-    first = 0
+    finder: ShotFinder | None = None
+    part, first = -1, 0
 
     def passed(most: int) -> Iterator[Picture]:
         while len(held) > most:
@@ -272,20 +294,21 @@ def in_shots(
                 parts.append(starts.pop(picture.number))
             yield picture._replace(part=len(parts) - 1)
 
-    def found(cuts: Iterable[Cut]) -> None:
+    def begin(cuts: Iterable[Cut]) -> None:
         for number, why in cuts:
             begins = next(each for each in held if each.number == first + number)
             starts[begins.number] = Part(begins.number, begins.time_s, before[part].size, why)
 
     for picture in pictures:
-        if picture.part != part:
-            found(finder.end())
+        if finder is None or picture.part != part:
+            begin([] if finder is None else finder.end())
             yield from passed(0)
-            finder, part, first = ShotFinder(), picture.part, picture.number
+            part, first = picture.part, picture.number
             starts[first] = before[part]
+            finder = ShotFinder((picture.rgb.shape[0], picture.rgb.shape[1]))
         cuts = finder.add(picture.rgb)
         held.append(picture._replace(rgb=fit(picture.rgb)))
-        found(cuts)
+        begin(cuts)
         yield from passed(HELD)
-    found(finder.end())
+    begin([] if finder is None else finder.end())
     yield from passed(0)
