@@ -213,7 +213,7 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     pictures = in_parts(source.frames, source.rate, source.aspect, parts)
     if source.frame_count is not None:
         pictures = source.frame_count.watch(pictures, parts)
-    fit = partial(_fit, info=info)
+    fit: Callable[[RGB], RGB] = partial(_fit, info=info)
     if config.shots == "auto":  # pictures wait for what comes after them, at the size of the frames
         shots: list[Part] = []
         pictures, parts, fit = in_shots(pictures, fit, parts, shots), shots, _as_it_is

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.video.clips import RGB, Part
-from amplify_motion_tokenizer.video.pixels import resized_size
+from amplify_motion_tokenizer.video.pixels import bilinear, resized_size
 from amplify_motion_tokenizer.video.timing import Picture
 
 ROWS = 64
@@ -66,13 +66,14 @@ class _Look(NamedTuple):
 
 def _look(rgb: RGB) -> _Look:
     size = resized_size((rgb.shape[0], rgb.shape[1]), ROWS)
-    gray = cv2.cvtColor(cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    copy = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
+    gray = np.asarray(cv2.cvtColor(copy, cv2.COLOR_RGB2GRAY), np.uint8)
     values = gray.astype(np.float32)
     return _Look(gray, values, *_moments(values), _inner(gray))
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats]:
-    mean = cv2.blur(values, _BOX)
+    mean = np.asarray(cv2.blur(values, _BOX), np.float32)
     return mean, np.maximum(cv2.blur(values * values, _BOX) - mean * mean, 0)
 
 
@@ -102,13 +103,13 @@ class _Compared:
     def __init__(self, shape: tuple[int, int]) -> None:
         height, width = shape
         self.still = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setFinestScale(0)
         self._hann = cv2.createHanningWindow((width, height), cv2.CV_32F)
 
-    def flow(self, first: _Look, second: _Look, shift_xy: tuple[float, float] = (0, 0)) -> Floats:
+    def flow(self, first: _Look, second: _Look, shift_xy: Sequence[float] = (0, 0)) -> Floats:
         """(h, w, 2), (x, y) in pixels from ``first`` to ``second``, looked for around one shift of all."""
-        begin = np.tile(np.float32(shift_xy), (*first.gray.shape, 1))
+        begin = np.tile(np.array(shift_xy, np.float32), (*first.gray.shape, 1))
         return np.asarray(self._flow.calc(first.gray, second.gray, begin), np.float32)
 
     def similarity(self, first: _Look, second: _Look, places: Floats) -> float:
@@ -119,7 +120,7 @@ class _Compared:
         height, width = first.gray.shape
         x, y = places[..., 0], places[..., 1]
         inner = first.inner * second.inner * ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1))
-        values = cv2.remap(second.values, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        values = bilinear(second.values, x, y)
         mean, variance = _moments(values)
         covariance = cv2.blur(first.values * values, _BOX) - first.mean * mean
         alike = covariance / (np.sqrt(first.variance * variance) + _NOISE)
@@ -131,7 +132,7 @@ class _Compared:
         """Their similarity by the flow from one to the other, around no shift or around that of the whole."""
         whole, _ = cv2.phaseCorrelate(first.values, second.values, self._hann)
         found = [
-            self.similarity(first, second, self.still + self.flow(first, second, shift))
+            self.similarity(first, second, np.add(self.still, self.flow(first, second, shift)))
             for shift in ((0.0, 0.0), whole)
         ]
         return max((each for each in found if not np.isnan(each)), default=float("nan"))
@@ -241,8 +242,7 @@ class ShotFinder:
             return
         self._references = [each for each in self._references if number - each.number <= SPAN]
         for each in self._references:
-            steps = cv2.remap(flow, each.places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            each.places = each.places + steps
+            each.places = each.places + bilinear(flow, each.places[..., 0], each.places[..., 1])
             each.similarities.append(compared.similarity(each.look, look, each.places))
         for each in list(self._references):
             if each.similarities[-1] < low and compared.direct(each.look, look) < low:
