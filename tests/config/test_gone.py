@@ -54,7 +54,8 @@ def test_configs_and_hashes_written_before_are_those_of_today(
         key: now[key] for key in now.keys() & then
     }
     assert then.keys() - now.keys() == KEYS and now.keys() - then.keys() == {
-        "video.size", "data.min_visibility", "data.min_visible_share", "video.fps", "video.below_target_fps", "video.shots",
+        "video.size", "data.min_visibility", "data.min_visible_share", "video.fps", "video.below_target_fps",
+        "video.shots",
     }  # fmt: skip
     assert now["data.min_visibility"] == then["loss.min_visibility"]
 
