@@ -60,7 +60,12 @@ DERIVED: dict[str, tuple[Callable[[Config], int], str]] = {
 FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output of train"}
 """Old keys of folders, and the flags that give the folders now."""
 
-ADDED = {"video.below_target_fps": "keep", "video.fps": None, "tracking.pad_end": "none"}
+ADDED = {
+    "video.below_target_fps": "keep",
+    "video.fps": None,
+    "tracking.pad_end": "none",
+    "video.shots": "off",
+}
 """Settings of tracks that were added later, in that order, with the values that act as if there were none."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"

@@ -57,6 +57,12 @@ class VideoConfig:
         help="Size in pixels of the tracked frames: {shorter: 480} resizes the shorter side and keeps the "
         "aspect, [height, width] fits each frame into one size and pads it black, null keeps the source's.",
     )
+    shots: Literal["auto", "off"] = setting(
+        "off",
+        decides="tracks",
+        help="Whether hard cuts and dissolves split a clip into parts, which no window spans: auto looks for "
+        "them, off takes each clip for one shot.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def test_configs_and_hashes_written_before_are_those_of_today(
     }
     assert then.keys() - now.keys() == KEYS and now.keys() - then.keys() == {
         "video.size", "data.min_visibility", "data.min_visible_share", "video.fps", "video.below_target_fps",
-        "tracking.pad_end",
+        "tracking.pad_end", "video.shots",
     }  # fmt: skip
     assert now["data.min_visibility"] == then["loss.min_visibility"]
 
