@@ -29,6 +29,10 @@ _HIDDEN = 0.05
 """Share of the usual interval up to which two pictures count as one."""
 _UNEVEN = 0.2
 """Share of an interval by which even pictures may be early or late, beside the rounding of times."""
+_USUAL = 0.75
+"""Share of the intervals that are alike in a clip that is even but for some pictures."""
+_NEAR = 5e-4
+"""Relative: a rate that was measured this close to a stated or whole one is that one."""
 _DOUBLED = 0.25
 """Share of pictures at the time of the one before from which they count; VP8 has a few that nobody sees."""
 _MOST_FPS = 960.0
@@ -81,8 +85,18 @@ def rate_of(times_s: Iterable[float], stated_fps: float) -> Rate | None:
     mean = count / span_s
     if stated_fps > 0 and abs(count / stated_fps - span_s) <= 2 * TIME_TOLERANCE_S + 5e-4 * span_s:
         mean = stated_fps
+    return Rate(mean, mean if even else _nominal(gaps_s, mean, stated_fps), even)
+
+
+def _nominal(gaps_s: NDArray[np.float64], mean: float, stated_fps: float) -> float:
+    """The rate of uneven pictures where none is late or left out."""
+    middle_s = float(np.median(gaps_s))
+    usual_s = gaps_s[np.abs(gaps_s - middle_s) <= 2 * TIME_TOLERANCE_S]
+    if len(usual_s) >= _USUAL * len(gaps_s):  # even but for some that are missing
+        found = 1 / float(usual_s.mean())
+        return next((fps for fps in (stated_fps, round(found)) if abs(fps - found) <= _NEAR * found), found)
     quick = 1 / float(np.quantile(gaps_s, _QUICK))
-    return Rate(mean, mean if even or quick <= _JITTER * mean else quick, even)
+    return mean if quick <= _JITTER * mean else quick
 
 
 def _spread(times_s: NDArray[np.float64]) -> NDArray[np.float64]:

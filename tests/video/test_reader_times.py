@@ -107,3 +107,19 @@ def test_a_clock_that_stands_still_is_refused(tmp_path: Path) -> None:
     plain = write_clip(tmp_path / "plain.mkv", numbered_frames(9), 25, codec="mjpeg", pix_fmt="yuvj420p")
     with pytest.raises(VideoError, match="stopped.mkv: states no frame rate; convert it"):
         read(retimed(plain, tmp_path / "stopped.mkv", [0] * 9))
+
+
+@pytest.mark.parametrize("fps", [25, 30])
+@pytest.mark.parametrize(("every", "share"), [(5, 4 / 5), (20, 19 / 20)])
+def test_a_clip_that_dropped_frames_has_the_rate_of_the_others(
+    tmp_path: Path, every: int, share: float, fps: int
+) -> None:
+    shown = [k for k in range(60) if k % every != every - 1]
+    times = [round(k * 1000 / fps) for k in shown]
+    path = write_clip(tmp_path / "dropped.mkv", numbered_frames(len(shown)), fps, pts=times)
+    info, frames = read(path, target_fps=fps)
+    assert info.fps == fps and info.source_fps == pytest.approx(share * fps, rel=0.03)
+    kept = [shown[number] for number in numbers(frames)]
+    last = max(shown)  # on screen for one mean interval, so it may come twice
+    assert kept[: last + 1] == [k if k in shown else k - 1 for k in range(last + 1)]
+    assert kept[last + 1 :] in ([], [last])
