@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 QUICK := --config configs/quickstart.yaml
 
-.PHONY: demo test lint format clean
+.PHONY: demo pretrain test lint format clean
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
@@ -31,6 +31,13 @@ demo: $(VENV)/.installed
 	@echo "  $(BIN)/python preprocess_videos.py $(QUICK) --input YOUR_VIDEOS --output my/tracks"
 	@echo "  $(BIN)/accelerate launch train.py $(QUICK) --input my/tracks --output my/run"
 	@echo "  $(BIN)/python inference_short_clip.py --checkpoint my/run/best.pth --input YOUR_VIDEOS --output my/codes"
+
+PRETRAINED := amplify_motion_tokenizer/pretrained
+
+# The shipped tokenizers, from nothing; codes of another file are other codes.
+pretrain: $(VENV)/.installed
+	$(BIN)/python -m amplify_motion_tokenizer pretrain --config configs/transform.yaml --output $(PRETRAINED)/transform.safetensors
+	$(BIN)/python -m amplify_motion_tokenizer pretrain --config configs/codec.yaml --output $(PRETRAINED)/codec.safetensors
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -16,6 +16,7 @@ from amplify_motion_tokenizer.version import __version__
 if TYPE_CHECKING:
     from amplify_motion_tokenizer.codes.inference import tokenize_folder
     from amplify_motion_tokenizer.codes.reading import read_codes
+    from amplify_motion_tokenizer.codes.tracks import decode_tracks, encode_tracks
     from amplify_motion_tokenizer.config import Config
     from amplify_motion_tokenizer.data.dataset import WindowDataset
     from amplify_motion_tokenizer.data.loading import load_clips
@@ -31,6 +32,8 @@ __all__ = [
     "WindowDataset",
     "__version__",
     "build_model",
+    "decode_tracks",
+    "encode_tracks",
     "load_clips",
     "load_tokenizer",
     "preprocess_folder",
@@ -45,6 +48,8 @@ _HOMES = {
     "TokenizerOutput": "models",
     "WindowDataset": "data.dataset",
     "build_model": "models",
+    "decode_tracks": "codes.tracks",
+    "encode_tracks": "codes.tracks",
     "load_clips": "data.loading",
     "load_tokenizer": "models.checkpoint",
     "preprocess_folder": "tracks.preprocessing",

@@ -1,4 +1,4 @@
-"""Names of devices to devices."""
+"""Which devices and cores this machine has, and the device that a setting names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def resolve_device(name: str, key: str) -> torch.device:
     "auto" is CUDA, else MPS, else the CPU, whichever is there first.
 
     Raises:
-        ConfigError: that is no device, or it is not there; names ``key``, where the name was given, and
-            says which devices are there.
+        ConfigError: no device has that name, or this machine lacks it; names ``key``, the setting that
+            holds the name, and the devices that are there.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ["cuda", *(f"cuda:{number}" for number in range(gpus))] if gpus else []

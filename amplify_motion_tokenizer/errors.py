@@ -22,7 +22,7 @@ class TrackFileError(TokenizerError):
 
 
 class WorkerError(TokenizerError):
-    """A worker process died; the message says how."""
+    """A worker process died; the message says what ended it."""
 
 
 class CheckpointError(TokenizerError):

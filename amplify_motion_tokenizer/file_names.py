@@ -10,8 +10,7 @@ Checkpoints of a run::
     step_N.pth            states before it: what last.pth was at step N
     best.pth              state of the lowest validation loss so far
     epoch_N.pth           state at the end of epoch N, counted from 1
-    step_N.optimizer.pth  the optimiser's state at step N, of all checkpoints of that step, where it
-                          is kept apart (training.separate_optimizer)
+    step_N.optimizer.pth  the optimiser's state at step N, which only older runs kept in a file of its own
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ CODES = "codes.jsonl"
 CHECKPOINT_RECORD = "checkpoint.yaml"
 """Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
 SCENES = "scenes.yaml"
-"""Says in a folder of rendered clips, and in that of their truth, what they were rendered with."""
+"""Says in a folder of rendered clips, and in the folder of their true tracks, how they were rendered."""
 DRAWINGS = "drawings.yaml"
 """Says in a folder of drawings what was drawn, and how."""
 
@@ -51,7 +50,7 @@ def epoch_name(epoch: int) -> str:
 
 
 def step_name(step: int) -> str:
-    """File name of an older state to resume from."""
+    """File name of the state at ``step``, an older one than ``last.pth``, to resume from."""
     return f"step_{step}.pth"
 
 

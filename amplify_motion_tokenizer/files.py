@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees either the old content or the new one, never a part."""
+"""Writes files so that a reader sees either the old content or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_THE_NAME = {
     errno.EACCES,
     errno.EPERM,
 }
-"""What the system says of one path, not of a disk that is full or gone."""
+"""Error numbers of the system that concern one path, not a disk that is full or gone."""
 
 _TEMPORARY = re.compile(r"\.(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?")
 
@@ -47,11 +47,11 @@ def _temporary_name(suffix: str = "") -> str:
 def remove_leftovers(folder: Path, own: bool = False) -> None:
     """Removes the temporary files below ``folder`` that processes of this host left when they were killed.
 
-    Those of a process that runs stay, and those of other hosts, which may be writing there too.
+    Files of processes that still run stay, and other hosts' files, which may still grow.
 
     Args:
         folder: searched with its subfolders.
-        own: also those of this process, which writes nothing there now or is about to end.
+        own: whether to remove this process's files too, as it writes nothing there now or is about to end.
     """
     for path in folder.rglob(".*.tmp*"):
         match = _TEMPORARY.fullmatch(path.name)
@@ -124,7 +124,8 @@ def failure_named(
 ) -> Iterator[None]:
     """Turns an OSError of the block, which writes ``path``, into a UsageError that names it.
 
-    FileNameError where it is that path's alone. A full disk is told as such, with how much was wanted.
+    An error that concerns this path alone becomes a FileNameError. A full disk is told as such, with how
+    many bytes were wanted.
 
     Args:
         path: what is written.
@@ -201,7 +202,7 @@ class _Noting:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """All that nested dicts, lists and tuples hold."""
+    """Every value within nested dicts, lists and tuples."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list | tuple):
@@ -234,7 +235,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not JSON ({error}); remove it and run again") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: holds a {type(value).__name__}, expected an object; remove it")
+        raise UsageError(
+            f"{path}: holds a {type(value).__name__}, expected a JSON object; remove it and run again"
+        )
     return value
 
 
@@ -250,7 +253,7 @@ def write_yaml(path: Path, value: dict[str, Any]) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes also texts that are numbers in YAML 1.2 alone, such as 1e5."""
+    """A YAML writer that also quotes texts which are numbers in YAML 1.2 alone, such as 1e5."""
 
 
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+")

@@ -165,7 +165,7 @@ def beyond_wnorm(velocity_xy_wnorm: Tensor) -> Tensor:
 
 
 def beyond_rc_norm(velocity_rc_norm: Tensor, size_px: Tensor, class_grid: Sequence[int]) -> Tensor:
-    """The same for AMPLIFY's velocities: moves of half the window of classes or more on an axis.
+    """True where AMPLIFY's velocities move by half the window of classes or more on an axis.
 
     Args:
         velocity_rc_norm: (..., t, N, 2).
@@ -316,7 +316,7 @@ def inside(xy_px: NDArray[np.floating[Any]], size: tuple[int, int]) -> NDArray[n
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether neither NaN nor infinity is among ``values``; False too where their sum overflows.
+    """Whether ``values`` hold neither NaN nor infinity; False too where their sum overflows.
 
     One pass over them, a quarter of what looking at each costs; a loader asks it of every batch.
     """

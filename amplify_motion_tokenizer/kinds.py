@@ -1,4 +1,4 @@
-"""What values of files of strangers must be, in words for the error that names another."""
+"""Checks that values read from other people's files are of the kind they must be, and says so in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from amplify_motion_tokenizer.errors import CheckpointError, TokenizerError
 
 Kind = tuple[Callable[[Any], bool], str]
-"""Whether a value is one, and the words for it."""
+"""A test of a value, and the words for the values that pass it."""
 
 
 def _is_whole(value: Any) -> bool:
@@ -60,7 +60,7 @@ NUMBERS: Kind = (_are_numbers, "a mapping of names to numbers")
 
 
 def or_none(kind: Kind) -> Kind:
-    """None, or what ``kind`` says."""
+    """The kind of a value that is None or of ``kind``."""
     return lambda value: value is None or kind[0](value), f"{kind[1]}, or None"
 
 
@@ -70,7 +70,7 @@ def whole_from(low: int, high: int = 2**31 - 1) -> Kind:
 
 
 def list_of(kind: Kind, length: int | None = None) -> Kind:
-    """A list whose values, ``length`` of them where that is given, are all of ``kind``."""
+    """The kind of a list whose values, ``length`` of them where that is given, are all of ``kind``."""
 
     def fits(value: Any) -> bool:
         return isinstance(value, list) and length in (None, len(value)) and all(map(kind[0], value))
@@ -88,8 +88,8 @@ def check_kinds(
 
     Args:
         source: what to call the file.
-        found: its values; those that ``kinds`` does not name are not looked at.
-        kinds: what they must be; a key that ``found`` lacks is not checked.
+        found: the file's values; keys that ``kinds`` does not name are not looked at.
+        kinds: the kind of each key's value; a key that ``found`` lacks is not checked.
         error: what to raise.
     """
     for key, (fits, words) in kinds.items():
@@ -102,7 +102,7 @@ def check_kinds(
 def require_kinds(
     source: str, found: Any, kinds: Mapping[str, Kind], error: type[TokenizerError] = CheckpointError
 ) -> None:
-    """As ``check_kinds``, of a mapping that must have all of the keys."""
+    """Checks a mapping as ``check_kinds`` does, which must have all of the keys."""
     if not isinstance(found, Mapping):
         raise error(f"{source}: is a {type(found).__name__}; expected an object with {', '.join(kinds)}")
     missing = [key for key in kinds if key not in found]

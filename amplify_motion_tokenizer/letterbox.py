@@ -14,14 +14,14 @@ from amplify_motion_tokenizer.geometry import query_grid
 class Letterbox(NamedTuple):
     """Where a source frame lies in the frame that is tracked, after resizing and padding.
 
-    Pixel centres are at whole numbers and the corner of a frame is at -0.5, as in ``datatypes``, so
+    Pixel centres are at whole numbers, and so the corner of a frame is at -0.5 and
     x_box = (x_source + 0.5) * scale_x - 0.5 + pad_left, and the same for y with scale_y and pad_top.
     """
 
     scale_x: float
     """Content pixels per source pixel, across; differs from scale_y by the rounding to whole pixels."""
     scale_y: float
-    """The same, downwards."""
+    """Content pixels per source pixel, downwards."""
     pad_left: int
     """Black columns left of the content."""
     pad_top: int

@@ -4,7 +4,7 @@
         --seeds 0 1 --variant plain --variant "usage --loss.usage.weight 0.1"
 
 A variant is a name and settings, as train.py takes them. The seed decides initial weights, data order and
-which clips are held out. One row a run, then the means over seeds; CPU time is that of the process, the
+which clips are held out. One row a run, then the means over seeds; CPU time is the process's, the
 validation at the end left out.
 """
 
@@ -86,7 +86,7 @@ def measure(config: Config, tracks: Path, cpu_seconds: float) -> dict[str, float
     state, sampler = trainer.state, trainer.train_sampler
     windows = state.epoch * sampler.num_windows + state.step_in_epoch * sampler.windows_per_step
     return {
-        **track_metrics,
+        **{name: mean.value for name, mean in track_metrics.items()},
         **totals.metrics(config),
         "windows_per_second": windows / seconds,
         "steps": state.step,

@@ -1,1 +1,1 @@
-"""Clips to codes, and what is done with codes."""
+"""Codes: clips to motion codes with a trained tokenizer, and what is done with the codes."""

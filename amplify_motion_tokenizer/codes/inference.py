@@ -1,10 +1,11 @@
-"""Clips to motion codes with a trained tokenizer."""
+"""Inference: the clips of a folder to files of motion codes, with a trained tokenizer."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,8 +69,10 @@ def tokenize_folder(
     """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
 
     ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame), ``source_frames`` (index of a
-    window's first frame in the source) and ``meta``; ``codes.jsonl`` has the same objects, one a line.
+    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame; null where it is not known),
+    ``source_frames`` (index of a window's first frame in the source), ``valid_steps`` (how many of the
+    model's t steps are real; the rest repeats the clip's last frame) and ``meta``; ``codes.jsonl`` has the
+    same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
@@ -82,7 +85,7 @@ def tokenize_folder(
         source: a video or a folder of videos.
         output: where to write.
         checkpoint: from ``load_checkpoint``.
-        config: the checkpoint's, or one that ``check_overrides`` allows.
+        config: the checkpoint's config, or one that ``check_overrides`` allows.
         save: extra arrays.
         overwrite: redo clips that are complete.
 
@@ -105,7 +108,7 @@ def tokenize_folder(
     summary = run.run(
         job,
         ClipTokenizing(job, model, tracker),
-        num_workers=tokenizing_workers(config, tracker, next(model.parameters()).device),
+        num_workers=tokenizing_workers(config, tracker, model.device, len(clips)),
     )
     summary.other_files = other_files(source, clips)
     records = Manifest(output / MANIFEST).records
@@ -114,9 +117,19 @@ def tokenize_folder(
     return summary
 
 
-def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device) -> int:
-    """Processes that tokenize clips: as many as track them, or a lone one where the model owns a device."""
-    return clip_workers(config, tracker) if device.type == "cpu" else 1
+CLIPS_A_WORKER = 16
+"""Clips that pay for a worker: it takes some 5 CPU seconds to start, mostly the quantiser's library."""
+
+
+def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.device, clips: int) -> int:
+    """Processes that tokenize ``clips`` clips; a lone one where the model owns a device.
+
+    ``tracking.num_workers`` of them, or, where it is null, as many as track clips but no more than pay.
+    """
+    if device.type != "cpu":
+        return 1
+    most = clip_workers(config, tracker)
+    return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
 
 
 def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
@@ -146,9 +159,10 @@ def encode_windows(
     Yields:
         CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds and step_seconds
         (b,) float64, source_frames (b,) int64 (a step of NaN and a frame of -1 are not known),
-        code_sequences (b, d) int64, and those of ``save``.
+        valid_steps (b,) int64 (the first of the t steps, which are real; the rest is padding),
+        code_sequences (b, d) int64, and the tensors that ``save`` names.
     """
-    device = next(model.parameters()).device
+    device = model.device
     stream = iter(windows)
     while batch := list(islice(stream, config.inference.batch_size)):
         inputs = from_tracks(stack_views(batch, sizes), config).to(device)
@@ -161,6 +175,7 @@ def encode_windows(
                     [views[0].step_seconds or torch.nan for views in batch], dtype=torch.float64
                 ),
                 "source_frames": torch.tensor([(*views[0].source_frames, -1)[0] for views in batch]),
+                "valid_steps": inputs.window_steps.cpu(),
                 "code_sequences": indices.cpu(),
             }
             if "latents" in save:
@@ -172,7 +187,7 @@ def encode_windows(
 
 
 def _arrays_of(path: Path) -> Path:
-    """Where the arrays of ``<clip>.json`` lie; a clip's name may hold dots."""
+    """The file for the arrays of the code file ``<clip>.json``; a clip's name may hold dots."""
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
 
 
@@ -191,10 +206,11 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
         "start_seconds": ((0,), torch.float64),
         "step_seconds": ((0,), torch.float64),
         "source_frames": ((0,), torch.int64),
+        "valid_steps": ((0,), torch.int64),
         "code_sequences": ((0, model.num_codes), torch.int64),
     }
     if "latents" in save:
-        shapes["latent_tokens"] = ((0, model.num_codes, model.config.model.hidden_dim), torch.float32)
+        shapes["latent_tokens"] = ((0, model.num_codes, model.code_width), torch.float32)
     if "labels" in save:
         shapes["labels_per_point"] = ((0, *labels), torch.int32)
     return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
@@ -202,7 +218,7 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
 
 @dataclass(frozen=True)
 class TokenizingJob:
-    """What inference makes of each clip."""
+    """The job of inference: a code file for each clip, in any process."""
 
     output: Path
     checkpoint: Checkpoint
@@ -212,7 +228,7 @@ class TokenizingJob:
     save: tuple[Extra, ...]
 
     def __getstate__(self) -> dict[str, Any]:
-        """For workers, with weights as bytes: torch would share memory, of which there may be little."""
+        """The job for workers, with weights as bytes: torch would share memory, which may be scarce."""
         weights = io.BytesIO()
         torch.save(self.checkpoint.model, weights)
         checkpoint = dataclasses.replace(self.checkpoint, model={}, training=None)
@@ -235,11 +251,11 @@ class TokenizingJob:
         return known_config_hashes(self.config, self.meta["checkpoint_sha256"])
 
     def changed(self) -> list[str]:
-        """What differs from the run whose codes are in the output folder."""
+        """How checkpoint and settings differ from the run whose codes are in the output folder."""
         return changes_of_run(self.output, self.config, self.meta)
 
     def is_complete(self, clip: Clip) -> bool:
-        """Whether the clip's codes, and what is to be saved beside them, are those of its source as it is."""
+        """Whether the clip's codes, and what is to be saved beside them, were made of its source as it is."""
         path = self.target(clip)
         if not os.path.isfile(path) or (self.save and not _arrays_of(path).is_file()):
             return False
@@ -252,7 +268,7 @@ class TokenizingJob:
         return self.output / f"{clip.name}.json"
 
     def prepare(self, threads: int) -> ClipTokenizing:
-        """What a worker does with each clip."""
+        """Loads model and tracker on ``threads`` threads; returns what writes the codes of a clip."""
         config = on_threads(self.config, threads)
         job = dataclasses.replace(self, config=config)
         return ClipTokenizing(job, _load_model(self.checkpoint, config), make_tracker(config))
@@ -305,8 +321,10 @@ def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any
         "start_seconds": "start_seconds",
         "step_seconds": "step_seconds",
         "source_frames": "source_frames",
+        "valid_steps": "valid_steps",
     }
     found = {key: arrays[column].tolist() for key, column in columns.items()}
+    found["step_seconds"] = [None if math.isnan(step) else step for step in found["step_seconds"]]
     write_json(
         path,
         {"clip": name, **found, "meta": meta},

@@ -1,4 +1,4 @@
-"""What of a checkpoint's config may be given anew for inference."""
+"""Which settings of a checkpoint's config inference may change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
     if fixed:
         fixed.sort(key=lambda change: not change.startswith("model.name "))
         raise ConfigError(
-            f"{fixed[0]} is impossible: the checkpoint fixes it; allowed to differ: {_allowed(tracks_known)}"
+            f"{fixed[0]} is impossible: the checkpoint fixes it; leave it out (allowed to differ: "
+            f"{_allowed(tracks_known)})"
         )
     told = {
         key

@@ -1,4 +1,4 @@
-"""Codes that inference wrote, read back."""
+"""Reads the codes that inference wrote."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.kinds import (
 )
 
 _STEP_MODELS = ("amplify",)
-"""Models whose tokens are the steps of a window, for codes of before ``tokens_are_steps`` was recorded."""
+"""Models whose tokens are the steps of a window, for older codes, which lack ``tokens_are_steps``."""
 
 Ids = NDArray[np.int64]
 
@@ -39,24 +39,28 @@ class ClipCodes(NamedTuple):
     """(S,) first frames of its windows, among the tracked frames; ascending."""
     codes: Ids
     """(S, V, t) ids."""
+    valid_steps: Ids
+    """(S,) how many of the model's steps are real, the first ones; the rest repeats the clip's last frame."""
 
     def kind(self, kinds: Collection[str]) -> str | None:
-        """The one of ``kinds`` of scene that the name of a rendered clip, such as 003_pan, ends with."""
+        """The one of ``kinds`` at the end of a rendered clip's name, such as 003_pan; None where none is."""
         match = re.fullmatch(r"\d+_(\w+)", self.clip.rsplit("/", 1)[-1])
         return match[1] if match and match[1] in kinds else None
 
 
 class CodeSet(NamedTuple):
-    """Codes of one run of inference."""
+    """The codes that one run of inference wrote."""
 
     clips: list[ClipCodes]
-    """Those that have windows."""
+    """The clips that have windows."""
     codebook_size: int
     """K."""
     stride: int
     """Tracked frames between the starts of two windows."""
     length: int
     """Tracked frames of a window."""
+    num_steps: int
+    """t, the model's steps of a window."""
     token_frames: float | None
     """Tracked frames from one token to the next; None where tokens are of the whole window."""
 
@@ -96,14 +100,16 @@ def read_codes(folder: Path) -> CodeSet:
     except UsageError as error:
         raise UsageError(f"{error}; run inference again") from None
     if not clips:
-        raise UsageError(f"{path}: holds no windows")
+        raise UsageError(
+            f"{path}: holds no windows of any clip, expected at least one; run inference on clips that move"
+        )
     meta = metas[0]
     other = next((number for number, each in enumerate(metas, start=1) if each != meta), None)
     if other is not None or len({clip.codes.shape[1:] for clip in clips}) > 1:
         raise UsageError(f"{path}: holds codes of several runs; run inference again with --overwrite")
-    length = meta["tracked_length"]
-    token_frames = (length - 1) / (meta["sequence_length"] - 1) if _of_steps(meta) else None
-    return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, token_frames)
+    length, num_steps = meta["tracked_length"], meta["sequence_length"] - 1
+    token_frames = (length - 1) / num_steps if _of_steps(meta) else None
+    return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, num_steps, token_frames)
 
 
 _LINE: dict[str, Kind] = {
@@ -112,6 +118,8 @@ _LINE: dict[str, Kind] = {
     "start_frames": list_of(whole_from(0)),
     "meta": MAPPING,
 }
+_LINE_MAY: dict[str, Kind] = {"valid_steps": list_of(whole_from(0))}
+"""Codes of before do not say it: all steps are real."""
 _META: dict[str, Kind] = {
     "model": TEXT,
     "codebook_size": whole_from(2, MAX_CODES),
@@ -120,7 +128,7 @@ _META: dict[str, Kind] = {
     "window_stride": whole_from(1),
 }
 _META_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG}
-"""What a line says of the run, which is the same in all; codes of before do not say this."""
+"""Facts about the run that a line may lack, as lines of older codes do."""
 
 
 def _where(path: Path, number: int) -> str:
@@ -128,8 +136,9 @@ def _where(path: Path, number: int) -> str:
 
 
 def _meta(line: Any, where: str) -> dict[str, Any]:
-    """What is read of the run that a line tells of, once all of the line is of its kind."""
+    """The facts about the run in a line of ``codes.jsonl``, once every value of the line is of its kind."""
     require_kinds(where, line, _LINE, UsageError)
+    check_kinds(where, line, _LINE_MAY, UsageError)
     require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
     check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
     return {key: line["meta"][key] for key in (*_META, *_META_MAY) if key in line["meta"]}
@@ -156,5 +165,13 @@ def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
     if width % tokens:
         raise UsageError(f"{where}: codes are {width} ids a window; expected a multiple of {tokens} steps")
     if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
-        raise UsageError(f"{where}: start_frames do not ascend")
-    return ClipCodes(line["clip"], np.array(starts, np.int64), codes.reshape(len(codes), -1, tokens))
+        raise UsageError(f"{where}: start_frames of {line['clip']} do not ascend, as they should")
+    steps = meta["sequence_length"] - 1
+    valid_steps = line.get("valid_steps", [steps] * len(rows))
+    if len(valid_steps) != len(rows) or max(valid_steps) > steps:
+        raise UsageError(
+            f"{where}: valid_steps of {line['clip']} are {len(valid_steps)} numbers of at most "
+            f"{max(valid_steps, default=0)}; expected {len(rows)} of at most {steps}"
+        )
+    ids = codes.reshape(len(codes), -1, tokens)
+    return ClipCodes(line["clip"], np.array(starts, np.int64), ids, np.array(valid_steps, np.int64))

@@ -1,4 +1,4 @@
-"""What an output of codes says of how it was made."""
+"""The record in an output of codes of how it was made: run, settings, checkpoint, source."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def changes_of_run(output: Path, config: Config, record: Mapping[str, Any]) -> l
 
 
 def _checkpoint_name(record: Mapping[str, Any]) -> str:
-    """For people: several files may have the same name."""
+    """The checkpoint's name and hash for people, as several files may have the same name."""
     return f"{record.get('checkpoint')} (SHA-256 {str(record.get('checkpoint_sha256'))[:8]}...)"
 
 

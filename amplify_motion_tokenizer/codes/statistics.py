@@ -1,4 +1,4 @@
-"""What motion codes are like: how many are in use, and how alike overlapping windows are written.
+"""Statistics of motion codes: how many are in use, and how alike overlapping windows are written.
 
 Letters: S windows, V views with tokens of their own (else 1), t tokens of a view, K codes.
 """
@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usa
 
 
 def code_report(codes: CodeSet, num_lags: int, kinds: Collection[str] = ()) -> dict[str, Any]:
-    """``code_summary`` of all clips, ``overall``, and of those of each kind of scene, ``kinds``.
+    """``code_summary`` of all clips, ``overall``, and of the clips of each kind of scene, ``kinds``.
 
     Args:
         codes: from ``read_codes``.
@@ -44,18 +44,21 @@ def code_summary(codes: CodeSet, num_lags: int) -> dict[str, Any]:
     """Usage of the codes, and how alike windows are that start some strides apart.
 
     ``same_position`` is, for each of ``codes.lags``, the share of tokens with equal ids at the same place
-    in both windows; ``same_step`` that of tokens about the same step of the clip, for models whose tokens
-    are steps. Beside each stands what any two windows have in common, ``chance_...``: the mean over all
-    pairs of different windows. NaN where there is nothing to compare.
+    in both windows; ``same_step`` is the share among tokens about the same step of the clip, for models
+    whose tokens are steps. Beside each stands what any two windows have in common, ``chance_...``: the mean
+    over all pairs of different windows. NaN where there is nothing to compare. Windows with padding are left
+    out and counted, as their codes tell of the padding too.
     """
-    ids = np.concatenate([clip.codes for clip in codes.clips])
+    clips = [_whole(clip, codes.num_steps) for clip in codes.clips]
+    ids = np.concatenate([clip.codes for clip in clips])
     lags = codes.lags(num_lags)
-    pairs = [_pairs(codes.clips, lag * codes.stride) for lag in lags]
+    pairs = [_pairs(clips, lag * codes.stride) for lag in lags]
     counts = code_histogram(torch.from_numpy(ids), codes.codebook_size)
     usage = code_usage(counts, codes.codebook_size)
     content: dict[str, Any] = {
         "clips": len(codes.clips),
         "windows": len(ids),
+        "padded_windows": sum(len(clip.codes) for clip in codes.clips) - len(ids),
         "unique_codes": usage.unique,
         "perplexity": usage.perplexity,
         "pairs": [len(pair) for pair in pairs],
@@ -69,8 +72,16 @@ def code_summary(codes: CodeSet, num_lags: int) -> dict[str, Any]:
     return content
 
 
+def _whole(clip: ClipCodes, num_steps: int) -> ClipCodes:
+    """``clip`` without the windows that have padding."""
+    whole = clip.valid_steps == num_steps
+    return clip._replace(
+        starts=clip.starts[whole], codes=clip.codes[whole], valid_steps=clip.valid_steps[whole]
+    )
+
+
 def _pairs(clips: Sequence[ClipCodes], frames: int) -> Ids:
-    """(P, 2) rows, among those of all clips, of windows of a clip that start ``frames`` apart."""
+    """(P, 2) pairs of windows of one clip that start ``frames`` apart, by their rows among all windows."""
     found, row = [], 0
     for clip in clips:
         later = np.searchsorted(clip.starts, clip.starts + frames)
@@ -98,7 +109,7 @@ def _chance(ids: Ids, shift: int | None) -> float:
         part.reshape(count, -1).T for part in (ids[..., shift:], ids[..., : ids.shape[-1] - shift])
     )
     equal = sum(_equal_pairs(a, b) for a, b in zip(earlier, later, strict=True))
-    # Less those of a window with itself.
+    # Less the pairs of a window with itself.
     return float((equal - (earlier == later).sum()) / (earlier.size * (count - 1)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 COMMANDS = {
     "preprocess": "track points in every clip of a folder",
     "train": "train a tokenizer on a folder of tracks",
+    "pretrain": "train the codec on made-up motion, with no videos",
     "infer": "write the motion codes of every clip of a folder",
     "scenes": "render small clips whose motion is known exactly",
     "draw": "draw tracks over the videos that they were made from",

@@ -57,7 +57,7 @@ def split(argv: Sequence[str], flags: Flags) -> tuple[list[str], dict[str, Given
 
 
 def _no_setting(key: str, value: str, flags: Flags) -> str:
-    """What to say of ``--key value``, which is no setting of today and no flag."""
+    """The message for ``--key value``, which is no setting of today and no flag."""
     if key in KEYS:
         return f"{key} {what_took_its_place(key)}"
     if key in SECTIONS or key in GONE_SECTIONS:

@@ -1,4 +1,4 @@
-"""Command lines to a checked ``Config``, and errors to exit statuses."""
+"""Turns command lines into a checked ``Config``, and errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from amplify_motion_tokenizer.errors import (
     EXIT_BAD_USAGE,
     EXIT_INTERRUPTED,
     EXIT_OK,
-    ConfigError,
     TokenizerError,
     UsageError,
 )
@@ -57,9 +56,9 @@ def parse(
         description: first lines of the help.
         flags: the command's own flags.
         defaults: values of keys that are not given, or what makes them of the command's flags; where it is
-            or gives None, those of ``Config``.
+            or gives None, the defaults of ``Config``.
         shows: which settings ``--help`` tells; ``--help-all`` tells all.
-        defaults_are: what the help says of all defaults, where they are not those of ``Config``.
+        defaults_are: what the help says of all defaults, where they are others than ``Config``'s.
 
     Returns:
         The checked config, and a namespace that holds the flags.
@@ -82,17 +81,6 @@ def parse(
     if callable(defaults):
         defaults = defaults(namespace)
     return build(defaults or Config(), given | typed), namespace
-
-
-def peek(argv: Sequence[str], flag: str) -> str | None:
-    """The value of ``flag`` in ``argv``, before the rest is parsed; None when it is not given."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument(flag, dest="value")
-    try:
-        value: str | None = finder.parse_known_args(list(argv))[0].value
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from None
-    return value
 
 
 def choose(argv: Sequence[str]) -> None:
@@ -144,7 +132,7 @@ def is_first_process() -> bool:
 
 
 def parse_flags(argv: Sequence[str], command: str, description: str, flags: Flags) -> argparse.Namespace:
-    """Reads the flags of a command that takes no settings; those of ``FOR_ALL`` are left out.
+    """Reads the flags of a command that takes no settings; the flags of ``FOR_ALL`` are left out.
 
     Raises:
         UsageError: an unknown, missing or impossible flag, in one line.
@@ -162,7 +150,7 @@ _COMMON: Flags = {
     },
     "--help-all": {
         "action": "store_true",
-        "help": "tell all settings, also those that the command does not use",
+        "help": "tell all settings, also the ones that the command does not use",
     },
 }
 """Flags of every command that takes settings."""
@@ -200,7 +188,8 @@ def run_kind(
         sys.exit(EXIT_OK)
     found, expected = kind or "nothing", " or ".join(flags)
     raise UsageError(
-        f"{command} what? found {found}; expected {expected}; {_program(command)} --help tells more"
+        f"{command} does not say what: found {found}, expected {expected}; "
+        f"{_program(command)} --help tells more"
     )
 
 

@@ -46,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
     flags = cli.parse_flags(argv, "draw", __doc__ or "", FLAGS)
     if flags.every < 1 or flags.trail < 0 or not 0 < flags.visibility <= 1:
         raise UsageError(
-            "--every must be at least 1, --trail at least 0, and --visibility above 0 and at most 1"
+            f"--every is {flags.every}, --trail {flags.trail} and --visibility {flags.visibility:g}; "
+            "expected at least 1, at least 0, and above 0 and at most 1"
         )
     from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
 

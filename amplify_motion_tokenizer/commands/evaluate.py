@@ -24,7 +24,7 @@ from amplify_motion_tokenizer.files import write_json
 TRACKING: Flags = {
     "--tracks": {"type": Path, "required": True, "help": "folder of the track files to judge"},
     "--truth": {"type": Path, "required": True, "help": "folder of the true tracks"},
-    "--json": {"type": Path, "help": "file for all the numbers, also those of each clip"},
+    "--json": {"type": Path, "help": "JSON file for all the numbers, each clip's too"},
     "--visibility": {
         "type": float,
         "default": 0.5,

@@ -1,4 +1,4 @@
-"""What ``--help`` says of the settings: meaning, allowed values and default of each."""
+"""The settings in ``--help``: meaning, allowed values and default of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def settings_help(shows: Shows, everything: bool, defaults: str | None = None) -
     Args:
         shows: the command's own.
         everything: tell all others too.
-        defaults: what the defaults are, where they are not those of the package.
+        defaults: what the defaults are, where they are not the package's.
     """
     chosen = [
         setting for setting in SETTINGS.values() if not setting.record and (everything or shows(setting))

@@ -7,14 +7,22 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config, may_differ
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.config.settings import Setting
 
+if TYPE_CHECKING:
+    from amplify_motion_tokenizer.models.checkpoint import Checkpoint
+
 FLAGS: Flags = {
-    "--checkpoint": {"type": str, "required": True, "help": "best.pth, or any checkpoint of a tokenizer"},
+    "--checkpoint": {
+        "type": str,
+        "default": "default",
+        "help": "best.pth, another checkpoint, or the name of a shipped tokenizer (default: default)",
+    },
     "--input": {
         "type": str,
         "required": True,
@@ -39,15 +47,22 @@ def shows(setting: Setting) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    path = cli.peek(argv, "--checkpoint")
-    if path is None:  # prints the help, or says that --checkpoint is missing
-        _parse(argv, None)
+    loaded: list[Checkpoint] = []
+
+    def trained_with(flags: argparse.Namespace) -> Config:
+        from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+
+        loaded.append(load_checkpoint(flags.checkpoint))
+        return loaded[0].config
+
+    told = "the checkpoint's"
+    config, flags = cli.parse(
+        argv, "infer", __doc__ or "", FLAGS, defaults=trained_with, shows=shows, defaults_are=told
+    )
     from amplify_motion_tokenizer.codes.inference import tokenize_folder
     from amplify_motion_tokenizer.codes.overrides import check_overrides
-    from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(path or "")
-    config, flags = _parse(argv, checkpoint.config)
+    (checkpoint,) = loaded
     for change in check_overrides(checkpoint, config):
         logging.warning("differs from the checkpoint's training: %s", change)
     summary = tokenize_folder(
@@ -55,8 +70,3 @@ def main(argv: Sequence[str]) -> int:
     )
     sys.stdout.write(f"codes in {flags.output}: {summary}\n")
     return summary.exit_status
-
-
-def _parse(argv: Sequence[str], defaults: Config | None) -> tuple[Config, argparse.Namespace]:
-    told = "the checkpoint's"
-    return cli.parse(argv, "infer", __doc__ or "", FLAGS, defaults, shows=shows, defaults_are=told)

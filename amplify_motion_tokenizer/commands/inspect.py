@@ -1,6 +1,6 @@
 """Tells what the motion in a folder of tracks is like, before a model is trained on it.
 
-Without --config the settings are those of DIR/config.yaml, or, where it is missing, what the tracks say of
+Without --config the settings come from DIR/config.yaml, or, where it is missing, from what the tracks say of
 their making; --picture names the file of the label map, DIR/label_map.png by default.
 """
 

@@ -34,7 +34,9 @@ def main(argv: Sequence[str]) -> int:
 
     clips = positions(find_tracks(flags.input, views=None))
     if not clips:
-        raise TrackFileError(f"{flags.input}: holds velocity files; only track files can be packed")
+        raise TrackFileError(
+            f"{flags.input}: holds velocity files, expected track files (preprocess with --format hdf5)"
+        )
     index = write_pack(clips, flags.output)
     made_with = flags.input / OUTPUT_CONFIG
     if made_with.is_file():

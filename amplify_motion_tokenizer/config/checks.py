@@ -1,4 +1,4 @@
-"""What settings must be together; what each may be by itself stands at its field."""
+"""Rules that several settings must meet together; what one may be by itself stands at its field."""
 
 from __future__ import annotations
 
@@ -89,6 +89,12 @@ def _data_rules(config: Config) -> Iterator[Rule]:
         data.reference_size,
         not kind.frame_size or isinstance(data.reference_size, tuple),
         f"[height, width] for the {config.model.name} model, which normalises by the frame",
+    )
+    yield (
+        "data.reference_size",
+        data.reference_size,
+        not kind.one_size or data.reference_size is not None,
+        f"[height, width] or {{shorter: pixels}} for the {config.model.name} model",
     )
     yield (
         "data.views",

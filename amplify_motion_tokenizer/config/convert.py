@@ -1,4 +1,4 @@
-"""Values, as they are written or stored, to the type that a setting has."""
+"""Converts values, as they are written or stored, to the type of a setting."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _text(value: Any) -> str:
 
 
 def _simple(kind: Any, found: Any) -> Any:
-    """A bool is no number here, and a whole number is one."""
+    """Converts to a plain type; a bool is no number here, and a whole number is a float too."""
     if kind is float and type(found) is int and abs(found) < 2**1000:
         return float(found)
     if type(found) is kind:

@@ -1,4 +1,4 @@
-"""Settings that there were, and what took their place: files that name them are still read.
+"""Settings that no longer exist, and what took their place: files that name them are still read.
 
 Checkpoints, track files and resolved configs written before hold all of them. A value that is the constant
 of today, or that another setting can say, is taken over; any other is told.
@@ -48,39 +48,44 @@ MOVED = {
     "loss.min_visibility": "data.min_visibility",
     "loss.min_visible_share": "data.min_visible_share",
 }
-"""Key of before to that of today, with the same values."""
+"""Old key to the key of today that takes the same values."""
 
 DERIVED: dict[str, tuple[Callable[[Config], int], str]] = {
     "data.num_points": (lambda config: config.num_points, "data.grid_size^2"),
     "model.num_classes": (lambda config: config.num_classes, "rows x columns of the velocity classes"),
     "model.codebook_size": (lambda config: config.codebook_size, "the product of model.fsq_levels"),
 }
-"""Numbers that follow from settings, and from which."""
+"""Old keys of numbers that follow from settings, to the function that tells one and the words for it."""
 
 FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output of train"}
-"""Folders, and what gives them now."""
+"""Old keys of folders, and the flags that give the folders now."""
 
-ADDED = {"video.below_target_fps": "keep", "video.fps": None, "video.shots": "off"}
-"""Settings of tracks that came later, and the values that act as before there were any."""
+ADDED = {
+    "video.below_target_fps": "keep",
+    "video.fps": None,
+    "tracking.pad_end": "none",
+    "video.shots": "off",
+}
+"""Settings of tracks that were added later, in that order, with the values that act as if there were none."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
 _SHORTER, _FIT, _TARGET, _SIZE = "video.resize_shorter", "video.fit", "video.target_size", "video.size"
 
 KEYS = {*CONSTANTS, *MOVED, *DERIVED, *FLAGS, _NOMINAL, _SHORTER, _FIT, _TARGET}
-"""Every dotted key that went."""
+"""Every dotted key that no longer exists."""
 
 SECTIONS = {key.rpartition(".")[0] for key in KEYS}
 
 
 class Translated(NamedTuple):
-    """What a file written before says, in keys of today."""
+    """The settings of an older file, in keys of today."""
 
     now: dict[str, Any]
     """Today's dotted keys."""
     other: dict[str, Any]
-    """Gone keys whose values nothing can say today."""
+    """Old keys with values that no setting of today can express."""
     derived: dict[str, Any]
-    """Gone keys whose values must be those that follow from settings (``DERIVED``)."""
+    """Old keys of numbers (``DERIVED``) that must be what follows from the settings."""
 
 
 def translate(flat: Mapping[str, Any]) -> Translated:
@@ -140,12 +145,21 @@ def settings_now(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def known_hashes(settings: dict[str, Any]) -> set[str]:
-    """The hashes under which files made with ``settings`` are known: today's, and that of before."""
-    return {settings_hash(settings), settings_hash(_as_before(settings))}
+    """The hashes under which files made with ``settings`` are known: today's, and those of older files.
+
+    Files that were made before a setting of ``ADDED`` came do not record it, and have its value there.
+    """
+    known = {settings_hash(settings), settings_hash(_as_before(settings))}
+    earlier = dict(settings)
+    for key, value in reversed(ADDED.items()):
+        if earlier.pop(key, value) != value:
+            break
+        known.add(settings_hash(earlier))
+    return known
 
 
 def _as_before(settings: dict[str, Any]) -> dict[str, Any]:
-    """``settings`` with the keys that were written before some went."""
+    """``settings`` with the keys that older files wrote, before some were removed."""
     before = {key: value for key, value in settings.items() if key not in ADDED or value != ADDED[key]}
     if _SIZE in settings:
         size = before.pop(_SIZE)

@@ -1,4 +1,4 @@
-"""What models take: the kinds of input, and which model takes which."""
+"""The kinds of input that models take, and which model takes which."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ class InputKind:
     """A way from tracks to a model's input; ``data.inputs.INPUTS`` makes it."""
 
     name: str
-    """What tells it from other kinds."""
+    """The kind's name."""
     view_axis: bool
     """Whether input has the axis V, of any number of views; else it is of one view."""
     frame_size: bool
     """Whether positions are normalised by the frame, so that ``data.reference_size`` must be [H, W]."""
     velocity_files: bool
     """Whether it can be made of velocity files, which hold W-normalised velocities of one view alone."""
+    one_size: bool = False
+    """Whether ``data.reference_size`` must be given: the model's velocities are in sides of that frame."""
 
 
 WNORM = InputKind(name="wnorm", view_axis=False, frame_size=False, velocity_files=True)
@@ -25,7 +27,15 @@ WNORM = InputKind(name="wnorm", view_axis=False, frame_size=False, velocity_file
 FRAME = InputKind(name="frame", view_axis=True, frame_size=True, velocity_files=False)
 """Differences of positions (row, col) that are normalised by the frame, of every view."""
 
-MODEL_INPUTS: dict[str, InputKind] = {"keypoint": WNORM, "amplify": FRAME}
+SIDES = InputKind(name="sides", view_axis=False, frame_size=False, velocity_files=False, one_size=True)
+"""Velocities (x, y) in shorter sides of the reference frame, of any size; lost points move as neighbours."""
+
+MODEL_INPUTS: dict[str, InputKind] = {
+    "keypoint": WNORM,
+    "amplify": FRAME,
+    "transform": SIDES,
+    "codec": SIDES,
+}
 """Value of ``model.name`` to the input that the model takes; ``models.MODELS`` has the same names."""
 
 

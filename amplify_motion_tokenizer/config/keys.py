@@ -1,4 +1,4 @@
-"""Settings by their dotted keys: flat and nested, and which of them decide what."""
+"""Settings by their dotted keys, flat and nested, and which settings decide tracks, codes or weights."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def in_use(key: str, config: Config) -> bool:
 def track_settings(config: Config) -> dict[str, Any]:
     """The dotted keys that decide what a clip's tracks are: video, tracking, T and grid.
 
-    T is that of the tracked window, before it is resampled in time. Keys that change only speed or place
-    (reader, threads, workers, device, batch) are left out, and so are the settings of trackers that are not
-    in use.
+    T counts the frames of the tracked window, before it is resampled in time. Keys that change only speed
+    or place (reader, threads, workers, device, batch) are left out, and so are the settings of trackers
+    that are not in use.
     """
     flat = flatten(to_dict(config)) | {"data.sequence_length": config.tracked_length}
     return {

@@ -1,4 +1,4 @@
-"""YAML files, command lines and stored mappings to a checked ``Config``, with errors of one line."""
+"""Makes a checked ``Config`` of YAML files, command lines and stored mappings, with errors of one line."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ Flags = Mapping[str, Mapping[str, Any]]
 
 
 class Given(NamedTuple):
-    """A value that somebody gave a setting."""
+    """A value that a file or a command line gives a setting."""
 
     value: Any
-    """As ``convert`` takes it."""
+    """The value, as ``convert`` takes it."""
     place: str
     """Where: file and line, as ``config.yaml:12``; empty for the command line."""
 
     def error(self, text: str) -> ConfigError:
-        """The error ``text``, which names its place."""
+        """A ConfigError with ``text``, behind the value's place."""
         return ConfigError(f"{self.place}: {text}" if self.place else text)
 
 
@@ -247,7 +247,7 @@ def config_from_dict(tree: Mapping[str, Any], source: str) -> Config:
             raise ConfigError(f"{key} = {show(value)} {what_took_its_place(key)} ({source})")
         if CONSTANTS[key].decides == "tracks":
             logger.warning(
-                "%s = %s (%s) %s; tracks made now differ from those",
+                "%s = %s (%s) %s; tracks made now differ from the ones made then",
                 key, show(value), source, what_took_its_place(key),
             )  # fmt: skip
     return config
@@ -264,7 +264,7 @@ def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:
 
 
 def unknown_key(key: str, value: str, sections: bool = True) -> str:
-    """The message for a key that is none, with the closest one, which with ``sections`` may be a section."""
+    """The message for an unknown key, with the closest key or, with ``sections``, the closest section."""
     closest = closest_key(key, SECTIONS if sections else ())
     return f"unknown key {key}{f' = {value}' if value else ''}; closest valid key: {closest}"
 

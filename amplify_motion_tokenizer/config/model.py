@@ -250,7 +250,8 @@ class ModelConfig:
         "keypoint",
         decides="codes",
         choices=MODEL_INPUTS,
-        help="Tokenizer network: keypoint (compact, one distribution per point) or amplify (AMPLIFY's).",
+        help="Tokenizer: keypoint (compact, one distribution per point), amplify (AMPLIFY's), transform (by "
+        "formula, needs no training) or codec (learned on made-up motion).",
     )
     num_layers: int = setting(
         2,
@@ -269,7 +270,7 @@ class ModelConfig:
         16,
         decides="codes",
         at_least=1,
-        help="Number d of codes per window of the keypoint model; amplify has one per step, and with "
+        help="Number d of codes per window; the amplify model has one per step instead, and with "
         "model.amplify.per_view one per step and view.",
     )
     fsq_levels: tuple[int, ...] = setting(

@@ -1,6 +1,6 @@
 """Every setting of a run, a section per stage; the sections are in modules of their own.
 
-The defaults are those of ``configs/tokenizer_config.yaml``, the compact keypoint tokenizer.
+The defaults make the compact keypoint tokenizer; ``configs/tokenizer_config.yaml`` names them all.
 Numbers that follow from settings (points, classes, codebook size) are properties of ``Config``.
 """
 
@@ -24,6 +24,7 @@ from amplify_motion_tokenizer.config.training import (
     LossConfig,
     TrainingConfig,
 )
+from amplify_motion_tokenizer.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,18 @@ class Config:
     def conditioned(self) -> bool:
         """Whether the model takes each view's first frame besides velocities."""
         return self.model.amplify.vision.encoder is not None
+
+    @property
+    def shorter_side(self) -> int:
+        """Pixels of the reference frame's shorter side, which kinds of input with ``one_size`` have.
+
+        Raises:
+            ConfigError: clips have sizes of their own.
+        """
+        size = self.data.reference_size
+        if size is None:
+            raise ConfigError("data.reference_size is null; it must be [height, width] or {shorter: pixels}")
+        return size["shorter"] if isinstance(size, dict) else min(size)
 
     @property
     def tracked_length(self) -> int:

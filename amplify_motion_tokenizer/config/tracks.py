@@ -162,6 +162,12 @@ class TrackingConfig:
     window_stride: int = setting(
         1, decides="tracks", at_least=1, help="Frames between the starts of two tracked windows."
     )
+    pad_end: Literal["none", "repeat_last"] = setting(
+        "none",
+        decides="tracks",
+        help="What comes after a clip's last frame: nothing, so that every window is whole; or that frame "
+        "again, as AMPLIFY has it, so that every frame (every window_stride-th) starts a window.",
+    )
     query_order: Literal["row_major", "uniform"] = setting(
         "row_major",
         decides="tracks",
@@ -184,6 +190,11 @@ class TrackingConfig:
     gate: GateConfig = section(GateConfig)
     flow: FlowConfig = section(FlowConfig)
     cotracker: CoTrackerConfig = section(CoTrackerConfig)
+
+    @property
+    def pads_end(self) -> bool:
+        """Whether clips, and parts of clips, repeat their last frame so that every frame starts a window."""
+        return self.pad_end == "repeat_last"
 
     @property
     def tracker_sections(self) -> tuple[str, ...]:

@@ -20,16 +20,16 @@ class Scalar(NamedTuple):
 
     text: str
     plain: bool = True
-    """Whether it has no quotes."""
+    """Whether the value is written without quotes."""
 
     @property
     def blank(self) -> bool:
-        """Whether nothing is written."""
+        """Whether no value is written."""
         return self.plain and not self.text
 
     @property
     def null(self) -> bool:
-        """Whether it means None."""
+        """Whether the value means None."""
         return self.plain and _CONSTANTS.get(self.text, self) is None
 
     def __str__(self) -> str:
@@ -106,7 +106,9 @@ def read_keys(path: Path) -> Keys:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"config file {path} cannot be read ({error.strerror}); give the path of a YAML file"
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"config file {path} is not YAML: {error}") from None
     found = parse(text, str(path))
@@ -129,14 +131,18 @@ def parse(text: str, name: str) -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(f"config file {name} is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ConfigError(f"config file {name} is nested too deeply") from None
+        raise ConfigError(
+            f"config file {name} is nested too deeply to be read; expected sections of keys"
+        ) from None
     return Scalar("") if node is None else _tree(node, name, ())
 
 
 def _tree(node: yaml.Node, name: str, within: tuple[yaml.Node, ...]) -> Any:
     line = node.start_mark.line + 1
     if any(node is outer for outer in within):
-        raise ConfigError(f"{name}:{line}: holds itself (an alias within its own anchor)")
+        raise ConfigError(
+            f"{name}:{line}: holds itself (an alias within its own anchor); write the values out instead"
+        )
     within = (*within, node)
     if isinstance(node, yaml.ScalarNode):
         return Scalar(node.value, node.style is None)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.input_kinds import FRAME, WNORM, InputKind
+from amplify_motion_tokenizer.config.input_kinds import FRAME, SIDES, WNORM, InputKind
+from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.geometry import (
@@ -25,13 +26,15 @@ from amplify_motion_tokenizer.geometry import (
     finite_points,
     labels_from_rc_norm,
     labels_from_wnorm,
+    px_from_wnorm,
     rc_norm_from_px,
     reference_scale,
     remap,
     tracks_to_velocities,
+    wnorm_from_px,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks
 
 
 class ViewTracks(NamedTuple):
@@ -45,6 +48,8 @@ class ViewTracks(NamedTuple):
     """(height, width) that was tracked; None: the pixels are taken as those of the reference size."""
     first_frames: Tensor | None = None
     """(B, h, w, 3) uint8, RGB, each window's first frame; None where it is not kept or not needed."""
+    valid_steps: Tensor | None = None
+    """(B,) int64, how many of its T - 1 steps are real, the first ones; None: all of every window."""
 
 
 class ModelInput(NamedTuple):
@@ -55,7 +60,7 @@ class ModelInput(NamedTuple):
     labels: Tensor
     """(B, [V, ]t, N) int64, velocity classes."""
     mask: Tensor
-    """(B, [V, ]t, N) bool, True where an element counts: finite, not static, visible enough."""
+    """(B, [V, ]t, N) bool, True where an element counts: finite, not static, visible enough, no padding."""
     visibility: Tensor
     """(B, [V, ]T, N) float32, confidence 0..1; T is 0 where only a training step is wanted."""
     finite: Tensor
@@ -67,6 +72,19 @@ class ModelInput(NamedTuple):
     """(B, [V, ]2) float32, (height, width) in reference pixels of the frame that rc_norm refers to."""
     first_frames: Tensor
     """(B, [V, ]h, w, 3) uint8, RGB; (B, [V, ]0, 0, 3) for models that are not conditioned on images."""
+    valid_steps: Tensor
+    """(B, [V, ]) int64, how many of the t steps are real, the first ones; in the rest, which is padding,
+    points stay where they are."""
+
+    @property
+    def window_steps(self) -> Tensor:
+        """(B,) int64, the real steps of each window, which all its views have in common."""
+        return self.valid_steps.flatten(1).amin(dim=1) if self.valid_steps.ndim > 1 else self.valid_steps
+
+    @property
+    def real_steps(self) -> Tensor:
+        """(B, [V, ]t) bool, False for steps that are padding."""
+        return torch.arange(self.labels.shape[-2], device=self.labels.device) < self.valid_steps[..., None]
 
     @property
     def images(self) -> Tensor | None:
@@ -91,7 +109,7 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
         ValueError: the model is conditioned on images, and a view comes without first frames.
     """
     kind = config.input_kind
-    parts = [INPUTS[kind].of_view(_resampled(view, config), config, truth) for view in views]
+    parts = [INPUTS[kind].of_view(_resampled(_held(view), config), config, truth) for view in views]
     if not kind.view_axis:
         return parts[0]
     if len(parts) == 1:
@@ -109,22 +127,63 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, config.model.decoder_window_size),
-        counting_mask(velocities, visibility, finite, config),
+        counting_mask(velocities, visibility, finite, _all_steps(batch, steps), config),
         visibility,
         finite,
         unknown,
         velocities.new_full((batch, 2), torch.nan),
         _no_images(batch),
+        _all_steps(batch, steps),
+    )
+
+
+def _all_steps(batch: int, steps: int) -> Tensor:
+    """(B,) int64 of windows whose steps are all real."""
+    return torch.full((batch,), steps)
+
+
+def _held(view: ViewTracks) -> ViewTracks:
+    """``view`` with its real steps counted, and points that stay as they are after the last of them.
+
+    What a tracker makes of frames that repeat the last real one says nothing, lost points included.
+    """
+    batch, frames = view.visibility.shape[:2]
+    if view.valid_steps is None:
+        return view._replace(valid_steps=_all_steps(batch, frames - 1))
+    if (view.valid_steps == frames - 1).all():
+        return view
+    return take_frames(view, torch.arange(frames).minimum(view.valid_steps[:, None]))
+
+
+def take_frames(view: ViewTracks, frames: Tensor) -> ViewTracks:
+    """Windows of the frames (B, T) of each, in that order: part of a window, every other frame, reversed.
+
+    The grid of queries is in frame 0 of the tracked window, wherever that comes then. First frames and the
+    count of real steps stay as they are.
+    """
+    return view._replace(
+        tracks_xy_px=view.tracks_xy_px.take_along_dim(frames[:, :, None, None], dim=1),
+        visibility=view.visibility.take_along_dim(frames[:, :, None], dim=1),
     )
 
 
 def _resampled(view: ViewTracks, config: Config) -> ViewTracks:
-    """``view`` with visibility brought to the model's T frames; positions are the model's affair."""
-    frames = config.data.sequence_length
-    if view.visibility.shape[1] == frames:
+    """``view`` with visibility and real steps at the model's T frames; positions are the model's affair.
+
+    A step of the model is real where all of it lies within real steps of the tracked window.
+    """
+    frames, tracked = config.data.sequence_length, view.visibility.shape[1]
+    if tracked == frames:
         return view
     visibility = interpolate_time(view.visibility[..., None].expand(-1, -1, -1, 2), frames, "linear")[..., 0]
-    return view._replace(visibility=visibility)
+    valid_steps = _known_steps(view) * (frames - 1) // (tracked - 1)
+    return view._replace(visibility=visibility, valid_steps=valid_steps)
+
+
+def _known_steps(view: ViewTracks) -> Tensor:
+    """The real steps of a view that went through ``_held``."""
+    assert view.valid_steps is not None
+    return view.valid_steps
 
 
 def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
@@ -136,12 +195,13 @@ def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, width),
-        counting_mask(velocities, view.visibility, finite, config),
+        counting_mask(velocities, view.visibility, finite, _known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _no_images(len(velocities)),
+        _known_steps(view),
     )
 
 
@@ -157,13 +217,49 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_rc_norm(tracks_rc_norm, size_px, config.class_grid),
-        counting_mask(velocities_wnorm, view.visibility, finite, config),
+        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         tracks_rc_norm if truth else _none_of(tracks_rc_norm),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _first_frames(view, config),
+        _known_steps(view),
     )
+
+
+def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
+    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours."""
+    width = config.model.decoder_window_size
+    tracks = _at_model_frames(view.tracks_xy_px, config)
+    finite = finite_points(view.tracks_xy_px)
+    size_px = _size_px(view.size, config)
+    scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
+    seen = (view.visibility >= SEEN) & _about_frame(tracks, view.size)
+    displacements = fill_lost(scaled - scaled[:, :1], seen)
+    velocities_px = displacements.diff(dim=1)
+    velocities_wnorm = wnorm_from_px(velocities_px, width)
+    return ModelInput(
+        velocities_px / config.shorter_side,
+        labels_from_wnorm(velocities_wnorm, width),
+        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
+        view.visibility if truth else _none_of(view.visibility),
+        finite,
+        _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
+        velocities_px.new_tensor(size_px).expand(len(velocities_px), 2),
+        _no_images(len(velocities_px)),
+        _known_steps(view),
+    )
+
+
+def _about_frame(tracks_xy_px: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """(B, T, N) bool: finite positions that are in the frame or less than half of one off it.
+
+    What is farther is a tracker's slip, whatever its confidence, and would outweigh all other points.
+    """
+    if size is None:
+        return tracks_xy_px.isfinite().all(dim=-1)
+    sides = tracks_xy_px.new_tensor(size[::-1])
+    return ((tracks_xy_px - sides / 2).abs() < sides).all(dim=-1)
 
 
 def _at_model_frames(tracks: Tensor, config: Config) -> Tensor:
@@ -183,8 +279,33 @@ def _beyond_wnorm(inputs: ModelInput, _config: Config) -> Tensor:
     return beyond_wnorm(inputs.velocities)
 
 
+def _beyond_sides(inputs: ModelInput, config: Config) -> Tensor:
+    velocities_px = inputs.velocities * config.shorter_side
+    return beyond_wnorm(wnorm_from_px(velocities_px, config.model.decoder_window_size))
+
+
 def _beyond_frame(inputs: ModelInput, config: Config) -> Tensor:
     return beyond_rc_norm(inputs.velocities, inputs.size_px, config.class_grid)
+
+
+def moves_px(velocities: Tensor, size: tuple[int, int], config: Config) -> Tensor:
+    """Velocities (..., t, N, 2) as the model takes them, as (x, y) moves in pixels of a frame of ``size``."""
+    scale = reference_scale(size, config.data.reference_size)
+    return INPUTS[config.input_kind].to_px(velocities, config) / velocities.new_tensor(scale)
+
+
+def _px_of_wnorm(velocities: Tensor, config: Config) -> Tensor:
+    return px_from_wnorm(velocities, config.model.decoder_window_size)
+
+
+def _px_of_sides(velocities: Tensor, config: Config) -> Tensor:
+    return velocities * config.shorter_side
+
+
+def _px_of_frame(velocities: Tensor, config: Config) -> Tensor:
+    size = config.data.reference_size
+    assert isinstance(size, tuple)  # a rule of the config for this kind of input
+    return (velocities * (velocities.new_tensor(size) / 2)).flip(-1)
 
 
 class InputWays(NamedTuple):
@@ -194,11 +315,14 @@ class InputWays(NamedTuple):
     """From (view, config, truth) to the input that a model takes of one view, without the axis V."""
     beyond: Callable[[ModelInput, Config], Tensor]
     """``beyond_window`` of input of this kind."""
+    to_px: Callable[[Tensor, Config], Tensor]
+    """From velocities (..., t, N, 2) of input to (x, y) moves in pixels of the reference size."""
 
 
 INPUTS: dict[InputKind, InputWays] = {
-    WNORM: InputWays(_wnorm_input, _beyond_wnorm),
-    FRAME: InputWays(_frame_input, _beyond_frame),
+    WNORM: InputWays(_wnorm_input, _beyond_wnorm, _px_of_wnorm),
+    FRAME: InputWays(_frame_input, _beyond_frame, _px_of_frame),
+    SIDES: InputWays(_sides_input, _beyond_sides, _px_of_sides),
 }
 """Each kind of input to how it is made."""
 
@@ -251,6 +375,7 @@ def stack_views(
             torch.from_numpy(np.stack([window.visibility for window in column])),
             size,
             _stack_frames(column),
+            torch.tensor([window.valid_steps for window in column]),
         )
         for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Resampling point tracks along time, for windows whose length differs from the model's.
+"""Resamples point tracks along time, for windows whose length differs from the model's.
 
 AMPLIFY does this to its normalised tracks, after clamping, and does not clamp again.
 Letters: T frames, N points.
@@ -57,7 +57,7 @@ def _cubic_spline(series: Tensor, num_frames: int) -> Tensor:
         spline_type = importlib.import_module("scipy.interpolate").CubicSpline
     except ImportError:
         raise ConfigError(
-            "method 'spline' needs scipy; install it with pip install scipy, or choose 'linear'"
+            "data.interpolation = spline needs scipy; install it with pip install scipy, or choose linear"
         ) from None
     old = torch.linspace(0, 1, series.shape[-1], dtype=torch.float64).numpy()
     new = torch.linspace(0, 1, num_frames, dtype=torch.float64).numpy()

@@ -1,4 +1,4 @@
-"""Track folders to clips that suit a config, and their split."""
+"""Finds the clips of a folder of tracks, checks that they suit a config, and splits them for validation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clip
 
 
 def _warn_of_unwritten(clips: Clips) -> None:
-    """Refuses nothing: such windows read as lost, and count for nothing."""
+    """Warns of windows that were never written; they read as lost points, which count for nothing."""
     unwritten = {clip.path.name: clip.unwritten for clip in positions(clips).values()}
     first = next((name for name, count in unwritten.items() if count), None)
     if first is not None:
@@ -63,7 +63,7 @@ def _warn_of_unwritten(clips: Clips) -> None:
 
 
 def _warn_of_sizes(clips: Clips, config: Config) -> None:
-    """Where pixels of clips are of several kinds, or may be, and nothing brings them to one."""
+    """Warns where pixels are not of one size in all clips, or may not be, and nothing rescales them."""
     tracked = positions(clips).values()
     if config.data.reference_size is None:
         sizes = list(dict.fromkeys(tuple(clip.sizes) for clip in tracked))
@@ -105,7 +105,7 @@ def _check_shape(clip: StoredClip, config: Config) -> None:
 
 
 def _check_not_resampled(clip: VelocityClip, config: Config) -> None:
-    """Velocity files are as long as their windows were tracked: positions alone are resampled in time."""
+    """Refuses velocity files of another length in time: only positions can be resampled."""
     tracked = (clip.settings or {}).get("data.sequence_length", clip.length)
     if tracked != clip.length or config.tracked_length != config.data.sequence_length:
         raise TrackFileError(
@@ -116,13 +116,14 @@ def _check_not_resampled(clip: VelocityClip, config: Config) -> None:
 
 
 def _check_first_frames(clips: Clips) -> None:
-    """All files must have them, of one size."""
+    """Raises TrackFileError unless all files have first frames, of one size."""
     files = list(positions(clips).values())
     for clip in files:
         if clip.check_first_frames() != files[0].frame_size:
             raise TrackFileError(
-                f"{clip.path}: its first frames are {clip.frame_size}, those of {files[0].path} "
-                f"{files[0].frame_size}; preprocess all clips with one tracking.first_frames"
+                f"{clip.path}: its first frames are {clip.frame_size}, expected "
+                f"{files[0].frame_size} as in {files[0].path}; "
+                "preprocess all clips with one tracking.first_frames"
             )
 
 

@@ -1,6 +1,6 @@
-"""Tracks against true ones, both as folders of track files: what belongs together, and its scores.
+"""Scores tracks against true ones, both in folders of track files: what belongs together, and how near it is.
 
-A video is one view of one clip. Its windows are those that both files hold, matched by their start
+A video is one view of one clip. The windows that both files hold count, matched by their start
 frames, and the points of a window are matched by where their queries lie in the frame, so that the
 two files may differ in tracked size and in the order of the grid.
 """
@@ -35,7 +35,7 @@ _RATE_TOLERANCE = 1e-4
 _QUERY_TOLERANCE = 1e-3
 """Furthest that two queries of one point may lie apart, as a share of the frame's side."""
 _BLOCK = 64
-"""Windows judged at once."""
+"""Windows scored at once."""
 
 log = logging.getLogger(__name__)
 
@@ -49,23 +49,22 @@ class VideoScore:
     kind: str
     """What the truth file says that it shows; the clip's name where it does not say."""
     windows: int
-    """Windows that were judged."""
+    """Windows that were scored."""
     true_windows: int
-    """Windows that the truth holds; those that the motion gate dropped are not judged."""
+    """Windows that the truth holds; windows that the motion gate dropped are not scored."""
     tracks: TrackCounts
     no_motion: TrackCounts
-    """Those of the prediction that every point stays where it is."""
+    """Counts of the prediction that every point stays where it is."""
 
 
 def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> list[VideoScore]:
     """Scores of every clip of ``truth``, a folder of track files, which ``tracks`` must all hold.
 
-    Distances in pixels are those of the truth's frames. What ``tracks`` holds besides is left out, with
-    one warning.
+    Distances are in pixels of the truth's frames. Other clips in ``tracks`` are left out, with one warning.
 
     Args:
-        tracks: the folder of the files to judge.
-        truth: the folder of the true ones.
+        tracks: the folder of the track files to score.
+        truth: the folder of the true track files.
         min_visibility: a point counts as visible from this confidence on, in either folder.
 
     Raises:
@@ -76,7 +75,7 @@ def evaluate_tracks(tracks: Path, truth: Path, min_visibility: float = SEEN) -> 
     if missing:
         raise TrackFileError(
             f"{tracks}: lacks {missing[0]}.hdf5 ({len(missing)} of the {len(true)} clips in {truth} are not "
-            "there); track those clips too, or take their truth away"
+            "there); track the missing clips too, or take their true tracks out of the folder"
         )
     extra = [clip for clip in predicted if clip not in true]
     if extra:
@@ -126,11 +125,14 @@ class _View:
         self._file, self._index = file, index
         self.box = _letterbox(file, index)
 
-    def read(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Positions (R, T, N, 2), (x, y) from 0 to 1, and visibility (R, T, N)."""
+    def read(
+        self, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+        """Positions (R, T, N, 2), (x, y) from 0 to 1, visibility (R, T, N), and real steps (R,)."""
         with self._file.open() as file:
             tracks, visibility = self._file.read(file, rows.tolist())[self._index]
-        return content_norm_from_px(tracks, self.box), visibility
+            valid_steps = self._file.valid_steps(file)[rows]
+        return content_norm_from_px(tracks, self.box), visibility, valid_steps
 
 
 def _count(
@@ -140,14 +142,15 @@ def _count(
     true_rows: NDArray[np.intp],
     min_visibility: float,
 ) -> tuple[TrackCounts, TrackCounts]:
-    xy, visibility = tracks.read(rows)
-    true_xy, true_visibility = truth.read(true_rows)
+    xy, visibility, valid_steps = tracks.read(rows)
+    true_xy, true_visibility, true_steps = truth.read(true_rows)
+    valid_steps = np.minimum(valid_steps, true_steps)
     order = _same_points(xy[:, 0], true_xy[:, 0], tracks.path, truth.path)
     height, width = truth.box.content_size
     true_xy_px, visible = true_xy * (width, height), true_visibility >= min_visibility
 
     def count(xy_px: NDArray[Any], seen: NDArray[np.bool_]) -> TrackCounts:
-        return count_tracks(xy_px, seen, true_xy_px, visible, (height, width))
+        return count_tracks(xy_px, seen, true_xy_px, visible, (height, width), valid_steps)
 
     moved = count(xy[:, :, order] * (width, height), visibility[:, :, order] >= min_visibility)
     return moved, count(*no_motion(true_xy_px))
@@ -156,7 +159,7 @@ def _count(
 def _same_points(
     queries: NDArray[np.float64], true_queries: NDArray[np.float64], path: Path, true_path: Path
 ) -> NDArray[np.intp]:
-    """For each true point the number of the point that has its query; (R, N, 2) both.
+    """For each true point the number of the point that has its query; both queries are (R, N, 2).
 
     Raises:
         TrackFileError: a point has no counterpart in some window.
@@ -165,8 +168,8 @@ def _same_points(
     off = np.linalg.norm(queries[:, order] - true_queries, axis=-1)
     if len(np.unique(order)) < len(order) or not off.max() <= _QUERY_TOLERANCE:
         raise TrackFileError(
-            f"{path}: its queries are not those of {true_path}: one lies {off.max():.3g} of the frame's side "
-            f"off, expected {_QUERY_TOLERANCE:g} at most; use one grid (data.grid_size) for both"
+            f"{path}: its queries differ from the queries of {true_path}: one lies {off.max():.3g} of the "
+            f"frame's side off, expected {_QUERY_TOLERANCE:g} at most; use one grid (data.grid_size) for both"
         )
     return order
 
@@ -174,7 +177,7 @@ def _same_points(
 def _near(points: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.intp]:
     """For each of ``targets`` (N, 2) the number of the nearest of ``points`` (N, 2) within the tolerance.
 
-    Where there is none it is that of the nearest of all. Points are looked for in cells as wide as the
+    Where no point is within it, the nearest of all is given. Points are looked for in cells as wide as the
     tolerance, as a dense grid has too many distances to hold.
     """
     best, order = np.full(len(targets), np.inf), np.zeros(len(targets), np.intp)
@@ -231,8 +234,8 @@ def _common_windows(predicted: RecordedClip, true: RecordedClip) -> tuple[NDArra
     common, rows, true_rows = np.intersect1d(starts, true_starts, return_indices=True)
     if not len(common) and len(starts):
         raise TrackFileError(
-            f"{predicted.path}: its windows start at the frames {listed_starts(starts)}, none where those of "
-            f"{true.path} do, {listed_starts(true_starts)}; set tracking.window_stride alike"
+            f"{predicted.path}: its windows start at the frames {listed_starts(starts)}, none at a start of "
+            f"the windows of {true.path}, {listed_starts(true_starts)}; set tracking.window_stride alike"
         )
     return rows, true_rows
 
@@ -277,5 +280,5 @@ def _letterbox(file: RecordedClip, index: int) -> Letterbox:
         return view_letterbox(file.view_attributes[index], source)
     except ValueError as error:
         raise TrackFileError(
-            f"{file.path}: {file.views[index]}: {error}; letterbox it from one size"
+            f"{file.path}: in the view {file.views[index]}, {error}; track its clip again"
         ) from None

@@ -1,4 +1,4 @@
-"""Drawings of tracks over the videos that they were made from, a video and a picture for each view of a clip.
+"""Draws tracks over the videos that they were made from: a video and a picture for each view of a clip.
 
 A point has the colour of the row that it started in; one that is hidden is a dim ring. The bar below the
 frames tells the fate of the windows that start there: green kept, red dropped by the motion gate, grey none;
@@ -59,7 +59,7 @@ class Style:
     starts: tuple[int, ...] = ()
     """Start frames of the windows to draw, a later one over an earlier; () chains windows end to end."""
     every: int = 1
-    """Each how many-th row and column of the grid is drawn."""
+    """Step from one row or column of the grid to the next that is drawn; 1 draws all points."""
     trail: int = 8
     """Steps of the trail behind a point."""
     min_visibility: float = SEEN
@@ -135,13 +135,15 @@ def _listed(clips: Sequence[Clip]) -> str:
 def _check_output(output: Path, source: Path, tracks: Path, pairs: Pairs) -> None:
     """Raises UsageError when a drawing would take the place of a video, or of the tracks' manifest.
 
-    Or when it would lie in the folder of the videos, as one of those that the next run tracks.
+    It does so too when drawings would lie in the folder of the videos, where the next run would track them.
     """
     videos = {path.resolve() for clip, _ in pairs.values() for path in clip.paths}
     targets = {target for clip, _ in pairs.values() for target in _targets(output, clip)}
     over = sorted(str(target) for target in targets if target.resolve() in videos)
     if over or output.resolve() == (tracks if tracks.is_dir() else tracks.parent).resolve():
-        raise UsageError(f"{over[0] if over else output} would be written over; choose another --output")
+        raise UsageError(
+            f"{over[0] if over else output} would be written over by drawings; choose another --output"
+        )
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output} lies in the input {source}; choose an --output outside it")
 
@@ -177,15 +179,15 @@ class DrawingJob:
         return {DRAWINGS: {"tracks": str(self.tracks), **how}}
 
     def changed(self) -> list[str]:
-        """Nothing: all is drawn again."""
+        """Empty, as every drawing is made again."""
         return []
 
     def prepare(self, threads: int) -> DrawingJob:
-        """Itself: it decodes and draws on one thread."""
+        """The job itself, which decodes and draws on one thread."""
         return self
 
     def is_complete(self, clip: Clip) -> bool:
-        """False: all is drawn again."""
+        """False, as every drawing is made again."""
         return False
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
@@ -277,7 +279,8 @@ class _View:
         self._zoom = max(1.0, LEAST_ROWS / video.info.size[0])
         stride = config.tracking.window_stride
         self.num_frames = int(file.attributes["num_frames"])
-        starts = range(0, self.num_frames - file.length + 1, stride)
+        last = self.num_frames - (1 if config.tracking.pads_end else file.length)
+        starts = range(0, last + 1, stride)
         self.fates = _fates(
             starts, set(file.starts(opened).tolist()), self.num_frames, config.tracking.gate.enable
         )

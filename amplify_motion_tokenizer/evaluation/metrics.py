@@ -19,11 +19,11 @@ DENSE_CODES = 2**20
 """Codes of the largest codebook of which each code has a place in memory to count it."""
 
 
-def accuracy_counts(answers: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def accuracy_counts(predicted: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Elements whose answer is the label, and elements that count.
 
     Args:
-        answers: (..., t, N) int64 classes, or (..., 1, N) when all steps share them.
+        predicted: (..., t, N) int64 classes, or (..., 1, N) when all steps share them.
         labels: (..., t, N) int64.
         mask: bool, (..., N) or (..., t, N).
 
@@ -31,7 +31,7 @@ def accuracy_counts(answers: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tens
         (correct, count), int64 scalars.
     """
     counted = expand_mask(mask, labels)
-    return ((answers == labels) & counted).sum(), counted.sum()
+    return ((predicted == labels) & counted).sum(), counted.sum()
 
 
 def no_motion_counts(labels: Tensor, mask: Tensor, class_grid: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -154,12 +154,12 @@ def amplify_code_usage(counts: Tensor, nominal_size: int) -> dict[str, float]:
 
 
 class Mean(NamedTuple):
-    """A mean that is not yet divided, so that the means of batches and processes add up to that of all."""
+    """A mean that is not yet divided, so that the means of batches and processes add up to one of all."""
 
     total: float
     """Sum of what is averaged."""
     weight: float
-    """What it is divided by: how many there are, or their weights' sum. Where it is 0 there is no mean."""
+    """What the sum is divided by: the count, or the sum of the weights. Where it is 0 there is no mean."""
 
     def plus(self, other: Mean) -> Mean:
         """The mean of what both average."""
@@ -167,5 +167,5 @@ class Mean(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The mean; NaN of nothing."""
+        """The mean; NaN where there is nothing to take it of."""
         return self.total / self.weight if self.weight else math.nan

@@ -1,4 +1,4 @@
-"""What ``inspect`` prints of a folder of tracks."""
+"""The text that ``inspect`` prints about a folder of tracks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _numbers(values: dict[float, float]) -> str:
 
 
 def _percent(share: float) -> str:
-    """As text; a dash where there is nothing to take a share of."""
+    """A share as text; a dash stands for the share of nothing."""
     return "-" if math.isnan(share) else f"{share:.1%}"
 
 

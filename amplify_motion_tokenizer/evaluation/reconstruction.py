@@ -1,4 +1,4 @@
-"""Decoded velocities back to tracks, and how far they are from the true ones.
+"""Turns predicted velocity classes back into tracks, and measures how far these are from the true tracks.
 
 Letters: B windows, V views, T frames, t = T - 1 steps, N points, C classes.
 """
@@ -173,29 +173,29 @@ def _nonzero_metrics(predicted: Tensor, target: Tensor) -> dict[str, Mean]:
 
 
 def _of_windows(values: Tensor) -> Mean:
-    """Over windows (B, ...), each with the mean of its own values, which are as many in every window."""
+    """The mean over windows (B, ...) of each window's own mean; every window has as many values."""
     of_window = values.float().flatten(1).mean(dim=1).cpu().double()
     return Mean(float(of_window.sum()), of_window.numel())
 
 
 def _over_known(values: Tensor) -> Mean:
-    """Over those of the numbers that are not NaN, summed in float64."""
+    """The mean of the numbers that are not NaN, summed in float64."""
     known = values[~values.isnan()].cpu().double()
     return Mean(float(known.sum()), known.numel())
 
 
-def predicted_tracks(answers: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
+def predicted_tracks(classes: Tensor, inputs: ModelInput, class_grid: tuple[int, int]) -> Tensor:
     """Tracks of the classes that were answered, from the true first frame on.
 
     Args:
-        answers: (B, [V, ]t or 1, N) int64, the most likely class of each element.
+        classes: (B, [V, ]t or 1, N) int64, the most likely class of each element.
         inputs: what the model was given.
         class_grid: (rows, columns) of the classes.
 
     Returns:
         (B, [V, ]T, N, 2) float32, rc_norm, not clamped.
     """
-    labels = answers.expand_as(inputs.labels)
+    labels = classes.expand_as(inputs.labels)
     velocities = rc_norm_from_labels(labels, inputs.size_px, class_grid)
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], velocities)
 
@@ -210,7 +210,8 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
 
     ``l2_px`` and ``delta_avg`` are means over the views of windows in which a point is seen after the first
     frame. ``l2_px``, ``delta_avg`` and AMPLIFY's ``delta_auc`` come a second time with the suffix
-    ``_no_motion``, of tracks that stay where they begin.
+    ``_no_motion``, of tracks that stay where they begin. Frames that are padding count for nothing; a window
+    without a real step is left out.
 
     Args:
         predicted: (B, [V, ]T, N, 2) rc_norm.
@@ -219,6 +220,19 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
     target, visible, size = inputs.tracks_rc_norm, inputs.visibility >= SEEN, inputs.size_px
     if target.ndim == 4:
         predicted, target, visible, size = (x[:, None] for x in (predicted, target, visible, size))
+    valid_steps = inputs.window_steps
+    means: dict[str, Mean] = {}
+    for steps in filter(None, torch.unique(valid_steps).tolist()):
+        at, real = valid_steps == steps, slice(steps + 1)
+        found = _whole_means(
+            predicted[at][:, :, real], target[at][:, :, real], visible[at][:, :, real], size[at]
+        )
+        means = {name: mean.plus(means[name]) if means else mean for name, mean in found.items()}
+    return means
+
+
+def _whole_means(predicted: Tensor, target: Tensor, visible: Tensor, size: Tensor) -> dict[str, Mean]:
+    """``track_means`` of windows without padding: (B, V, T, N, 2) twice, (B, V, T, N) bool, (B, V, 2)."""
     metrics = amplify_track_means(predicted, target, size[:, 0, 0])
     for suffix, tracks in (("", predicted), ("_no_motion", zero_motion(target))):
         metrics[f"l2_px{suffix}"] = _over_known(point_error_px(tracks, target, size, visible))
@@ -229,6 +243,7 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
 
 
 def known_windows(inputs: ModelInput, real: Tensor) -> Tensor:
-    """(B,) bool: real windows of which all true positions and the frame's size are known and finite."""
+    """(B,) bool: real windows with a real step, whose true positions and size are all known and finite."""
     positions = inputs.tracks_rc_norm.isfinite().flatten(1).all(dim=1)
+    real = real & (inputs.window_steps > 0)
     return real & positions & inputs.size_px.isfinite().flatten(1).all(dim=1)

@@ -1,4 +1,4 @@
-"""Scores of clips as tables and as JSON."""
+"""Puts the scores of clips into tables and JSON."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def code_table(content: dict[str, Any]) -> str:
 
 
 def _numbers(values: Sequence[float], digits: int = 3) -> list[str]:
-    """As text; a dash where there is nothing to take a mean of."""
+    """Numbers as text; a dash stands for the mean of nothing."""
     return ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
 
 

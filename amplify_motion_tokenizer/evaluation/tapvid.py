@@ -30,15 +30,15 @@ class TrackCounts:
     """What is counted over points and frames of one video; add the counts of its parts."""
 
     positions: int
-    """Positions judged: every point in every frame after the first."""
+    """Positions that count: every point in every frame after the first."""
     visible: int
-    """Those that are visible in the truth."""
+    """Positions that are visible in the truth."""
     visibility_right: int
     """Positions whose visibility is predicted right."""
     within: NDArray[np.int64]
     """(5,) truly visible positions that are within each of ``THRESHOLDS_PX``, seen or not."""
     true_positives: NDArray[np.int64]
-    """(5,) those of ``within`` that are predicted visible."""
+    """(5,) the positions counted in ``within`` that are predicted visible."""
     false_positives: NDArray[np.int64]
     """(5,) positions predicted visible that are hidden in truth, or not within the threshold."""
     error_px: float
@@ -48,7 +48,7 @@ class TrackCounts:
         return TrackCounts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def metrics(self) -> dict[str, float]:
-        """The video's metrics; a metric without anything to judge is NaN.
+        """The video's metrics; a metric of no position is NaN.
 
         ``delta_avg`` (<delta^x_avg), ``occlusion_accuracy`` and ``average_jaccard`` in [0, 1], each
         threshold's ``pts_within_k`` and ``jaccard_k``, and ``mean_error_px``.
@@ -71,7 +71,7 @@ class TrackCounts:
 
 _ZEROS = np.zeros(len(THRESHOLDS_PX), np.int64)
 NO_COUNTS = TrackCounts(0, 0, 0, _ZEROS, _ZEROS, _ZEROS, 0.0)
-"""Those of no window at all."""
+"""Counts of no window at all, to which others are added."""
 
 
 def count_tracks(
@@ -80,6 +80,7 @@ def count_tracks(
     true_xy_px: Positions,
     true_visible: Bools,
     size: Sequence[float],
+    valid_steps: NDArray[np.int64] | None = None,
 ) -> TrackCounts:
     """Counts of one video, or of a part of its windows.
 
@@ -89,6 +90,7 @@ def count_tracks(
         true_xy_px: (S, T, N, 2); hidden positions may be anything.
         true_visible: (S, T, N).
         size: (height, width) of the frame in pixels.
+        valid_steps: (S,) how many frames after the first count, the first ones; None: all.
 
     Raises:
         ValueError: when the shapes differ.
@@ -99,8 +101,11 @@ def count_tracks(
             f"tracks {predicted_xy_px.shape} and {true_xy_px.shape} with visibility "
             f"{predicted_visible.shape} and {true_visible.shape}; expected (S, T, N, 2) and (S, T, N)"
         )
-    off_px = predicted_xy_px[:, 1:].astype(np.float64) - true_xy_px[:, 1:]
-    seen, visible = predicted_visible[:, 1:], true_visible[:, 1:]
+    steps = true_visible.shape[1] - 1
+    counted = np.arange(steps) < (steps if valid_steps is None else valid_steps[:, None])
+    counted = np.broadcast_to(counted, (len(true_visible), steps))
+    off_px = predicted_xy_px[:, 1:][counted].astype(np.float64) - true_xy_px[:, 1:][counted]
+    seen, visible = predicted_visible[:, 1:][counted], true_visible[:, 1:][counted]
     squared = np.square(off_px * (SIDE_PX / np.array(size[::-1]))).sum(axis=-1)
     within = [squared < px**2 for px in THRESHOLDS_PX]
     return TrackCounts(

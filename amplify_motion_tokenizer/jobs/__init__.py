@@ -1,1 +1,1 @@
-"""Many clips: the loop over them, worker processes, the manifest, what an output folder holds."""
+"""Jobs over many clips: the loop, worker processes, the manifest, what an output folder holds."""

@@ -1,4 +1,4 @@
-"""Whether an output was made of its source files as they are now."""
+"""Fingerprints of source files, which tell whether an output was made of them as they are now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.errors import VideoError
 
 
 def total_bytes(paths: Iterable[Path]) -> int:
-    """Size of the files, each counted once; one that is missing counts 0, so its return is noticed."""
+    """Size of the files, each counted once; one that is missing counts 0, so its return changes the sum."""
     return sum(path.stat().st_size for path in set(paths) if os.path.exists(path))
 
 
@@ -44,7 +44,7 @@ def _blocks_digest(path: Path) -> bytes:
                 file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
                 digest.update(file.read(_BLOCK))
     except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror})") from error
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); copy it or leave it out") from error
     return digest.digest()
 
 

@@ -38,10 +38,10 @@ class ClipJob(Protocol):
         """Contents of the YAML files, by name, that say in the output folder how it was made."""
 
     def changed(self) -> Sequence[str]:
-        """How outputs that are in the folder already were made otherwise, as ``config.changes`` tells it."""
+        """How the outputs in the folder were made otherwise, as ``config.keys.changes`` tells it."""
 
     def prepare(self, threads: int) -> Process:
-        """What a worker does with each clip, on ``threads`` threads and no more; see ``on_threads``."""
+        """Makes the function that a worker calls on each clip, on ``threads`` threads (``on_threads``)."""
 
     def is_complete(self, clip: Clip) -> bool:
         """Whether the clip's output is there, made with these settings of the source as it is."""

@@ -1,4 +1,4 @@
-"""The loop over clips that preprocessing and inference share: skip, process, record."""
+"""The loop over clips that every folder run shares: skip, process, record."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ Outcome = dict[str, Any] | TokenizerError
 def _outcomes(
     clips: Sequence[Clip], process: Process, workers: Workers | None, progress: Progress
 ) -> Generator[tuple[Clip, Outcome], None, None]:
-    """What becomes of each clip, here or in workers."""
+    """Each clip with its result or error, from this process or from workers."""
     count = min(workers.count, len(clips)) if workers else 1
     if workers and count > 1:
         progress.note(f"{count} workers")

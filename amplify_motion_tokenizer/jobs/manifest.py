@@ -1,4 +1,4 @@
-"""One line per clip of an output folder, the newest of each clip counting."""
+"""The manifest of an output folder: one line per clip, of which the newest counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output folder holds, so that no command writes among the files of another.
+"""Tells what an output folder holds, so that no command writes among the files of another.
 
 The commands share names (``config.yaml``, ``manifest.jsonl``) that mean another thing in each kind of folder.
 """
@@ -61,7 +61,7 @@ def kind_of(folder: Path) -> Kind | None:
 
 
 def _outputs_listed(manifest: Path) -> Iterator[str]:
-    """The outputs, in whatever format, that a manifest tells of; none of a foreign list of that name."""
+    """The outputs, in whatever format, that a manifest lists; empty for another file of that name."""
     if not manifest.is_file():
         return
     with manifest.open(encoding="utf-8", errors="replace") as lines:

@@ -1,4 +1,4 @@
-"""How far a long loop is: a bar on a terminal, and a plain line in the log from time to time elsewhere."""
+"""Tells how far a long loop is: by a bar on a terminal, elsewhere by a plain line in the log now and then."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Progress:
         self._open.close()
 
     def update(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Counts ``count`` more as done."""
         self.count += count
         if self._bar is not None:
             self._bar.update(count)
@@ -85,7 +85,7 @@ class Progress:
             logger.info("%s", self._line())
 
     def note(self, text: str, now: bool = False) -> None:
-        """What stands beside the count from the next update on; ``now`` redraws a bar at once."""
+        """Sets the text beside the count, from the next update on; ``now`` redraws a bar at once."""
         self._note = text
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=now)

@@ -1,4 +1,4 @@
-"""Reading what comes next while the last is worked on."""
+"""Makes the next items of a stream in a background thread while the last one is worked on."""
 
 from __future__ import annotations
 

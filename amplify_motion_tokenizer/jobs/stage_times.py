@@ -1,4 +1,4 @@
-"""Where the time of a clip goes."""
+"""Measures how much time a clip spends in each stage."""
 
 from __future__ import annotations
 

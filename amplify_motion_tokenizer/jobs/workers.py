@@ -1,4 +1,4 @@
-"""Processes that work side by side, each on one item after another, and how they end.
+"""Worker processes that work side by side, each on one item after another, and how they end.
 
 A worker computes, and writes files that are its item's own; what is shared belongs to the parent. Workers
 are spawned, not forked, as neither CUDA nor running threads survive a fork. They end with their parent,
@@ -35,7 +35,7 @@ def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
     """
 
     def end(*_: object) -> None:
-        # No exception: Python drops those that a signal raises in a destructor.
+        # No exception: Python drops one that a signal raises in a destructor.
         for worker in multiprocessing.active_children():
             worker.kill()
             worker.join()
@@ -155,7 +155,7 @@ def _end(workers: Sequence[_Worker[Any, Any]]) -> None:
 def _work(
     connection: Connection[Any, Any], prepare: Callable[[int], Work[Any, Any]], threads: int, log_level: int
 ) -> None:
-    """What a worker process runs."""
+    """The main loop of a worker process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger().setLevel(log_level)
     logging.getLogger().addHandler(_ToParent(connection))
@@ -187,7 +187,7 @@ class _ToParent(logging.Handler):
 
 @contextmanager
 def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Sets ``handler`` within it; signals belong to the main thread alone."""
+    """Within it ``handler`` takes the signal; signals belong to the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

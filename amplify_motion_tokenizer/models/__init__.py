@@ -1,15 +1,22 @@
-"""The tokenizer networks by name."""
+"""Batches to codes and back: the tokenizer networks by name, their losses and their checkpoints."""
 
 from __future__ import annotations
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models.amplify.network import AmplifyTokenizer
 from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
+from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
+from amplify_motion_tokenizer.models.displacement.transform import TransformTokenizer
 from amplify_motion_tokenizer.models.keypoint.network import KeypointTokenizer
 
 __all__ = ["MODELS", "MotionTokenizer", "TokenizerOutput", "build_model"]
 
-MODELS: dict[str, type[MotionTokenizer]] = {"amplify": AmplifyTokenizer, "keypoint": KeypointTokenizer}
+MODELS: dict[str, type[MotionTokenizer]] = {
+    "amplify": AmplifyTokenizer,
+    "codec": CodecTokenizer,
+    "keypoint": KeypointTokenizer,
+    "transform": TransformTokenizer,
+}
 """Value of ``model.name`` to the class that it builds; ``config.input_kinds`` says what each takes."""
 
 

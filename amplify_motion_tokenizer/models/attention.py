@@ -1,7 +1,7 @@
 """Attention with dropout on its weights, in memory that is linear in the tokens on every device.
 
-The fused kernels of ``scaled_dot_product_attention`` are, but on the CPU they know no dropout: torch then
-falls back to a plain form, which holds several (S, S) matrices per head and computes what a causal mask
+The fused kernels of ``scaled_dot_product_attention`` are linear too, but on the CPU they know no dropout:
+torch falls back to a plain form, which holds several (S, S) matrices per head and computes what a causal mask
 throws away. ``BlockAttention`` is that same function a few rows at a time. Backward makes the
 weights of a block again, as FlashAttention (Dao et al. 2022) does, with the same dropout.
 
@@ -74,7 +74,7 @@ class BlockAttention(torch.autograd.Function):
         """Gradients of query, key and value.
 
         With weights P, factors F of the dropout, output O = (P F) V and gradient G of O: the gradient of
-        P is (G V^T) F, and that of the scores P ((G V^T) F - sum(G O)).
+        P is (G V^T) F, and the gradient of the scores is P ((G V^T) F - sum(G O)).
         """
         query, key, value, output = ctx.saved_tensors
         (grad,), drop = upstream, ctx.drop.again()
@@ -133,11 +133,11 @@ class _Dropout:
         self._generator = torch.Generator().manual_seed(seed)
 
     def again(self) -> _Dropout:
-        """The same factors from the first block on."""
+        """A new pass: the same factors from the first block on."""
         return _Dropout(self.rate, self.seed)
 
     def factors(self, like: Tensor) -> Tensor:
-        """Those of the next block, float32, in the shape of ``like``."""
+        """The factors of the next block, float32, in the shape of ``like``."""
         draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64)
         draws.random_(-(2**63), None, generator=self._generator)
         bits = draws.view(torch.int16)[: like.numel()].view(like.shape)

@@ -1,4 +1,4 @@
-"""What every motion tokenizer offers.
+"""The interface of every motion tokenizer.
 
 Letters: B windows, t velocity steps, N points, d codes of a window, D their width, C velocity classes.
 A model of several views has one more axis, V, after B in velocities and logits.
@@ -9,6 +9,7 @@ view's first frame, (B, V, H, W, 3) float in [0, 1], RGB, of any size.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.models.heads import Head
+from amplify_motion_tokenizer.models.heads import Head, head_answers, head_means
 from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
@@ -29,7 +30,7 @@ class TokenizerOutput(NamedTuple):
     """What one forward pass gives."""
 
     head: Head
-    """What makes the logits; give this to the loss, which may not need them."""
+    """The decoder's last layer, which makes the logits; give it to the loss, which may not need them."""
     indices: Tensor
     """(B, d) int64, code ids."""
     latents: Tensor
@@ -68,8 +69,10 @@ class MotionTokenizer(nn.Module, ABC):
     """
 
     tokens_are_steps: ClassVar[bool] = False
-    """Whether the d codes are those of the t steps, in order (of each view, where views have codes of their
-    own: t fast); else all of them are of the whole window."""
+    """Whether each of the d codes is of one of the t steps, in order (of each view, where views have codes
+    of their own: t fast); else every code is of the whole window."""
+    trained_by: ClassVar[str | None] = "train"
+    """The command that trains it; None where there is nothing to train."""
     unused_settings: ClassVar[tuple[str, ...]] = ()
     """Dotted keys of the settings of all models that this one does not use."""
 
@@ -96,7 +99,7 @@ class MotionTokenizer(nn.Module, ABC):
         return self
 
     def _as_weights(self, values: _MaybeTensor) -> _MaybeTensor:
-        """Inputs in the type of the weights, where the tokenizer was asked for the inputs' type."""
+        """Inputs in the type of the weights, where ``.half()`` and the like asked for the inputs' type."""
         known = isinstance(values, Tensor) and values.dtype in self._also_takes
         return values.to(next(self.parameters()).dtype) if known else values  # type: ignore[union-attr]
 
@@ -119,16 +122,39 @@ class MotionTokenizer(nn.Module, ABC):
     def num_codes(self) -> int:
         """Codes d that one window is written as."""
 
+    def real_codes(self, valid_steps: Tensor) -> Tensor:
+        """(B, d) bool, which codes are of something that is not padding, from windows' real steps (B,).
+
+        Codes that are steps are real as the steps are, other codes where any step of the window is.
+        """
+        steps = torch.arange(self.config.num_steps if self.tokens_are_steps else 1, device=valid_steps.device)
+        real = steps < valid_steps[:, None]
+        return real.repeat(1, self.num_codes // len(steps))
+
     @property
     def codes_per_view(self) -> bool:
         """Whether every view has codes of its own, instead of codes for all views together."""
         return False
 
+    @property
+    def code_width(self) -> int:
+        """D, numbers of a code's vector."""
+        return self.config.model.hidden_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and the buffers of a model without weights."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    def unrounded(self, latents: Tensor) -> Tensor:
+        """The FSQ digits (B, d, K) float32 of tokens (B, d, D) before they are rounded to the nearest."""
+        return unrounded_digits(self._fsq(), latents)
+
     def load_pretrained(self) -> None:
         """Gives parts that the config names pretrained weights for those weights; here there are none."""
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """What an optimiser is given: the parameters that train, with their learning rates."""
+        """The parameters that an optimiser trains, with their learning rates."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": learning_rate}]
 
     @abstractmethod
@@ -142,7 +168,7 @@ class MotionTokenizer(nn.Module, ABC):
 
     @abstractmethod
     def head(self, codes: Tensor) -> Head:
-        """What makes the logits of codes (B, d, D).
+        """The layer that makes the logits of codes (B, d, D).
 
         Raises:
             ValueError: naming the expected and the found shape.
@@ -159,6 +185,30 @@ class MotionTokenizer(nn.Module, ABC):
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, D) float32, indices (B, d) int64) of tokens (B, d, D)."""
         return quantize_float32(self._fsq(), latents)
+
+    @property
+    def class_velocities(self) -> Tensor:
+        """(C, 2) float32 velocities that the classes stand for, in the unit and axis order of ``encode``.
+
+        Raises:
+            NotImplementedError: the model does not say; ``reconstruct`` needs it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says no velocities of its classes")
+
+    def reconstruct(self, codes: Tensor, likeliest: bool = False) -> Tensor:
+        """Velocities (B, [V, ]t, N, 2), in the unit and axis order of ``encode``, of codes (B, d, D).
+
+        Args:
+            codes: from ``quantize``.
+            likeliest: the velocity of the most likely class, instead of the mean over the distribution,
+                which is nearer to the truth on average.
+
+        Raises:
+            ValueError: naming the expected and the found shape.
+        """
+        centres, head = self.class_velocities.to(codes.device), self.head(codes)
+        distinct = centres[head_answers(head)] if likeliest else head_means(head, centres)
+        return distinct.expand(-1, *self.input_shape)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (B, t, N, C) of codes (B, d, D); a view where steps share one distribution."""
@@ -178,25 +228,33 @@ class MotionTokenizer(nn.Module, ABC):
         Raises:
             ValueError: when an id is not in the codebook, or naming the expected and the found shape.
         """
+        return self.decode(self.codes_of(indices))
+
+    def codes_of(self, indices: Tensor) -> Tensor:
+        """Codes (B, d, D) float32, as ``quantize`` gives, of code ids (B, d).
+
+        Raises:
+            ValueError: when an id is not in the codebook.
+        """
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.codebook_size:
             found = f"{int(indices.min())} to {int(indices.max())}"
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
-        return self.decode(codes_of_indices(self._fsq(), indices))
+        return codes_of_indices(self._fsq(), indices)
 
     def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
-        """All of it, for training; ``model.latent_noise`` disturbs what is quantised, in training only."""
+        """Encodes, quantises and decodes; ``model.latent_noise`` disturbs the tokens in training only."""
         latents = self.encode(velocities, images)
         noise = self.config.model.latent_noise
         noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
         codes, indices = self.quantize(noisy)
-        digits = unrounded_digits(self._fsq(), latents)
+        digits = self.unrounded(latents)
         return TokenizerOutput(self.head(codes), indices, latents, codes, digits, self.config.num_steps)
 
 
 def check_images(images: Tensor | None, velocities: Tensor, conditioned: bool) -> None:
     """Raises ValueError unless images are given exactly to a conditioned model, one for each view.
 
-    Their type and values are ``VisionEncoder``'s affair.
+    ``VisionEncoder`` checks their type and values.
     """
     if images is not None and not isinstance(images, Tensor):
         raise ValueError(
@@ -221,8 +279,8 @@ def check_velocities(
 ) -> None:
     """Raises ValueError unless ``velocities`` are (B, *expected) of the weights' type, and known.
 
-    Values beyond [-1, 1], which no training saw, are warned of. Looking at values waits for the device;
-    training, whose velocities ``inputs`` makes, does without.
+    Values beyond [-1, 1], which no training saw, are warned of. Reading values waits for the device, so
+    training, whose velocities ``data.inputs`` makes, leaves it out.
 
     Args:
         velocities: what a model is given.
@@ -255,7 +313,7 @@ def check_shape(name: str, found: Tensor, axes: str, expected: tuple[int, ...]) 
     """Raises ValueError unless ``found`` is (B, *expected).
 
     Args:
-        name: what it is, for the message.
+        name: the tensor's name, for the message.
         found: the tensor.
         axes: the axes' letters, such as "(B, t, N, 2)".
         expected: sizes after B.

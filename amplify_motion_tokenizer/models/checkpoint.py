@@ -11,7 +11,7 @@ Ours is a torch file that holds one dict of tensors and plain values::
     training                 optimiser, scheduler, scaler, position, random states, and the weights of
                              the last step where ``model`` holds their running mean
 
-``interop`` reads and writes the files of AMPLIFY and of the keypoint reproduction.
+``amplify.exchange`` and ``keypoint.exchange`` read and write the files of the other systems.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
+from amplify_motion_tokenizer.models.shipped import SUFFIX, place_of, read_shipped
 from amplify_motion_tokenizer.models.torch_files import TENSORS, read_torch, unwrapped
 from amplify_motion_tokenizer.version import __version__
 
@@ -46,7 +47,7 @@ FORMAT_VERSION = 1
 
 
 _NEEDED = ("model", "config")
-"""What makes a tokenizer. AMPLIFY's files hold their training's state beside it, and objects in that."""
+"""The keys that make a tokenizer; AMPLIFY's files also hold training state, with foreign objects in it."""
 
 _VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
@@ -65,9 +66,9 @@ class Checkpoint:
     training: dict[str, Any] | None
     """Training state; None in files that only hold weights."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of this package and its libraries when it was written; empty when unknown."""
+    """Versions of this package and its libraries when the file was written; empty when unknown."""
     gone: dict[str, Any] = field(default_factory=dict)
-    """Settings that it was trained with and that there are no more, with other values than they have now."""
+    """Settings of its training that no longer exist, where their values are not today's constants."""
 
 
 @cache
@@ -106,27 +107,34 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads one of our checkpoints, the source's, or a reproduction's state dict with its config.
 
+    Instead of a path it takes the name of a tokenizer that the package ships, such as "default".
+
     Raises:
         CheckpointError: the file is missing, damaged, needs code to unpickle, or is neither; names
             the file and what it looked like.
         ConfigError: the config that belongs to it is impossible.
     """
-    path = Path(path)
-    content = read_torch(path, _NEEDED)
+    path = place_of(path)
+    content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
         return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
         return _foreign(path, read_reproduction(path, content))
-    raise CheckpointError(f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}")
+    raise CheckpointError(
+        f"{path}: is not a tokenizer checkpoint; it holds {_describe(content)}; "
+        "give a run's best.pth or last.pth"
+    )
 
 
 def load_tokenizer(path: str | Path, device: str | torch.device = "cpu") -> MotionTokenizer:
-    """A trained tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads.
+    """A tokenizer in evaluation mode, from any file that ``load_checkpoint`` reads, or a shipped one by name.
+
+    The names are "default", "transform" and others of ``models.shipped``.
 
     Args:
-        path: the file.
+        path: the file, or the name of a shipped tokenizer.
         device: where its weights are to be: auto, cpu, mps, cuda, cuda:N, or a device of torch.
 
     Raises:
@@ -191,7 +199,10 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     missing = {"model", "config", "track_settings", "metrics"} - content.keys()
     if version != FORMAT_VERSION or missing:
         problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version}"
-        raise CheckpointError(f"{path}: {problem}; expected version {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path}: {problem}; expected a checkpoint of format version {FORMAT_VERSION}; "
+            "take another one, or read it with the package version that wrote it"
+        )
     own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
     check_kinds(str(path), content, OWN_PARTS | own)
     made, source = content["track_settings"], f"in {path}"

@@ -1,4 +1,4 @@
-"""Files of the systems that this one unites, read as ours and written from ours.
+"""What the exchange of checkpoints with AMPLIFY and with the keypoint reproduction has in common.
 
 What an export says beyond the other system's keys lies under ``OWN_KEY``, which that system does not read:
 in AMPLIFY's file itself, in the ``config.yaml`` beside the keypoint reproduction's weights.
@@ -27,7 +27,7 @@ OWN_KEY = "amplify_motion_tokenizer"
 
 
 OWN_PARTS: dict[str, Kind] = {"config": MAPPING, "track_settings": or_none(MAPPING), "metrics": NUMBERS}
-"""What our own files say beside the weights, and exports under ``OWN_KEY``."""
+"""The keys that our own files have beside the weights, and exports under ``OWN_KEY``."""
 
 
 class Exchanged(NamedTuple):
@@ -47,7 +47,7 @@ def own_part(config: Config, settings: dict[str, Any] | None, metrics: Mapping[s
 
 
 def unknown_settings(config: Config) -> list[str]:
-    """``key = value`` of what the model's input is, where it is not as the other system makes it.
+    """``key = value`` of each setting that makes the model's input otherwise than the other system makes it.
 
     No key of that system's file says so.
     """
@@ -78,7 +78,7 @@ def read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict
 
 
 def disagreement(path: Path, change: str) -> str:
-    """The message for a file whose own part says another thing than the part that its system reads."""
+    """The message for a file whose part under ``OWN_KEY`` contradicts what the other system reads."""
     return (
         f"{path}: {OWN_KEY} says something else than the file's other keys ({change}); make them equal, or "
         f"remove {OWN_KEY}"

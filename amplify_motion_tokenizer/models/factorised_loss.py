@@ -1,7 +1,7 @@
 """The loss of a ``FactorisedHead`` without its logits, which at AMPLIFY's sizes are most of a step's memory.
 
-Logits are made for a few windows of one view at a time, turned into losses, answers and gradients, and
-forgotten: forward and backward are one pass with three matrix products, and nothing of the size
+Logits are made for a few windows of one view at a time, turned into losses, likeliest classes and gradients,
+and forgotten: forward and backward are one pass with three matrix products, and nothing of the size
 B * V * t * N * C is ever held. The gradient of a view's sum is linear in what arrives from above, so the
 gradients of the parts can be made before that is known.
 
@@ -25,14 +25,14 @@ class HeadLoss(NamedTuple):
 
     sums: Tensor
     """(V,) float32, sum of ``losses.element_losses`` over the elements of each view that count."""
-    answers: Tensor
+    classes: Tensor
     """(B, [V, ]t or 1, N) int64, the most likely class of every element, counted or not."""
 
 
 ChunkLoss = Callable[
     [FactorisedHead, Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor, FactorisedHead | None]
 ]
-"""``chunk_loss``, or the same compiled."""
+"""``chunk_loss``, or its compiled form."""
 
 
 def head_loss(
@@ -81,10 +81,10 @@ def factorised_loss(
         labels, counted = labels.unsqueeze(1), counted.unsqueeze(1)
     # Asked here: within ``forward`` gradients are off, and parameters say that they need one in any case.
     wanted = torch.is_grad_enabled() and any(part.requires_grad for part in head)
-    sums, answers = _FactorisedLoss.apply(  # type: ignore[no-untyped-call]
+    sums, classes = _FactorisedLoss.apply(  # type: ignore[no-untyped-call]
         *head.with_views(), labels, counted, weights.to(labels.device), gamma, wanted, of_chunk or chunk_loss
     )
-    return HeadLoss(sums, answers if has_views else answers.squeeze(1))
+    return HeadLoss(sums, classes if has_views else classes.squeeze(1))
 
 
 class _FactorisedLoss(torch.autograd.Function):
@@ -106,11 +106,11 @@ class _FactorisedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         head = FactorisedHead(steps, points, weight, base)
         sums = torch.zeros(steps.shape[1], device=steps.device)
-        answers = torch.empty_like(labels)
+        classes = torch.empty_like(labels)
         grads = _Gradients.zero(head) if wanted else None
         with torch.autocast(steps.device.type, enabled=False):
             for where in chunks(labels.shape, weight):
-                total, answers[where], slopes = of_chunk(
+                total, classes[where], slopes = of_chunk(
                     part_of_head(head, *where), labels[where], counted[where], class_weights, gamma, wanted
                 )
                 sums[where[1]] += total
@@ -118,8 +118,8 @@ class _FactorisedLoss(torch.autograd.Function):
                     grads.add(*where, slopes)
         if grads is not None:
             ctx.save_for_backward(*grads)
-        ctx.mark_non_differentiable(answers)
-        return sums, answers
+        ctx.mark_non_differentiable(classes)
+        return sums, classes
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -141,14 +141,14 @@ def chunk_loss(
         slopes: whether the gradients are wanted.
 
     Returns:
-        Sum of the losses, a scalar; answers (k, t, N) int64; and the sum's gradients in the shapes of
-        the parts, float32, or None.
+        Sum of the losses, a scalar; most likely classes (k, t, N) int64; and the sum's gradients in the
+        shapes of the parts, float32, or None.
     """
     hidden = (part.steps[:, :, None] + part.points[:, None]).relu_()
     logits = torch.matmul(hidden, part.weight.mT).float().add_(part.base[:, :, None])
-    losses, answers, of_logits = _focal(logits, labels, counted, class_weights, gamma)
+    losses, classes, of_logits = _focal(logits, labels, counted, class_weights, gamma)
     if not slopes:
-        return losses.sum(), answers, None
+        return losses.sum(), classes, None
     of_logits = of_logits.to(part.weight.dtype)
     of_weight = of_logits.flatten(0, -2).mT @ hidden.flatten(0, -2)
     of_hidden = torch.matmul(of_logits, part.weight).mul_(hidden.sign_())  # relu: hidden is 0 or above
@@ -159,20 +159,20 @@ def chunk_loss(
         weight=of_weight.float(),
         base=of_logits.sum(dim=-2, dtype=torch.float32),
     )
-    return losses.sum(), answers, gradients
+    return losses.sum(), classes, gradients
 
 
 def _focal(
     logits: Tensor, labels: Tensor, counted: Tensor, class_weights: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses and answers (k, t, N) of float32 logits (k, t, N, C), which become the losses' slopes.
+    """Losses and likeliest classes (k, t, N) of float32 logits (k, t, N, C), which become the losses' slopes.
 
     With y the label, l = -w (1 - p_y)^gamma log p_y and dl/dz_j = g ([j = y] - p_j), where
     g = dl/d(log p_y) = -w ((1 - p_y)^gamma - gamma (1 - p_y)^(gamma - 1) p_y log p_y).
     """
     index = labels.unsqueeze(-1)
     of_label = logits.gather(-1, index)
-    highest, answers = logits.max(dim=-1, keepdim=True)
+    highest, classes = logits.max(dim=-1, keepdim=True)
     probabilities = logits.sub_(highest).exp_()
     total = probabilities.sum(dim=-1, keepdim=True)
     log_p = of_label - highest - total.log()
@@ -182,11 +182,11 @@ def _focal(
     losses = -scale * miss**gamma * log_p
     slope = -scale * (miss**gamma - gamma * miss ** (gamma - 1) * log_p.exp() * log_p)
     slopes = probabilities.mul_(-slope / total).scatter_add_(-1, index, slope)
-    return losses.squeeze(-1), answers.squeeze(-1), slopes
+    return losses.squeeze(-1), classes.squeeze(-1), slopes
 
 
 class _Gradients(NamedTuple):
-    """Gradients of the views' sums, in float32; those that views share are kept apart by view."""
+    """Gradients of the views' sums, in float32; gradients of what views share are kept apart by view."""
 
     steps: Tensor
     """(B, V, t, M)."""
@@ -208,7 +208,7 @@ class _Gradients(NamedTuple):
         )
 
     def add(self, windows: slice, view: int, part: FactorisedHead) -> None:
-        """Adds those of some windows of one view, from ``chunk_loss``."""
+        """Adds the gradients of some windows of one view, which ``chunk_loss`` gave."""
         self.steps[windows, view], self.base[windows, view] = part.steps, part.base
         self.weight[view] += part.weight
         self.points[view, windows if self.points.shape[1] > 1 else slice(None)] += part.points

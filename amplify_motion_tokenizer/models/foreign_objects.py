@@ -1,4 +1,4 @@
-"""Torch files that hold objects of other libraries, read without importing or calling any of them.
+"""Reads torch files that hold objects of other libraries, without importing or calling any of them.
 
 A training of another system may keep such an object beside its weights: an optimiser's betas as a list of
 its configuration library, a loss as a number of numpy. Torch's own restricted unpickler (``weights_only``)
@@ -26,7 +26,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 _WRONG_KIND = re.compile(r"Can only (append|extend|SETITEM)[^']*<class '__foreign__\.(.+)'>", re.DOTALL)
-"""What the unpickler says of an object that turns out to be a list or a mapping."""
+"""The unpickler's message about an object that turns out to be a list or a mapping."""
 
 
 class Foreign:
@@ -36,7 +36,7 @@ class Foreign:
     """Module and name of what the file asked for."""
 
     def __new__(cls, *_: object, **__: object) -> Any:
-        """Takes any arguments and keeps none."""
+        """Makes an empty object; takes any arguments and keeps none."""
         return object.__new__(cls)
 
     def __init__(self, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Heads of decoders: logits as they are, or in parts that depend on (window, view, step) or on the point.
+"""Heads of decoders: the logits themselves, or parts that depend on (window, view, step) or on the point.
 
 AMPLIFY's head is a two-layer perceptron over the concatenation [h_t, p_n, q_v] of a token, a point
 embedding and a view embedding, added to h_t and projected to classes. Its first layer W1 = [A | P | Q]
@@ -23,7 +23,7 @@ from torch import Tensor
 
 
 class DenseHead(NamedTuple):
-    """Logits as they are, where they are few."""
+    """A head that holds its logits, for models whose logits are few."""
 
     distinct: Tensor
     """(B, [V, ]1, N, C), the same at every step, or (B, [V, ]t, N, C)."""
@@ -37,9 +37,9 @@ class FactorisedHead(NamedTuple):
     """Logits of all (window, view, step, point), in parts that are small; ``logits`` makes them."""
 
     steps: Tensor
-    """(B, [V, ]t, M), what the hidden layer gets from the window, the view and the step."""
+    """(B, [V, ]t, M), the hidden layer's input from the window, the view and the step."""
     points: Tensor
-    """(B or 1, N, M), what it gets from the point; 1 when it is the same for all windows."""
+    """(B or 1, N, M), the hidden layer's input from the point; 1 when it is the same for all windows."""
     weight: Tensor
     """(C, M), hidden layer to classes."""
     base: Tensor
@@ -53,7 +53,7 @@ class FactorisedHead(NamedTuple):
         return hidden @ self.weight.mT + self.base[..., None, :]
 
     def with_views(self) -> FactorisedHead:
-        """The same with the axis V, of length 1 where there is none."""
+        """The head with the axis V, of length 1 where it had none."""
         if self.steps.ndim == 4:
             return self
         return self._replace(steps=self.steps.unsqueeze(1), base=self.base.unsqueeze(1))
@@ -67,15 +67,30 @@ CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
 
 
 def head_answers(head: Head) -> Tensor:
-    """(B, [V, ]t or 1, N) int64, the argmax of ``head.logits()``, of which a factorised head holds few."""
+    """(B, [V, ]t or 1, N) int64, the most likely class of each element: the argmax of ``head.logits()``.
+
+    Few of a factorised head's logits are held at a time.
+    """
     if not isinstance(head, FactorisedHead):
         return head.logits().argmax(dim=-1)
     views = head.with_views()
     shape = (*views.steps.shape[:-1], views.points.shape[1])
-    answers = torch.empty(shape, dtype=torch.long, device=views.base.device)
-    for where in chunks(answers.shape, views.weight):
-        answers[where] = part_of_head(views, *where).logits().argmax(dim=-1)
-    return answers if views is head else answers.squeeze(1)
+    classes = torch.empty(shape, dtype=torch.long, device=views.base.device)
+    for where in chunks(classes.shape, views.weight):
+        classes[where] = part_of_head(views, *where).logits().argmax(dim=-1)
+    return classes if views is head else classes.squeeze(1)
+
+
+def head_means(head: Head, values: Tensor) -> Tensor:
+    """(B, [V, ]t or 1, N, E): the mean of ``values`` (C, E) under each of the head's distributions."""
+    if not isinstance(head, FactorisedHead):
+        return head.logits().softmax(dim=-1) @ values
+    views = head.with_views()
+    shape = (*views.steps.shape[:-1], views.points.shape[1])
+    means = values.new_empty(*shape, values.shape[1])
+    for where in chunks(torch.Size(shape), views.weight):
+        means[where] = part_of_head(views, *where).logits().softmax(dim=-1) @ values
+    return means if views is head else means.squeeze(1)
 
 
 def chunks(shape: torch.Size, weight: Tensor) -> Iterator[tuple[slice, int]]:

@@ -1,4 +1,4 @@
-"""Torch files of strangers, read without running anything that they hold."""
+"""Reads other people's torch files without running anything that they hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZip
 """What torch and zipfile raise for damaged files."""
 
 _WRONG_USE = (TypeError, AttributeError, IndexError)
-"""What torch's functions raise besides where a file gives them what they do not take."""
+"""What torch's functions raise besides, where a file gives them arguments that they do not take."""
 
 
 _EXPECTED = (
@@ -38,7 +38,7 @@ _DAMAGED = "is damaged, cut short or changed (copy it again, or take another che
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
-"""Letters that no text has."""
+"""Control characters, which no text has."""
 
 
 def file_hash(path: Path) -> str:
@@ -55,8 +55,8 @@ def read_torch(path: Path, needed: Collection[str] = ()) -> Any:
 
     Args:
         path: the file.
-        needed: keys of a dict, which are enough where other parts need code to unpickle: those are left
-            out, which is told. Where none are given all of the file is needed.
+        needed: keys of a dict, which are enough where other parts need code to unpickle: such parts are
+            left out, which is told. Where no keys are given all of the file is needed.
 
     Raises:
         CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.

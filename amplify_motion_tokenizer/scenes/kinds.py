@@ -1,4 +1,4 @@
-"""The kinds of clips. A new one is a line in ``KINDS``."""
+"""The kinds of rendered clips. A new kind is a line in ``KINDS``."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Kind:
     label: str
     """Their motion class, one of ``MOTION_CLASSES``."""
     layers: Callable[[np.random.Generator, Size, Floats], list[Layer]]
-    """From (rng, size, times) to the scene's layers, from the background up."""
+    """A function from (rng, size, times) to the scene's layers, from the background up."""
     effects: Effects = Effects()
-    """What befalls the frames."""
+    """Effects of the camera and its file on the frames."""
     exposures: int = 1
     """As in ``Scene``; above 1 the frames have motion blur."""
 
@@ -128,7 +128,7 @@ def make_scene(kind: str, seed: Seed, size: Size, frames: int) -> Scene:
     """The scene of that kind (a key of ``KINDS``), the same one for the same arguments.
 
     ``size`` is (height, width). Speeds are mostly 1 to 8 and at most some 21 pixels a frame at 480 x 640,
-    and in proportion at other sizes; those of ``fast_roll`` and ``fast_zoom`` are up to 56 and 24.
+    and in proportion at other sizes; the speeds of ``fast_roll`` and ``fast_zoom`` are up to 56 and 24.
 
     Raises:
         UsageError: there is no such kind.
@@ -158,6 +158,6 @@ def _kind(name: str) -> Kind:
 
 
 def _generators(seed: Seed) -> tuple[np.random.Generator, np.random.Generator]:
-    """One for the scene, one for the effects."""
+    """Two random generators: one for the scene, one for the effects."""
     scene, effects = np.random.SeedSequence(seed).spawn(2)
     return np.random.default_rng(scene), np.random.default_rng(effects)

@@ -1,4 +1,4 @@
-"""Clips to mp4 files, and their truth to track files beside them."""
+"""Writes clips to mp4 files, and their true tracks to track files beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.files import write_yaml
@@ -45,7 +46,7 @@ class TruthWindows:
 
 @dataclass(frozen=True, kw_only=True)
 class TruthRecord(ClipRecord):
-    """What a truth file says of itself: three root attributes more than tracked files have."""
+    """The record of a truth file: three root attributes more than files of tracked clips have."""
 
     scene_kind: str
     """Key of ``KINDS``."""
@@ -63,7 +64,7 @@ def write_clip(path: Path, video: Image, fps: float) -> None:
 
 
 def write_truth(path: Path, scene: Scene, record: TruthRecord, windows: TruthWindows) -> None:
-    """Writes the true tracks of every window as a track file, in the layout of ``track_files``."""
+    """Writes the true tracks of every window as a track file, in the layout of ``tracks.hdf5``."""
     with TrackFileWriter(path, record, scene.size) as writer:
         for window in true_windows(scene, windows, record.fps):
             writer.append(window)
@@ -142,8 +143,8 @@ def _check(
     """Refuses what cannot be written, before anything is."""
     if not 32 <= min(size) <= max(size) <= MOST_SIDE_PX or any(side % 2 for side in size):
         raise UsageError(
-            f"size {size[0]}x{size[1]} cannot be written; sides must be even, from 32 to the {MOST_SIDE_PX} "
-            "pixels of MPEG-4"
+            f"size {size[0]}x{size[1]} cannot be written; expected even sides, from 32 to the "
+            f"{MOST_SIDE_PX} pixels of MPEG-4"
         )
     if seed < 0:
         raise UsageError(f"seed is {seed}; expected 0 or more")
@@ -162,23 +163,32 @@ def _check(
     if truth is None:
         return
     if min(truth.length - 1, truth.stride, truth.grid_size) < 1:
-        raise UsageError(f"windows of {truth} are impossible; length must be above 1, the others above 0")
+        raise UsageError(
+            f"true windows of length {truth.length}, stride {truth.stride} and grid {truth.grid_size} are "
+            "impossible; expected a length of at least 2, and at least 1 for the others"
+        )
     if frames < truth.length:
-        raise UsageError(f"clips of {frames} frames have no window of {truth.length}; give more frames")
+        raise UsageError(
+            f"clips of {frames} frames have no window of {truth.length} frames; give more --frames, or "
+            "shorter --windows"
+        )
 
 
 def _record(
     path: Path, kind: str, seed: tuple[int, int], size: Size, fps: float, windows: TruthWindows
 ) -> TruthRecord:
-    settings = {
-        "video.target_fps": fps,
-        "video.size": None,
-        "tracking.window_stride": windows.stride,
-        "tracking.query_order": _QUERY_ORDER,
-        "tracking.gate.enable": False,
-        "data.sequence_length": windows.length,
-        "data.grid_size": windows.grid_size,
-    }
+    # The settings that came later too, as every reader completes the ones of older files.
+    settings = settings_now(
+        {
+            "video.target_fps": fps,
+            "video.size": None,
+            "tracking.window_stride": windows.stride,
+            "tracking.query_order": _QUERY_ORDER,
+            "tracking.gate.enable": False,
+            "data.sequence_length": windows.length,
+            "data.grid_size": windows.grid_size,
+        }
+    )
     return TruthRecord(
         settings=settings,
         tracker="truth",

@@ -47,7 +47,7 @@ def make_tracker(config: Config) -> PointTracker:
 
 
 def _likeness(name: str, known: str) -> float:
-    """Of ``name`` to the beginning of ``known``: cotraker3 is a cotracker3_offline that was cut short."""
+    """How much ``name`` is like the beginning of ``known``, 0 to 1: cotraker3 like cotracker3_offline."""
     return difflib.SequenceMatcher(None, name, known[: len(name) + 1]).ratio()
 
 
@@ -57,7 +57,7 @@ def record_weights(config: Config, tracker: PointTracker) -> Config:
     A tracker without weights leaves the config as it is.
 
     Raises:
-        TrackerError: the config records the hash of other weights, or has no section for the tracker's.
+        TrackerError: the config records the hash of other weights, or has no section for this tracker.
     """
     found, section = tracker.weights_sha256, config.tracking.tracker_section
     if found is None:

@@ -1,4 +1,4 @@
-"""What every point tracker offers."""
+"""The interface of every point tracker."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PointTracker(Protocol):
     """Hash of the weights that decide its tracks; None for a tracker without any. ``record_weights`` keeps it
     in the field ``weights_sha256`` of the tracker's section of the config."""
     owns_device: bool = False
-    """Whether it has a device, or much memory, to itself, so that one process should run it."""
+    """Whether the tracker takes a device, or much memory, for itself, so that one process should run it."""
 
     @property
     def windows_ahead(self) -> int:
-        """Windows of a batch, whose frames are decoded ahead; 0 for a tracker that goes frame by frame."""
+        """Windows taken at once, whose frames are decoded ahead; 0 for a tracker that goes frame by frame."""
         return 0
 
     def track(

@@ -1,4 +1,4 @@
-"""Frames to windows of T frames, their first frames, and the gate that drops those that are still."""
+"""The motion gate: drops windows in which nothing moves before they are tracked."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MIN_ACTIVE_SHARE = 0.001
 """A window is kept, too, when its share of active pixels reaches this."""
 
 CLIPPED = 250
-"""Level from which a colour may have been brighter than its file can say; compression spreads 255."""
+"""From this level on a colour may have been brighter than its file can say: compression spreads 255."""
 
 BLACK = 4
-"""Level up to which pixels that never clip are, in the mean, too dark to tell the light from."""
+"""Pixels that never clip tell a frame's light only where their mean level is above this."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""What red, green and blue count for."""
+"""Weights of red, green and blue in a grey level."""
 
 DIM = 0.125
-"""Light, of the mean of a window's frames, up to which a frame is too dark to say what clipped pixels are."""
+"""A frame with at most this share of its window's mean light is too dark to tell what clipped pixels are."""
 
 
 class MotionGate:
@@ -47,11 +47,11 @@ class MotionGate:
     def moves(self, window: FrameWindow) -> bool:
         """True when the window's mean absolute difference or active share reaches its threshold.
 
-        Both are means over the window's T frames, of differences scaled to 0..1, the colours weighted as in
-        grey. Colours are judged one by one: what is clipped in one is known in the others.
+        Both are means over the window's real frames, of differences scaled to 0..1, the colours weighted as
+        in grey. Each colour is compared by itself: a pixel that is clipped in one is known in the others.
         """
         self._small = {index: small for index, small in self._small.items() if index >= window.start}
-        copies, clipped = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
+        copies, clipped = zip(*(self._shrunk(window, i) for i in range(len(window.real_frames))), strict=True)
         # Each colour in one piece, a third faster than with the others between.
         levels, beyond = (np.moveaxis(np.stack(parts), -1, 0).copy() for parts in (copies, clipped))
         rests = [np.abs(_besides_light(*colour)) for colour in zip(levels, beyond, strict=True)]
@@ -75,11 +75,12 @@ class MotionGate:
 
 
 def _besides_light(levels: NDArray[np.float32], clipped: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What one light a frame on one scene does not explain of one colour's ``levels`` (T, h, w), 0..255.
+    """The change in one colour's ``levels`` (T, h, w), 0..255, that changing light does not explain.
 
-    A frame's light is the factor by which it is nearest to the mean of all; the scene, the mean in one light.
-    Dark frames are not made brighter, as that would make more of their noise. A ``clipped`` pixel is what it
-    looks like or brighter, whichever explains more; clipped in all but dim frames, it says nothing.
+    Every frame is explained as one still scene times a number of its own, the frame's light: the number
+    by which the window's mean comes nearest to the frame. Dark frames are not made brighter, as their
+    noise would grow. A ``clipped`` pixel counts as its level or as any brighter one, whichever leaves less
+    change; a pixel that is clipped in all but dim frames shows no change.
     """
     mean = levels.mean(axis=0)
     energy, whole = mean * mean, np.asarray(~clipped.any(axis=0))

@@ -33,7 +33,7 @@ class TrackedClip:
     its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
 
     Args:
-        clip: its views' files.
+        clip: the clip, with the files of its views.
         config: sections video, tracking and data decide frames, windows and queries.
         tracker: made by ``make_tracker``, shared between clips.
 
@@ -44,7 +44,8 @@ class TrackedClip:
         times: time spent so far on open, read (waiting for frames), gate and track; users add their own.
 
     Raises:
-        VideoError: a view cannot be read, or has fewer than T frames.
+        VideoError: a view cannot be read, or has fewer than T frames (with ``tracking.pad_end: repeat_last``
+            none).
     """
 
     def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
@@ -62,15 +63,16 @@ class TrackedClip:
 
     @property
     def info(self) -> ClipInfo:
-        """That of the first view."""
+        """Rates and sizes of the first view."""
         return self._videos[0].info
 
     @property
     def findings(self) -> dict[str, Any]:
-        """What the manifest tells of oddities, for each view that has them.
+        """Oddities of the clip for the manifest, by view; empty where there are none.
 
-        ``frames_missing`` has the frames stated and read where it ended early, ``parts`` where a clip that is
-        cut goes on: index in the source, seconds, and why; a part of another picture size is left out.
+        ``frames_missing`` has the numbers of frames stated and read of a view that ended early. ``parts``
+        lists where a view that is cut goes on: frame of the source, seconds, reason; ``left_out`` holds the
+        size of a part that is left out for its other picture size.
         """
         views = dict(zip(self.infos, self._videos, strict=True))
         short = {
@@ -109,7 +111,10 @@ class TrackedClip:
     def __iter__(self) -> Iterator[tuple[WindowTracks, ...]]:
         config, views = self._config, len(self._videos)
         length, stride = config.tracked_length, config.tracking.window_stride
-        per_view = (iter_windows(frames, length, stride) for frames in _columns(self._frames(), views))
+        pad_end = config.tracking.pads_end
+        per_view = (
+            iter_windows(frames, length, stride, pad_end) for frames in _columns(self._frames(), views)
+        )
         windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
         if config.tracking.gate.enable:
             windows = self._moving(windows)
@@ -130,7 +135,11 @@ class TrackedClip:
 
         def watched() -> Iterator[FrameWindow]:
             for window in windows:
-                facts = {"step_seconds": window.step_seconds, "source_frames": window.source_frames}
+                facts = {
+                    "step_seconds": window.step_seconds,
+                    "source_frames": window.source_frames,
+                    "padding": window.padding,
+                }
                 first = None if side is None else small_frame(window.frames[0], side)
                 waiting.append(facts | {"first_frame": first})
                 yield window
@@ -139,9 +148,9 @@ class TrackedClip:
             yield dataclasses.replace(tracks, **waiting.popleft())
 
     def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """Tracks in pixels of the padded frame, found without the padding.
+        """Tracks in pixels of the padded frame, found in the picture without its padding.
 
-        Padding stands still, and what reaches it has left the picture.
+        The padding stands still, and a point that reaches it has left the picture.
         """
         queries, box = self._queries(info), info.letterbox
         pad_xy = np.array([box.pad_left, box.pad_top], np.float32)
@@ -168,7 +177,7 @@ class TrackedClip:
         """One frame of each view at a time, all of one tick, up to the end of the shortest.
 
         Raises:
-            VideoError: it ends before the first window.
+            VideoError: the clip ends before its first window does.
         """
         streams = [iter(video) for video in self._videos]
         cut = _Cuts()
@@ -177,14 +186,14 @@ class TrackedClip:
         self._check_length(cut, self._videos[row.index(None)].info)
 
     def _check_length(self, cut: _Cuts, shortest: ClipInfo) -> None:
-        length = self._config.tracked_length
+        length = 1 if self._config.tracking.pads_end else self._config.tracked_length
         if cut.longest >= length:
             return
         key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
         where = f" in the longest of its {cut.parts} parts" if cut.parts > 1 else ""
         raise VideoError(
             f"{shortest.source}: has {cut.longest} frames at {shortest.fps:g} fps{where}, "
-            f"expected at least {length} ({key})"
+            f"expected at least {length} ({key}), or tracking.pad_end: repeat_last"
         )
 
     def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
@@ -203,11 +212,11 @@ class TrackedClip:
 
 
 class _Cuts:
-    """Numbers the parts of a clip, which end where a part of any of its views does.
+    """Numbers the parts of a clip, which end where a part of any of its views ends.
 
     Attributes:
-        parts: parts so far.
-        longest: frames of the longest.
+        parts: number of parts so far.
+        longest: number of frames of the longest part.
     """
 
     def __init__(self) -> None:
@@ -250,8 +259,8 @@ T = TypeVar("T")
 def _columns(rows: Iterator[tuple[T, ...]], count: int) -> list[Iterator[T]]:
     """The ``count`` columns of a stream of rows.
 
-    What one column is ahead of another is held, and nothing that all have passed; ``itertools.tee``
-    would hold up to 57 rows more.
+    Rows that one column has passed and another has not are held, and no others; ``itertools.tee`` would
+    hold up to 57 rows more.
     """
     waiting: list[deque[T]] = [deque() for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""What every track format offers."""
+"""The interface of every track format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrackFormat(ABC):
     """
 
     name: ClassVar[str]
-    """As ``--format`` has it."""
+    """The format's name, as ``--format`` takes it."""
     stores: ClassVar[Stores]
     endings: ClassVar[tuple[str, ...]]
     """Endings of a clip's file, after the clip's name; the first one is written."""
@@ -60,18 +60,18 @@ class TrackFormat(ABC):
     def writer(
         self, target: Path, record: ClipRecord, infos: Mapping[str, ClipInfo], config: Config
     ) -> ClipWriter:
-        """What writes a clip.
+        """The writer of one clip's tracks.
 
         Args:
             target: from ``target``.
             record: what is recorded of the clip.
             infos: what is known of the frames of each view, by name.
-            config: the run's, in which ``views`` found nothing wrong.
+            config: the run's config, in which ``views`` found nothing wrong.
         """
 
     @abstractmethod
     def record(self, target: Path) -> Mapping[str, Any]:
-        """What ``target`` tells of its making: at least what ``ClipRecord`` has, if this project made it.
+        """What ``target`` says of how it was made; in files of this project at least what ``ClipRecord`` has.
 
         Raises:
             TrackFileError, UsageError: it cannot be read.

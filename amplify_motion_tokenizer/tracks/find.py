@@ -1,4 +1,4 @@
-"""Finding the tracks of a folder, in whichever format they were written."""
+"""Finds the tracks of a folder, in whichever format they were written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_tracks(folder: Path, views: Sequence[str] | None, dataset: str | None =
     """All clips of ``folder``, a pack or a folder of tracks, as ``read_pack`` or ``find_tracks`` gives them.
 
     Args:
-        folder: either kind.
+        folder: a pack, or a folder of tracks.
         views: the views to read, in this order; None reads all.
         dataset: a dataset string, which selects clips as ``select_demos`` does; None takes all.
 
@@ -48,11 +48,14 @@ def find_tracks(
     found = {each.name: clips for each in formats if (clips := each.find(folder))}
     if len(found) > 1:
         raise TrackFileError(
-            f"{folder}: holds tracks of both --format {' and --format '.join(found)}; separate them"
+            f"{folder}: holds tracks of both --format {' and --format '.join(found)}, expected one format; "
+            "move the files of one into another folder"
         )
     if not found:
         looked_for = ", ".join(each.looked_for for each in formats)
-        raise TrackFileError(f"{folder}: holds no track files; looked for {looked_for}")
+        raise TrackFileError(
+            f"{folder}: holds no track files; looked for {looked_for}; make some with preprocess_videos.py"
+        )
     (clips,) = found.values()
     # Before they are opened, as most may not be wanted.
     names = list(clips) if dataset is None else select_demos(clips, dataset)
@@ -63,7 +66,7 @@ def find_recorded(source: Path) -> dict[str, RecordedClip]:
     """The clips below the folder ``source``, or the one in the file ``source``, with all views, by name.
 
     Raises:
-        TrackFileError: as ``find_tracks``; or what is stored are velocities.
+        TrackFileError: as ``find_tracks``; or the files hold velocities.
     """
     if source.is_file():
         own = next((each for each in track_formats() if source.name.endswith(each.endings)), None)

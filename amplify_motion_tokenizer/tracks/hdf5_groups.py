@@ -29,7 +29,7 @@ def read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDA
 
 
 def gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
-    """``rows`` of a data set, in any order; one read each, for HDF5's own selection is 50 times slower."""
+    """The ``rows`` of a data set, in any order; one read each, as HDF5's own selection is 50 times slower."""
     found = np.empty((len(rows), *data.shape[1:]), data.dtype)
     place, shape = data.id.get_space(), (1, *data.shape[1:])
     into, rest = h5py.h5s.create_simple(shape), (0,) * (data.ndim - 1)
@@ -49,24 +49,49 @@ def window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
     """
     shape = group["tracks"].shape
     if len(shape) != 4 or shape[-1] != 2:
-        raise TrackFileError(f"{path}: tracks have shape {shape}, expected (starts, T, N, 2)")
+        raise TrackFileError(
+            f"{path}: {group.name}/tracks has shape {shape}, expected (starts, T, N, 2); remake it"
+        )
     if "vis" in group and group["vis"].shape != shape[:3]:
-        raise TrackFileError(f"{path}: vis has shape {group['vis'].shape}, expected {shape[:3]}")
+        raise TrackFileError(
+            f"{path}: {group.name}/vis has shape {group['vis'].shape}, expected {shape[:3]}; remake it"
+        )
     return shape[0], shape[1], shape[2]
+
+
+def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
+    """(S,) how many of the T - 1 steps of each window of a view are real; all of them where it does not say.
+
+    Raises:
+        TrackFileError: they are of another shape or type, or more than a window has.
+    """
+    windows, length, _ = window_shape(group, path)
+    if "valid_steps" not in group:
+        return np.full(windows, length - 1, np.int64)
+    found = group["valid_steps"][:]
+    if found.shape != (windows,) or found.dtype.kind not in "iu":
+        raise TrackFileError(
+            f"{path}: valid_steps are {found.dtype} {found.shape}, expected whole numbers ({windows},)"
+        )
+    if windows and not 0 <= int(found.min()) <= int(found.max()) < length:
+        raise TrackFileError(
+            f"{path}: valid_steps are {found.min()} to {found.max()}, expected 0 to {length - 1}; remake it"
+        )
+    return np.asarray(found, np.int64)
 
 
 def tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     """(height, width) of a view's tracked frames in pixels; None where the file does not say.
 
     Raises:
-        ValueError: it says what no frame has.
+        ValueError: the size that the file states is none that a frame can have.
     """
     sizes = group.attrs.get("height"), group.attrs.get("width")
     if None in sizes:
         return None
     height, width = int(sizes[0]), int(sizes[1])
     if min(height, width) < 1:
-        raise ValueError(f"{group.name} has height {height} and width {width}")
+        raise ValueError(f"{group.name} has height {height} and width {width}; expected at least 1")
     return height, width
 
 
@@ -83,7 +108,8 @@ def first_frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int
     for data in frames:
         if data.shape != expected or data.dtype != np.uint8:
             raise TrackFileError(
-                f"{path}: first_frames are {data.dtype} {data.shape}, expected uint8 {expected} in every view"
+                f"{path}: {data.name} is {data.dtype} {data.shape}, expected uint8 {expected} in every view; "
+                "preprocess again with tracking.first_frames"
             )
     return expected[1], expected[2]
 
@@ -119,12 +145,14 @@ def view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> lis
     entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
     there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
     if not there:
-        raise TrackFileError(f"{path}: holds no root/<view>/tracks; expected AMPLIFY's track layout")
+        raise TrackFileError(
+            f"{path}: holds no root/<view>/tracks, expected AMPLIFY's track layout; remove it or remake it"
+        )
     if views is None or (tuple(views) == (DEFAULT_VIEW,) and len(there) == 1):
         return [file["root"][name] for name in there]
     missing = [view for view in views if view not in there]
     if missing:
         raise TrackFileError(
-            f"{path}: lacks the view {missing[0]}; it holds {', '.join(there)}; set data.views to those"
+            f"{path}: lacks the view {missing[0]}; it holds {', '.join(there)}, which data.views may name"
         )
     return [file["root"][view] for view in views]

@@ -1,4 +1,4 @@
-"""Open files of windows, in each process that reads some."""
+"""Keeps the track files that a process reads windows from open, up to a number."""
 
 from __future__ import annotations
 

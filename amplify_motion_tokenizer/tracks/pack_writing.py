@@ -1,4 +1,4 @@
-"""Packs made of clips with stored positions; ``packs`` has the layout."""
+"""Writes packs of clips with stored positions; ``packs`` has the layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 WARN_ERROR_PX = 1 / 16
-"""Clips with positions that may be further off are named in a warning."""
+"""Clips with positions that may be further off than this many pixels are named in a warning."""
 
 
 FAR = 2.0**100
@@ -66,6 +66,7 @@ def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any
     try:
         unfinished.mkdir(parents=True)
         errors_px = _write_arrays(clips, unfinished, index)
+        index["padded"] = _write_valid_steps(clips, unfinished, index["length"])
         index["max_error_px"] = max(errors_px.values())
         for clip in index["clips"]:
             clip["max_error_px"] = errors_px[clip["name"]]
@@ -172,6 +173,19 @@ def _write_arrays(
     return errors_px
 
 
+def _write_valid_steps(clips: Mapping[str, PositionClip], folder: Path, length: int) -> bool:
+    """Returns whether some window is padded; only then there is anything to write."""
+    counts = []
+    for clip in clips.values():
+        with clip.open() as file:
+            counts.append(clip.valid_steps(file))
+    valid_steps = np.concatenate(counts)
+    padded = bool((valid_steps < length - 1).any())
+    if padded:
+        np.save(folder / "valid_steps.npy", valid_steps)
+    return padded
+
+
 def _packed_tracks(
     tracks: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.integer[Any]], NDArray[np.int16]]:
@@ -180,7 +194,7 @@ def _packed_tracks(
     tracks = np.where(known, tracks, np.float32(0))
     first = np.take_along_axis(tracks, known.argmax(axis=1)[:, None], axis=1)
     moved = np.where(known, tracks - first, np.float32(0))
-    # The larger of x and y; below 1 px the finest unit serves anyway, and no power of two is that of 0.
+    # The larger of x and y; below 1 px the finest unit serves anyway, and 0 has no power of two.
     largest = np.abs(moved).max(axis=(1, 3), initial=1)
     units = np.maximum(np.frexp(largest / _LIMIT)[1], _FINEST)
     counts = np.rint(np.ldexp(moved, -units[:, None, :, None]))

@@ -1,4 +1,4 @@
-"""A folder of videos to a folder of tracks."""
+"""Preprocessing: the videos of a folder to a folder of tracks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def preprocess_folder(
         UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings or of
             another format, or what another command wrote.
         ConfigError: the format cannot hold what the config asks for: velocity files are of one view of a
-            keypoint model, without first frames and ``data.true_horizon``.
+            keypoint model, without first frames, ``data.true_horizon`` and ``tracking.pad_end``.
         TrackerError: the tracker cannot start.
     """
     own = track_format(output_format)
@@ -100,7 +100,7 @@ class TrackingJob:
         return {OUTPUT_CONFIG: to_dict(self.config)}
 
     def changed(self) -> list[str]:
-        """How these settings differ from those of the tracks in the output folder."""
+        """How this run's settings differ from the settings of the tracks in the output folder."""
         path = self.output / OUTPUT_CONFIG
         if not path.exists():
             return []

@@ -45,7 +45,7 @@ class ClipRecord:
 def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: str) -> ClipRecord:
     """The record of an open clip, ``infos`` of its views, that ``tracker`` tracks with ``settings``.
 
-    Sizes, rates and name are the first view's; bytes and fingerprint are those of all its files.
+    Sizes, rates and name are the first view's; bytes and fingerprint are of the files of all views together.
     """
     info = infos[0]
     paths = [path for info in infos for path in info.files or (info.path,)]

@@ -85,7 +85,7 @@ class VelocityFilesWriter:
         self._source_frames.append(views[0].source_frames[0] if views[0].source_frames else None)
 
     def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Moves the windows to their place, those of an earlier run away, and writes the index last."""
+        """Moves the windows to their place, removes an earlier run's, and writes the index last."""
         with failure_named(self.path):
             self.path.unlink(missing_ok=True)
             for stale in _windows_in(self.path.parent).get(self._clip, []):
@@ -134,8 +134,9 @@ class VelocityFiles:
         for row, window in zip(rows, windows, strict=True):
             if window.shape != (self.length - 1, self.num_points, 2):
                 raise TrackFileError(
-                    f"{self.paths[row]}: shape {tuple(window.shape)}, expected "
-                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}"
+                    f"{self.paths[row]}: has shape {tuple(window.shape)}, expected "
+                    f"{(self.length - 1, self.num_points, 2)} as in {self.path.name}; "
+                    "preprocess the clip again"
                 )
         return torch.stack(windows)
 
@@ -149,7 +150,7 @@ def _load_velocity(path: Path) -> Tensor:
         raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
     if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
         found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
-        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2)")
+        raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2); remove or remake it")
     # One that asks for gradients cannot leave a loader worker, which would hang.
     return window.detach().float()
 
@@ -185,6 +186,10 @@ class _VelocityFormat(TrackFormat):
             )
         if config.tracking.first_frames is not None:
             raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
+        if config.tracking.pads_end:
+            raise ConfigError(
+                "velocity files do not say which steps are real; use hdf5, or tracking.pad_end: none"
+            )
         if config.tracked_length != config.data.sequence_length:
             raise ConfigError(
                 "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "

@@ -1,1 +1,1 @@
-"""The run and its loop: a step, validation, checkpoints, logs."""
+"""Training: the run and its loop, an optimiser step, validation, checkpoints, logs."""

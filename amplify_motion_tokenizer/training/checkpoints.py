@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunFiles:
-    """Writes a run's checkpoints and removes those that need not be kept; for one process alone.
+    """Writes a run's checkpoints and removes the ones that need not be kept; for one process alone.
 
     Args:
         folder: the run's folder.
@@ -139,7 +139,7 @@ def best_in_words(folder: Path) -> str:
     """
     path = folder / BEST
     if not path.is_file():
-        return f"{folder} holds no {BEST} yet: nothing was judged so far"
+        return f"{folder} holds no {BEST} yet: no epoch or validation has ended"
     checkpoint = load_checkpoint(path)
     if checkpoint.training is None:
         raise CheckpointError(f"{path}: holds weights only, no training state; expected a run's checkpoint")

@@ -1,4 +1,4 @@
-"""Where a run stands when it goes on from a checkpoint: what must be as it was, and what is told."""
+"""Resumes a run from a checkpoint: where it stands, what must be as it was, and what is told."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def state_of(checkpoint: Checkpoint, now: TrainState) -> TrainState:
 
     Args:
         checkpoint: with a state of training.
-        now: of a run that would begin.
+        now: the state of a run that would begin on today's windows and clips.
 
     Raises:
-        TrainingError: it was stopped within an epoch over other windows, whose rest cannot be told.
+        TrainingError: the run was stopped within an epoch over other windows, whose rest cannot be told.
     """
     saved = checkpoint.training
     if saved is None:
@@ -36,12 +36,12 @@ def state_of(checkpoint: Checkpoint, now: TrainState) -> TrainState:
             "or from the end of an epoch (epoch_N.pth)"
         )
     if state.clips not in ("", now.clips):
-        _goes_on_with_other_clips(checkpoint, state)
+        _check_other_clips(checkpoint, state)
     return replace(state, windows=now.windows, windows_per_step=now.windows_per_step, clips=now.clips)
 
 
-def _goes_on_with_other_clips(checkpoint: Checkpoint, state: TrainState) -> None:
-    """The split is another then, and the rest of an epoch cannot be told from what was seen of it."""
+def _check_other_clips(checkpoint: Checkpoint, state: TrainState) -> None:
+    """Refuses other clips within an epoch, whose rest cannot be told; between epochs warns of a new split."""
     if state.step_in_epoch:
         raise TrainingError(
             f"{checkpoint.path}: was stopped within an epoch over other clips, of as many windows; "
@@ -49,7 +49,7 @@ def _goes_on_with_other_clips(checkpoint: Checkpoint, state: TrainState) -> None
         )
     logger.warning(
         "%s was trained on other clips than are there now: it may have seen some that are held out for "
-        "validation now, and losses do not compare with those before",
+        "validation now, and its earlier losses do not compare with the next ones",
         checkpoint.path,
     )
 

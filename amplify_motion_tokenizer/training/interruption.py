@@ -1,8 +1,9 @@
 """What comes from outside a step: SIGTERM, Ctrl-C (SIGINT), and the time since the last checkpoint.
 
 All processes must stop and save after the same step, yet a signal reaches them at different moments
-and their clocks differ. So each hands its wishes to the step, which adds them to a sum over processes
-that it makes anyway, at its beginning, and all act on the same result when the step is queued.
+and their clocks differ. So each hands its requests, to stop or to save, to the step, which adds them to a
+sum over processes that it makes anyway, at its beginning, and all act on the same result when the step is
+queued.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ SAME_INTERRUPT_S = 1.0
 """Ctrl-C reaches a launcher and its processes, and the launcher passes it on: that is no second one."""
 
 
-class Granted(NamedTuple):
-    """What all processes do after a step."""
+class Requests(NamedTuple):
+    """What the processes together ask for after a step: to stop, to save."""
 
     stop: signal.Signals | None
     """The signal that ends the run."""
@@ -37,18 +38,18 @@ class Granted(NamedTuple):
     """Whether a checkpoint is due."""
 
 
-def granted(sums: Sequence[float]) -> Granted:
-    """What follows from the ``wishes`` of all processes, summed."""
-    *stops, save = (wish > 0 for wish in sums)
-    stop = next((number for number, wished in zip(STOPPING, stops, strict=True) if wished), None)
-    return Granted(stop, save)
+def read_requests(sums: Sequence[float]) -> Requests:
+    """The requests of all processes together, from the sum over processes of ``Interruption.requests``."""
+    *stops, save = (count > 0 for count in sums)
+    stop = next((number for number, asked in zip(STOPPING, stops, strict=True) if asked), None)
+    return Requests(stop, save)
 
 
 class Interruption:
     """Notes the ``STOPPING`` signals while ``listening``, and when a checkpoint is due by the clock.
 
     Args:
-        save_every_minutes: time between two checkpoints; None never wishes for one. Give it to one
+        save_every_minutes: time between two checkpoints; None never asks for one. Give it to one
             process only, whose clock then counts for all.
     """
 
@@ -89,8 +90,8 @@ class Interruption:
         elif now - self._interrupted_at > SAME_INTERRUPT_S:
             raise KeyboardInterrupt
 
-    def wishes(self) -> Tensor:
-        """(3,) float32 on the CPU, 1 where this process has got each of ``STOPPING``, and wishes to save."""
+    def requests(self) -> Tensor:
+        """(3,) float32 on the CPU, each 1 or 0: this process got SIGTERM, it got SIGINT, it is to save."""
         elapsed = time.monotonic() - self._saved_at
         save = self._interval_s is not None and elapsed >= self._interval_s
         return torch.tensor([*(float(number in self._noted) for number in STOPPING), float(save)])

@@ -1,4 +1,4 @@
-"""What a launcher may ask of training in its environment, and the accelerator that is made of it.
+"""Makes the accelerator, and refuses what a launcher asks for by its environment and training does not do.
 
 ``accelerate launch`` tells a script its settings by environment variables, of which this training takes the
 number of processes and the devices. Every other setting is refused or told before anything is written;

@@ -32,16 +32,16 @@ from amplify_motion_tokenizer.training.usage_term import UsageTerm
 
 
 class StepResult(NamedTuple):
-    """What a step tells."""
+    """The results of one optimiser step."""
 
     totals: Totals
-    """Of this process."""
+    """Sums over this process's windows."""
     grad_norm: Tensor
     """Norm of the gradients before they are clipped, a scalar on the device."""
     skipped: Tensor
     """Bool scalar on the device, the same in all processes: the weights stayed as they were."""
-    wishes: HostCopy
-    """(W,) sum over the processes of what each handed in."""
+    requests: HostCopy
+    """(W,) sum over the processes of the requests that each handed in."""
 
 
 class Learner:
@@ -71,7 +71,7 @@ class Learner:
         self._chunk_loss: ChunkLoss = chunk_loss
         if training.compile:
             # In place, so that the names of the weights stay. A kernel for each shape, never one for
-            # several: a resumed run would else meet the shapes in another order and round differently.
+            # several: a resumed run would otherwise meet the shapes in another order and round differently.
             self.model.compile(dynamic=False)
             self._chunk_loss = torch.compile(chunk_loss, dynamic=False)
         self.average: WeightAverage | None = None
@@ -90,7 +90,7 @@ class Learner:
         """Rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
-    def step(self, micro_batches: list[Batch], wishes: Tensor) -> StepResult:
+    def step(self, micro_batches: list[Batch], requests: Tensor) -> StepResult:
         """One optimiser step; every process must call it.
 
         A step whose loss or gradients are not finite changes neither weights nor their mean nor the
@@ -98,12 +98,12 @@ class Learner:
         precision.
 
         Args:
-            micro_batches: those of this process.
-            wishes: (W,) float32 on the CPU, to be summed over the processes.
+            micro_batches: this process's micro-batches of the step.
+            requests: (W,) float32 on the CPU, to be summed over the processes.
         """
         accelerator = self.accelerator
         micro_batches = [to_device(batch, accelerator.device) for batch in micro_batches]
-        counts, wishes_of_all = self._exchange(micro_batches, wishes)
+        counts, requests_of_all = self._exchange(micro_batches, requests)
         # Processes average their gradients, so each scales its share of the sums by their number.
         scale = self._view_weights * accelerator.num_processes / counts.clamp(min=1)
         totals = Totals.zero(self.config, accelerator.device)
@@ -111,21 +111,21 @@ class Learner:
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
                 output, loss, batch_totals = self.forward(batch)
-                usage = self.usage(output.digits, batch.indices != PADDING)
+                usage = self.usage(output.digits, self._real_codes(batch))
                 accelerator.backward((loss.sums * scale).sum() + usage)
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
         # Also without clipping: it gives the norm, and takes the scaler's factor off.
         norm = accelerator.clip_grad_norm_(self.model.parameters(), math.inf if clip is None else clip)
         skipped = self._update(totals, norm)
-        return StepResult(totals, norm.detach(), skipped, wishes_of_all)
+        return StepResult(totals, norm.detach(), skipped, requests_of_all)
 
-    def _exchange(self, micro_batches: list[Batch], wishes: Tensor) -> tuple[Tensor, HostCopy]:
-        """(V,) counted elements of the whole batch, and all processes' wishes."""
+    def _exchange(self, micro_batches: list[Batch], requests: Tensor) -> tuple[Tensor, HostCopy]:
+        """(V,) counted elements of the whole batch, and all processes' requests."""
         counts = torch.stack([view_sums(batch.inputs.mask) for batch in micro_batches]).sum(dim=0).float()
         if self.accelerator.num_processes == 1:
-            return counts, HostCopy(wishes)
-        both = torch.cat([counts, wishes.to(counts.device, non_blocking=True)])
+            return counts, HostCopy(requests)
+        both = torch.cat([counts, requests.to(counts.device, non_blocking=True)])
         both = self.accelerator.reduce(both, "sum")
         return both[: len(counts)], HostCopy(both[len(counts) :])
 
@@ -155,9 +155,15 @@ class Learner:
             loss = head_loss(
                 output.head, inputs.labels, inputs.mask, self._class_weights, gamma, self._chunk_loss
             )
+        indices = output.indices.where(self._real_codes(batch), -1)
         real = batch.indices != PADDING
-        totals = Totals.of(loss.sums.detach(), loss.answers, output.indices, inputs, real, self.config)
+        totals = Totals.of(loss.sums.detach(), loss.classes, indices, inputs, real, self.config)
         return output, loss, totals
+
+    def _real_codes(self, batch: Batch) -> Tensor:
+        """(B, d) bool, False for codes of windows that only pad the batch, and of steps that are padding."""
+        model: MotionTokenizer = self.accelerator.unwrap_model(self.model)
+        return model.real_codes(batch.inputs.window_steps) & (batch.indices != PADDING)[:, None]
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model holds the weights that inference gets: their mean where one is kept."""
@@ -205,7 +211,7 @@ class WeightAverage:
     """Exponential moving average of a model's parameters.
 
     After step n the mean moves by 1 - d towards the weights, d = min(decay, (1 + n) / (10 + n)): early
-    means would else be those of the first, random weights. Steps that changed no weights do not count.
+    means would otherwise be means of the first, random weights. Steps that changed no weights do not count.
 
     Args:
         model: its present parameters are the first mean.

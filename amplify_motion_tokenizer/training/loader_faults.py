@@ -1,4 +1,4 @@
-"""What goes wrong with the loader's worker processes, told in one line; memory of theirs, given back."""
+"""Tells in one line what goes wrong with the loader's worker processes, and gives their memory back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPEN_FILES = 48
 """Open files of a training process beside its loader: libraries, logs, a checkpoint, tracks."""
 
 _OPEN_FILES_OF_A_WORKER = 18
-"""Of each worker: its pipes, and the tensors of batches that wait, each of which is an open file."""
+"""Open files of each worker: its pipes, and the tensors of waiting batches, each of which is one."""
 
 
 def check_open_files(num_workers: int) -> None:
@@ -37,7 +37,7 @@ def check_open_files(num_workers: int) -> None:
 
 
 def own_copy(batch: Batch) -> Batch:
-    """The batch in memory of this process: that which a worker shares is an open file for every tensor."""
+    """The batch in memory of this process: memory that a worker shares is an open file for every tensor."""
     return Batch(ModelInput(*(tensor.clone() for tensor in batch.inputs)), batch.indices.clone())
 
 

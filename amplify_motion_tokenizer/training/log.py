@@ -1,4 +1,4 @@
-"""What a run tells: numbers to the trackers, lines to the log, the state of the progress bar."""
+"""Logs a run: numbers to TensorBoard and Weights & Biases, lines to the log, the progress bar's state."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class StepClock:
         return rates
 
     def total(self) -> dict[str, float]:
-        """The same since the clock was made."""
+        """``windows_per_second`` and ``data_wait_share`` since the clock was made."""
         return self._since(self._start)
 
     def _now(self) -> tuple[float, float, float]:
@@ -114,7 +114,7 @@ def log_failures_named(folder: Path) -> Iterator[None]:
 
 
 class RunLog:
-    """Logs one run; totals must be those of all processes, and every process must call.
+    """Logs one run; totals must be sums over all processes, and every process must call.
 
     Args:
         config: the whole config.
@@ -156,7 +156,7 @@ class RunLog:
             )
 
     def tracks(self, means: Mapping[str, Mean], step: int) -> dict[str, float]:
-        """Metrics of held-out tracks as ``val/name``; those of nothing are named in a warning instead."""
+        """Metrics of held-out tracks as ``val/name``; a mean of nothing is named in a warning instead."""
         empty = [f"val/{name}" for name, mean in means.items() if not mean.weight]
         if empty and "tracks" not in self._warned_empty and self.accelerator.is_main_process:
             self._warned_empty.add("tracks")
@@ -170,7 +170,7 @@ class RunLog:
         return {f"val/{name}": value for name, value in present(means).items()}
 
     def step(self, totals: Totals, step: int, values: Mapping[str, float], progress: Progress) -> None:
-        """A step's totals, and other ``values`` of it, those of ``StepClock.lap`` among them."""
+        """A step's totals, and its other ``values``, such as the ones of ``StepClock.lap``."""
         metrics = self.totals("train", totals, step)
         self._warn_non_finite(metrics)
         usage = _of_split(metrics, "train")
@@ -195,8 +195,8 @@ class RunLog:
                 "(train/non_finite_points counts them)"
             )
 
-    def judged(self, metrics: dict[str, float], state: TrainState, rates: Mapping[str, float]) -> None:
-        """The metrics of an epoch, of a validation, or of both; with an epoch its ``StepClock.total``."""
+    def results(self, metrics: dict[str, float], state: TrainState, rates: Mapping[str, float]) -> None:
+        """The metrics of an epoch, of a validation, or of both, with an epoch's ``StepClock.total``."""
         timed = {f"train_epoch/{name}": value for name, value in rates.items()}
         self.accelerator.log(metrics | timed, step=state.step)
         if "train_epoch/unique_codes" in metrics:

@@ -1,4 +1,4 @@
-"""Pictures of reconstructions for TensorBoard: true tracks beside those that the codes give.
+"""Pictures of reconstructions for TensorBoard: true tracks beside the tracks that the codes give.
 
 Every picture is one validation window: a row for each view, the true tracks on the left, the predicted
 ones on the right, over the window's first frame where the track file holds it, else on black.
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Image = NDArray[np.uint8]
 
 LONGER_SIDE = 256
-"""Of a panel, in pixels; a panel has the frame's aspect."""
+"""Longer side of a panel in pixels; a panel has the frame's aspect."""
 HEADER = 20
 """Rows of text above each panel, in pixels."""
 MAX_SIDE = 10
@@ -81,9 +81,9 @@ class Pictures:
         # Other processes do not take part, so the wrapper that talks to them must not be called.
         own = self._accelerator.unwrap_model(model)
         inputs, was_training = self._inputs.to(self._accelerator.device), own.training
-        answers = own.eval()(inputs.velocities, inputs.images).distinct_logits.argmax(dim=-1)
+        classes = own.eval()(inputs.velocities, inputs.images).distinct_logits.argmax(dim=-1)
         own.train(was_training)
-        predicted = predicted_tracks(answers, inputs, self._class_grid).cpu()
+        predicted = predicted_tracks(classes, inputs, self._class_grid).cpu()
         for number, (name, frames) in enumerate(zip(self._names, self._frames, strict=True)):
             image = draw_window(
                 self._inputs.tracks_rc_norm[number], predicted[number], self._inputs.size_px[number], frames

@@ -31,6 +31,7 @@ from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageE
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml, yaml_text
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
+from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
@@ -59,6 +60,7 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     Raises:
         TokenizerError: tracks, config, output or checkpoint cannot be used.
     """
+    _check_trainable(config)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()
@@ -125,6 +127,13 @@ def _use_deterministic_kernels() -> None:
     torch.use_deterministic_algorithms(True)
 
 
+def _check_trainable(config: Config) -> None:
+    name, command = config.model.name, MODELS[config.model.name].trained_by
+    if command != "train":
+        way = f"the command {command} trains it" if command else "it has nothing to train"
+        raise ConfigError(f"model.name = {name} is impossible: {way}; choose another model")
+
+
 def _check_wandb(config: Config) -> None:
     if config.training.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
@@ -136,7 +145,7 @@ def _check_wandb(config: Config) -> None:
 def _start_trackers(accelerator: Accelerator, config: Config, output: Path, state: TrainState) -> None:
     project = config.training.wandb_project
     if project is not None:
-        # A run that goes on is found by its id; steps that it logs again are those that it has.
+        # A run that goes on is found by its id; steps that it logs again are in that run already.
         tracker = WandBTracker(
             project, id=state.run_id, resume="allow", dir=str(output), config=to_dict(config)
         )
@@ -150,7 +159,7 @@ def _start_trackers(accelerator: Accelerator, config: Config, output: Path, stat
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
-    """The config with what the tracks were really made with; None where the files do not say."""
+    """The config with the settings that the tracks were really made with; None where the files do not say."""
     settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
     if settings is None:
         logger.warning(
@@ -181,7 +190,7 @@ def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
 
 
 def check_same_run(output: Path, checkpoint: Checkpoint) -> None:
-    """Refuses to write a run's checkpoints over those of another run."""
+    """Refuses to write a run's checkpoints over another run's."""
     theirs, own = run_id_in(output), run_id_of(checkpoint)
     if None not in (theirs, own) and theirs != own:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The learning rate's course over a run, whose length in steps may change when it goes on.
+"""The learning rate's course over a run, whose length in steps may change when the run goes on.
 
 A cosine follows the share of the run that is done, not the number of steps: other processes, batches or
 clips make other numbers of steps of the same epochs. So a checkpoint keeps how much was done at some step,

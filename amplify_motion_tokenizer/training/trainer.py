@@ -1,8 +1,9 @@
 """The training loop on Accelerate: any number of processes, accumulation, mixed precision.
 
-A step is one optimiser step; ``learner`` takes it, ``validation`` judges, ``run_log`` tells,
-``run_files`` writes. Here is when each happens. What is logged with a step's number is logged before the
-checkpoint of that step is written, so that a run which goes on from it has a whole log.
+A step is one optimiser step. ``learner`` takes it, ``validation`` measures held-out windows, ``log`` tells
+the numbers and ``checkpoints`` writes the files; this module decides when. What is logged with a step's
+number is logged before the checkpoint of that step is written, so that a run which goes on from it has a
+whole log.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.training.checkpoints import RunFiles
 from amplify_motion_tokenizer.training.going_on import course_of, state_of, steps_left, with_course
-from amplify_motion_tokenizer.training.interruption import Interruption, granted
+from amplify_motion_tokenizer.training.interruption import Interruption, read_requests
 from amplify_motion_tokenizer.training.learner import Learner, StepResult
 from amplify_motion_tokenizer.training.loader_faults import check_open_files, own_copy, worker_faults_told
 from amplify_motion_tokenizer.training.log import RunLog, StepClock
@@ -220,12 +221,12 @@ class Trainer:
 
     def _step(self, micro_batches: list[Batch]) -> StepResult:
         state = self.state
-        result = self.learner.step(micro_batches, self.interruption.wishes())
+        result = self.learner.step(micro_batches, self.interruption.requests())
         self._skipped.add(Position(state.step + 1, state.epoch, state.step_in_epoch), result.skipped)
         self._epoch_totals = self._epoch_totals.plus(result.totals.where(~result.skipped))
         state.step += 1
         state.step_in_epoch += 1
-        self.stopped_by, self._save_due = granted(result.wishes.numbers())
+        self.stopped_by, self._save_due = read_requests(result.requests.numbers())
         return result
 
     def _log_step(self, result: StepResult, progress: Progress) -> None:
@@ -261,9 +262,9 @@ class Trainer:
         """After a step that is not the epoch's last: validation and checkpoints that are due."""
         step, training = self.state.step, self.config.training
         if training.max_steps is not None and step >= training.max_steps:
-            self._judge(self._epoch_metrics(), self.validate(), [])
+            self._record_results(self._epoch_metrics(), self.validate(), [])
         elif training.validate_every_steps and step % training.validate_every_steps == 0:
-            self._judge({}, self.validate(), [])
+            self._record_results({}, self.validate(), [])
         elif self._save_due or (training.save_every_steps and step % training.save_every_steps == 0):
             self._save(LAST, {})
 
@@ -275,10 +276,10 @@ class Trainer:
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self._epoch_totals = self._no_totals()
         kept = state.epoch % self.config.training.save_every_epochs == 0
-        self._judge(metrics, self.validate(), [epoch_name(state.epoch)] * kept)
+        self._record_results(metrics, self.validate(), [epoch_name(state.epoch)] * kept)
 
     def _epoch_metrics(self) -> dict[str, float]:
-        """Of the epoch under way."""
+        """Metrics of the epoch under way, over all processes."""
         self._check_skipped()
         return self.log.totals("train_epoch", self._epoch_totals.reduced(self.accelerator), self.state.step)
 
@@ -296,10 +297,12 @@ class Trainer:
         step = self.state.step
         return self.log.tracks(tracks, step) | self.log.totals("val", totals, step)
 
-    def _judge(self, epoch: dict[str, float], validation: dict[str, float], names: list[str]) -> None:
+    def _record_results(
+        self, epoch: dict[str, float], validation: dict[str, float], names: list[str]
+    ) -> None:
         """Logs what was found, tells whether it is the best, and writes the checkpoints."""
         state, metrics = self.state, epoch | validation
-        self.log.judged(metrics, state, self._clock.total() if epoch else {})
+        self.log.results(metrics, state, self._clock.total() if epoch else {})
         loss = metrics.get("train_epoch/loss" if self.val_data is None else "val/loss")
         if loss is not None:
             improved = loss < state.best_loss
@@ -344,7 +347,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _restore(self, checkpoint: Checkpoint, saved: dict[str, Any]) -> None:
-        """All but the state itself."""
+        """Restores everything from ``saved`` but the state itself, from which this process begins."""
         self._last_good = f"{checkpoint.path} (step {self.state.step})"
         self.learner.load_state_dict(saved)
         if self.accelerator.is_main_process:

@@ -29,16 +29,16 @@ _NO_LEVEL = -1e4
 
 
 TEMPERATURE = 1.0
-"""Of a digit's soft assignment to its levels, in squared level steps."""
+"""Temperature of a digit's soft assignment to its levels, in squared level steps."""
 
 
 class Usage(NamedTuple):
     """Entropies of soft digits, each divided by log L and averaged over codes and digits: 0 to 1."""
 
     batch_entropy: Tensor
-    """Of the mean assignment of all windows: 1 when they spread evenly over the levels."""
+    """Entropy of the mean assignment of all windows: 1 when they spread evenly over the levels."""
     sample_entropy: Tensor
-    """Mean over windows of their own assignment's: 0 when every digit lies at one level."""
+    """Mean over windows of their own assignment's entropy: 0 when every digit lies at one level."""
 
 
 class UsageSums(NamedTuple):
@@ -49,7 +49,7 @@ class UsageSums(NamedTuple):
     entropies: Tensor
     """(d, K) entropies of the assignments, in nats."""
     windows: Tensor
-    """How many."""
+    """(d,) number of windows."""
 
 
 def soft_assignments(digits: Tensor, levels: Sequence[int], temperature: float) -> Tensor:
@@ -68,21 +68,22 @@ def soft_assignments(digits: Tensor, levels: Sequence[int], temperature: float) 
 
 
 def usage_sums(digits: Tensor, real: Tensor, levels: Sequence[int], temperature: float) -> UsageSums:
-    """The sums of windows' digits (B, d, K) where ``real`` (B,) is True."""
+    """The sums of windows' digits (B, d, K) where ``real``, (B,) or (B, d), is True."""
+    real = (real if real.ndim == 2 else real[:, None]).expand(digits.shape[:2])
     log_p = soft_assignments(digits, levels, temperature)
     p = log_p.exp()
     entropies = -(p * log_p).sum(dim=-1)
     assigned, entropies = (
-        torch.where(real.view(-1, *[1] * (values.ndim - 1)), values, 0.0).sum(dim=0)
+        torch.where(real.view(*real.shape, *[1] * (values.ndim - 2)), values, 0.0).sum(dim=0)
         for values in (p, entropies)
     )
-    return UsageSums(assigned, entropies, real.sum().to(digits.dtype))
+    return UsageSums(assigned, entropies, real.sum(dim=0).to(digits.dtype))
 
 
 def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
     """The entropies of summed windows; 0 of no windows."""
-    windows = sums.windows.clamp(min=1)
-    mean = sums.assigned / windows
+    windows = sums.windows.clamp(min=1)[:, None]
+    mean = sums.assigned / windows[..., None]
     # No level is quite unused, where the entropy's slope would be infinite.
     batch = -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum(dim=-1)
     most = torch.stack([mean.new_full((), math.log(level)) for level in levels])
@@ -92,8 +93,8 @@ def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
 class UsageTerm:
     """What ``loss.usage`` adds to the loss: weight * (sample entropy - batch entropy).
 
-    The windows are those of one micro-batch of all processes; accumulated micro-batches have terms of
-    their own, which are averaged. With more than one process each gets the gradient of its own windows.
+    The windows are one micro-batch of all processes; accumulated micro-batches have terms of their own, which
+    are averaged. With more than one process each gets the gradient of its own windows.
 
     Args:
         config: ``loss.usage`` and the FSQ levels.
@@ -114,7 +115,7 @@ class UsageTerm:
 
         Args:
             digits: (B, d, K), ``TokenizerOutput.digits``.
-            real: (B,) bool, False for windows that only pad the batch.
+            real: (B, d) bool, False for codes of windows that only pad the batch, and of padding.
         """
         if not self._weight:
             return digits.new_zeros(())
@@ -126,7 +127,7 @@ class UsageTerm:
         return loss
 
     def _over_processes(self, own: Tensor) -> Tensor:
-        """The sum over processes; its gradient is that of this process's share."""
+        """The sum over processes, of which this process's share alone has a gradient."""
         others: Tensor = self._accelerator.reduce(own.detach(), "sum") - own.detach()
         return own + others
 

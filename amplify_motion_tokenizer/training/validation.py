@@ -1,4 +1,4 @@
-"""Held-out windows: loss, accuracy, code usage and track metrics over all processes."""
+"""Validation: loss, accuracy, code usage and track metrics of held-out windows, over all processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from amplify_motion_tokenizer.training.totals import Means, Totals
 
 
 def check_something_counts(training: WindowDataset, held_out: WindowDataset) -> None:
-    """Refuses held-out windows of which nothing counts, whatever a model answers.
+    """Refuses held-out windows of which nothing counts, whatever a model predicts.
 
     Raises:
         TrainingError: names how many windows there are and what to do.
@@ -49,7 +49,7 @@ def nothing_counted() -> TrainingError:
 
 @torch.no_grad()
 def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[str, Mean]]:
-    """Over all batches and all processes, with the weights for inference: totals and track metrics.
+    """Totals and track metrics over all batches and all processes, with the weights for inference.
 
     Every process must call it. Track metrics are means over the windows whose true positions are known;
     there are none where no such window is.
@@ -65,7 +65,7 @@ def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[s
             known = known_windows(batch.inputs, batch.indices != PADDING)
             inputs = ModelInput(*(column[known] for column in batch.inputs))
             if len(inputs.labels):
-                predicted = predicted_tracks(loss.answers[known], inputs, config.class_grid)
+                predicted = predicted_tracks(loss.classes[known], inputs, config.class_grid)
                 tracks.add(track_means(predicted, inputs))
     learner.model.train()
     return totals.reduced(accelerator), tracks.of_all_processes()

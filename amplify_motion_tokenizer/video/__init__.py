@@ -1,1 +1,1 @@
-"""Files to frames: what a clip is, decoders, sizes and times, LIBERO."""
+"""Video files to frames: what a clip is, decoders, sizes and times, image sequences, LIBERO's demos."""

@@ -1,4 +1,4 @@
-"""What a clip and a frame are."""
+"""The types for a clip, its views, its parts and its frames."""
 
 from __future__ import annotations
 

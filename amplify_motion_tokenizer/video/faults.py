@@ -1,4 +1,4 @@
-"""What is wrong with a file that is no whole video, in words."""
+"""Says in words what is wrong with a file that is no whole video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of an input folder, whatever they hold."""
+"""Lists the files of an input folder, whatever they hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def files_below(source: Path) -> list[Path]:
     """Files below the folder ``source``, sorted; links to files and folders are followed.
 
     Each folder counts once, so links cannot lead in circles: under its own path where that lies in
-    ``source``, else under that of the first link to it. Hidden files and folders are passed over. So are,
+    ``source``, else under the path of the first link to it. Hidden files and folders are passed over. So are,
     with a warning, links that lead nowhere and folders that cannot be read, and folders of drawings, whose
     videos would be taken for recorded ones.
     """

@@ -1,4 +1,4 @@
-"""Images looked up between their pixels."""
+"""Pixels of images: lookups between them, and frames resized."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _RATE_TOLERANCE = 1e-4
 
 
 class FrameCount:
-    """How many frames of a clip can be read, beside those that its file states.
+    """How many frames of a clip can be read, beside the number that its file states.
 
     Attributes:
         stated: frames by header and packets; where frames have no number of their own an estimate.

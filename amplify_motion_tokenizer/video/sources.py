@@ -27,7 +27,7 @@ def tracked_views(config: Config) -> list[str]:
 
 
 def model_views(config: Config) -> list[str]:
-    """Those of ``tracked_views`` that ``data.views`` asks for; a lone view serves whatever its name.
+    """The views among ``tracked_views`` that ``data.views`` asks for; a lone view serves whatever its name.
 
     Raises:
         ConfigError: the input's clips lack one of them.
@@ -45,7 +45,7 @@ def model_views(config: Config) -> list[str]:
 
 
 def find_clips(source: Path, config: Config, views: Sequence[str]) -> list[Clip]:
-    """The clips in ``source``, a folder or a file, sorted, with those of their ``views`` in that order.
+    """The clips in ``source``, a folder or a file, sorted, each with its ``views`` in that order.
 
     ``files_below`` says which links are followed and what is passed over.
 
@@ -64,7 +64,7 @@ def find_clips(source: Path, config: Config, views: Sequence[str]) -> list[Clip]
 def open_views(clip: Clip, config: VideoConfig) -> list[Video]:
     """Opens all views of ``clip`` at one rate; several views are resampled to the same ticks.
 
-    The rate is that of the slowest view where that lies below ``video.target_fps``.
+    The rate is the slowest view's where that is below ``video.target_fps``.
 
     Raises:
         VideoError: a view is missing or cannot be read.

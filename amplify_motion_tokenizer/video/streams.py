@@ -66,7 +66,7 @@ class OpenFile:
         path: the file.
         codec: name of the main stream's codec.
         rate: how often its pictures come.
-        stated: pictures that the file says it holds, those that an edit list hides left out.
+        stated: pictures that the file says it holds, without the ones that an edit list hides.
         counts: whether ``stated`` is exact; else it is compared by the time that pictures cover.
         aspect: width over height of a stored pixel, upright; known once the first frame is.
 

@@ -133,7 +133,7 @@ def at_ticks(
     Args:
         pictures: of one clip.
         fps: ticks per second.
-        common: whether ticks are those of the clip, k / fps, so that several views have the same; else each
+        common: whether ticks are k / fps of the whole clip, so that several views have the same; else each
             part's first picture is at a tick.
         lone_s: seconds that the only picture of a part is on screen.
 

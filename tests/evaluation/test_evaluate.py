@@ -208,10 +208,10 @@ def test_other_rates_starts_and_queries_are_refused(truth: Path, tmp_path: Path,
 
     refused("tracked at 20 frames per second, expected 10 as in .*set video.target_fps", fps=20.0)
     refused(
-        r"windows start at the frames 1, 3, 5 \.\.\., none where .* do, 0, 2, 4 \.\.\.; set tracking.window",
+        r"windows start at the frames 1, 3, 5 \.\.\., none at a start of .*, 0, 2, 4 \.\.\.; set tracking",
         lambda window: WindowTracks(window.start + 1, 0.0, window.tracks_xy_px, window.visibility),
     )
-    refused("its queries are not those of", lambda window: moved(window, window.tracks_xy_px + 3))
+    refused("its queries differ from the queries of", lambda window: moved(window, window.tracks_xy_px + 3))
 
 
 def test_points_of_a_dense_grid_are_matched_in_little_memory() -> None:

@@ -210,9 +210,9 @@ def test_vision_weights_that_are_refused() -> None:
     other = changed(content, vision_encoder={"model_name": "vit-tiny"})
     renamed = {**content["model"], "vis_enc.model.layer1.weight": torch.zeros(1)}
     for wrong, message in [
-        ({**content, "model": without}, r"cond_on_img = True, but it lacks vis_enc\.\*"),
+        ({**content, "model": without}, r"cond_on_img = True, but the file lacks the weights vis_enc\.\*"),
         (other, "vision encoder 'vit-tiny' cannot be exchanged"),
-        ({**content, "model": renamed}, r"file: vision weights are not those.*layer1\.weight is unknown"),
+        ({**content, "model": renamed}, r"file: vision weights do not fit.*layer1\.weight is unknown"),
     ]:
         with pytest.raises(CheckpointError, match=message):
             from_amplify(wrong, "file")
@@ -226,7 +226,7 @@ def test_exports_that_are_refused() -> None:
         (dataclasses.replace(plain, vision={}), "vision encoder are given"),
         (
             dataclasses.replace(plain, sizes=dataclasses.replace(plain.sizes, fsq_levels=(5, 4))),
-            r"FSQ levels \[5, 4\] are none of its own: \[5, 3\]",
+            r"model.fsq_levels = \[5, 4\] cannot be exported to AMPLIFY; allowed: \[5, 3\]",
         ),
         (
             dataclasses.replace(plain, sizes=dataclasses.replace(plain.sizes, num_points=6)),

@@ -117,7 +117,9 @@ def test_a_new_model_goes_from_videos_to_codes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(
-        INPUTS, PIXELS, InputWays(pixel_input, lambda inputs, _: inputs.velocities[..., 0] > 9)
+        INPUTS,
+        PIXELS,
+        InputWays(pixel_input, lambda inputs, _: inputs.velocities[..., 0] > 9, lambda moves, _: moves),
     )
     config = register(model, kind, **data)
     assert isinstance(build_model(config), model)

@@ -87,7 +87,7 @@ def test_resnet18_names_round_trip() -> None:
 def test_names_that_cannot_be_mapped() -> None:
     theirs = resnet18_to_timm(resnet().state_dict())
     lacking = {key: value for key, value in theirs.items() if key != "model.4.1.bn2.bias"}
-    with pytest.raises(CheckpointError, match=r"not those of AMPLIFY's.*model\.4\.1\.bn2\.bias is missing"):
+    with pytest.raises(CheckpointError, match=r"do not fit AMPLIFY's.*model\.4\.1\.bn2\.bias is missing"):
         resnet18_from_timm(lacking)
     with pytest.raises(CheckpointError, match=r"model\.blocks\.0\.attn\.weight is unknown"):
         resnet18_from_timm({**theirs, "model.blocks.0.attn.weight": torch.zeros(1)})
@@ -164,7 +164,7 @@ def test_weights_from_a_folder(tmp_path: Path) -> None:
     assert not torch.equal(other(images), encoder(images))
     load_pretrained(other, str(tmp_path))
     assert torch.equal(other(images), encoder(images))
-    with pytest.raises(CheckpointError, match="holds a dinov2 model; expected resnet"):
+    with pytest.raises(CheckpointError, match="holds a dinov2 model, expected resnet"):
         load_pretrained(resnet(), str(tmp_path))
     wider = build_vision_encoder("dinov2-small", overrides={**TINY_DINOV2, "hidden_size": 32})
     with pytest.raises(CheckpointError, match=r"another .* has shape \(1, 1, 24\), expected \(1, 1, 32"):

@@ -130,7 +130,7 @@ def test_truth_can_be_trained_on_and_the_model_run_on_videos(rendered, tiny: Con
         (["--frames", "-1"], "above 0"),
         (["--kinds", "pan", "spin"], "'spin'; allowed: pan, zoom"),
         (["--truth", "--frames", "15"], "no window of 16"),
-        (["--truth", "--stride", "0"], "stride=0"),
+        (["--truth", "--stride", "0"], "stride 0"),
     ],
 )
 def test_impossible_options_are_told_before_anything_is_written(tmp_path, options, message):

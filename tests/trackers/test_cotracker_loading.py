@@ -150,5 +150,5 @@ def test_a_folder_is_redone_for_other_weights_only(local, tmp_path):
     assert run(moved).exit_status == 0 and files_below(tmp_path / "tracks", "*.hdf5") == before
     state = torch.load(moved, weights_only=True)
     torch.save({name: value + 1 for name, value in state.items()}, moved)
-    with pytest.raises(UsageError, match="other settings .tracking.cotracker.weights_sha256"):
+    with pytest.raises(UsageError, match=r"the tracks of another run \(tracking.cotracker.weights_sha256 "):
         run(moved)

@@ -98,14 +98,14 @@ def test_frames_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None
     write_framed(tmp_path / "b.hdf5", config, SIDE)
     assert load_clips(tmp_path, config).keys() == {"a", "b"}
     write_framed(tmp_path / "b.hdf5", config, 32)
-    with pytest.raises(TrackFileError, match=r"b\.hdf5: its first frames are \(32, 32\), those of .*a\.hdf5"):
+    with pytest.raises(TrackFileError, match=r"b\.hdf5: its first frames are \(32, 32\), expected .*a\.hdf5"):
         load_clips(tmp_path, config)
     for shape, kind in [((2, 8, 8), np.uint8), ((1, 8, 8, 3), np.uint8), ((2, 8, 8, 3), np.float32)]:
         with h5py.File(path, "a") as file:
             del file["root/default/first_frames"]
             file["root/default/first_frames"] = np.zeros(shape, kind)
         with pytest.raises(
-            TrackFileError, match=r"a\.hdf5: first_frames are .* expected uint8 \(2, 8, 8, 3\)"
+            TrackFileError, match=r"a\.hdf5: .*first_frames is .* expected uint8 \(2, 8, 8, 3\)"
         ):
             find_tracks(tmp_path)
     with h5py.File(path, "a") as file:

@@ -252,7 +252,7 @@ def test_another_pack_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "in/a.hdf5").rename(tmp_path / "in/c.hdf5")
     pack(tmp_path / "in", tmp_path / "out")
-    with pytest.raises(TrackFileError, match="out: has changed since it was indexed; start again"):
+    with pytest.raises(TrackFileError, match="out: has changed since it was first opened; run the command"):
         data.stored(np.arange(4))
 
 

@@ -108,7 +108,7 @@ def test_a_file_made_anew_is_looked_at_anew(tmp_path: Path) -> None:
         file["root/default/tracks"] = np.zeros((7, 5, 3, 2), np.float32)
     os.replace(clip.path, tmp_path / "a.hdf5")
     for _ in range(2):
-        with pytest.raises(TrackFileError, match="has changed since it was indexed"):
+        with pytest.raises(TrackFileError, match="has changed since it was first opened"):
             read(reader)
 
 
@@ -120,7 +120,7 @@ def test_a_file_of_another_size_is_not_taken_for_the_one_that_was_indexed(tmp_pa
     with h5py.File(clip.path, "r+") as file:
         file["root/default"].attrs.update(height=96, width=128)
     os.replace(clip.path, tmp_path / "a.hdf5")
-    with pytest.raises(TrackFileError, match="has changed since it was indexed"):
+    with pytest.raises(TrackFileError, match="has changed since it was first opened"):
         read(reader)
 
 

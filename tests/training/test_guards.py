@@ -165,9 +165,9 @@ def test_a_step_never_waits_for_the_device(run_config: Config, tmp_path: Path, n
     )
     trainer = make_trainer(config, tmp_path)
     batches = iter(trainer.train_loader)
-    micro_batches, wishes = [next(batches)], trainer.interruption.wishes()
+    micro_batches, requests = [next(batches)], trainer.interruption.requests()
     with Waits() as waits:
-        trainer.learner.step(micro_batches, wishes)
+        trainer.learner.step(micro_batches, requests)
     assert waits.found == []
     with Waits() as waits:
         trainer._log_step(trainer._step([next(batches)]), Progress(1, "step", shown=False))

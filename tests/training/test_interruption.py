@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from amplify_motion_tokenizer.training.interruption import Interruption, granted
+from amplify_motion_tokenizer.training.interruption import Interruption, read_requests
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,11 +17,11 @@ def test_a_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         interruption = Interruption(None)
         with interruption.listening():
-            assert granted(interruption.wishes().tolist()) == (None, False)
+            assert read_requests(interruption.requests().tolist()) == (None, False)
             os.kill(os.getpid(), signal.SIGINT)
             now += 0.5
             os.kill(os.getpid(), signal.SIGINT)
-            assert granted(interruption.wishes().tolist()) == (signal.SIGINT, False)
+            assert read_requests(interruption.requests().tolist()) == (signal.SIGINT, False)
             now += 1
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
@@ -40,6 +40,6 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 
 def test_one_process_stops_all() -> None:
-    assert granted([0.0, 0.0, 2.0]) == (None, True)
-    assert granted([1.0, 0.0, 0.0]) == (signal.SIGTERM, False)
-    assert granted([0.0, 3.0, 1.0]) == (signal.SIGINT, True)
+    assert read_requests([0.0, 0.0, 2.0]) == (None, True)
+    assert read_requests([1.0, 0.0, 0.0]) == (signal.SIGTERM, False)
+    assert read_requests([0.0, 3.0, 1.0]) == (signal.SIGINT, True)

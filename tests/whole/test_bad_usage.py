@@ -75,7 +75,6 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
         "{train} --input {tracks} --output {tmp}/out --resumed auto",
         ["unknown option --resumed", "did you mean --resume?"],
     ),
-    "no checkpoint given": ("infer --input {videos} --output {tmp}/out", ["checkpoint"]),
     "no such checkpoint": (
         "infer --checkpoint {tmp}/no.pth --input {videos} --output {tmp}/out",
         ["{tmp}/no.pth", "does not exist"],

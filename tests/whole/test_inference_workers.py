@@ -81,11 +81,14 @@ def test_a_killed_worker_costs_its_clip_and_codes_do_not_depend_on_workers(
     assert list(manifest_of(out)) == NAMES
 
 
-@pytest.mark.parametrize(("device", "asked", "expected"), [("cpu", 3, 3), ("cpu", None, 6), ("meta", 3, 1)])
-def test_workers_are_those_of_tracking_unless_the_model_owns_a_device(
-    device: str, asked: int | None, expected: int, work: Work, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("device", "asked", "clips", "expected"),
+    [("cpu", 3, 4, 3), ("cpu", None, 960, 6), ("cpu", None, 47, 2), ("cpu", None, 4, 1), ("meta", 3, 960, 1)],
+)
+def test_workers_are_those_of_tracking_that_pay_unless_the_model_owns_a_device(
+    device: str, asked: int | None, clips: int, expected: int, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preprocessing, "available_cores", lambda: 6)
     config = load_checkpoint(work.best).config
     config = replace(config, tracking=replace(config.tracking, num_workers=asked))
-    assert inference.tokenizing_workers(config, FlowTracker, torch.device(device)) == expected
+    assert inference.tokenizing_workers(config, FlowTracker, torch.device(device), clips) == expected

@@ -5,14 +5,16 @@ import re
 from typing import Any
 
 import pytest
+import torch
 
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.geometry import query_grid
 from tests.support.run_scripts import REPO, Work
 
 
 def test_the_example_gives_the_codes_of_inference(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     section = (REPO / "README.md").read_text(encoding="utf-8").split("## In Python")[1]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     monkeypatch.chdir(work.folder)
     names: dict[str, Any] = {}
     exec(code.replace("my/", ""), names)
@@ -22,3 +24,13 @@ def test_the_example_gives_the_codes_of_inference(work: Work, monkeypatch: pytes
     first = next(iter(load_clips(work.tracks, config)))
     codes = json.loads((work.folder / f"codes/{first}.json").read_text(encoding="utf-8"))["codes"]
     assert names["indices"].tolist() == codes[:1]
+
+
+def test_the_example_with_tracks_in_memory_runs() -> None:
+    section = (REPO / "README.md").read_text(encoding="utf-8").split("## In Python")[1]
+    _, code = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    still = torch.from_numpy(query_grid("row_major", 20, (480, 640))).expand(2, 16, -1, -1)
+    names: dict[str, Any] = {"tracks_xy_px": still, "visibility": torch.ones(2, 16, 400)}
+    exec(code, names)
+    assert names["ids"].shape == (2, 16)
+    torch.testing.assert_close(names["tracks"], still, atol=1, rtol=0)

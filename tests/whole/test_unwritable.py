@@ -92,7 +92,9 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
             raise OSError(number, "it is full")
 
     monkeypatch.setattr(files, "sync", full)
-    with pytest.raises(UsageError, match=r"\.hdf5: cannot be written \(it is full\)") as told:
+    with pytest.raises(
+        UsageError, match=r"\.hdf5: cannot be written \(disk full: more than .* are free\)"
+    ) as told:
         preprocess_folder(work.videos, tmp_path, config)
     assert not isinstance(told.value, FileNameError)
     assert list(statuses(tmp_path).values()) == ["done"]

@@ -1,1 +1,1 @@
-"""The source's model: network, blocks, vision encoder, and its checkpoints."""
+"""AMPLIFY's model: network, blocks, vision encoder, and AMPLIFY's checkpoints."""

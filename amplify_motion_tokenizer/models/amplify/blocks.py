@@ -38,7 +38,7 @@ def encoder_mask(causal: Causal, length: int, num_cond_tokens: int = 0) -> Tenso
         causal: as in ``Causal``.
         length: L.
         num_cond_tokens: with "diag", every token may also attend to this many first tokens. AMPLIFY
-            counts condition tokens here, though the columns are those of the token sequence itself.
+            counts condition tokens here, though the columns are tokens of the sequence itself.
 
     Returns:
         (L, L) bool, True where the row's token may attend to the column's.
@@ -62,7 +62,7 @@ class Stack(nn.Module):
     Args:
         blocks: all ``EncoderBlock``, or all ``DecoderBlock``.
         num_tokens: L.
-        sizes: of the blocks.
+        sizes: what the blocks have in common.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], num_tokens: int, sizes: BlockSizes) -> None:
@@ -90,7 +90,7 @@ class EncoderBlock(nn.Module):
     """Self-attention, then an MLP.
 
     Args:
-        sizes: of the layers.
+        sizes: what the blocks have in common.
         mask: (L, L) bool, True where attention is allowed.
     """
 
@@ -111,7 +111,7 @@ class DecoderBlock(nn.Module):
     """Self-attention, an MLP, attention to a memory that is not normalised, and another MLP.
 
     Args:
-        sizes: of the layers.
+        sizes: what the blocks have in common.
         mask: (L, L) bool of the self-attention, True where attention is allowed.
         memory_slots: columns of the stored mask of the cross-attention, which forbids nothing; at
             least S.

@@ -108,9 +108,9 @@ class AmplifyCheckpoint:
     vision: dict[str, Tensor] | None = None
     """State dict of a ResNet-18 ``VisionEncoder``; None without image conditioning."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Other keys of AMPLIFY's config, such as those of its training; kept as they are."""
+    """Other keys of AMPLIFY's config, such as its training's settings; kept as they are."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Those of ``TRAINING_KEYS`` that are known."""
+    """The parts of ``TRAINING_KEYS`` that are known."""
 
 
 def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
@@ -129,7 +129,9 @@ def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
     """
     missing = [key for key in ("model", "config") if not isinstance(content.get(key), Mapping)]
     if missing:
-        raise CheckpointError(f"{source}: is no AMPLIFY checkpoint; it lacks {' and '.join(missing)}")
+        raise CheckpointError(
+            f"{source}: is no AMPLIFY checkpoint; it lacks {' and '.join(missing)}; give a whole checkpoint"
+        )
     config = dict(content["config"])
     _check_config(config, source)
     check_kinds(source, content, {"model": TENSORS})
@@ -139,7 +141,9 @@ def from_amplify(content: Mapping[str, Any], source: str) -> AmplifyCheckpoint:
     _check_state(state, sizes, source)
     if bool(vision) != config["cond_on_img"]:
         found = "holds" if vision else "lacks"
-        raise CheckpointError(f"{source}: cond_on_img = {config['cond_on_img']}, but it {found} {_VISION}*")
+        raise CheckpointError(
+            f"{source}: cond_on_img = {config['cond_on_img']}, but the file {found} the weights {_VISION}*"
+        )
     if vision:
         vision = _mapped_vision(vision, config, source)
     return AmplifyCheckpoint(
@@ -159,7 +163,7 @@ def to_amplify(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the FSQ levels are none of AMPLIFY's, weights do not fit the sizes, or weights
-            of the vision encoder are missing or not those of a ResNet-18.
+            of the vision encoder are missing or not a ResNet-18's.
     """
     sizes, where = checkpoint.sizes, "export to AMPLIFY"
     if len(checkpoint.views) != sizes.num_views:
@@ -225,7 +229,9 @@ def _image_sizes(state: Mapping[str, Tensor], num_views: int, per_view: bool, so
     mask = state.get("encoder.encoder.transformer.h.0.cross_attn.attn_mask")
     weight = state.get("encoder.cond_proj.weight")
     if mask is None or weight is None:
-        raise CheckpointError(f"{source}: cond_on_img is true, but it has no weights for image tokens")
+        raise CheckpointError(
+            f"{source}: cond_on_img is true, but the file has no weights for image tokens; it is not whole"
+        )
     return mask.shape[-1] // num_views, weight.shape[-1] // (1 if per_view else num_views)
 
 
@@ -250,7 +256,7 @@ def _check_vision_name(config: Mapping[str, Any], source: str) -> None:
     if name != "resnet18":
         raise CheckpointError(
             f"{source}: weights of the vision encoder {name!r} cannot be exchanged with AMPLIFY; "
-            "only those of 'resnet18' can"
+            "only the weights of 'resnet18' can"
         )
 
 
@@ -269,7 +275,7 @@ def _config_of(checkpoint: AmplifyCheckpoint) -> dict[str, Any]:
     if nominal is None:
         allowed = "; ".join(str(list(levels)) for levels in AMPLIFY_LEVELS.values())
         raise CheckpointError(
-            f"export to AMPLIFY: FSQ levels {list(sizes.fsq_levels)} are none of its own: {allowed}"
+            f"model.fsq_levels = {list(sizes.fsq_levels)} cannot be exported to AMPLIFY; allowed: {allowed}"
         )
     return {
         "compile": False,

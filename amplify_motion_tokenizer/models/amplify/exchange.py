@@ -1,4 +1,4 @@
-"""AMPLIFY's checkpoints to ours and back."""
+"""Turns AMPLIFY's checkpoints into ours, and ours into AMPLIFY's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AMPLIFY_PREFIX = "network."
 
 
 VISION_PREFIX = "vision."
-"""Where it holds the vision encoder."""
+"""Where our amplify model holds the vision encoder."""
 
 
 def read_amplify(path: Path, content: Mapping[str, Any]) -> Exchanged:

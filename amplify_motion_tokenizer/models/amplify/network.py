@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.geometry import rc_norm_from_labels
 from amplify_motion_tokenizer.models.amplify.blocks import (
     BlockSizes,
     Causal,
@@ -202,6 +203,13 @@ class AmplifyTokenizer(MotionTokenizer):
         """``model.amplify.per_view``."""
         return self.network.sizes.per_view
 
+    @property
+    def class_velocities(self) -> Tensor:
+        """(C, 2), (row, col), normalised by the frame of ``data.reference_size``."""
+        size, grid = self.config.data.reference_size, self.config.class_grid
+        assert isinstance(size, tuple)  # a rule of the config for this kind of input
+        return rc_norm_from_labels(torch.arange(self.config.num_classes), size, grid)
+
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, L, D) of velocities (B, V, t, N, 2), rc_norm.
 
@@ -232,7 +240,7 @@ class AmplifyTokenizer(MotionTokenizer):
 class AmplifyNetwork(nn.Module):
     """AMPLIFY's tokenizer; its state dict has exactly the keys of AMPLIFY's, buffers included.
 
-    Image tokens are an input; ``models.vision`` makes them. ``encode`` and ``forward`` take them as a
+    Image tokens are an input; ``models.amplify.vision`` makes them. ``encode`` and ``forward`` take them as a
     second argument, ``cond``, exactly when ``sizes.image_tokens`` is not 0.
 
     Args:

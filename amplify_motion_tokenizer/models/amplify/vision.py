@@ -1,4 +1,4 @@
-"""Tokens of the first frame of each view, that AMPLIFY's encoder can be conditioned on.
+"""The vision encoder: tokens of each view's first frame, which AMPLIFY's encoder can be conditioned on.
 
 The networks are transformers' (``pip install transformers``); nothing here imports
 torchvision. As in AMPLIFY, images are stretched to 224 x 224 (bilinear, without antialiasing) and are
@@ -128,7 +128,7 @@ class VisionEncoder(nn.Module):
 def _check_images(images: Tensor, values: bool) -> None:
     """Raises ValueError unless ``images`` are float (B, V, H, W, 3), with ``values`` in [0, 1].
 
-    Looking at values waits for the device; training, whose images ``inputs`` makes, does without.
+    Reading values waits for the device, so training, whose images ``data.inputs`` makes, leaves it out.
     """
     expected = "expected float (B, V, H, W, 3) in [0, 1]"
     if images.ndim != 5 or images.shape[-1] != 3 or not images.is_floating_point():
@@ -207,7 +207,10 @@ def _pretrained(model_type: Any, weights: str) -> dict[str, Tensor]:
         config = transformers.AutoConfig.from_pretrained(weights, local_files_only=local)
         expected = model_type.config_class.model_type
         if config.model_type != expected:
-            raise CheckpointError(f"{weights}: holds a {config.model_type} model; expected {expected}")
+            raise CheckpointError(
+                f"{weights}: holds a {config.model_type} model, expected {expected}; set "
+                "model.amplify.vision.encoder or model.amplify.vision.weights to fit"
+            )
         model: nn.Module
         model, report = model_type.from_pretrained(
             weights, config=config, local_files_only=local, output_loading_info=True
@@ -218,7 +221,10 @@ def _pretrained(model_type: Any, weights: str) -> dict[str, Tensor]:
             "give a folder that transformers saved, or the id of a model on the Hugging Face hub"
         ) from None
     if report["missing_keys"]:
-        raise CheckpointError(f"{weights}: lacks weights such as {sorted(report['missing_keys'])[0]}")
+        raise CheckpointError(
+            f"{weights}: lacks weights such as {sorted(report['missing_keys'])[0]}; give a whole model that "
+            "transformers saved"
+        )
     return model.state_dict()
 
 
@@ -271,7 +277,7 @@ def _renamed(state: Mapping[str, Tensor], layers: Mapping[str, str], network: st
     problems += [f"{key} is missing" for key in sorted(names.keys() - state.keys())]
     if problems:
         raise CheckpointError(
-            f"vision weights are not those of {network}: {'; '.join(problems[:3])}"
+            f"vision weights do not fit {network}: {'; '.join(problems[:3])}"
             f"{f' (and {len(problems) - 3} more)' if len(problems) > 3 else ''}"
         )
     return {names[key]: value for key, value in state.items()}

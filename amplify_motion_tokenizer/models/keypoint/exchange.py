@@ -1,4 +1,4 @@
-"""The keypoint reproduction's checkpoints to ours and back."""
+"""Turns the keypoint reproduction's checkpoints into ours, and ours into its."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OPTIONAL = {
     "preprocess.target_fps": "video.target_fps",
     "preprocess.window_stride": "tracking.window_stride",
 }
-"""The reproduction's keys that ours know, by either name; its other keys have no meaning here."""
+"""Keys that the reproduction's config may have, to the settings that they are here; others mean nothing."""
 
 
 _SHORTER = "preprocess.resize_shorter"

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config, ModelConfig
+from amplify_motion_tokenizer.geometry import px_from_labels, wnorm_from_px
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape, check_velocities
 from amplify_motion_tokenizer.models.heads import DenseHead, FactorisedHead, Head
 from amplify_motion_tokenizer.models.keypoint.blocks import DecoderLayer, EncoderLayer
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
 JOIN_DIM = 256
-"""M, hidden width of the head that joins points and steps; AMPLIFY's for its own."""
+"""M, hidden width of the head that joins points and steps; AMPLIFY's head has the same."""
 
 
 class KeypointTokenizer(MotionTokenizer):
@@ -72,8 +73,14 @@ class KeypointTokenizer(MotionTokenizer):
 
     @property
     def num_codes(self) -> int:
-        """D of the config, ``model.encoder_sequence_len``."""
+        """Number of codes d of a window, ``model.encoder_sequence_len``."""
         return self.config.model.encoder_sequence_len
+
+    @property
+    def class_velocities(self) -> Tensor:
+        """(C, 2), (x, y), W-normalised."""
+        width = self.config.model.decoder_window_size
+        return wnorm_from_px(px_from_labels(torch.arange(width**2), width), width)
 
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Tokens (B, d, D) of velocities (B, t, N, 2), (x, y), W-normalised.

@@ -1,4 +1,4 @@
-"""What the windows of a clip share: frames on the device, and their feature maps."""
+"""Frames on the device and their feature maps, which the windows of a clip share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ClipFrames:
     A frame is sent and resized once, and kept while windows need it.
 
     Args:
-        device: of the model.
+        device: the model's device.
         model_size: (height, width) that the model works at.
 
     Attributes:
@@ -47,7 +47,7 @@ class ClipFrames:
             {
                 window.start + step: rgb
                 for window in windows
-                for step, rgb in enumerate(window.frames)
+                for step, rgb in enumerate(window.real_frames)
                 if window.start + step not in self._frames
             }
         )
@@ -64,7 +64,8 @@ class ClipFrames:
             self._shape = self._shape or rgb.shape
             if rgb.shape != self._shape:
                 raise TrackerError(
-                    f"frames of one clip differ in size: {self._shape[:2]} and {rgb.shape[:2]}"
+                    f"frames of one clip differ in size: {self._shape[:2]} and {rgb.shape[:2]} "
+                    "(height, width); expected one size"
                 )
         if frames:
             sent = torch.from_numpy(np.stack(list(frames.values()))).to(self._device)

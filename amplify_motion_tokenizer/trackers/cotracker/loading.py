@@ -61,7 +61,7 @@ def load_predictor(entry: str, config: CoTrackerConfig) -> Any:
     except LOAD_ERRORS as error:
         if "Cannot find callable" in str(error):
             raise TrackerError(
-                f"tracking.tracker = {entry!r} is no entry of {repo}/hubconf.py; those of CoTracker are "
+                f"tracking.tracker = {entry!r} is no entry of {repo}/hubconf.py; CoTracker's entries are "
                 f"{', '.join(WEIGHTS_URLS)}"
             ) from error
         wanted = (
@@ -139,7 +139,7 @@ _CLONE = (
 
 
 def _how_to(entry: str, config: CoTrackerConfig) -> str:
-    """What to set where nothing can be fetched; a checkout that is there is not asked for again."""
+    """Which settings to give where nothing can be fetched; a checkout that is there is not asked for."""
     return _weights_for(entry) if config.checkout else f"{_CLONE}, and {_weights_for(entry)}"
 
 

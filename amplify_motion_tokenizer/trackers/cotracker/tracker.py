@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 
 ITERATIONS = 6
-"""Updates of the tracks; CoTracker's predictors use as many."""
+"""How often the model updates the tracks of a window; CoTracker's predictors do so as often."""
 AUTOCAST = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,9 +35,9 @@ class CoTracker(PointTracker):
     """Any of CoTracker's hub entries on explicit queries, each window tracked by itself.
 
     The predictor's model is called directly, because the predictor keeps of its scores only whether
-    they pass a threshold, and sends every frame of every window through the encoder. Tracks equal those
-    of the predictor. Visibility is the score that it compares: visibility (above 0.9) for the entries
-    that see a whole clip, visibility times confidence (above 0.6) for those that are online.
+    they pass a threshold, and sends every frame of every window through the encoder. Tracks equal the
+    predictor's. Visibility is the score that the predictor compares: visibility (above 0.9) for the offline
+    entries, which see a whole clip, and visibility times confidence (above 0.6) for the online entries.
 
     Attributes:
         name: the hub entry.
@@ -88,7 +88,7 @@ class CoTracker(PointTracker):
 
     @property
     def windows_ahead(self) -> int:
-        """Windows of a forward pass."""
+        """How many windows one forward pass takes."""
         return self._batch_size
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
@@ -129,7 +129,7 @@ class CoTracker(PointTracker):
     ) -> tuple[Floats, Floats] | None:
         """``_predict``, or None when memory does not suffice for several windows.
 
-        It returns rather than handles the error, because the error holds the memory of what failed.
+        The next try is the caller's: within the handler the error would hold the memory of what failed.
         """
         try:
             return self._predict(batch, clip, queries_xy_px)
@@ -148,7 +148,10 @@ class CoTracker(PointTracker):
         """Tracks (B, T, N, 2), (x, y) in pixels of the frames, and visibility (B, T, N) of B windows."""
         steps, points = len(batch[0].frames), len(queries_xy_px)
         padded = max(steps, self._least_steps)
-        indices = [[window.start + min(step, steps - 1) for step in range(padded)] for window in batch]
+        indices = [
+            [window.start + min(step, len(window.real_frames) - 1) for step in range(padded)]
+            for window in batch
+        ]
         # The model's pixels run from 0 to size - 1 between the centres of the border pixels, as ours do.
         (height, width), (model_height, model_width) = _size(batch[0]), self._model_size
         scale = torch.tensor([(model_width - 1) / (width - 1), (model_height - 1) / (height - 1)])
@@ -179,7 +182,7 @@ class CoTracker(PointTracker):
 
 
 def _filled(waiting: list[FrameWindow], more: Iterator[FrameWindow], size: int) -> list[FrameWindow]:
-    """``waiting``, and of ``more`` as many as make up ``size``."""
+    """``waiting`` and as many windows of ``more`` as are lacking to ``size``."""
     return waiting + list(itertools.islice(more, max(0, size - len(waiting))))
 
 

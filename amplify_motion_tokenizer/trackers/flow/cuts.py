@@ -1,4 +1,4 @@
-"""Where a window's frames cut to another shot, told by what its points do from there on.
+"""Finds where a window's frames cut to another shot, by what its points do from there on.
 
 After a cut nearly all points are hidden at once. Each looks for its patch again near where it would be,
 so in time up to a half find something alike; but every one finds it somewhere else, while points of a scene
@@ -67,7 +67,7 @@ def find_cut(xy_px: Floats, seen: NDArray[np.bool_], size: tuple[int, int]) -> i
 
 
 def _together(moved: Floats, seen: NDArray[np.bool_], apart_px: float) -> int:
-    """How many points (N,) are seen and ``moved`` (N, 2) like the median of those that are."""
+    """How many points (N,) are seen and ``moved`` (N, 2) like the median of all points that are seen."""
     if not seen.any():
         return 0
     off = moved[seen] - np.median(moved[seen], axis=0)

@@ -1,4 +1,4 @@
-"""How the surroundings of each point move: affine motion of its neighbours, of those that move like it.
+"""How the surroundings of each point move: the affine motion of the neighbours that move like it.
 
 Which neighbours move alike is learnt over the window: as in Brox and Malik 2010, "Object Segmentation by
 Long Term Analysis of Point Trajectories", the largest disagreement so far counts.
@@ -20,7 +20,7 @@ REACH = 1.2
 OUTLIER_PX = (3.0, 1.5, 1.5)
 """Disagreement that leaves a quarter of the weight, after each fit of the affine motion."""
 STIFFNESS = 0.6
-"""Weight of the warp before, in neighbours one grid step away."""
+"""Weight of the last frame's warp in a fit, counted in neighbours one grid step away."""
 ALIKE_PX = 0.7
 """Disagreement in one frame that halves a neighbour's weight for the rest of the window."""
 
@@ -58,7 +58,7 @@ class Neighbours:
         return cls(index, grid_step, away, products, weight)
 
     def repeated(self, windows: int) -> Neighbours:
-        """Those of ``windows`` windows with the same queries, whose points follow each other."""
+        """Neighbours of the points of ``windows`` windows with the same queries, one window after another."""
         first = np.arange(windows) * self.index.shape[1]
         index = np.concatenate([self.index + point for point in first], axis=1)
         away, products, weight = (
@@ -67,7 +67,7 @@ class Neighbours:
         return Neighbours(index, self.grid_step, away, products, weight)
 
     def first(self, points: int) -> Neighbours:
-        """Those of the first ``points`` points."""
+        """Neighbours of the first ``points`` points."""
         away, products, weight = (x[..., :points] for x in (self.away, self.products, self.weight))
         return Neighbours(self.index[:, :points], self.grid_step, away, products, weight)
 
@@ -80,29 +80,29 @@ class Motion(NamedTuple):
     """Motion around N points since the first frame."""
 
     xy: Floats
-    """(N, 2) where it puts the points."""
+    """(N, 2), where the motion takes the points."""
     warp: Floats
-    """(N, 2, 2) how their surroundings have turned and grown."""
+    """(N, 2, 2), how the points' surroundings have turned and grown."""
     weight: Floats
-    """(k, N) how much each neighbour agrees."""
+    """(k, N), how much each neighbour agrees with the motion."""
 
 
 class LocalMotion:
-    """Tells the motion around points from that of their neighbours; P points in all open windows.
+    """Tells the motion around points from the motion of their neighbours; P points in all open windows.
 
     Attributes:
         warp: (P, 2, 2), how each point's surroundings have turned and grown by the last frame learnt.
     """
 
     def __init__(self, neighbours: Neighbours) -> None:
-        """``neighbours`` are those of the N queries of a window; none is open yet."""
+        """Starts without an open window; ``neighbours`` are the neighbours of a window's N queries."""
         self._of_window = self._of_most = neighbours
         self._alike = neighbours.weight[:, :0]
         self.warp = np.zeros((0, 2, 2), np.float32)
 
     @property
     def _neighbours(self) -> Neighbours:
-        """Those of the P points."""
+        """Neighbours of the P points."""
         points, window_points = len(self.warp), self._of_window.index.shape[1]
         if points > self._of_most.index.shape[1]:
             self._of_most = self._of_window.repeated(points // window_points)
@@ -120,7 +120,7 @@ class LocalMotion:
         self.warp, self._alike = self.warp[points:], self._alike[:, points:]
 
     def total(self, values: Floats) -> Floats:
-        """Of each point's and its neighbours' ``values`` (P,)."""
+        """(P,) sum of each point's value and its neighbours' ``values`` (P,), by how much they move alike."""
         return np.asarray(values + (self._alike * values[self._neighbours.index]).sum(axis=0))
 
     def fit(self, xy: Floats, trust: Floats) -> Motion:
@@ -135,7 +135,7 @@ class LocalMotion:
         return Motion(xy + at.T, np.moveaxis(warp, -1, 0), weight)
 
     def average(self, weight: Floats, values: Floats) -> Floats:
-        """Of the neighbours' ``values`` (N,), by ``weight`` (k, N)."""
+        """Weighted mean of the neighbours' ``values`` (N,), by ``weight`` (k, N)."""
         total = weight.sum(axis=0) + np.float32(1e-3)
         return np.asarray((weight * values[self._neighbours.index]).sum(axis=0) / total)
 

@@ -31,20 +31,20 @@ MIN_SIDE_PX = 2 * PATCH_PX
 LEAST_SHIFT_PX = 4
 """Shift of the whole image, in pixels of half its size, below which DIS needs no help."""
 MOST_SHIFT = 0.7
-"""Share of a side, above which what is left in view is too little to tell."""
+"""A shift by more than this share of a side leaves too little in view to tell it by."""
 SHIFT_GAIN = 0.7
-"""A shift is one when it leaves less than this share of the difference between two frames."""
+"""A shift is believed when it leaves less than this share of the difference between two frames."""
 LEAST_BANDS = 0.1
 """Light of rows that differs by less than this, from the darkest to the brightest, does not matter."""
-SAMPLED_COLUMNS = 4
-"""Every how many-th column is looked at for the light of rows."""
+SAMPLED_COLUMNS = 8
+"""Step from one column to the next that is looked at for the light of rows."""
 ROWS_GAIN = 0.5
-"""Rows have light of their own when it leaves less than this share of what one light for all rows leaves."""
+"""Rows are lit one by one when that leaves less than this share of the difference that one light leaves."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From pixels of the frames to those of the smaller image that flow is computed on, and back."""
+    """From pixels of the frames to pixels of the smaller image that flow is computed on, and back."""
 
     size: tuple[int, int]
     """(height, width) of the frames."""
@@ -52,7 +52,7 @@ class Scale:
 
     @property
     def ratio_xy(self) -> Floats:
-        """Image pixels in a frame pixel; rounding makes those of the two axes slightly different."""
+        """(2,) image pixels in a frame pixel, across and down; rounding makes the two slightly different."""
         pairs = zip(self.image_size, self.size, strict=True)
         return np.array([image / frame for image, frame in pairs][::-1], np.float32)
 
@@ -61,13 +61,13 @@ class Scale:
         return np.asarray((xy_px + np.float32(0.5)) * self.ratio_xy - np.float32(0.5))
 
     def to_frame(self, xy: Floats) -> Floats:
-        """The reverse of ``to_image``."""
+        """Points (..., 2) in pixels of the image, in pixels of the frame: undoes ``to_image``."""
         return np.asarray((xy + np.float32(0.5)) / self.ratio_xy - np.float32(0.5))
 
 
 @dataclass(frozen=True)
 class Turned:
-    """Flow of two frames that was looked for once the first had turned as most of the picture does."""
+    """Flow of two frames, looked for after the first was turned as most of the picture turns."""
 
     turn: Floats
     """(2, 2), what becomes of a distance (x, y) in the first frame by the second."""
@@ -88,9 +88,9 @@ class Pair:
     forward: Floats
     """(h, w, 2) flow from the first to the second, in pixels of ``before``."""
     backward: Floats
-    """The reverse, in pixels of ``after``."""
+    """(h, w, 2) flow from the second to the first, in pixels of ``after``."""
     turned: Turned | None = None
-    """Their flow after the turn of most of the picture; None where that turns and grows by little."""
+    """The frames' flow after the turn of most of the picture; None where it turns and grows little."""
 
 
 class PairFlow:
@@ -103,10 +103,10 @@ class PairFlow:
         preset: int = PRESET,
         finest_scale: int = FINEST_SCALE,
     ) -> None:
-        """``size`` is (height, width) of the frames, ``preset`` and ``finest_scale`` are those of DIS.
+        """Takes frames of ``size``, (height, width); ``preset`` and ``finest_scale`` are settings of DIS.
 
         Raises:
-            TrackerError: it is smaller than 16 pixels.
+            TrackerError: a side is shorter than 16 pixels.
         """
         if min(size) < MIN_SIDE_PX:
             raise TrackerError(
@@ -140,7 +140,7 @@ class PairFlow:
         return Pair(before.astype(np.float32), after.astype(np.float32), forward, backward, turned)
 
     def _turned(self, before: Grey, after: Grey, forward: Floats) -> Turned | None:
-        """Their flow after the turn of most of the picture, where ``forward`` shows one."""
+        """The frames' flow after the turn of most of the picture; None where ``forward`` shows no turn."""
         turn = camera_turn(forward)
         if turn is None:
             return None
@@ -152,10 +152,11 @@ class PairFlow:
         )
 
     def _flow(self, source: Grey, target: Grey) -> Floats:
-        """(h, w, 2) by a DIS of its own, for some 0.01 ms.
+        """Flow (h, w, 2) by a new DIS object, which takes some 0.01 ms to make.
 
-        One that is used again may have other pyramid levels: where the image has no level as coarse as its
-        finest, up to some 90 pixels, ``calc`` chooses a finer one, keeps it, and chooses otherwise next time.
+        An object that is used again may take other pyramid levels: on images of up to some 90 pixels,
+        which have no level as coarse as its finest, ``calc`` chooses a finer one, keeps it, and chooses
+        another next time.
         """
         dis: Any = cv2.DISOpticalFlow.create(self._preset)  # Any: the stubs forbid None for a new array
         dis.setFinestScale(self._finest_scale)
@@ -163,14 +164,17 @@ class PairFlow:
 
     def _grey(self, rgb: NDArray[np.uint8]) -> Grey:
         if size_of(rgb) != self.scale.size:
-            raise TrackerError(f"frames of one clip differ in size: {self.scale.size} and {size_of(rgb)}")
+            raise TrackerError(
+                f"frames of one clip differ in size: {self.scale.size} and {size_of(rgb)} (height, width); "
+                "expected one size"
+            )
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         height, width = self.scale.image_size
         return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def flow_scale(size: tuple[int, int]) -> float:
-    """Scale for frames of ``size``: 240 pixels on the shorter side, but at least half of what there is."""
+    """Scale for frames of ``size``: 240 pixels on the shorter side, but at least half of the frame's own."""
     return min(1.0, max(0.5, 240 / min(size)))
 
 

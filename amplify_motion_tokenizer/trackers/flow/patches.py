@@ -24,36 +24,36 @@ CONVERGED_PX = 0.05
 """A point whose next step is no longer than this has arrived."""
 LONGEST_STEP_PX = 1.0
 LONGEST_MOVE_PX = 3.0
-"""A point that is refined to further than this from its prediction has slipped to something else."""
+"""A point that refining moves further than this from its prediction has slipped to something else."""
 LEAST_GAIN = 1e-3
 """A point that would match better by less stays where it was predicted, so that still points do not move."""
 PRIOR = 3.0
-"""Weight of the prediction against the patch: variance of its grey levels over that of the prediction."""
+"""Weight of the prediction against the patch: variance of the patch's grey levels over the prediction's."""
 NOISE_NORM = 20.0
-"""Contrast that noise or compression may put into a patch: a norm, of three grey levels in every pixel."""
+"""Norm of the contrast that noise or compression may put into a patch: three grey levels in every pixel."""
 SPREAD = (0.2, 1.01)
-"""Variance of a found place by 1 less its match, and what takes the place of that 1: four times what noise
-of its own in every pixel would give."""
+"""Factor a and constant b of the variance of a found place, a (b - match) / hold; a is four times the factor
+that independent noise in every pixel would give."""
 FLAT = 1e-3
 """Added to the norm of a patch, so that one without contrast matches nothing."""
 
 
 class Found(NamedTuple):
-    """What N patches were matched with in a later frame."""
+    """Where N patches were found in a later frame, and how well they match there."""
 
     xy: Floats
     """(N, 2) pixels of the image."""
     match: Floats
     """(N,) correlation with the first-frame patch, -1..1."""
     brighter: Floats
-    """(N,) mean grey level, less that of the first-frame patch."""
+    """(N,) by how many grey levels the mean of the place is above the mean of the first-frame patch."""
 
     def take(self, rows: NDArray[np.intp]) -> Found:
-        """What some of the patches were matched with."""
+        """The places and matches of the patches ``rows``."""
         return Found(*(column[rows] for column in self))
 
     def put(self, rows: NDArray[np.intp], found: Found) -> None:
-        """Writes what the patches ``rows`` were matched with."""
+        """Replaces the places and matches of the patches ``rows``."""
         for column, values in zip(self, found, strict=True):
             column[rows] = values
 
@@ -63,13 +63,13 @@ class Patches:
     """Patches of N points, n pixels each."""
 
     rows: Floats
-    """(N, 3, n): the patch with mean 0 and norm 1, and what turns pixels into an x and a y step."""
+    """(N, 3, n): the patch with mean 0 and norm 1, and the weights of its pixels in an x and in a y step."""
     level: Floats
     """(N,) mean grey level."""
     stiffness: Floats
-    """(N, 2, 2) share of the way to the prediction that an iteration goes back."""
+    """(N, 2, 2), the share of a point's way from its prediction that each iteration takes back."""
     hold: Floats
-    """(N,) how much worse the patch matches a pixel off, along the way on which that tells least."""
+    """(N,) how much worse the patch matches one pixel off, in the direction in which that is least."""
 
     @classmethod
     def cut(cls, image: Floats, xy: Floats) -> Patches:
@@ -125,9 +125,9 @@ class Patches:
         return choose(near & (end.match > start.match + np.float32(LEAST_GAIN)), end, start)
 
     def variance(self, match: Floats) -> Floats:
-        """(N,) in square pixels, of places at which patches match this well (N,).
+        """(N,) variance in square pixels of places at which patches match as well as ``match`` (N,) says.
 
-        As for any least squares (Foerstner 1982): of what does not match, over what a pixel's move changes.
+        As in any least squares (Foerstner 1982): the part that does not match over the change by one pixel.
         """
         by_residual, most = SPREAD
         return np.asarray(
@@ -139,7 +139,7 @@ class Patches:
         return Patches(*(column[points] for column in vars(self).values()))
 
     def __add__(self, other: Patches) -> Patches:
-        """These and others."""
+        """These patches followed by ``other``."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Patches(*(np.concatenate(pair) for pair in pairs))
 
@@ -160,14 +160,14 @@ def choose(first: NDArray[np.bool_], one: Found, other: Found) -> Found:
 
 
 def _inverse(matrices: Floats) -> Floats:
-    """Of (..., 2, 2); a closed form, as numpy.linalg is slow on many small ones."""
+    """Inverses of ``matrices`` (..., 2, 2), in closed form, as numpy.linalg is slow on many small ones."""
     (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
     adjugate = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
     return np.asarray(adjugate / (a * d - b * c)[..., None, None], np.float32)
 
 
 def _least_eigenvalue(matrices: Floats) -> Floats:
-    """(N,) of symmetric ones (N, 2, 2); no less than 0."""
+    """(N,) smaller eigenvalues, at least 0, of symmetric matrices (N, 2, 2)."""
     xx, xy, yy = matrices[:, 0, 0], matrices[:, 0, 1], matrices[:, 1, 1]
     root = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
     return np.asarray(np.maximum(xx + yy - root, 0) / 2, np.float32)
@@ -189,7 +189,7 @@ def _spread(warp: Floats) -> Floats:
 
 
 def _lookup(image: Floats, xy: Floats, around: Floats) -> Floats:
-    """(N, n) grey levels at ``around`` (2, N, n) from each point, bilinear; the border's beyond it."""
+    """(N, n) grey levels at ``around`` (2, N, n) from each point, bilinear; outside the border's levels."""
     x, y = around + xy.T[..., None]
     return bilinear(image, x, y)
 

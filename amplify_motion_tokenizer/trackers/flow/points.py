@@ -1,4 +1,4 @@
-"""Points of one window on their way from frame to frame."""
+"""Points of all open windows of a clip on their way from frame to frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.trackers.flow.patches import Found, Patches, choos
 Floats = NDArray[np.float32]
 
 OWN_FLOW_BETTER = 0.15
-"""By how much a point must match better along its own flow than with its neighbours to go its own way."""
+"""Gain in match from which a point goes along its own flow instead of with its neighbours."""
 ALIKE_PX, ALIKE_MATCH = 0.2, 0.9
 """A point that matches this well along its own flow, this near to where its neighbours have it, is there."""
 EVIDENCE = (1.06, 5.0, -1.14, -0.5)
@@ -27,11 +27,11 @@ do next: two seeds of fifteen kinds of scene at frame steps 1 and 4. The other c
 ``motion`` and of ``patches`` were searched on the same clips; none matters much within a factor of 1.5.
 """
 DRIFT = (0.2, 0.05)
-"""Square pixels of variance that a step adds: the first over the neighbours' weight plus the second."""
+"""A step adds a / (w + b) square pixels of variance to a place: a and b, w the weight of the neighbours."""
 MOST_VOTE = 3.0
-"""Most that one frame says, in log odds, for a point's turning with most of the picture or against it."""
+"""Largest evidence of one frame, in log odds, that a point turns with most of the picture or does not."""
 MOST_TURN = 0.3
-"""What a point and its neighbours may say against it in all, and still turn: as where little is seen."""
+"""A point turns with most of the picture unless it and its neighbours give more evidence against it."""
 MOST_DRIFT = 1.5
 """Variance above which a point is not said to be seen, as nothing tells where on its surface it is.
 
@@ -41,7 +41,7 @@ rendered kind loses points so; they cost 0.0005 of occlusion accuracy on rendere
 
 
 class Points(Protocol):
-    """P points of the open windows, N of each; those of the window that was opened first come first."""
+    """P points of the open windows, N of each window; windows that were opened earlier come first."""
 
     xy_px: Floats
     """(P, 2), (x, y) in pixels of the frame that they have reached."""
@@ -49,16 +49,16 @@ class Points(Protocol):
     """(P,) in [0, 1]."""
 
     def begin(self) -> None:
-        """Opens a window at the frame that the others have reached: its points are at the queries."""
+        """Opens a window at the frame that the other windows have reached, with its points at the queries."""
 
     def end(self) -> None:
         """Closes the window that was opened first."""
 
     def step(self, pair: Pair) -> None:
-        """Moves them from the pair's first frame, where they are, to its second."""
+        """Moves all points from the pair's first frame, where they are, to its second."""
 
 
-class HeldPoints:
+class PatchPoints:
     """Points that go with the flow or with their neighbours, held to their patches of the first frame.
 
     A hidden point is carried by the neighbours that had moved like it, and is seen again where its patch
@@ -72,7 +72,7 @@ class HeldPoints:
         self._start = scale.to_image(queries_xy_px)
         self._motion = LocalMotion(Neighbours.of(self._start))
         self._patches: Patches | None = None
-        """Those of the points that have been moved before."""
+        """Patches of all points but the ones of windows that have just begun."""
         self._xy = self._start[:0]
         self._brighter = np.zeros(0, np.float32)
         self._has_patch = self._seen = np.zeros(0, np.bool_)
@@ -125,7 +125,7 @@ class HeldPoints:
         self.xy_px = self._scale.to_frame(self._xy)
 
     def _cut(self, image: Floats) -> Patches:
-        """All patches, with those of windows that begin in ``image``."""
+        """Patches of all points; windows that begin in ``image`` get theirs from it."""
         if self._patches is None:
             return Patches.cut(image, self._xy)
         begun = self._xy[len(self._patches.level) :]
@@ -151,7 +151,7 @@ class HeldPoints:
         return self._turning > -MOST_TURN
 
     def _score(self, found: Found, pair: Pair) -> Floats:
-        """(N,) in [0, 1], that the points are seen where they were found; 0 outside the frame."""
+        """(N,) confidence in [0, 1] that the points are seen where they were found; 0 outside the frame."""
         back = sample(pair.backward, found.xy)
         if pair.turned is not None:
             back = np.where(self._turns[:, None], sample(pair.turned.backward, found.xy), back)
@@ -184,7 +184,7 @@ def _known(drift: Floats) -> Floats:
 
 
 def _carried(patches: Patches, own: Found, motion: Motion, image: Floats, seen: NDArray[np.bool_]) -> Found:
-    """Points found from where their neighbours have them, but those for which ``own`` is better or alike."""
+    """Points found from where their neighbours have them; from ``own`` where that is better or agrees."""
     alike = seen & (own.match > ALIKE_MATCH) & (np.abs(own.xy - motion.xy).max(axis=1) < ALIKE_PX)
     rows = np.flatnonzero(~alike)
     if not len(rows):

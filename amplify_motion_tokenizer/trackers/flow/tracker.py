@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.config import Config, FlowConfig
 from amplify_motion_tokenizer.trackers.base import PointTracker
 from amplify_motion_tokenizer.trackers.flow.cuts import hide_after_cut
 from amplify_motion_tokenizer.trackers.flow.pairs import PairFlow, Scale, size_of
-from amplify_motion_tokenizer.trackers.flow.points import HeldPoints, Points
+from amplify_motion_tokenizer.trackers.flow.points import PatchPoints, Points
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 
 Floats = NDArray[np.float32]
@@ -24,7 +24,7 @@ class FlowTracker(PointTracker):
 
     Flow of a frame pair is computed once, in both directions, for all the windows that cover the pair, so
     overlapping windows cost little. After a cut within a window its points are hidden and stay where they
-    were.
+    were; in frames that repeat the last real one they stay as they are there.
     """
 
     name = "flow"
@@ -36,7 +36,7 @@ class FlowTracker(PointTracker):
 
     @classmethod
     def from_config(cls, config: Config) -> FlowTracker:
-        """As ``tracking.flow`` and ``video.threads`` say."""
+        """A tracker with the settings of ``tracking.flow`` and as many threads as ``video.threads``."""
         return cls(config.tracking.flow, threads=config.video.threads)
 
     def pairs(self, size: tuple[int, int]) -> PairFlow:
@@ -45,14 +45,14 @@ class FlowTracker(PointTracker):
 
     def points(self, queries_xy_px: Floats, scale: Scale) -> Points:
         """The points of a clip, of windows that each start from ``queries_xy_px`` (N, 2)."""
-        return HeldPoints(queries_xy_px, scale)
+        return PatchPoints(queries_xy_px, scale)
 
     def track(self, windows: Iterable[FrameWindow], queries_xy_px: Floats) -> Iterator[WindowTracks]:
         """Tracks of each window; see ``PointTracker.track``.
 
         Reads windows ahead until it has all that share frames with the first, so that they advance
-        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever
-        others are open.
+        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever other
+        windows are open.
 
         Raises:
             TrackerError: frames smaller than 16 pixels, or of different sizes.
@@ -70,10 +70,11 @@ class FlowTracker(PointTracker):
 
 
 class _Chain:
-    """A window and its tracks so far, a row a frame."""
+    """A window and its tracks so far, a row for each real frame."""
 
     def __init__(self, window: FrameWindow) -> None:
         self._window = window
+        self._frames = window.real_frames
         self._rows: list[tuple[Floats, Floats]] = []
 
     @property
@@ -83,20 +84,21 @@ class _Chain:
 
     @property
     def finished(self) -> bool:
-        return len(self._rows) == len(self._window.frames)
+        return len(self._rows) == len(self._frames)
 
     @property
     def frames(self) -> list[NDArray[np.uint8]]:
         """The last tracked frame and the next."""
-        return self._window.frames[len(self._rows) - 1 : len(self._rows) + 1]
+        return self._frames[len(self._rows) - 1 : len(self._rows) + 1]
 
     def add(self, xy_px: Floats, visibility: Floats) -> None:
-        """The next row, (N, 2) and (N,); rows after the window's last are dropped."""
+        """Adds the next row, (N, 2) and (N,); rows after the window's last are dropped."""
         if not self.finished:
             self._rows.append((xy_px, visibility))
 
     def result(self) -> WindowTracks:
-        tracks, visibility = (np.stack(rows) for rows in zip(*self._rows, strict=True))
+        rows = self._rows + self._rows[-1:] * self._window.padding
+        tracks, visibility = (np.stack(column) for column in zip(*rows, strict=True))
         window = WindowTracks(self._window.start, self._window.time_s, tracks, visibility)
         return hide_after_cut(window, size_of(self._window.frames[0]))
 
@@ -109,7 +111,7 @@ class _Clip:
         self._chains: deque[_Chain] = deque()
 
     def begin(self, window: FrameWindow) -> None:
-        """Opens a window that starts at the frame which the others have reached."""
+        """Opens a window that starts at the frame which the other windows have reached."""
         self._chains.append(_Chain(window))
         self._points.begin()
         first = slice(-self._num_points, None)

@@ -19,9 +19,9 @@ Affine = NDArray[np.float64]
 
 SPACING_PX = 12
 """Distance of the places at which flow is looked at."""
-LEAST_PLACES = 24
-"""Fewer, as in images of up to 48 pixels, tell no common motion from chance."""
-ROUNDS = 6
+LEAST_PLACES = 4
+"""Fewer in a row or column, as in images of up to 42 pixels, tell no common motion from chance."""
+ROUNDS = 8
 """Fits, each with less weight for what the fit before it did not explain."""
 LEAST_SPREAD = 0.25
 """Square pixels; flow that is off by this is as good as any."""
@@ -31,22 +31,22 @@ MOST = 0.5
 """... which is one when this share of the places does."""
 LEAST_TURN = 0.03
 """Change of a distance, as by 1.7 degrees or 3 %, below which flow and patches need no help."""
-HINT = 0.25
+HINT = 0.5
 """A fit that finds less than this share of it ends the search."""
 
 
 def camera_turn(forward: Floats) -> Affine | None:
     """The affine motion that most of the picture makes, told from its flow (h, w, 2).
 
-    None where that turns and grows by little, or where no affine motion is that of most of the picture.
+    None where that motion turns and grows by little, or where no affine motion fits most of the picture.
     """
     start = SPACING_PX // 2
     flow = forward[start::SPACING_PX, start::SPACING_PX].astype(np.float64)
     rows, columns, _ = flow.shape
+    if min(rows, columns) < LEAST_PLACES:
+        return None
     y, x = start + SPACING_PX * np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float64)
     places, flow = np.stack([x, y, np.ones_like(x)], axis=1), flow.reshape(-1, 2)
-    if len(places) < LEAST_PLACES:
-        return None
     weight = np.ones(len(places))
     for _ in range(ROUNDS):
         weighted = (places * weight[:, None]).T
@@ -62,14 +62,14 @@ def camera_turn(forward: Floats) -> Affine | None:
 
 
 def turned(image: Grey, turn: Affine) -> Grey:
-    """(h, w): in each place what ``image`` (h, w) has where ``turn`` takes it; the border's beyond it."""
+    """(h, w): each place shows what ``image`` (h, w) has where ``turn`` takes it; outside, its border."""
     size, flags = (image.shape[1], image.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     found = cv2.warpAffine(image, turn, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, np.uint8)
 
 
 def inverse(turn: Affine) -> Affine:
-    """The way back."""
+    """The affine motion that undoes ``turn``."""
     return np.asarray(cv2.invertAffineTransform(turn))
 
 

@@ -1,0 +1,102 @@
+"""Which digit of which id says what: numbers in [0, 1) written digit by digit, coarse to fine.
+
+Letters: B windows, d ids, K digits of an id, Q quantities that digits tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+GAIN = 0
+"""The quantity that the first digit tells, with the last one of the first id: how much moves at all."""
+
+
+def share_out(deviations: Tensor, levels: Sequence[int], ids: int, refined: int | None = None) -> list[int]:
+    """The quantity that each digit tells, id by id: ``GAIN``, or 1 + the number of a wave.
+
+    Each digit goes where it takes most off the expected squared error. A wave of the deviation s has the
+    error s^2 min(1, 2 / L) once its digits have L levels in all: halved by twice the levels, not quartered,
+    as most windows have few waves that are high.
+
+    Args:
+        deviations: of all waves.
+        levels: of the digits of an id.
+        ids: d.
+        refined: from the id of this number on every digit goes to a wave that has none; None: never.
+    """
+    squares = deviations.double().square()
+    reached = torch.ones_like(squares)
+    quantities = []
+    for number in range(ids):
+        for place, level in enumerate(levels):
+            if number == 0 and (place == 0 or place == len(levels) - 1 > 1):
+                quantities.append(GAIN)
+                continue
+            gained = squares * (_error(reached) - _error(reached * level))
+            if refined is not None and number >= refined:
+                gained = torch.where(reached > 1, -1.0, gained)
+            wave = int(gained.argmax())
+            reached[wave] *= level
+            quantities.append(1 + wave)
+    return quantities
+
+
+def _error(levels: Tensor) -> Tensor:
+    return (2 / levels).clamp(max=1)
+
+
+class Digits(nn.Module):
+    """Between numbers in [0, 1) and the digits of ids, by a plan of which digit tells which.
+
+    A number's digits are its mixed-radix expansion: each cuts the cell that the digits before it left into as
+    many as it has levels. So the first ids alone tell every number that they mention at all.
+
+    Args:
+        plan: (d K) quantities in any numbering, id by id, as ``share_out`` gives.
+        levels: of the digits of an id.
+    """
+
+    def __init__(self, plan: Sequence[int], levels: Sequence[int]) -> None:
+        super().__init__()
+        told = sorted(set(plan))
+        self.quantities = told
+        """What is told, in ascending order: the numbers that the plan names."""
+        self.levels = tuple(levels)
+        of_slot = [told.index(quantity) for quantity in plan]
+        of_levels = list(levels) * (len(plan) // len(levels))
+        after, total = [0.0] * len(plan), [1.0] * len(told)
+        for slot in reversed(range(len(plan))):
+            after[slot] = total[of_slot[slot]]
+            total[of_slot[slot]] *= of_levels[slot]
+        self.register_buffer("_of_slot", torch.tensor(of_slot), persistent=False)
+        self.register_buffer("_after", torch.tensor(after), persistent=False)
+        self.register_buffer("_total", torch.tensor(total), persistent=False)
+        self.register_buffer("_slot_levels", torch.tensor(of_levels, dtype=torch.float32), persistent=False)
+
+    def of_numbers(self, numbers: Tensor) -> Tensor:
+        """Digits before rounding down, (B, d, K), of numbers (B, Q) in [0, 1]; each in [0, its levels)."""
+        total, of_slot = self.get_buffer("_total"), self.get_buffer("_of_slot")
+        cells = (numbers * total).clamp(min=0).minimum(total * (1 - 1e-6))[:, of_slot]
+        after = self.get_buffer("_after")
+        before = (cells.floor() / after).floor()
+        digits = before.remainder(self.get_buffer("_slot_levels"))
+        # Kept off 1, which rounding in the sum could make of it.
+        rest = ((cells - before * after) / after).clamp(max=0.999)
+        return (digits + rest).view(len(numbers), -1, len(self.levels))
+
+    def numbers(self, digits: Tensor) -> Tensor:
+        """The middles (B, Q) of the cells that whole digits (B, d', K) name; 0.5 where none is told.
+
+        ``d'`` may be less than the plan's d: the first ids alone.
+        """
+        flat = digits.flatten(1)
+        told = flat.shape[1]
+        of_slot, after = self.get_buffer("_of_slot")[:told], self.get_buffer("_after")[:told]
+        total = self.get_buffer("_total")
+        share = after / total[of_slot]
+        place = torch.nn.functional.one_hot(of_slot, len(total)) * share[:, None]
+        cell = torch.ones_like(total).scatter_reduce(0, of_slot, share, "amin")
+        return flat @ place + cell / 2

@@ -1,0 +1,244 @@
+"""Trains the codec on made-up motion: no videos, no tracks, one seed.
+
+The codec quantises softly at first: for a few percent of the steps not at all, then for a third to a half
+of them with noise of one level in the place of rounding, then with rounding that lets gradients through.
+So no code dies. Each window is told by a random number of its ids, so that the first few are a code too.
+
+Letters: B windows, d ids, K digits of an id, t steps, N points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from amplify_motion_tokenizer.config import Config, to_dict, track_settings
+from amplify_motion_tokenizer.config.input_kinds import SIDES
+from amplify_motion_tokenizer.data.filling import fill_lost
+from amplify_motion_tokenizer.errors import ConfigError, UsageError
+from amplify_motion_tokenizer.files import check_target, write_json
+from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
+from amplify_motion_tokenizer.models.displacement.codec import PLAIN_IDS, CodecTokenizer
+from amplify_motion_tokenizer.models.displacement.waves import velocities_of
+from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
+from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
+
+_WARM_UP = 1 / 11
+"""Share of the steps over which the learning rate rises."""
+
+_AVERAGE = 0.998
+"""Decay of the running mean of the weights, which is what is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """How the codec is trained."""
+
+    seed: int = 0
+    """Of the first weights, the made-up windows and all that is random."""
+    steps: int = 2200
+    """Optimiser steps."""
+    batch_size: int = 192
+    """Windows of a step."""
+    learning_rate: float = 1.2e-3
+    """Highest of a cosine."""
+    weight_decay: float = 0.01
+    """AdamW's."""
+    windows: int = 16000
+    """Made-up windows, each of which is seen several times."""
+    soft: float = 0.04
+    """Share of the steps without quantising."""
+    noisy: float = 0.4
+    """Share of the steps after them with noise in the place of rounding."""
+    prefixes: tuple[int, ...] = (4, 8, 16)
+    """Numbers of ids that a window is told by, each as often."""
+    power: float = 0.6
+    """An error counts by the window's motion to the power of minus this: 0 for pixels, 1 for shares."""
+    judged: int = 3
+    """Steps of a window, drawn anew for each batch, at which it is judged."""
+
+
+class Pool(NamedTuple):
+    """Made-up windows in the form that training takes, in half the bytes."""
+
+    gain: Tensor
+    """(B, 1) float32, root mean square displacement in shorter sides of the frame."""
+    amplitudes: Tensor
+    """(B, waves) float16, divided by the gain."""
+    targets: Tensor
+    """(B, t, N, 2) float16, displacements divided by the gain."""
+    seen: Tensor
+    """(B, t, N) bool."""
+
+    def take(self, rows: Tensor, steps: Tensor) -> Pool:
+        """Some windows, with their targets at some steps."""
+        at = rows[:, None], steps
+        return Pool(self.gain[rows], self.amplitudes[rows], self.targets[at], self.seen[at])
+
+
+def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int) -> Pool:
+    """Windows ``first`` to ``first + count - 1`` of the endless row that ``options.seed`` gives."""
+    config = model.config
+    made = synthetic_windows(count, options.seed, first, config.data.grid_size, config.data.sequence_length)
+    seen = made.visibility > 0
+    moves = made.tracks_xy_px - made.tracks_xy_px[:, :1]
+    moves = fill_lost(moves, seen) / made.sizes.amin(dim=1).float()[:, None, None, None]
+    amplitudes = model.waves.amplitudes(velocities_of(moves[:, 1:]))
+    gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
+    targets = (moves[:, 1:] / gain[..., None, None]).clamp(-1000, 1000)
+    return Pool(gain, (amplitudes / gain).half(), targets.half(), seen[:, 1:])
+
+
+def loss_of(
+    model: CodecTokenizer, pool: Pool, steps: Tensor, ids: Tensor, options: Pretraining, progress: float
+) -> Tensor:
+    """Mean over windows of the distance of points that are seen, weighed by ``options.power``.
+
+    Args:
+        model: in training.
+        pool: B windows, with the targets at ``steps``.
+        steps: which of the t.
+        ids: (B,), by how many ids each is told.
+        options: how.
+        progress: share of the training that is over.
+    """
+    amplitudes = pool.amplitudes.float() * pool.gain
+    with torch.no_grad():
+        plain = model.plain_digits(amplitudes)
+    digits = quantised(model, model.moved(plain, amplitudes), options, progress)
+    made = model.said(model.told(digits, ids), steps.tolist())
+    off = made / pool.gain[..., None, None] - pool.targets.float()
+    distance = (off.square().sum(dim=-1) + 1e-8).sqrt() * pool.seen
+    share = distance.sum(dim=(1, 2)) / pool.seen.sum(dim=(1, 2)).clamp(min=1)
+    motion = pool.gain[:, 0] * 240
+    return (share * motion / (motion + 1) ** options.power).mean()
+
+
+def quantised(model: CodecTokenizer, digits: Tensor, options: Pretraining, progress: float) -> Tensor:
+    """Digits (B, d, K) as the decoder is given them: the first ids whole, the others by ``progress``."""
+    whole = model.whole_digits(digits) + 0.5
+    plain, learned = whole[:, :PLAIN_IDS].detach(), digits[:, PLAIN_IDS:]
+    if progress >= options.soft + options.noisy:
+        learned = learned + (whole[:, PLAIN_IDS:] - learned).detach()
+    elif progress >= options.soft:
+        learned = learned + torch.rand_like(learned) - 0.5
+    return torch.cat([plain, learned], dim=1)
+
+
+def pretrain(
+    model: CodecTokenizer, options: Pretraining, tell: Callable[[int, float, float], None]
+) -> dict[str, Tensor]:
+    """Trains ``model`` and returns the running mean of its weights, by their names.
+
+    Args:
+        model: with its first weights.
+        options: how.
+        tell: called every 250 steps with the step, the mean loss since and the CPU seconds so far.
+    """
+    began = time.process_time()
+    random = torch.Generator().manual_seed(options.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), options.learning_rate, (0.9, 0.98), weight_decay=options.weight_decay
+    )
+    mean = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    prefixes = torch.tensor(options.prefixes).clamp(max=model.num_codes)
+    # Windows are made as they are needed: all are there when half of the steps are over.
+    part = max(1, options.windows // 20)
+    pool = made_up(model, options, 0, part)
+    model.train()
+    total = 0.0
+    for step in range(options.steps):
+        if len(pool.gain) < options.windows and step >= len(pool.gain) / options.windows * options.steps / 2:
+            fresh = made_up(model, options, len(pool.gain), part)
+            pool = Pool(*(torch.cat(pair) for pair in zip(pool, fresh, strict=True)))
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * _rate(step, options.steps)
+        rows = torch.randint(len(pool.gain), (options.batch_size,), generator=random)
+        ids = prefixes[torch.randint(len(prefixes), (options.batch_size,), generator=random)]
+        judged = torch.randperm(model.config.num_steps, generator=random)[: options.judged]
+        loss = loss_of(model, pool.take(rows, judged), judged, ids, options, step / options.steps)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        decay = min(_AVERAGE, step / (step + 10))
+        for name, weight in model.named_parameters():
+            mean[name].lerp_(weight.detach(), 1 - decay)
+        total += loss.item()
+        if step % 250 == 249:
+            tell(step + 1, total / 250, time.process_time() - began)
+            total = 0.0
+    return mean
+
+
+def write_pretrained(
+    path: Path, config: Config, options: Pretraining, tell: Callable[[int, float, float], None]
+) -> dict[str, Any]:
+    """Trains what ``config`` describes and writes it, in half precision, with its record beside it.
+
+    Args:
+        path: ``NAME.safetensors``; the record is ``NAME.json``.
+        config: of a transform tokenizer, which is written as it is, or of a codec.
+        options: how.
+        tell: as ``pretrain``.
+
+    Returns:
+        The record: options, weights, bytes, CPU seconds, last loss, versions.
+
+    Raises:
+        ConfigError: the model is another.
+        UsageError: an option is impossible, or the file cannot be written.
+    """
+    check_options(path, config, options)
+    torch.manual_seed(options.seed)
+    began, losses = time.process_time(), [math.nan]
+    model = build_model(config)
+    weights: dict[str, Tensor] = {}
+    if isinstance(model, CodecTokenizer):
+
+        def heard(step: int, loss: float, seconds: float) -> None:
+            losses.append(loss)
+            tell(step, loss, seconds)
+
+        weights = {name: weight.half() for name, weight in pretrain(model, options, heard).items()}
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
+    content |= {"track_settings": track_settings(config), "metrics": {}, "versions": versions()}
+    write_shipped(path, weights, content)
+    record = {
+        "model": config.model.name,
+        "options": dataclasses.asdict(options) | {"prefixes": list(options.prefixes)} if weights else {},
+        "weights": sum(weight.numel() for weight in weights.values()),
+        "bytes": path.stat().st_size,
+        "cpu_seconds": round(time.process_time() - began, 1),
+        "threads": torch.get_num_threads(),
+        "last_loss": None if math.isnan(losses[-1]) else round(losses[-1], 5),
+        "versions": versions(),
+    }
+    write_json(path.with_suffix(".json"), record)
+    return record
+
+
+def check_options(path: Path, config: Config, options: Pretraining) -> None:
+    """Raises what ``write_pretrained`` says, before anything is computed."""
+    if config.input_kind is not SIDES:
+        raise ConfigError(f"model.name = {config.model.name} is impossible; allowed: codec or transform")
+    if path.suffix != SUFFIX:
+        raise UsageError(f"--output is {path}; expected a file NAME{SUFFIX}")
+    for name, least in {"seed": 0, "steps": 1, "windows": 1, "batch_size": 1}.items():
+        if getattr(options, name) < least:
+            raise UsageError(f"{name} is {getattr(options, name)}; expected at least {least}")
+    check_target(path)
+
+
+def _rate(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / (_WARM_UP * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
