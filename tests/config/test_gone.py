@@ -63,7 +63,10 @@ def test_configs_and_hashes_written_before_are_those_of_today(
 
 def test_files_made_before_a_setting_came_count_as_made_with_its_default() -> None:
     now = track_settings(parse("--video.fps", "5"))
-    earlier = {key: value for key, value in now.items() if key != "tracking.pad_end"}
+    later = ("tracking.pad_end", "video.shots")
+    earlier = {key: value for key, value in now.items() if key not in later}
+    between = {key: value for key, value in now.items() if key != "video.shots"}
+    assert settings_hash(between) in known_hashes(now) and changes(settings_now(between), now) == []
     assert settings_hash(earlier) in known_hashes(now)
     assert changes(settings_now(earlier), now) == []
     padded = now | {"tracking.pad_end": "repeat_last"}
