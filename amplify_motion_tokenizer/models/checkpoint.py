@@ -186,7 +186,7 @@ def _fault(own: Tensor, found: Tensor) -> str | None:
         return None if not found.is_floating_point() and not found.is_complex() else f"is {found.dtype}"
     if not found.is_floating_point():
         return f"is {found.dtype}, expected floating-point numbers"
-    finite = found.isfinite()
+    finite = found.to(own.dtype).isfinite()  # numbers of 8 bits have no such test
     return None if finite.all() else f"holds {int((~finite).sum())} numbers that are NaN or infinite"
 
 
@@ -197,8 +197,8 @@ def _foreign(path: Path, content: Exchanged) -> Checkpoint:
 def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
     version = content.get("format_version")
     missing = {"model", "config", "track_settings", "metrics"} - content.keys()
-    if version != FORMAT_VERSION or missing:
-        problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version}"
+    if type(version) is not int or version != FORMAT_VERSION or missing:
+        problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has format version {version!r:.40}"
         raise CheckpointError(
             f"{path}: {problem}; expected a checkpoint of format version {FORMAT_VERSION}; "
             "take another one, or read it with the package version that wrote it"

@@ -159,7 +159,9 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _are_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(part, Tensor) for part in value.values())
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(part, Tensor) for name, part in value.items()
+    )
 
 
 TENSORS: Kind = (_are_tensors, "a mapping of names to tensors")

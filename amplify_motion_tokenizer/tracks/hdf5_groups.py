@@ -52,6 +52,9 @@ def window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
         raise TrackFileError(
             f"{path}: {group.name}/tracks has shape {shape}, expected (starts, T, N, 2); remake it"
         )
+    for data in (group[name] for name in ("tracks", "vis") if name in group):
+        if data.dtype.kind not in "biuf":
+            raise TrackFileError(f"{path}: {data.name} is {data.dtype}, expected real numbers; remake it")
     if "vis" in group and group["vis"].shape != shape[:3]:
         raise TrackFileError(
             f"{path}: {group.name}/vis has shape {group['vis'].shape}, expected {shape[:3]}; remake it"
@@ -119,7 +122,7 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
     try:
         yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ArithmeticError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
 

@@ -38,7 +38,7 @@ _CLIP: dict[str, Kind] = {
     "windows": whole_from(0),
     "sizes": list_of(or_none(list_of(whole_from(1), 2))),
 }
-_CLIP_MAY: dict[str, Kind] = {"fps": or_none(ABOVE_0)}
+_CLIP_MAY: dict[str, Kind] = {"fps": or_none(ABOVE_0), "source_fps": or_none(ABOVE_0)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise TrackFileError(f"{path}: is damaged ({error}); {again}") from None
     version = index.get("format_version")
     if version != FORMAT_VERSION:
-        raise TrackFileError(f"{path}: format version {version}, expected {FORMAT_VERSION}; {again}")
+        raise TrackFileError(f"{path}: format version {version!r}, expected {FORMAT_VERSION}; {again}")
     require_kinds(f"{path}: is damaged", index, _INDEX, TrackFileError)
     check_kinds(f"{path}: is damaged", index, _INDEX_MAY, TrackFileError)
     names: set[str] = set()

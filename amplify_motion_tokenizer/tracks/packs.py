@@ -262,6 +262,8 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
         expected_shapes["valid_steps"] = (np.int64, (windows,))
     for name, (dtype, shape) in expected_shapes.items():
         array = getattr(arrays, name)
+        if not isinstance(array, np.ndarray):
+            raise TrackFileError(f"{folder / name}.npy: is no array of numpy's; pack the track files again")
         if array.dtype != dtype or array.shape != shape:
             expected = f"expected {np.dtype(dtype)} {shape}; pack the track files again"
             raise TrackFileError(f"{folder / name}.npy: is {array.dtype} {array.shape}, {expected}")

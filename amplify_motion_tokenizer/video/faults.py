@@ -13,6 +13,7 @@ from amplify_motion_tokenizer.errors import VideoError
 
 _HEAD_BYTES = 512
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp"}
+_GIF, _GIF_END = b"GIF8", b";"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _CODEC = re.compile(r"AVCodecID (\S+?)\.?$|\(Video: (\w+(?: \(\S+)?)", re.MULTILINE)
 
@@ -28,6 +29,8 @@ def check_file(path: Path) -> bytes:
         with path.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD_BYTES)
+            file.seek(max(0, found - _HEAD_BYTES))
+            tail = file.read()
     except OSError as error:
         raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
     except UnicodeEncodeError:
@@ -35,6 +38,8 @@ def check_file(path: Path) -> bytes:
     if found == 0:
         raise VideoError(f"{path}: is empty (0 bytes); copy it again")
     check_length(path, _stated_bytes(head))
+    if head.startswith(_GIF) and not tail.rstrip(b"\0\r\n").endswith(_GIF_END):
+        check_length(path, None)  # FFmpeg would give the last picture without its lower rows
     return head
 
 

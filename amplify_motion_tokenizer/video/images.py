@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps
 
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
@@ -25,6 +27,8 @@ IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 """Lower-case endings of the pictures of an image sequence."""
 ANIMATED = (".webp",)
 """Lower-case endings of the files that hold several pictures and are read by Pillow."""
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, struct.error)
+"""What Pillow raises of damaged files, by what is damaged."""
 _DEEP = ("I", "F")
 """Beginning of Pillow's names for gray levels of more than 8 bits."""
 
@@ -64,10 +68,11 @@ def open_images(source: ViewSource, config: VideoConfig) -> SourceFrames:
         return SourceFrames(source.path, "pillow", rate, size, frames, files=source.images)
     image = _opened(source.path)
     times_s = [0.0]
-    for index in range(getattr(image, "n_frames", 1)):
-        image.seek(index)
-        image.load()
-        times_s.append(times_s[-1] + image.info.get("duration", 0) / 1000)
+    with _decoding(source.path):
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            image.load()
+            times_s.append(times_s[-1] + image.info.get("duration", 0) / 1000)
     rate_found = rate_of(times_s, 0)
     if rate_found is None:
         raise VideoError(f"{source.path}: is one picture or states no durations; leave it out")
@@ -80,8 +85,23 @@ def _opened(path: Path) -> Any:
     head = check_file(path)
     try:
         return Image.open(path)
-    except (OSError, SyntaxError, ValueError):
+    except Image.DecompressionBombError as error:
+        raise VideoError(f"{path}: is not read, since it states a huge picture ({error})") from None
+    except _DAMAGED:
         raise no_video(path, head, opened=False) from None
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Names the picture or animation ``path`` where Pillow cannot decode it.
+
+    Raises:
+        VideoError: it cannot be decoded.
+    """
+    try:
+        yield
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        raise VideoError(f"{path}: cannot be decoded ({error}); copy it again or leave it out") from None
 
 
 def _sequence(paths: Iterable[Path], fps: float, levels: tuple[float, float] | None) -> Frames:
@@ -95,22 +115,19 @@ def _sequence(paths: Iterable[Path], fps: float, levels: tuple[float, float] | N
 
 def _animation(image: Any, path: Path, times_s: list[float]) -> Frames:
     with image:
-        for time_s, frame in zip(times_s, ImageSequence.Iterator(image), strict=False):
-            yield time_s, _rgb(frame, path)
+        for index, time_s in enumerate(times_s[:-1]):
+            with _decoding(path):
+                image.seek(index)
+            yield time_s, _rgb(image, path)
 
 
 def _rgb(image: Any, path: Path) -> RGB:
     """A picture as (H, W, 3) uint8, upright."""
-    return np.array(_upright(image, path).convert("RGB"), np.uint8)
+    with _decoding(path):
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
 
 
 def _upright(image: Any, path: Path) -> Any:
-    """A decoded picture as its EXIF orientation says.
-
-    Raises:
-        VideoError: it cannot be decoded.
-    """
-    try:
+    """A decoded picture as its EXIF orientation says."""
+    with _decoding(path):
         return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise VideoError(f"{path}: cannot be decoded ({error}); copy it again or leave it out") from None

@@ -40,8 +40,8 @@ class FrameCount:
         short: whether fewer could be read than are stated; false before the end.
     """
 
-    def __init__(self, path: Path, stated: int, exact: bool, fps: float) -> None:
-        self._path, self._exact, self._fps = path, exact, fps
+    def __init__(self, path: Path, stated: int, exact: bool, fps: float, lost: Callable[[], int]) -> None:
+        self._path, self._exact, self._fps, self._lost = path, exact, fps, lost
         self.stated, self.read, self.short = stated, 0, False
 
     def watch(self, pictures: Iterator[Picture], parts: list[Part]) -> Iterator[Picture]:
@@ -53,7 +53,7 @@ class FrameCount:
         seen: float = self.read
         if not self._exact:  # pictures that are shown for two intervals, or were left out in writing
             seen = self.stated if len(parts) > 1 else max(seen, last_s * self._fps + 1)
-        self.short = self.stated - seen > (0 if self._exact else 1.5)
+        self.short = self._lost() > 0 or self.stated - seen > (0 if self._exact else 1.5)
         if self.short:
             warnings.warn(
                 f"{self._path}: states {self.stated} frames, but only {self.read} can be read", stacklevel=2
@@ -155,7 +155,7 @@ def open_source(path: Path, config: VideoConfig) -> SourceFrames:
         (decoded.first.shape[0], decoded.first.shape[1]),
         decoded.frames,
         file.aspect,
-        FrameCount(path, file.stated, file.counts, file.rate.mean),
+        FrameCount(path, file.stated, file.counts, file.rate.mean, lambda: file.lost),
         close=file.close,
     )
 
@@ -226,19 +226,33 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
         if every
         else at_ticks(pictures, fps, common_fps is not None, lone_s)
     )
-    return Video(info, _frames(timed, info.source_size, fit, parts), parts, source.frame_count, source.close)
+    return Video(info, _frames(timed, info, fit, parts), parts, source.frame_count, source.close)
 
 
 def _frames(
     timed: Iterator[tuple[float, int, Picture]],
-    source_size: tuple[int, int],
+    info: ClipInfo,
     fit: Callable[[RGB], RGB],
     parts: list[Part],
 ) -> Generator[Frame, None, None]:
-    """Frames at the clip's size; parts of another size than the first are left out."""
+    """Frames at the clip's size; parts of another size than the first are left out, which is said."""
+    in_place = True
     for time_s, tick, picture in timed:
-        if parts[picture.part].size == source_size:
+        part, before = parts[picture.part], in_place
+        in_place = part.size == info.source_size
+        if in_place:
             yield Frame(fit(picture.rgb), time_s, picture.number, picture.part, tick)
+        elif before:
+            warnings.warn(_left_out(part, info), stacklevel=2)
+
+
+def _left_out(part: Part, info: ClipInfo) -> str:
+    found, wanted = (f"{width}x{height}" for height, width in (part.size, info.source_size))
+    return (
+        f"{info.source}: from {part.time_s:.3f} s on its pictures are {found} (width x height), not {wanted} "
+        f"as at the start; they are left out. To have them too, cut the file there: ffmpeg -ss "
+        f"{part.time_s:.3f} -i FILE OTHER_FILE"
+    )
 
 
 def output_fps(source: SourceFrames, config: VideoConfig) -> float:

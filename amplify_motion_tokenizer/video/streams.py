@@ -25,6 +25,8 @@ from amplify_motion_tokenizer.video.timing import rate_of
 
 _SHORT_S = 0.25
 """A duration in a header, which need not be exact, may pass the end of the last packet by so much."""
+_STATE_DURATION = ("matroska", "flv", "mxf")
+"""Formats whose header states how long the file is; of others FFmpeg guesses it from what is there."""
 _LEAST_OFF = 0.5
 """Degrees beside a right angle that are worth a word."""
 
@@ -69,6 +71,7 @@ class OpenFile:
         stated: pictures that the file says it holds, without the ones that an edit list hides.
         counts: whether ``stated`` is exact; else it is compared by the time that pictures cover.
         aspect: width over height of a stored pixel, upright; known once the first frame is.
+        lost: pictures so far that did not decode, or of which the decoder made up what is damaged.
 
     Raises:
         VideoError: no readable video, cut short, encrypted, or of a codec that PyAV cannot decode.
@@ -76,6 +79,7 @@ class OpenFile:
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path, self.aspect, self._threads = path, 1.0, threads
+        self.lost = 0
         self._head = check_file(path)
         self._container = self._open()
         try:
@@ -184,7 +188,7 @@ class OpenFile:
         if name == "avi":
             return max(stream.frames, len(packets.dts_s)), False
         missing_s = 0.0
-        if name.startswith("matroska") and self._container.duration:
+        if name.startswith(_STATE_DURATION) and self._container.duration:
             missing_s = self._container.duration / av.time_base - self._end_s
         lost = round(missing_s * self.rate.mean) if missing_s > _SHORT_S else 0
         return len(packets.dts_s) + lost, False
@@ -228,6 +232,7 @@ class OpenFile:
                     damaged = True
                     if threads == "AUTO":
                         break
+                    self.lost += 1
                     continue
                 for frame in frames[skip:]:
                     given += 1
@@ -244,7 +249,11 @@ class OpenFile:
         """
         convert, turns = ToRGB(self.path, self.codec, self._levels), _Turns(self.path)
         aspect = pixel_aspect(self._stream.sample_aspect_ratio)
+        self.lost = 0
         for frame in self._decoded():
+            if frame.is_corrupt:
+                self.lost += 1
+                continue
             time = frame.pts if frame.pts is not None else frame.dts
             time_s = None if time is None else float(time * (frame.time_base or 1))
             turn = turns.of(frame)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.video.clips import RGB, Part
 from amplify_motion_tokenizer.video.orientation import square_size
@@ -28,6 +29,10 @@ _HIDDEN = 0.05
 """Share of the usual interval up to which two pictures count as one."""
 _UNEVEN = 0.2
 """Share of an interval by which even pictures may be early or late, beside the rounding of times."""
+_DOUBLED = 0.25
+"""Share of pictures at the time of the one before from which they count; VP8 has a few that nobody sees."""
+_MOST_FPS = 960.0
+"""A greater rate that no two times bear out is the ticks of the container's clock."""
 _JITTER = 1.25
 """A nominal rate up to this factor above the mean is taken for the mean, measured with noise."""
 
@@ -63,12 +68,12 @@ def rate_of(times_s: Iterable[float], stated_fps: float) -> Rate | None:
     It is ``stated_fps`` where both are the same but for rounding. Headers of clips with a variable rate often
     state a nominal one only, and other headers none or any. None where neither tells one.
     """
-    gaps_s = np.diff(np.fromiter(times_s, np.float64))
+    gaps_s = np.diff(_spread(np.fromiter(times_s, np.float64)))
     gaps_s = gaps_s[gaps_s > 0]
     if len(gaps_s):
         gaps_s = gaps_s[gaps_s <= _longest_gap_s(float(np.median(gaps_s)))]
     if not len(gaps_s):
-        return Rate(stated_fps, stated_fps, True) if 0 < stated_fps < float("inf") else None
+        return Rate(stated_fps, stated_fps, True) if 0 < stated_fps <= _MOST_FPS else None
     # VP8 keeps pictures that are never shown, a tick before one that is.
     span_s, gaps_s = float(gaps_s.sum()), gaps_s[gaps_s > _HIDDEN * np.median(gaps_s)]
     count, middle_s = len(gaps_s), float(np.median(gaps_s))
@@ -78,6 +83,14 @@ def rate_of(times_s: Iterable[float], stated_fps: float) -> Rate | None:
         mean = stated_fps
     quick = 1 / float(np.quantile(gaps_s, _QUICK))
     return Rate(mean, mean if even or quick <= _JITTER * mean else quick, even)
+
+
+def _spread(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``times_s`` where those that many pictures share are spread up to the next one."""
+    firsts = np.flatnonzero(np.diff(times_s, prepend=np.nan) != 0)
+    if len(firsts) >= (1 - _DOUBLED) * len(times_s):
+        return times_s
+    return np.interp(np.arange(len(times_s)), firsts, times_s[firsts])
 
 
 def _longest_gap_s(interval_s: float) -> float:
@@ -90,8 +103,8 @@ def in_parts(
     """Numbers and times the pictures of a clip from its first, and tells where a new part begins.
 
     A time that is missing, or does not rise, is one interval after the one before: AVI and MPEG files may
-    leave some or all out. A clock that goes back by more than that goes on evenly in a new part; after a
-    gap or a jump forward the file's own clock goes on.
+    leave some or all out, and others give several pictures one time. A clock that goes back goes on evenly
+    in a new part; after a gap or a jump forward the file's own clock goes on.
 
     Args:
         frames: (seconds on the file's clock or None; (H, W, 3) RGB upright).
@@ -100,7 +113,7 @@ def in_parts(
         parts: gets each part when its first picture is there.
     """
     interval_s = 1 / rate.mean
-    origin_s, last_s, size = 0.0, 0.0, None
+    origin_s, last_s, last_clock_s, size = 0.0, 0.0, 0.0, None
     for index, (clock_s, rgb) in enumerate(frames):
         found = square_size((rgb.shape[0], rgb.shape[1]), aspect)
         cuts = []
@@ -111,10 +124,10 @@ def in_parts(
             step_s = time_s - last_s
             if step_s > _longest_gap_s(1 / rate.nominal):
                 cuts.append(f"{step_s:.3f} s without a picture, or its clock jumps")
-            elif step_s < -_SELDOM * interval_s:
-                cuts.append(f"its clock goes back by {-step_s:.3f} s")
+            elif clock_s is not None and (back_s := last_clock_s - clock_s) > _SELDOM * interval_s:
+                cuts.append(f"its clock goes back by {back_s:.3f} s")
                 time_s = last_s + interval_s
-                origin_s = (clock_s or 0.0) - time_s
+                origin_s = clock_s - time_s
             elif step_s <= 0:
                 time_s = last_s + interval_s
             if found != size:
@@ -122,6 +135,7 @@ def in_parts(
         if index == 0 or cuts:
             parts.append(Part(index, time_s, found, ", ".join(cuts)))
         last_s, size = time_s, found
+        last_clock_s = last_clock_s + interval_s if clock_s is None else clock_s
         yield Picture(index, time_s, len(parts) - 1, rgb)
 
 

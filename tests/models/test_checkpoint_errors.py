@@ -71,6 +71,9 @@ def test_damage_is_told_in_our_words(damage: str, tmp_path: Path) -> None:
     [
         ("model", None, "model is None; expected a mapping of names to tensors"),
         ("model", {"pos_embed": [1.0]}, "expected a mapping of names to tensors"),
+        ("model", {1: torch.zeros(2)}, "expected a mapping of names to tensors"),
+        ("format_version", torch.zeros(2), "has format version tensor([0., 0.])"),
+        ("format_version", "1\n", "has format version '1\\n'; expected a checkpoint"),
         ("config", 3, "config is 3; expected a mapping"),
         ("track_settings", 5, "track_settings is 5; expected a mapping, or None"),
         ("metrics", None, "metrics is None; expected a mapping of names to numbers"),
@@ -85,6 +88,20 @@ def test_parts_of_another_kind(key: str, value: object, found: str, tmp_path: Pa
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert found in str(caught.value)
+
+
+def test_weights_of_8_bits_are_looked_at_too(tmp_path: Path) -> None:
+    path = tmp_path / "best.pth"
+    save_native(path, config_from_dict(TINY, "in the tests"))
+    content = torch.load(path, weights_only=True)
+    small = content["model"]["pos_embed"].to(torch.float8_e4m3fn)
+    for value, fits in ((small, True), ((small.float() * torch.nan).to(small.dtype), False)):
+        torch.save({**content, "model": content["model"] | {"pos_embed": value}}, path)
+        if fits:
+            torch.testing.assert_close(load_tokenizer(path).get_parameter("pos_embed").data, small.float())
+        else:
+            with pytest.raises(CheckpointError, match="pos_embed holds .* numbers that are NaN or infinite"):
+                load_tokenizer(path)
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "out/visibility.npy").write_bytes(b"short")
     with pytest.raises(TrackFileError, match="out: is damaged"):
         clip.open()
+    with (tmp_path / "out/visibility.npy").open("wb") as file:
+        np.savez(file, visibility=np.zeros(3))
+    with pytest.raises(TrackFileError, match="visibility.npy: is no array of numpy's; pack the track files"):
+        read_pack(tmp_path / "out", ("default",))
     index = json.loads((tmp_path / "out/pack.json").read_text())
     (tmp_path / "out/pack.json").write_text(json.dumps(index | {"format_version": 9}))
     with pytest.raises(TrackFileError, match="format version 9, expected 2"):

@@ -73,7 +73,19 @@ def test_complete_means_same_settings_and_same_source(tmp_path: Path, tiny: Conf
 
 @pytest.mark.parametrize(
     "damage",
-    ["truncated", "text", "no tracks", "wrong shape", "vis shape", "settings", "height", "root", "flipped"],
+    [
+        "truncated",
+        "text",
+        "no tracks",
+        "wrong shape",
+        "vis shape",
+        "settings",
+        "height",
+        "inf",
+        "root",
+        "flipped",
+        "complex",
+    ],
 )
 def test_bad_track_files_are_named(tmp_path: Path, tiny: Config, write_tracks: Write, damage: str) -> None:
     path = write_tracks(tmp_path / "bad.hdf5", 20)
@@ -85,20 +97,23 @@ def test_bad_track_files_are_named(tmp_path: Path, tiny: Config, write_tracks: W
         content = bytearray(path.read_bytes())
         content[512:4608] = bytes(byte ^ 0xFF for byte in content[512:4608])
         path.write_bytes(content)
-    elif damage in ("settings", "height", "root"):
+    elif damage in ("settings", "height", "inf", "root"):
         with h5py.File(path, "a") as file:
             if damage == "settings":
                 file["root"].attrs["settings"] = "{not json"
-            elif damage == "height":
-                file["root/default"].attrs["height"] = 0
+            elif damage in ("height", "inf"):
+                file["root/default"].attrs["height"] = 0 if damage == "height" else np.inf
             else:
                 del file["root"]
                 file["root"] = np.zeros(3)
     else:
         with h5py.File(path, "a") as file:
             name = "vis" if damage == "vis shape" else "tracks"
+            plain = file[f"root/default/{name}"][...]
             del file[f"root/default/{name}"]
-            if damage != "no tracks":
+            if damage == "complex":
+                file[f"root/default/{name}"] = plain.astype(np.complex64)
+            elif damage != "no tracks":
                 file[f"root/default/{name}"] = np.zeros((2, 3), np.float32)
     with pytest.raises(TrackFileError, match=r"bad\.hdf5"):
         load_clips(tmp_path, tiny)

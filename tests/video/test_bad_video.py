@@ -6,17 +6,28 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
-from amplify_motion_tokenizer.video.clips import Frame
+from amplify_motion_tokenizer.video.clips import Frame, ViewSource
 from amplify_motion_tokenizer.video.faults import check_file
+from amplify_motion_tokenizer.video.images import open_images
 from tests.support.read_clips import INSTALLED, READER, numbers, read
-from tests.support.render_clips import audio_only, claim_more_frames, cut_file, read_number, spoil_packets
+from tests.support.render_clips import (
+    audio_only,
+    claim_more_frames,
+    cut_file,
+    numbered_frames,
+    read_number,
+    spoil_packets,
+    write_clip,
+)
 from tests.support.run_scripts import manifest_of
 
 
@@ -107,6 +118,59 @@ def test_packets_that_do_not_decode_are_left_out(
         50, 60
     )
     assert [read_number(frame.rgb) for frame in frames[:15]] == shown[:15]
+
+
+STREAMED = {
+    "ts": "libx264", "flv": "libx264", "wmv": "wmv2", "nut": "mpeg4", "mpg": "mpeg2video",
+    "mxf": "mpeg2video",
+}  # fmt: skip
+"""Codecs of clips in containers that tell only some of what is missing."""
+
+
+@pytest.mark.parametrize("ending", STREAMED)
+def test_what_is_left_of_a_cut_stream_is_whole_pictures(tmp_path: Path, ending: str) -> None:
+    texture = numbered_frames(40, 96, 160, texture_seed=1)
+    options = {"g": "10"} if STREAMED[ending] == "libx264" else {}
+    whole = write_clip(tmp_path / f"whole.{ending}", texture, 25, codec=STREAMED[ending], options=options)
+    wanted = [frame.rgb for frame in read(whole)[1]]
+    told = 0
+    for share in (0.3, 0.5, 0.6, 0.8):
+        path = cut_file(whole, tmp_path / f"{share}.{ending}", share)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                frames = read(path)[1]
+            except VideoError as error:
+                assert "is cut short" in str(error)
+                continue
+        told += any("can be read" in str(warning.message) for warning in caught)
+        assert 0 < len(frames) < 40
+        for frame in frames:
+            np.testing.assert_array_equal(frame.rgb, wanted[read_number(frame.rgb)])
+        assert numbers(frames) == sorted(set(numbers(frames)))
+    assert told or ending == "ts"  # a recording may end with any packet
+
+
+def test_a_gif_without_its_end_is_cut_short(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.gif", numbered_frames(20), 20, codec="gif", pix_fmt="rgb8")
+    for share in (0.3, 0.7, 0.99):
+        with pytest.raises(VideoError, match=r"cut.gif: is cut short: \d+ bytes found, more expected"):
+            read(cut_file(whole, tmp_path / "cut.gif", share))
+    whole.write_bytes(whole.read_bytes() + b"\0" * 9)
+    assert len(read(whole)[1]) == 20
+
+
+def test_a_damaged_webp_is_named(tmp_path: Path) -> None:
+    frames = numbered_frames(9, texture_seed=1)
+    path = write_clip(tmp_path / "spoilt.webp", frames, 20, codec="libwebp_anim", pix_fmt="bgra")
+    whole = path.read_bytes()
+    second = whole.index(b"ANMF", whole.index(b"ANMF") + 4) + 24
+    for offset in range(8, 60, 6):
+        data = bytearray(whole)
+        data[second + offset : second + offset + 40] = b"\xff" * 40
+        path.write_bytes(data)
+        with pytest.raises(VideoError, match="spoilt.webp: (cannot be decoded|is not a video)"):
+            open_images(ViewSource(path), VideoConfig())
 
 
 def test_the_manifest_tells_which_files_ended_early(clips: Path, tmp_path: Path, tiny: Config) -> None:

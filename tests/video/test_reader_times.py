@@ -1,13 +1,15 @@
-"""Both video readers pick the same frames where frames lie about a rounding step beside a tick."""
+"""Times that are rounded, that pictures share, or that stand still."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.timing import TIME_TOLERANCE_S
 from tests.support.read_clips import INSTALLED, numbers, read
 from tests.support.render_clips import numbered_frames, write_clip
@@ -79,3 +81,29 @@ def test_rounding_errors_do_not_choose_the_frame(source: float, step_s: float | 
         limits = times - TIME_TOLERANCE_S
         ticks = np.round(limits * target) / target
         assert np.abs(ticks - limits).min() > 3e-7
+
+
+def retimed(source: Path, target: Path, times_ms: list[int]) -> Path:
+    """The packets of a clip whose every frame is a key frame, with other times."""
+    with av.open(str(source)) as container, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(container.streams.video[0])
+        packets = (packet for packet in container.demux(video=0) if packet.size)
+        for packet, time in zip(packets, times_ms, strict=True):
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = time
+            out.mux(packet)
+    return target
+
+
+def test_pictures_that_share_times_are_spread_between_them(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.mkv", numbered_frames(40), 25, codec="mjpeg", pix_fmt="yuvj420p")
+    info, frames = read(retimed(plain, tmp_path / "pairs.mkv", [k // 2 * 80 for k in range(40)]))
+    assert info.source_fps == pytest.approx(25) and {frame.part for frame in frames} == {0}
+    assert numbers(frames) == list(range(40))
+    np.testing.assert_allclose(np.diff([frame.time_s for frame in frames]), 0.04, atol=1e-6)
+
+
+def test_a_clock_that_stands_still_is_refused(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.mkv", numbered_frames(9), 25, codec="mjpeg", pix_fmt="yuvj420p")
+    with pytest.raises(VideoError, match="stopped.mkv: states no frame rate; convert it"):
+        read(retimed(plain, tmp_path / "stopped.mkv", [0] * 9))
