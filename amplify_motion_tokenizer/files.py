@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees either the old content or the new one, never a part."""
+"""Writes files so that a reader sees either the old content or the new one, never a part."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
         --seeds 0 1 --variant plain --variant "usage --loss.usage.weight 0.1"
 
 A variant is a name and settings, as train.py takes them. The seed decides initial weights, data order and
-which clips are held out. One row a run, then the means over seeds; CPU time is that of the process, the
+which clips are held out. One row a run, then the means over seeds; CPU time is the process's, the
 validation at the end left out.
 """
 

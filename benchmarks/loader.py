@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         speeds = rates(loaders, windows)
         print(f"{args.model}, {windows} windows of {config.num_points} points, one process, one thread")
-        print(f"  {'':24}  windows/s   per CPU second   that of ours, files and pack")
+        print(f"  {'':24}  windows/s   per CPU second   ours is faster by: files, pack")
         for name, (wall, cpu) in speeds.items():
             times = [speeds[f"ours, {own}"][1] / cpu for own in ("track files", "pack")]
             print(f"  {name:24} {wall:10.0f} {cpu:16.0f} {times[0]:12.1f} x {times[1]:6.1f} x")

@@ -4,7 +4,7 @@
     python -m benchmarks.model --device cuda --bf16 --batch-size 32
 
 Forward, loss and backward of one model with equal weights and input, each variant in a process of its own:
-``plain`` is ``references.py``, ``ours`` the package, ``point`` the keypoint model with a token a point.
+``plain`` is ``support/references.py``, ``ours`` the package, ``point`` a keypoint model of a token a point.
 ``+fp16`` runs under float16 autocast with a scaled loss, as AMPLIFY trains; ``+chunk`` compiles all that is
 done with a chunk of logits, ``+model`` the network; ``training.compile`` does both. ``apart`` compares loss
 and gradients, without dropout, with the first variant's: the norm of all gradients' difference, and the

@@ -3,8 +3,8 @@
     python -m benchmarks.preprocess [--input FOLDER] [--workers 2] [--clips 16]
 
 Without --input it renders clips of 480x640. Every run of the command is a process of its own; frames/s is
-from its start to its end, imports included, CPU s is of all its processes, and peak MiB that of the largest.
-Tracks made by several workers must equal those of one, byte for byte. The last rows are of one clip, and
+from its start to its end, imports included, CPU s is of all its processes, and peak MiB is of the largest.
+Tracks made by several workers must equal the tracks of one, byte for byte. The last rows are of one clip, and
 of one 20 times as long. Stages are the shares of the time that its processes spent on clips; read is waiting
 for frames, which are decoded ahead. The reference of the tracker tracks each window by itself, as a tracker
 without shared flow does.
@@ -68,7 +68,7 @@ def compare_workers(source: Path, workers: int, stride: int) -> None:
             files = sorted(output.rglob("*.hdf5"))
             tracks.append({path.relative_to(output): sha256(path.read_bytes()).digest() for path in files})
     if tracks[0] != tracks[1]:
-        raise SystemExit(f"the tracks of {workers} workers differ from those of one")
+        raise SystemExit(f"the tracks of {workers} workers differ from the tracks of one")
 
 
 def compare_lengths(folder: Path, frames: int = 60, times: int = 20) -> None:

@@ -65,7 +65,7 @@ CONFIG["data"]["static_filter"] = {"min_keep": 2}
 
 
 def windows_of_epochs(record: Path) -> dict[int, Counter[int]]:
-    """How often each window was trained on, by epoch, from the lines of ``killed_training.py``.
+    """How often each window was trained on, by epoch, from the lines of ``support/killed_training.py``.
 
     What a process did after its last checkpoint is undone by the kill: the last line of a step counts.
     Raises AssertionError when a step that is done again takes other windows.
@@ -86,7 +86,7 @@ OF_TIME = ("windows_per_second", "data_wait_share")
 
 
 def logged(run: Path) -> dict[str, list[object]]:
-    """All numbers in a run's TensorBoard, as (step, value) by tag; but for those of time."""
+    """All numbers in a run's TensorBoard, as (step, value) by tag; but not the ones of time."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     tags = [tag for tag in events.Tags()["scalars"] if not tag.endswith(OF_TIME)]

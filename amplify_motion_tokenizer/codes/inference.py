@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,8 +69,10 @@ def tokenize_folder(
     """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
 
     ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame), ``source_frames`` (index of a
-    window's first frame in the source) and ``meta``; ``codes.jsonl`` has the same objects, one a line.
+    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame; null where it is not known),
+    ``source_frames`` (index of a window's first frame in the source), ``valid_steps`` (how many of the
+    model's t steps are real; the rest repeats the clip's last frame) and ``meta``; ``codes.jsonl`` has the
+    same objects, one a line.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
@@ -156,6 +159,7 @@ def encode_windows(
     Yields:
         CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds and step_seconds
         (b,) float64, source_frames (b,) int64 (a step of NaN and a frame of -1 are not known),
+        valid_steps (b,) int64 (the first of the t steps, which are real; the rest is padding),
         code_sequences (b, d) int64, and the tensors that ``save`` names.
     """
     device = model.device
@@ -171,6 +175,7 @@ def encode_windows(
                     [views[0].step_seconds or torch.nan for views in batch], dtype=torch.float64
                 ),
                 "source_frames": torch.tensor([(*views[0].source_frames, -1)[0] for views in batch]),
+                "valid_steps": inputs.window_steps.cpu(),
                 "code_sequences": indices.cpu(),
             }
             if "latents" in save:
@@ -201,6 +206,7 @@ def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, T
         "start_seconds": ((0,), torch.float64),
         "step_seconds": ((0,), torch.float64),
         "source_frames": ((0,), torch.int64),
+        "valid_steps": ((0,), torch.int64),
         "code_sequences": ((0, model.num_codes), torch.int64),
     }
     if "latents" in save:
@@ -315,8 +321,10 @@ def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any
         "start_seconds": "start_seconds",
         "step_seconds": "step_seconds",
         "source_frames": "source_frames",
+        "valid_steps": "valid_steps",
     }
     found = {key: arrays[column].tolist() for key, column in columns.items()}
+    found["step_seconds"] = [None if math.isnan(step) else step for step in found["step_seconds"]]
     write_json(
         path,
         {"clip": name, **found, "meta": meta},

@@ -39,6 +39,8 @@ class ClipCodes(NamedTuple):
     """(S,) first frames of its windows, among the tracked frames; ascending."""
     codes: Ids
     """(S, V, t) ids."""
+    valid_steps: Ids
+    """(S,) how many of the model's steps are real, the first ones; the rest repeats the clip's last frame."""
 
     def kind(self, kinds: Collection[str]) -> str | None:
         """The one of ``kinds`` at the end of a rendered clip's name, such as 003_pan; None where none is."""
@@ -57,6 +59,8 @@ class CodeSet(NamedTuple):
     """Tracked frames between the starts of two windows."""
     length: int
     """Tracked frames of a window."""
+    num_steps: int
+    """t, the model's steps of a window."""
     token_frames: float | None
     """Tracked frames from one token to the next; None where tokens are of the whole window."""
 
@@ -103,9 +107,9 @@ def read_codes(folder: Path) -> CodeSet:
     other = next((number for number, each in enumerate(metas, start=1) if each != meta), None)
     if other is not None or len({clip.codes.shape[1:] for clip in clips}) > 1:
         raise UsageError(f"{path}: holds codes of several runs; run inference again with --overwrite")
-    length = meta["tracked_length"]
-    token_frames = (length - 1) / (meta["sequence_length"] - 1) if _of_steps(meta) else None
-    return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, token_frames)
+    length, num_steps = meta["tracked_length"], meta["sequence_length"] - 1
+    token_frames = (length - 1) / num_steps if _of_steps(meta) else None
+    return CodeSet(clips, meta["codebook_size"], meta["window_stride"], length, num_steps, token_frames)
 
 
 _LINE: dict[str, Kind] = {
@@ -114,6 +118,8 @@ _LINE: dict[str, Kind] = {
     "start_frames": list_of(whole_from(0)),
     "meta": MAPPING,
 }
+_LINE_MAY: dict[str, Kind] = {"valid_steps": list_of(whole_from(0))}
+"""Codes of before do not say it: all steps are real."""
 _META: dict[str, Kind] = {
     "model": TEXT,
     "codebook_size": whole_from(2, MAX_CODES),
@@ -132,6 +138,7 @@ def _where(path: Path, number: int) -> str:
 def _meta(line: Any, where: str) -> dict[str, Any]:
     """The facts about the run in a line of ``codes.jsonl``, once every value of the line is of its kind."""
     require_kinds(where, line, _LINE, UsageError)
+    check_kinds(where, line, _LINE_MAY, UsageError)
     require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
     check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
     return {key: line["meta"][key] for key in (*_META, *_META_MAY) if key in line["meta"]}
@@ -159,4 +166,12 @@ def _clip(line: dict[str, Any], meta: dict[str, Any], where: str) -> ClipCodes:
         raise UsageError(f"{where}: codes are {width} ids a window; expected a multiple of {tokens} steps")
     if any(later <= earlier for earlier, later in zip(starts, starts[1:], strict=False)):
         raise UsageError(f"{where}: start_frames of {line['clip']} do not ascend, as they should")
-    return ClipCodes(line["clip"], np.array(starts, np.int64), codes.reshape(len(codes), -1, tokens))
+    steps = meta["sequence_length"] - 1
+    valid_steps = line.get("valid_steps", [steps] * len(rows))
+    if len(valid_steps) != len(rows) or max(valid_steps) > steps:
+        raise UsageError(
+            f"{where}: valid_steps of {line['clip']} are {len(valid_steps)} numbers of at most "
+            f"{max(valid_steps, default=0)}; expected {len(rows)} of at most {steps}"
+        )
+    ids = codes.reshape(len(codes), -1, tokens)
+    return ClipCodes(line["clip"], np.array(starts, np.int64), ids, np.array(valid_steps, np.int64))

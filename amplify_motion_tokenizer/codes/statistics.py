@@ -46,16 +46,19 @@ def code_summary(codes: CodeSet, num_lags: int) -> dict[str, Any]:
     ``same_position`` is, for each of ``codes.lags``, the share of tokens with equal ids at the same place
     in both windows; ``same_step`` is the share among tokens about the same step of the clip, for models
     whose tokens are steps. Beside each stands what any two windows have in common, ``chance_...``: the mean
-    over all pairs of different windows. NaN where there is nothing to compare.
+    over all pairs of different windows. NaN where there is nothing to compare. Windows with padding are left
+    out and counted, as their codes tell of the padding too.
     """
-    ids = np.concatenate([clip.codes for clip in codes.clips])
+    clips = [_whole(clip, codes.num_steps) for clip in codes.clips]
+    ids = np.concatenate([clip.codes for clip in clips])
     lags = codes.lags(num_lags)
-    pairs = [_pairs(codes.clips, lag * codes.stride) for lag in lags]
+    pairs = [_pairs(clips, lag * codes.stride) for lag in lags]
     counts = code_histogram(torch.from_numpy(ids), codes.codebook_size)
     usage = code_usage(counts, codes.codebook_size)
     content: dict[str, Any] = {
         "clips": len(codes.clips),
         "windows": len(ids),
+        "padded_windows": sum(len(clip.codes) for clip in codes.clips) - len(ids),
         "unique_codes": usage.unique,
         "perplexity": usage.perplexity,
         "pairs": [len(pair) for pair in pairs],
@@ -67,6 +70,14 @@ def code_summary(codes: CodeSet, num_lags: int) -> dict[str, Any]:
         content["same_step"] = [_same(ids, pair, shift) for pair, shift in zip(pairs, shifts, strict=True)]
         content["chance_step"] = [_chance(ids, shift) for shift in shifts]
     return content
+
+
+def _whole(clip: ClipCodes, num_steps: int) -> ClipCodes:
+    """``clip`` without the windows that have padding."""
+    whole = clip.valid_steps == num_steps
+    return clip._replace(
+        starts=clip.starts[whole], codes=clip.codes[whole], valid_steps=clip.valid_steps[whole]
+    )
 
 
 def _pairs(clips: Sequence[ClipCodes], frames: int) -> Ids:

@@ -1,4 +1,4 @@
-"""Command lines to a checked ``Config``, and errors to exit statuses."""
+"""Turns command lines into a checked ``Config``, and errors into exit statuses."""
 
 from __future__ import annotations
 

@@ -60,8 +60,13 @@ DERIVED: dict[str, tuple[Callable[[Config], int], str]] = {
 FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output of train"}
 """Old keys of folders, and the flags that give the folders now."""
 
-ADDED = {"video.below_target_fps": "keep", "video.fps": None}
-"""Settings of tracks that were added later, with the values that act as if there were none."""
+ADDED = {
+    "video.below_target_fps": "keep",
+    "video.fps": None,
+    "video.shots": "off",
+    "tracking.pad_end": "none",
+}
+"""Settings of tracks that were added later, in that order, with the values that act as if there were none."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
 _SHORTER, _FIT, _TARGET, _SIZE = "video.resize_shorter", "video.fit", "video.target_size", "video.size"
@@ -140,8 +145,17 @@ def settings_now(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def known_hashes(settings: dict[str, Any]) -> set[str]:
-    """The hashes under which files made with ``settings`` are known: today's, and the one of older files."""
-    return {settings_hash(settings), settings_hash(_as_before(settings))}
+    """The hashes under which files made with ``settings`` are known: today's, and those of older files.
+
+    Files that were made before a setting of ``ADDED`` came do not record it, and have its value there.
+    """
+    known = {settings_hash(settings), settings_hash(_as_before(settings))}
+    earlier = dict(settings)
+    for key, value in reversed(ADDED.items()):
+        if earlier.pop(key, value) != value:
+            break
+        known.add(settings_hash(earlier))
+    return known
 
 
 def _as_before(settings: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Given(NamedTuple):
     """A value that a file or a command line gives a setting."""
 
     value: Any
-    """As ``convert`` takes it."""
+    """The value, as ``convert`` takes it."""
     place: str
     """Where: file and line, as ``config.yaml:12``; empty for the command line."""
 

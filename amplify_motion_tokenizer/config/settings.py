@@ -65,7 +65,7 @@ class Setting:
 
     key: str
     kind: Any
-    """Its annotation, resolved."""
+    """The field's annotation, resolved."""
     default: Any
     help: str
     decides: frozenset[str]

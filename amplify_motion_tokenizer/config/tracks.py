@@ -57,6 +57,12 @@ class VideoConfig:
         help="Size in pixels of the tracked frames: {shorter: 480} resizes the shorter side and keeps the "
         "aspect, [height, width] fits each frame into one size and pads it black, null keeps the source's.",
     )
+    shots: Literal["auto", "off"] = setting(
+        "off",
+        decides="tracks",
+        help="Whether hard cuts and dissolves split a clip into parts, which no window spans: auto looks for "
+        "them, off takes each clip for one shot.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +162,12 @@ class TrackingConfig:
     window_stride: int = setting(
         1, decides="tracks", at_least=1, help="Frames between the starts of two tracked windows."
     )
+    pad_end: Literal["none", "repeat_last"] = setting(
+        "none",
+        decides="tracks",
+        help="What comes after a clip's last frame: nothing, so that every window is whole; or that frame "
+        "again, as AMPLIFY has it, so that every frame (every window_stride-th) starts a window.",
+    )
     query_order: Literal["row_major", "uniform"] = setting(
         "row_major",
         decides="tracks",
@@ -178,6 +190,11 @@ class TrackingConfig:
     gate: GateConfig = section(GateConfig)
     flow: FlowConfig = section(FlowConfig)
     cotracker: CoTrackerConfig = section(CoTrackerConfig)
+
+    @property
+    def pads_end(self) -> bool:
+        """Whether clips, and parts of clips, repeat their last frame so that every frame starts a window."""
+        return self.pad_end == "repeat_last"
 
     @property
     def tracker_sections(self) -> tuple[str, ...]:

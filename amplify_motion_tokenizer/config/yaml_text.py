@@ -22,16 +22,16 @@ class Scalar(NamedTuple):
 
     text: str
     plain: bool = True
-    """Whether it has no quotes."""
+    """Whether the value is written without quotes."""
 
     @property
     def blank(self) -> bool:
-        """Whether nothing is written."""
+        """Whether no value is written."""
         return self.plain and not self.text
 
     @property
     def null(self) -> bool:
-        """Whether it means None."""
+        """Whether the value means None."""
         return self.plain and _CONSTANTS.get(self.text, self) is None
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks
+from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, take_frames
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.tracks.stored import StoredClip
@@ -89,7 +89,10 @@ def changed_view(view: ViewTracks, changes: Changes, config: Config) -> ViewTrac
     """
     order, grid_size = config.tracking.query_order, config.data.grid_size
     moved = move_points(view, changes.mirror_xy, changes.speed, order, grid_size)
-    return take_frames(moved, changes.frames)
+    frames, valid_steps = changes.frames, moved.valid_steps
+    if valid_steps is not None:
+        frames, valid_steps = real_first(frames, valid_steps)
+    return take_frames(moved, frames)._replace(valid_steps=valid_steps)
 
 
 def move_points(view: ViewTracks, mirror_xy: Tensor, speed: Tensor, order: str, grid_size: int) -> ViewTracks:
@@ -134,16 +137,24 @@ def mirrored_points(order: str, grid_size: int) -> Tensor:
     return torch.from_numpy(np.array(tables))
 
 
-def take_frames(view: ViewTracks, frames: Tensor) -> ViewTracks:
-    """Windows of the frames (B, T) of each, in that order: part of a window, every other frame, reversed.
+def real_first(frames: Tensor, valid_steps: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames of padded windows that are taken, the real ones first, and the real steps between them.
 
-    The grid of queries is in frame 0 of the tracked window, wherever that comes then. First frames stay as
-    they are, and so show another moment.
+    A window that is reversed begins with the last of its real frames, as a film that is shown backwards; its
+    padding, too, repeats its last frame.
+
+    Args:
+        frames: (B, T) int64, evenly spaced frames of the tracked windows, ascending or descending.
+        valid_steps: (B,) int64, real steps of the tracked windows.
+
+    Returns:
+        (B, T) int64 frames, and (B,) int64 real steps, 0 where no step between real frames is left.
     """
-    return view._replace(
-        tracks_xy_px=view.tracks_xy_px.take_along_dim(frames[:, :, None, None], dim=1),
-        visibility=view.visibility.take_along_dim(frames[:, :, None], dim=1),
-    )
+    real = frames <= valid_steps[:, None]
+    skipped = real.int().argmax(dim=1)  # of a reversed window the padding, which comes first there
+    steps = (real.sum(dim=1) - 1).clamp(min=0)
+    order = skipped[:, None] + torch.arange(frames.shape[1]).minimum(steps[:, None])
+    return frames.gather(1, order), steps
 
 
 def drop_points(inputs: ModelInput, kept: Tensor) -> ModelInput:

@@ -155,17 +155,22 @@ class WindowDataset(Dataset[Batch]):
         first = self.clips[self._names[clips[0]]]
         views = [ViewArrays.empty(len(windows), first.length, first.num_points) for _ in first.sizes]
         frames: list[list[NDArray[np.uint8]]] = []
+        valid_steps = np.empty(len(windows), np.int64)
         for clip, at in read:
             reader = self._readers.get(clip)
             reader.read_into(rows[at], views, at)
+            valid_steps[at] = reader.valid_steps(rows[at])
             if self.config.conditioned:
                 frames.append(reader.first_frames(rows[at]))
         images: list[Tensor | None] = [None] * len(views)
         if frames:
             back = np.argsort(np.concatenate([at for _, at in read]))
             images = [torch.from_numpy(np.concatenate(view)[back]) for view in zip(*frames, strict=True)]
+        steps = torch.from_numpy(valid_steps)
         return [
-            ViewTracks(torch.from_numpy(view.tracks_xy_px), torch.from_numpy(view.visibility), size, image)
+            ViewTracks(
+                torch.from_numpy(view.tracks_xy_px), torch.from_numpy(view.visibility), size, image, steps
+            )
             for view, size, image in zip(views, first.sizes, images, strict=True)
         ]
 

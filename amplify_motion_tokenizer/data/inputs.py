@@ -48,6 +48,8 @@ class ViewTracks(NamedTuple):
     """(height, width) that was tracked; None: the pixels are taken as those of the reference size."""
     first_frames: Tensor | None = None
     """(B, h, w, 3) uint8, RGB, each window's first frame; None where it is not kept or not needed."""
+    valid_steps: Tensor | None = None
+    """(B,) int64, how many of its T - 1 steps are real, the first ones; None: all of every window."""
 
 
 class ModelInput(NamedTuple):
@@ -58,7 +60,7 @@ class ModelInput(NamedTuple):
     labels: Tensor
     """(B, [V, ]t, N) int64, velocity classes."""
     mask: Tensor
-    """(B, [V, ]t, N) bool, True where an element counts: finite, not static, visible enough."""
+    """(B, [V, ]t, N) bool, True where an element counts: finite, not static, visible enough, no padding."""
     visibility: Tensor
     """(B, [V, ]T, N) float32, confidence 0..1; T is 0 where only a training step is wanted."""
     finite: Tensor
@@ -70,6 +72,19 @@ class ModelInput(NamedTuple):
     """(B, [V, ]2) float32, (height, width) in reference pixels of the frame that rc_norm refers to."""
     first_frames: Tensor
     """(B, [V, ]h, w, 3) uint8, RGB; (B, [V, ]0, 0, 3) for models that are not conditioned on images."""
+    valid_steps: Tensor
+    """(B, [V, ]) int64, how many of the t steps are real, the first ones; in the rest, which is padding,
+    points stay where they are."""
+
+    @property
+    def window_steps(self) -> Tensor:
+        """(B,) int64, the real steps of each window, which all its views have in common."""
+        return self.valid_steps.flatten(1).amin(dim=1) if self.valid_steps.ndim > 1 else self.valid_steps
+
+    @property
+    def real_steps(self) -> Tensor:
+        """(B, [V, ]t) bool, False for steps that are padding."""
+        return torch.arange(self.labels.shape[-2], device=self.labels.device) < self.valid_steps[..., None]
 
     @property
     def images(self) -> Tensor | None:
@@ -94,7 +109,7 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
         ValueError: the model is conditioned on images, and a view comes without first frames.
     """
     kind = config.input_kind
-    parts = [INPUTS[kind].of_view(_resampled(view, config), config, truth) for view in views]
+    parts = [INPUTS[kind].of_view(_resampled(_held(view), config), config, truth) for view in views]
     if not kind.view_axis:
         return parts[0]
     if len(parts) == 1:
@@ -112,22 +127,63 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, config.model.decoder_window_size),
-        counting_mask(velocities, visibility, finite, config),
+        counting_mask(velocities, visibility, finite, _all_steps(batch, steps), config),
         visibility,
         finite,
         unknown,
         velocities.new_full((batch, 2), torch.nan),
         _no_images(batch),
+        _all_steps(batch, steps),
+    )
+
+
+def _all_steps(batch: int, steps: int) -> Tensor:
+    """(B,) int64 of windows whose steps are all real."""
+    return torch.full((batch,), steps)
+
+
+def _held(view: ViewTracks) -> ViewTracks:
+    """``view`` with its real steps counted, and points that stay as they are after the last of them.
+
+    What a tracker makes of frames that repeat the last real one says nothing, lost points included.
+    """
+    batch, frames = view.visibility.shape[:2]
+    if view.valid_steps is None:
+        return view._replace(valid_steps=_all_steps(batch, frames - 1))
+    if (view.valid_steps == frames - 1).all():
+        return view
+    return take_frames(view, torch.arange(frames).minimum(view.valid_steps[:, None]))
+
+
+def take_frames(view: ViewTracks, frames: Tensor) -> ViewTracks:
+    """Windows of the frames (B, T) of each, in that order: part of a window, every other frame, reversed.
+
+    The grid of queries is in frame 0 of the tracked window, wherever that comes then. First frames and the
+    count of real steps stay as they are.
+    """
+    return view._replace(
+        tracks_xy_px=view.tracks_xy_px.take_along_dim(frames[:, :, None, None], dim=1),
+        visibility=view.visibility.take_along_dim(frames[:, :, None], dim=1),
     )
 
 
 def _resampled(view: ViewTracks, config: Config) -> ViewTracks:
-    """``view`` with visibility brought to the model's T frames; positions are the model's affair."""
-    frames = config.data.sequence_length
-    if view.visibility.shape[1] == frames:
+    """``view`` with visibility and real steps at the model's T frames; positions are the model's affair.
+
+    A step of the model is real where all of it lies within real steps of the tracked window.
+    """
+    frames, tracked = config.data.sequence_length, view.visibility.shape[1]
+    if tracked == frames:
         return view
     visibility = interpolate_time(view.visibility[..., None].expand(-1, -1, -1, 2), frames, "linear")[..., 0]
-    return view._replace(visibility=visibility)
+    valid_steps = _known_steps(view) * (frames - 1) // (tracked - 1)
+    return view._replace(visibility=visibility, valid_steps=valid_steps)
+
+
+def _known_steps(view: ViewTracks) -> Tensor:
+    """The real steps of a view that went through ``_held``."""
+    assert view.valid_steps is not None
+    return view.valid_steps
 
 
 def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
@@ -139,12 +195,13 @@ def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, width),
-        counting_mask(velocities, view.visibility, finite, config),
+        counting_mask(velocities, view.visibility, finite, _known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _no_images(len(velocities)),
+        _known_steps(view),
     )
 
 
@@ -160,12 +217,13 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities,
         labels_from_rc_norm(tracks_rc_norm, size_px, config.class_grid),
-        counting_mask(velocities_wnorm, view.visibility, finite, config),
+        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         tracks_rc_norm if truth else _none_of(tracks_rc_norm),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _first_frames(view, config),
+        _known_steps(view),
     )
 
 
@@ -183,12 +241,13 @@ def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities_px / config.shorter_side,
         labels_from_wnorm(velocities_wnorm, width),
-        counting_mask(velocities_wnorm, view.visibility, finite, config),
+        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
         velocities_px.new_tensor(size_px).expand(len(velocities_px), 2),
         _no_images(len(velocities_px)),
+        _known_steps(view),
     )
 
 
@@ -316,6 +375,7 @@ def stack_views(
             torch.from_numpy(np.stack([window.visibility for window in column])),
             size,
             _stack_frames(column),
+            torch.tensor([window.valid_steps for window in column]),
         )
         for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Resampling point tracks along time, for windows whose length differs from the model's.
+"""Resamples point tracks along time, for windows whose length differs from the model's.
 
 AMPLIFY does this to its normalised tracks, after clamping, and does not clamp again.
 Letters: T frames, N points.

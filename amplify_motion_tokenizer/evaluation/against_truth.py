@@ -125,11 +125,14 @@ class _View:
         self._file, self._index = file, index
         self.box = _letterbox(file, index)
 
-    def read(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Positions (R, T, N, 2), (x, y) from 0 to 1, and visibility (R, T, N)."""
+    def read(
+        self, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+        """Positions (R, T, N, 2), (x, y) from 0 to 1, visibility (R, T, N), and real steps (R,)."""
         with self._file.open() as file:
             tracks, visibility = self._file.read(file, rows.tolist())[self._index]
-        return content_norm_from_px(tracks, self.box), visibility
+            valid_steps = self._file.valid_steps(file)[rows]
+        return content_norm_from_px(tracks, self.box), visibility, valid_steps
 
 
 def _count(
@@ -139,14 +142,15 @@ def _count(
     true_rows: NDArray[np.intp],
     min_visibility: float,
 ) -> tuple[TrackCounts, TrackCounts]:
-    xy, visibility = tracks.read(rows)
-    true_xy, true_visibility = truth.read(true_rows)
+    xy, visibility, valid_steps = tracks.read(rows)
+    true_xy, true_visibility, true_steps = truth.read(true_rows)
+    valid_steps = np.minimum(valid_steps, true_steps)
     order = _same_points(xy[:, 0], true_xy[:, 0], tracks.path, truth.path)
     height, width = truth.box.content_size
     true_xy_px, visible = true_xy * (width, height), true_visibility >= min_visibility
 
     def count(xy_px: NDArray[Any], seen: NDArray[np.bool_]) -> TrackCounts:
-        return count_tracks(xy_px, seen, true_xy_px, visible, (height, width))
+        return count_tracks(xy_px, seen, true_xy_px, visible, (height, width), valid_steps)
 
     moved = count(xy[:, :, order] * (width, height), visibility[:, :, order] >= min_visibility)
     return moved, count(*no_motion(true_xy_px))

@@ -179,15 +179,15 @@ class DrawingJob:
         return {DRAWINGS: {"tracks": str(self.tracks), **how}}
 
     def changed(self) -> list[str]:
-        """Nothing: all is drawn again."""
+        """Empty, as every drawing is made again."""
         return []
 
     def prepare(self, threads: int) -> DrawingJob:
-        """Itself: it decodes and draws on one thread."""
+        """The job itself, which decodes and draws on one thread."""
         return self
 
     def is_complete(self, clip: Clip) -> bool:
-        """False: all is drawn again."""
+        """False, as every drawing is made again."""
         return False
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
@@ -279,7 +279,8 @@ class _View:
         self._zoom = max(1.0, LEAST_ROWS / video.info.size[0])
         stride = config.tracking.window_stride
         self.num_frames = int(file.attributes["num_frames"])
-        starts = range(0, self.num_frames - file.length + 1, stride)
+        last = self.num_frames - (1 if config.tracking.pads_end else file.length)
+        starts = range(0, last + 1, stride)
         self.fates = _fates(
             starts, set(file.starts(opened).tolist()), self.num_frames, config.tracking.gate.enable
         )

@@ -54,7 +54,7 @@ MAX_CLAMPED, MAX_CENTER = 0.01, 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class MotionStatistics:
-    """Measured over ``windows_read`` windows; shares are of steps of points whose track is finite.
+    """Measured over ``windows_read`` windows; shares are of real steps of points whose track is finite.
 
     A share or percentile of nothing is NaN.
     """
@@ -156,20 +156,29 @@ def measure(clips: Clips, config: Config) -> MotionStatistics:
 
 
 def _elements(inputs: ModelInput, velocity_px: Tensor, config: Config) -> _Elements:
-    finite = inputs.finite.unsqueeze(-2).expand_as(inputs.labels)
+    real = inputs.real_steps.unsqueeze(-1)
+    finite = inputs.finite.unsqueeze(-2) & real
+    velocity_px = velocity_px * real[..., None]
     speed = torch.linalg.vector_norm(velocity_px, dim=-1)
     wnorm = wnorm_from_px(velocity_px, config.model.decoder_window_size).flatten(0, -4)
-    score = motion_score(wnorm, config.data.static_filter.metric)
+    score = motion_score(wnorm, config.data.static_filter.metric, inputs.valid_steps.flatten())
+    of_steps = inputs.finite & (inputs.valid_steps > 0).unsqueeze(-1)
     return _Elements(
         speed_px=speed[finite],
         axis_px=velocity_px.abs().amax(dim=-1)[finite],
         moving=(speed.amax(dim=-2, keepdim=True) >= MOVING_PX).expand_as(speed)[finite],
         clamped=beyond_window(inputs, config)[finite],
         labels=inputs.labels[finite],
-        score=score[inputs.finite.flatten(0, -2)],
-        visible=(inputs.visibility >= SEEN).flatten(),
+        score=score[of_steps.flatten(0, -2)],
+        visible=(inputs.visibility >= SEEN)[_real_frames(inputs)].flatten(),
         finite=inputs.finite.flatten(),
     )
+
+
+def _real_frames(inputs: ModelInput) -> Tensor:
+    """(B, [V, ]T) bool, False for frames that repeat the last real one."""
+    frames = torch.arange(inputs.visibility.shape[-2])
+    return frames <= inputs.valid_steps[..., None]
 
 
 def suggest(found: MotionStatistics, config: Config) -> list[Suggestion]:

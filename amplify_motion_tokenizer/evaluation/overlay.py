@@ -1,4 +1,4 @@
-"""Drawing point tracks over an image.
+"""Draws point tracks over an image.
 
 Letters: T frames of a trail, N points, H and W height and width of the image.
 """

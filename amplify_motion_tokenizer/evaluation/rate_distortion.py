@@ -30,7 +30,7 @@ AUC_PX = range(1, 11)
 """Distances of ``delta_auc``, in pixels at 240 rows."""
 
 GAIN_LEVELS = 32
-"""Of a PCA coder's gain: 5 bits."""
+"""Levels of a PCA coder's gain, which takes 5 bits."""
 
 Coder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From tracks (B, T, N, 2) (x, y) px, visible (B, T, N) bool and sizes (B, 2) to decoded tracks."""
@@ -41,17 +41,17 @@ class Distortion:
     """What a coder leaves of the motion of some windows."""
 
     windows: int
-    """How many."""
+    """Number of windows."""
     error_px: float
     """Mean distance between decoded and true points, in pixels at 240 rows; NaN where nothing is seen."""
     no_motion_px: float
-    """The same of points that never move."""
+    """``error_px`` of the prediction that no point moves."""
     delta_avg: float
-    """TAP-Vid's, of all points that are seen together."""
+    """TAP-Vid's position accuracy, over all points that are seen together."""
     delta_auc: float
     """Mean over 1 to 10 pixels at 240 rows of the share of coordinates that are off by less."""
     by_speed: Mapping[str, Distortion] = field(default_factory=dict)
-    """The same of the windows of each of ``SPEEDS_PX`` that has some."""
+    """The distortion of the windows of each range of ``SPEEDS_PX`` that has windows."""
 
     @property
     def relative(self) -> float:

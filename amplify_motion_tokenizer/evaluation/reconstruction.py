@@ -210,7 +210,8 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
 
     ``l2_px`` and ``delta_avg`` are means over the views of windows in which a point is seen after the first
     frame. ``l2_px``, ``delta_avg`` and AMPLIFY's ``delta_auc`` come a second time with the suffix
-    ``_no_motion``, of tracks that stay where they begin.
+    ``_no_motion``, of tracks that stay where they begin. Frames that are padding count for nothing; a window
+    without a real step is left out.
 
     Args:
         predicted: (B, [V, ]T, N, 2) rc_norm.
@@ -219,6 +220,19 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
     target, visible, size = inputs.tracks_rc_norm, inputs.visibility >= SEEN, inputs.size_px
     if target.ndim == 4:
         predicted, target, visible, size = (x[:, None] for x in (predicted, target, visible, size))
+    valid_steps = inputs.window_steps
+    means: dict[str, Mean] = {}
+    for steps in filter(None, torch.unique(valid_steps).tolist()):
+        at, real = valid_steps == steps, slice(steps + 1)
+        found = _whole_means(
+            predicted[at][:, :, real], target[at][:, :, real], visible[at][:, :, real], size[at]
+        )
+        means = {name: mean.plus(means[name]) if means else mean for name, mean in found.items()}
+    return means
+
+
+def _whole_means(predicted: Tensor, target: Tensor, visible: Tensor, size: Tensor) -> dict[str, Mean]:
+    """``track_means`` of windows without padding: (B, V, T, N, 2) twice, (B, V, T, N) bool, (B, V, 2)."""
     metrics = amplify_track_means(predicted, target, size[:, 0, 0])
     for suffix, tracks in (("", predicted), ("_no_motion", zero_motion(target))):
         metrics[f"l2_px{suffix}"] = _over_known(point_error_px(tracks, target, size, visible))
@@ -229,6 +243,7 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
 
 
 def known_windows(inputs: ModelInput, real: Tensor) -> Tensor:
-    """(B,) bool: real windows of which all true positions and the frame's size are known and finite."""
+    """(B,) bool: real windows with a real step, whose true positions and size are all known and finite."""
     positions = inputs.tracks_rc_norm.isfinite().flatten(1).all(dim=1)
+    real = real & (inputs.window_steps > 0)
     return real & positions & inputs.size_px.isfinite().flatten(1).all(dim=1)

@@ -80,6 +80,7 @@ def count_tracks(
     true_xy_px: Positions,
     true_visible: Bools,
     size: Sequence[float],
+    valid_steps: NDArray[np.int64] | None = None,
 ) -> TrackCounts:
     """Counts of one video, or of a part of its windows.
 
@@ -89,6 +90,7 @@ def count_tracks(
         true_xy_px: (S, T, N, 2); hidden positions may be anything.
         true_visible: (S, T, N).
         size: (height, width) of the frame in pixels.
+        valid_steps: (S,) how many frames after the first count, the first ones; None: all.
 
     Raises:
         ValueError: when the shapes differ.
@@ -99,8 +101,11 @@ def count_tracks(
             f"tracks {predicted_xy_px.shape} and {true_xy_px.shape} with visibility "
             f"{predicted_visible.shape} and {true_visible.shape}; expected (S, T, N, 2) and (S, T, N)"
         )
-    off_px = predicted_xy_px[:, 1:].astype(np.float64) - true_xy_px[:, 1:]
-    seen, visible = predicted_visible[:, 1:], true_visible[:, 1:]
+    steps = true_visible.shape[1] - 1
+    counted = np.arange(steps) < (steps if valid_steps is None else valid_steps[:, None])
+    counted = np.broadcast_to(counted, (len(true_visible), steps))
+    off_px = predicted_xy_px[:, 1:][counted].astype(np.float64) - true_xy_px[:, 1:][counted]
+    seen, visible = predicted_visible[:, 1:][counted], true_visible[:, 1:][counted]
     squared = np.square(off_px * (SIDE_PX / np.array(size[::-1]))).sum(axis=-1)
     within = [squared < px**2 for px in THRESHOLDS_PX]
     return TrackCounts(

@@ -1,4 +1,4 @@
-"""The loop over clips that preprocessing and inference share: skip, process, record."""
+"""The loop over clips that every folder run shares: skip, process, record."""
 
 from __future__ import annotations
 

@@ -122,6 +122,15 @@ class MotionTokenizer(nn.Module, ABC):
     def num_codes(self) -> int:
         """Codes d that one window is written as."""
 
+    def real_codes(self, valid_steps: Tensor) -> Tensor:
+        """(B, d) bool, which codes are of something that is not padding, from windows' real steps (B,).
+
+        Codes that are steps are real as the steps are, other codes where any step of the window is.
+        """
+        steps = torch.arange(self.config.num_steps if self.tokens_are_steps else 1, device=valid_steps.device)
+        real = steps < valid_steps[:, None]
+        return real.repeat(1, self.num_codes // len(steps))
+
     @property
     def codes_per_view(self) -> bool:
         """Whether every view has codes of its own, instead of codes for all views together."""

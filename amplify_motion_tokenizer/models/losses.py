@@ -1,4 +1,4 @@
-"""The loss over velocity classes, and the mask that leaves still points out of it.
+"""The loss over velocity classes, of logits, labels and a mask of the elements that count.
 
 Letters: B windows, V views, t steps, N points, C classes.
 """

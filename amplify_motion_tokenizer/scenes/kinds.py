@@ -1,4 +1,4 @@
-"""The kinds of clips. A new one is a line in ``KINDS``."""
+"""The kinds of rendered clips. A new kind is a line in ``KINDS``."""
 
 from __future__ import annotations
 

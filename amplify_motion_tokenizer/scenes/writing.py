@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.files import write_yaml
@@ -176,15 +177,18 @@ def _check(
 def _record(
     path: Path, kind: str, seed: tuple[int, int], size: Size, fps: float, windows: TruthWindows
 ) -> TruthRecord:
-    settings = {
-        "video.target_fps": fps,
-        "video.size": None,
-        "tracking.window_stride": windows.stride,
-        "tracking.query_order": _QUERY_ORDER,
-        "tracking.gate.enable": False,
-        "data.sequence_length": windows.length,
-        "data.grid_size": windows.grid_size,
-    }
+    # The settings that came later too, as every reader completes the ones of older files.
+    settings = settings_now(
+        {
+            "video.target_fps": fps,
+            "video.size": None,
+            "tracking.window_stride": windows.stride,
+            "tracking.query_order": _QUERY_ORDER,
+            "tracking.gate.enable": False,
+            "data.sequence_length": windows.length,
+            "data.grid_size": windows.grid_size,
+        }
+    )
     return TruthRecord(
         settings=settings,
         tracker="truth",

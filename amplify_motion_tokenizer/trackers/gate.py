@@ -47,11 +47,11 @@ class MotionGate:
     def moves(self, window: FrameWindow) -> bool:
         """True when the window's mean absolute difference or active share reaches its threshold.
 
-        Both are means over the window's T frames, of differences scaled to 0..1, the colours weighted as in
-        grey. Each colour is compared by itself: a pixel that is clipped in one is known in the others.
+        Both are means over the window's real frames, of differences scaled to 0..1, the colours weighted as
+        in grey. Each colour is compared by itself: a pixel that is clipped in one is known in the others.
         """
         self._small = {index: small for index, small in self._small.items() if index >= window.start}
-        copies, clipped = zip(*(self._shrunk(window, i) for i in range(len(window.frames))), strict=True)
+        copies, clipped = zip(*(self._shrunk(window, i) for i in range(len(window.real_frames))), strict=True)
         # Each colour in one piece, a third faster than with the others between.
         levels, beyond = (np.moveaxis(np.stack(parts), -1, 0).copy() for parts in (copies, clipped))
         rests = [np.abs(_besides_light(*colour)) for colour in zip(levels, beyond, strict=True)]

@@ -44,7 +44,8 @@ class TrackedClip:
         times: time spent so far on open, read (waiting for frames), gate and track; users add their own.
 
     Raises:
-        VideoError: a view cannot be read, or has fewer than T frames.
+        VideoError: a view cannot be read, or has fewer than T frames (with ``tracking.pad_end: repeat_last``
+            none).
     """
 
     def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
@@ -110,7 +111,10 @@ class TrackedClip:
     def __iter__(self) -> Iterator[tuple[WindowTracks, ...]]:
         config, views = self._config, len(self._videos)
         length, stride = config.tracked_length, config.tracking.window_stride
-        per_view = (iter_windows(frames, length, stride) for frames in _columns(self._frames(), views))
+        pad_end = config.tracking.pads_end
+        per_view = (
+            iter_windows(frames, length, stride, pad_end) for frames in _columns(self._frames(), views)
+        )
         windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
         if config.tracking.gate.enable:
             windows = self._moving(windows)
@@ -131,7 +135,11 @@ class TrackedClip:
 
         def watched() -> Iterator[FrameWindow]:
             for window in windows:
-                facts = {"step_seconds": window.step_seconds, "source_frames": window.source_frames}
+                facts = {
+                    "step_seconds": window.step_seconds,
+                    "source_frames": window.source_frames,
+                    "padding": window.padding,
+                }
                 first = None if side is None else small_frame(window.frames[0], side)
                 waiting.append(facts | {"first_frame": first})
                 yield window
@@ -178,14 +186,14 @@ class TrackedClip:
         self._check_length(cut, self._videos[row.index(None)].info)
 
     def _check_length(self, cut: _Cuts, shortest: ClipInfo) -> None:
-        length = self._config.tracked_length
+        length = 1 if self._config.tracking.pads_end else self._config.tracked_length
         if cut.longest >= length:
             return
         key = "data.true_horizon" if self._config.data.true_horizon else "data.sequence_length"
         where = f" in the longest of its {cut.parts} parts" if cut.parts > 1 else ""
         raise VideoError(
             f"{shortest.source}: has {cut.longest} frames at {shortest.fps:g} fps{where}, "
-            f"expected at least {length} ({key})"
+            f"expected at least {length} ({key}), or tracking.pad_end: repeat_last"
         )
 
     def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,13 @@ class FrameWindow:
     """Mean seconds from one of its frames to the next; None where it is not known."""
     source_frames: tuple[int, ...] = ()
     """(T,) index of each frame among the frames that the source decodes to; empty where it is not known."""
+    padding: int = 0
+    """How many of its last frames repeat the last real one, 0 to T - 1."""
+
+    @property
+    def real_frames(self) -> list[NDArray[np.uint8]]:
+        """Its frames without the padding, at least one."""
+        return self.frames[: len(self.frames) - self.padding]
 
 
 @dataclass(frozen=True)
@@ -40,19 +48,26 @@ class WindowTracks:
     """Point tracks of one window."""
 
     start: int
-    """As in ``FrameWindow``."""
+    """Index of the window's first frame among the yielded frames of the clip."""
     time_s: float
-    """As in ``FrameWindow``."""
+    """Seconds from the clip's first frame to the window's."""
     tracks_xy_px: NDArray[np.float32]
     """(T, N, 2), (x, y) pixels of the frames given; the first row is the queries."""
     visibility: NDArray[np.float32]
     """(T, N), confidence in [0, 1] that the point is seen where the track says."""
     step_seconds: float | None = None
-    """As in ``FrameWindow``."""
+    """Mean seconds from one of the window's frames to the next; None where it is not known."""
     source_frames: tuple[int, ...] = ()
-    """As in ``FrameWindow``."""
+    """(T,) index of each frame among the frames that the source decodes to; empty where it is not known."""
     first_frame: NDArray[np.uint8] | None = None
     """(h, w, 3), RGB, the window's first frame from ``pixels.small_frame``; None when none are kept."""
+    padding: int = 0
+    """As in ``FrameWindow``."""
+
+    @property
+    def valid_steps(self) -> int:
+        """How many of its T - 1 steps lead from one real frame to the next, 0 to T - 1."""
+        return len(self.visibility) - 1 - self.padding
 
     def __post_init__(self) -> None:
         """Raises ValueError when shapes or types do not fit together."""
@@ -64,24 +79,42 @@ class WindowTracks:
             )
 
 
-def iter_windows(frames: Iterable[Frame], length: int, stride: int) -> Iterator[FrameWindow]:
+def iter_windows(
+    frames: Iterable[Frame], length: int, stride: int, pad_end: bool = False
+) -> Iterator[FrameWindow]:
     """Yields every window of ``length`` frames of one part that starts a multiple of ``stride`` into it.
 
-    Holds at most ``length`` frames; a part's tail of fewer frames than a window is not yielded.
+    Holds at most ``length`` frames. A part's tail of fewer frames than a window is not yielded, unless
+    ``pad_end`` repeats the part's last frame, so that every frame (every ``stride``-th) starts a window.
     """
-    held: deque[Frame] = deque(maxlen=length)
     begin = 0
-    for index, frame in enumerate(frames):
-        if held and frame.part != held[-1].part:
-            held.clear()
-            begin = index
-        held.append(frame)
-        start = index - length + 1
-        if len(held) == length and (start - begin) % stride == 0:
-            yield FrameWindow(
-                start,
-                held[0].time_s,
-                [held_frame.rgb for held_frame in held],
-                (held[-1].time_s - held[0].time_s) / (length - 1) if length > 1 else None,
-                tuple(held_frame.source_frame for held_frame in held),
-            )
+    for _, part in groupby(frames, key=lambda frame: frame.part):
+        count = 0
+        held: deque[Frame] = deque(maxlen=length)
+        for frame, padding in _with_padding(part, length - 1 if pad_end else 0):
+            held.append(frame)
+            count += padding == 0
+            start = count + padding - length
+            if len(held) == length and start % stride == 0:
+                yield _window(list(held), begin + start, padding)
+        begin += count
+
+
+def _with_padding(part: Iterable[Frame], most: int) -> Iterator[tuple[Frame, int]]:
+    """The frames of a part, each with 0, then its last one ``most`` times more, numbered from 1."""
+    for frame in part:
+        yield frame, 0
+    for padding in range(1, most + 1):
+        yield frame, padding
+
+
+def _window(held: list[Frame], start: int, padding: int) -> FrameWindow:
+    first, steps = held[0], len(held) - 1 - padding
+    return FrameWindow(
+        start,
+        first.time_s,
+        [frame.rgb for frame in held],
+        (held[-1].time_s - first.time_s) / steps if steps else None,
+        tuple(frame.source_frame for frame in held),
+        padding,
+    )

@@ -1,4 +1,4 @@
-"""Finding the tracks of a folder, in whichever format they were written."""
+"""Finds the tracks of a folder, in whichever format they were written."""
 
 from __future__ import annotations
 

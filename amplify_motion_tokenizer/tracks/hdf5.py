@@ -15,6 +15,8 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
     root/<view>/step_seconds float64 (S,), mean seconds from one of its frames to the next; NaN: not known
     root/<view>/source_frame int64 (S, T), index of each frame among those that the source decodes to; -1:
                              not known
+    root/<view>/valid_steps  int64 (S,), how many of the T - 1 steps are real: frames after them repeat the
+                             last one (tracking.pad_end); in files without it all are
     root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
                              (``pixels.small_frame``); only with tracking.first_frames
 
@@ -49,6 +51,7 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     open_hdf5,
     read_view,
     tracked_size,
+    valid_steps,
     view_groups,
     window_shape,
 )
@@ -120,6 +123,7 @@ class TrackFileWriter:
             view.create_dataset("start_time", (0,), np.float64)
             view.create_dataset("step_seconds", (0,), np.float64)
             view.create_dataset("source_frame", (0, length), np.int64)
+            view.create_dataset("valid_steps", (0,), np.int64)
             if self._frame_shape is not None:
                 view.create_dataset("first_frames", (0, *self._frame_shape), np.uint8)
 
@@ -164,6 +168,7 @@ def _append_row(view: h5py.Group, window: WindowTracks) -> None:
             np.nan if window.step_seconds is None else window.step_seconds, np.float64
         ),
         "source_frame": np.asarray(window.source_frames or [-1] * len(window.visibility), np.int64),
+        "valid_steps": np.asarray(window.valid_steps, np.int64),
     }
     if window.first_frame is not None:
         rows["first_frames"] = window.first_frame
@@ -272,6 +277,15 @@ class TrackFile:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
         with damage_named(self.path):
             return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
+
+    def valid_steps(self, file: h5py.File) -> NDArray[np.int64]:
+        """(S,) how many of each window's T - 1 steps are real; all of them where the file does not say.
+
+        Raises:
+            TrackFileError: the file says what no window has.
+        """
+        with damage_named(self.path):
+            return valid_steps(file[self.views[0]], self.path)
 
     def check_readable(self) -> None:
         """Raises TrackFileError unless everything that its views hold is where the file says.

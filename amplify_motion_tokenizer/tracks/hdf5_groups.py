@@ -59,6 +59,27 @@ def window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
+    """(S,) how many of the T - 1 steps of each window of a view are real; all of them where it does not say.
+
+    Raises:
+        TrackFileError: they are of another shape or type, or more than a window has.
+    """
+    windows, length, _ = window_shape(group, path)
+    if "valid_steps" not in group:
+        return np.full(windows, length - 1, np.int64)
+    found = group["valid_steps"][:]
+    if found.shape != (windows,) or found.dtype.kind not in "iu":
+        raise TrackFileError(
+            f"{path}: valid_steps are {found.dtype} {found.shape}, expected whole numbers ({windows},)"
+        )
+    if windows and not 0 <= int(found.min()) <= int(found.max()) < length:
+        raise TrackFileError(
+            f"{path}: valid_steps are {found.min()} to {found.max()}, expected 0 to {length - 1}; remake it"
+        )
+    return np.asarray(found, np.int64)
+
+
 def tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     """(height, width) of a view's tracked frames in pixels; None where the file does not say.
 

@@ -42,6 +42,7 @@ class TrackReader:
         self._identity: tuple[int, ...] = ()
         self._places: list[tuple[Rows, Rows]] | None = None
         self._fills: list[float] = []
+        self._valid_steps: Rows | None = None
 
     def close(self) -> None:
         """Closes the file; where the windows lie in it is remembered."""
@@ -83,6 +84,17 @@ class TrackReader:
                 for place in (at for at in places if (tracks[at, 0] == fill).all()):
                     lose_unwritten(tracks[place : place + 1], fill)
 
+    def valid_steps(self, rows: Sequence[int] | Rows) -> NDArray[np.int64]:
+        """(R,) of windows ``rows``, as ``TrackFile.valid_steps``.
+
+        Raises:
+            TrackFileError: the file is gone or damaged.
+        """
+        if self._descriptor is None:
+            self._open()
+        assert self._valid_steps is not None, "found with the places of the windows"
+        return self._valid_steps[rows]
+
     def first_frames(self, rows: Sequence[int] | Rows) -> list[NDArray[np.uint8]]:
         """As ``TrackFile.read_first_frames``."""
         return self._clip.read_first_frames(self._through_hdf5(), list(rows))
@@ -115,6 +127,7 @@ class TrackReader:
         """Where the windows of each view lie; None where one must be read through HDF5."""
         with self._clip.open() as file, damage_named(self._clip.path):
             self._clip.check_unchanged(file)
+            self._valid_steps = self._clip.valid_steps(file)
             if not hasattr(os, "preadv"):
                 return None
             views = self._clip.data_sets(file)

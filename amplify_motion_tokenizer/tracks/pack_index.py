@@ -10,6 +10,7 @@ from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.kinds import (
     ABOVE_0,
+    FLAG,
     MAPPING,
     TEXT,
     TEXTS,
@@ -31,6 +32,7 @@ _INDEX: dict[str, Kind] = {
     "frame_size": or_none(list_of(whole_from(1), 2)),
     "clips": list_of(MAPPING),
 }
+_INDEX_MAY: dict[str, Kind] = {"padded": FLAG}
 _CLIP: dict[str, Kind] = {
     "name": TEXT,
     "windows": whole_from(0),
@@ -54,6 +56,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise TrackFileError(f"{path}: format version {version}, expected {FORMAT_VERSION}; {again}")
     require_kinds(f"{path}: is damaged", index, _INDEX, TrackFileError)
+    check_kinds(f"{path}: is damaged", index, _INDEX_MAY, TrackFileError)
     names: set[str] = set()
     for number, clip in enumerate(index["clips"]):
         where = f"{path}: is damaged: clips[{number}]"

@@ -66,6 +66,7 @@ def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any
     try:
         unfinished.mkdir(parents=True)
         errors_px = _write_arrays(clips, unfinished, index)
+        index["padded"] = _write_valid_steps(clips, unfinished, index["length"])
         index["max_error_px"] = max(errors_px.values())
         for clip in index["clips"]:
             clip["max_error_px"] = errors_px[clip["name"]]
@@ -170,6 +171,19 @@ def _write_arrays(
         errors_px[name] = max(errors_px[name], 0.5 * 2.0 ** float(units[to].max(initial=_FINEST)))
         row += len(rows)
     return errors_px
+
+
+def _write_valid_steps(clips: Mapping[str, PositionClip], folder: Path, length: int) -> bool:
+    """Returns whether some window is padded; only then there is anything to write."""
+    counts = []
+    for clip in clips.values():
+        with clip.open() as file:
+            counts.append(clip.valid_steps(file))
+    valid_steps = np.concatenate(counts)
+    padded = bool((valid_steps < length - 1).any())
+    if padded:
+        np.save(folder / "valid_steps.npy", valid_steps)
+    return padded
 
 
 def _packed_tracks(

@@ -5,7 +5,8 @@ frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
                          order: name, windows, sizes (height, width of each view, or null), fps and
-                         source_fps (or null; older packs lack them), max_error_px
+                         source_fps (or null; older packs lack them), max_error_px; padded (older packs
+                         lack it), whether frames of some window repeat the clip's last one
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
@@ -14,6 +15,8 @@ frames, N points)::
     visibility.npy       uint8 (S, V, T, N), confidence in 1 / 200, rounded down; UNSEEN where it is NaN or
                          negative, which no threshold passes
     first_frames.npy     uint8 (S, V, h, w, 3), where the track files hold them
+    valid_steps.npy      int64 (S,), how many of the T - 1 steps are real; only where ``padded`` is true, else
+                         all are
 
 Displacements are rounded to the nearest unit: 1/256 pixel, or where a track goes 128 pixels or further from
 its first position, the finest power of two that holds it. So positions are off by at most half a unit
@@ -54,6 +57,7 @@ class PackArrays(NamedTuple):
     displacements: NDArray[np.int16]
     visibility: NDArray[np.uint8]
     first_frames: NDArray[np.uint8] | None
+    valid_steps: NDArray[np.int64] | None
 
     def close(self) -> None:
         """Nothing to do: the mappings go with the arrays."""
@@ -113,7 +117,7 @@ class PackedClip:
         Raises:
             TrackFileError: an array is missing or damaged, or another pack has taken the place of this one.
         """
-        arrays = _open_arrays(self.path, frames=self.frame_size is not None)
+        arrays = _open_arrays(self.path, self._index)
         if read_json(self.path / PACK_INDEX) != self._index:
             raise TrackFileError(f"{self.path}: has changed since it was first opened; run the command again")
         return arrays
@@ -140,6 +144,16 @@ class PackedClip:
         if seen.max(initial=0) == UNSEEN:
             confidence[seen == UNSEEN] = np.nan
         return tracks, confidence
+
+    def valid_steps(self, arrays: PackArrays) -> NDArray[np.int64]:
+        """(S,) as ``TrackFile.valid_steps``."""
+        return self.read_valid_steps(arrays, self.first_row + np.arange(self.num_windows))
+
+    def read_valid_steps(self, arrays: PackArrays, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(R,) real steps of windows ``at`` of the whole pack."""
+        if arrays.valid_steps is None:
+            return np.full(len(at), self.length - 1, np.int64)
+        return np.asarray(arrays.valid_steps[at])
 
     def check_first_frames(self) -> tuple[int, int]:
         """As ``TrackFile.check_first_frames``."""
@@ -185,6 +199,10 @@ class PackReader:
                 self._opened(), rows, view
             )
 
+    def valid_steps(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As ``TrackReader.valid_steps``, with rows of the whole pack."""
+        return self._clip.read_valid_steps(self._opened(), rows)
+
     def first_frames(self, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """As ``TrackReader.first_frames``, with rows of the whole pack."""
         return self._clip.read_frames(self._opened(), rows)
@@ -226,9 +244,10 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
 
 
 def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
-    """Refuses arrays that are missing, damaged or of other shapes than the index says."""
-    arrays = _open_arrays(folder, frames=index["frame_size"] is not None)
-    lead = sum(clip["windows"] for clip in index["clips"]), len(index["views"])
+    """Refuses arrays that are missing, damaged, or of other shapes or values than the index says."""
+    arrays = _open_arrays(folder, index)
+    windows = sum(clip["windows"] for clip in index["clips"])
+    lead = windows, len(index["views"])
     length, points, frame = (index[key] for key in ("length", "num_points", "frame_size"))
     shapes: dict[str, tuple[type, tuple[int, ...]]] = {
         "first": (np.float32, (points, 2)),
@@ -238,17 +257,29 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     }
     if frame is not None:
         shapes["first_frames"] = (np.uint8, (*frame, 3))
-    for name, (dtype, rest) in shapes.items():
-        array, shape = getattr(arrays, name), lead + rest
+    expected_shapes = {name: (dtype, lead + rest) for name, (dtype, rest) in shapes.items()}
+    if arrays.valid_steps is not None:
+        expected_shapes["valid_steps"] = (np.int64, (windows,))
+    for name, (dtype, shape) in expected_shapes.items():
+        array = getattr(arrays, name)
         if array.dtype != dtype or array.shape != shape:
             expected = f"expected {np.dtype(dtype)} {shape}; pack the track files again"
             raise TrackFileError(f"{folder / name}.npy: is {array.dtype} {array.shape}, {expected}")
+    steps = arrays.valid_steps
+    if steps is not None and len(steps) and not 0 <= int(steps.min()) <= int(steps.max()) < length:
+        raise TrackFileError(
+            f"{folder / 'valid_steps'}.npy: holds {steps.min()} to {steps.max()}, expected 0 to "
+            f"{length - 1}; pack the track files again"
+        )
 
 
-def _open_arrays(folder: Path, frames: bool) -> PackArrays:
-    names = ["first", "units", "displacements", "visibility"] + ["first_frames"] * frames
+def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
+    absent = {"first_frames": index["frame_size"] is None, "valid_steps": not index.get("padded", False)}
     try:
-        arrays: list[Any] = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in names]
+        arrays: list[Any] = [
+            None if absent.get(name) else np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in PackArrays._fields
+        ]
     except (OSError, ValueError) as error:
         raise TrackFileError(f"{folder}: is damaged ({error}); pack the track files again") from None
-    return PackArrays(*arrays, *[None] * (len(PackArrays._fields) - len(arrays)))
+    return PackArrays(*arrays)

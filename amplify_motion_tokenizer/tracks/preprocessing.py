@@ -1,4 +1,4 @@
-"""A folder of videos to a folder of tracks."""
+"""Preprocessing: the videos of a folder to a folder of tracks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def preprocess_folder(
         UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings or of
             another format, or what another command wrote.
         ConfigError: the format cannot hold what the config asks for: velocity files are of one view of a
-            keypoint model, without first frames and ``data.true_horizon``.
+            keypoint model, without first frames, ``data.true_horizon`` and ``tracking.pad_end``.
         TrackerError: the tracker cannot start.
     """
     own = track_format(output_format)

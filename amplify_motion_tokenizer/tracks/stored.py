@@ -1,4 +1,4 @@
-"""What is stored of a clip, whatever format it is stored in.
+"""Protocols of stored clips, whatever format they are stored in, and what clips have in common.
 
 The rest of the package asks a clip what it stores and never which class it is. Letters: S window starts, V
 views, T frames, t = T - 1 steps, N points.
@@ -45,6 +45,13 @@ class WindowReader(Protocol):
         self, rows: NDArray[np.int64], into: Sequence[ViewArrays], places: NDArray[np.int64]
     ) -> None:
         """Puts window ``rows[i]`` of the file, in each view, at ``places[i]`` of the view's arrays.
+
+        Raises:
+            TrackFileError: the file is gone or damaged, or has changed.
+        """
+
+    def valid_steps(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(R,) how many of the T - 1 steps of windows ``rows`` of the file are real; the rest is padding.
 
         Raises:
             TrackFileError: the file is gone or damaged, or has changed.
@@ -138,6 +145,13 @@ class PositionClip(_Clip, Protocol):
 
     def read(self, opened: Any, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """Windows ``rows`` of the clip in each view: tracks (R, T, N, 2), (x, y) px, visibility (R, T, N)."""
+
+    def valid_steps(self, opened: Any) -> NDArray[np.int64]:
+        """(S,) how many of each window's T - 1 steps are real; the rest is padding (``tracking.pad_end``).
+
+        Raises:
+            TrackFileError: the file holds numbers that no window has.
+        """
 
     def read_first_frames(self, opened: Any, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """First frames of windows ``rows`` of the clip in each view: (R, h, w, 3), RGB.

@@ -186,6 +186,10 @@ class _VelocityFormat(TrackFormat):
             )
         if config.tracking.first_frames is not None:
             raise ConfigError("velocity files hold no frames; use hdf5, or tracking.first_frames: null")
+        if config.tracking.pads_end:
+            raise ConfigError(
+                "velocity files do not say which steps are real; use hdf5, or tracking.pad_end: none"
+            )
         if config.tracked_length != config.data.sequence_length:
             raise ConfigError(
                 "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "

@@ -32,10 +32,10 @@ from amplify_motion_tokenizer.training.usage_term import UsageTerm
 
 
 class StepResult(NamedTuple):
-    """What a step tells."""
+    """The results of one optimiser step."""
 
     totals: Totals
-    """Of this process."""
+    """Sums over this process's windows."""
     grad_norm: Tensor
     """Norm of the gradients before they are clipped, a scalar on the device."""
     skipped: Tensor
@@ -111,7 +111,7 @@ class Learner:
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
                 output, loss, batch_totals = self.forward(batch)
-                usage = self.usage(output.digits, batch.indices != PADDING)
+                usage = self.usage(output.digits, self._real_codes(batch))
                 accelerator.backward((loss.sums * scale).sum() + usage)
             totals = totals.plus(batch_totals)
         clip = self.config.training.clip_grad_norm
@@ -155,9 +155,15 @@ class Learner:
             loss = head_loss(
                 output.head, inputs.labels, inputs.mask, self._class_weights, gamma, self._chunk_loss
             )
+        indices = output.indices.where(self._real_codes(batch), -1)
         real = batch.indices != PADDING
-        totals = Totals.of(loss.sums.detach(), loss.classes, output.indices, inputs, real, self.config)
+        totals = Totals.of(loss.sums.detach(), loss.classes, indices, inputs, real, self.config)
         return output, loss, totals
+
+    def _real_codes(self, batch: Batch) -> Tensor:
+        """(B, d) bool, False for codes of windows that only pad the batch, and of steps that are padding."""
+        model: MotionTokenizer = self.accelerator.unwrap_model(self.model)
+        return model.real_codes(batch.inputs.window_steps) & (batch.indices != PADDING)[:, None]
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model holds the weights that inference gets: their mean where one is kept."""

@@ -87,7 +87,7 @@ class Pool(NamedTuple):
 
 
 def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int) -> Pool:
-    """Windows ``first`` to ``first + count - 1`` of those that ``options.seed`` gives."""
+    """Windows ``first`` to ``first + count - 1`` of the endless row that ``options.seed`` gives."""
     config = model.config
     made = synthetic_windows(count, options.seed, first, config.data.grid_size, config.data.sequence_length)
     seen = made.visibility > 0

@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass
 class TrainState:
-    """Where training stands."""
+    """The state of training, between two optimiser steps."""
 
     step: int = 0
     """Optimiser steps done."""
@@ -91,14 +91,14 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class Position(NamedTuple):
-    """A step."""
+    """The place of an optimiser step in the run."""
 
     step: int
-    """Its number in the run, from 1."""
+    """The step's number in the run, from 1."""
     epoch: int
-    """Its epoch, from 0."""
+    """The step's epoch, from 0."""
     step_in_epoch: int
-    """Its number in the epoch, from 0."""
+    """The step's number in its epoch, from 0."""
 
 
 class SkippedSteps:

@@ -65,7 +65,7 @@ class Totals(NamedTuple):
 
     @staticmethod
     def zero(config: Config, device: torch.device) -> Totals:
-        """Nothing summed yet."""
+        """Totals of no window, to which others are added."""
         views = torch.zeros(len(config.data.views), dtype=_float(device), device=device)
         scalar = views.sum()
         return Totals(views, views, *(scalar,) * 8, no_codes(config.codebook_size, device))
@@ -84,23 +84,27 @@ class Totals(NamedTuple):
         Args:
             loss: (V,) sums over the elements that count.
             predicted: (B, [V, ]t or 1, N) int64, the most likely classes.
-            indices: ids (B, d); those outside of the codebook, which NaN latents give, do not count.
+            indices: ids (B, d); those outside of the codebook, which NaN latents give and ``real_codes``
+                leaves out, do not count.
             inputs: what the model was given.
             real: (B,) bool, False for windows that only pad the batch.
             config: decides the number of codes and classes.
+
+        A window without a real step counts as one that only pads, a step that is padding for nothing.
         """
         dtype, labels, mask = _float(loss.device), inputs.labels, inputs.mask
         correct, _ = accuracy_counts(predicted, labels, mask)
         no_motion, _ = no_motion_counts(labels, mask, config.class_grid)
-        finite = inputs.finite
+        finite, real = inputs.finite, real & (inputs.window_steps > 0)
         real_points = real.view(-1, *[1] * (finite.ndim - 1))
-        known = (finite & real_points).unsqueeze(-2).expand_as(labels)
+        steps = inputs.real_steps & real_points
+        known = finite.unsqueeze(-2) & steps.unsqueeze(-1)
         return Totals(
             loss=loss.to(dtype),
             counted=view_sums(mask).to(dtype),
             correct=correct.to(dtype),
             no_motion=no_motion.to(dtype),
-            elements=(real.sum() * labels[0].numel()).to(dtype),
+            elements=(steps.sum() * labels.shape[-1]).to(dtype),
             non_finite=(~finite & real_points).sum().to(dtype),
             known=known.sum().to(dtype),
             clamped=(beyond_window(inputs, config) & known).sum().to(dtype),

@@ -49,7 +49,7 @@ class UsageSums(NamedTuple):
     entropies: Tensor
     """(d, K) entropies of the assignments, in nats."""
     windows: Tensor
-    """Number of windows, a scalar."""
+    """(d,) number of windows."""
 
 
 def soft_assignments(digits: Tensor, levels: Sequence[int], temperature: float) -> Tensor:
@@ -68,21 +68,22 @@ def soft_assignments(digits: Tensor, levels: Sequence[int], temperature: float) 
 
 
 def usage_sums(digits: Tensor, real: Tensor, levels: Sequence[int], temperature: float) -> UsageSums:
-    """The sums of windows' digits (B, d, K) where ``real`` (B,) is True."""
+    """The sums of windows' digits (B, d, K) where ``real``, (B,) or (B, d), is True."""
+    real = (real if real.ndim == 2 else real[:, None]).expand(digits.shape[:2])
     log_p = soft_assignments(digits, levels, temperature)
     p = log_p.exp()
     entropies = -(p * log_p).sum(dim=-1)
     assigned, entropies = (
-        torch.where(real.view(-1, *[1] * (values.ndim - 1)), values, 0.0).sum(dim=0)
+        torch.where(real.view(*real.shape, *[1] * (values.ndim - 2)), values, 0.0).sum(dim=0)
         for values in (p, entropies)
     )
-    return UsageSums(assigned, entropies, real.sum().to(digits.dtype))
+    return UsageSums(assigned, entropies, real.sum(dim=0).to(digits.dtype))
 
 
 def usage_of(sums: UsageSums, levels: Sequence[int]) -> Usage:
     """The entropies of summed windows; 0 of no windows."""
-    windows = sums.windows.clamp(min=1)
-    mean = sums.assigned / windows
+    windows = sums.windows.clamp(min=1)[:, None]
+    mean = sums.assigned / windows[..., None]
     # No level is quite unused, where the entropy's slope would be infinite.
     batch = -(mean * mean.clamp(min=torch.finfo(mean.dtype).tiny).log()).sum(dim=-1)
     most = torch.stack([mean.new_full((), math.log(level)) for level in levels])
@@ -114,7 +115,7 @@ class UsageTerm:
 
         Args:
             digits: (B, d, K), ``TokenizerOutput.digits``.
-            real: (B,) bool, False for windows that only pad the batch.
+            real: (B, d) bool, False for codes of windows that only pad the batch, and of padding.
         """
         if not self._weight:
             return digits.new_zeros(())

@@ -101,7 +101,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a clip without a pause, a jump of its clock or another picture size."""
+    """A stretch of a clip without a pause, a jump of its clock or another picture size; or one shot of it."""
 
     source_frame: int
     """Index of its first frame in the source."""

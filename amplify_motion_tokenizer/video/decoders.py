@@ -25,7 +25,7 @@ _MAX_FAILURES = 256
 _LOG = logging.getLogger(__name__)
 
 Frames = Iterator["tuple[float | None, RGB]"]
-"""As ``OpenFile.frames``."""
+"""Pairs of a time and a frame, as ``OpenFile.frames`` gives them."""
 
 
 class Decoded(NamedTuple):
@@ -168,4 +168,4 @@ READERS: dict[str, Callable[[OpenFile, int, tuple[int, ...]], Frames] | None] = 
     "decord": _decord,
     "opencv": _opencv,
 }
-"""What reads besides PyAV, by the name that ``video.reader`` gives it."""
+"""Value of ``video.reader`` to the function that reads instead of PyAV; None is PyAV itself."""

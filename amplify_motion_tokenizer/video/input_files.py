@@ -1,4 +1,4 @@
-"""The files of an input folder, whatever they hold."""
+"""Lists the files of an input folder, whatever they hold."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
 """Videos, whatever they are stored in, to RGB frames at a wanted rate and size, one frame at a time.
 
 PyAV opens every file, and tells its times and what is wrong with it (``streams``); ``decoders`` gives the
-frames, ``timing`` cuts them into parts and picks them by time, and here they get their size.
+frames, ``timing`` cuts them into parts and picks them by time, ``shots`` cuts them where a shot ends, and
+here they get their size.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -21,6 +23,7 @@ from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part, Vie
 from amplify_motion_tokenizer.video.decoders import Frames, decode
 from amplify_motion_tokenizer.video.orientation import square_size
 from amplify_motion_tokenizer.video.pixels import resize, resized_size
+from amplify_motion_tokenizer.video.shots import in_shots
 from amplify_motion_tokenizer.video.streams import OpenFile
 from amplify_motion_tokenizer.video.timing import Picture, Rate, at_ticks, in_parts
 
@@ -90,7 +93,8 @@ class SourceFrames(NamedTuple):
 class Video:
     """An open clip; iterate it once, in order. Also a context manager.
 
-    Frames are decoded as they are asked for; a handful are held, whatever the clip's length.
+    Frames are decoded as they are asked for; a handful are held, whatever the clip's length (with
+    ``video.shots``, ``shots.HELD`` more).
 
     Attributes:
         info: rates and sizes of the clip.
@@ -209,6 +213,10 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
     pictures = in_parts(source.frames, source.rate, source.aspect, parts)
     if source.frame_count is not None:
         pictures = source.frame_count.watch(pictures, parts)
+    fit: Callable[[RGB], RGB] = partial(_fit, info=info)
+    if config.shots == "auto":  # pictures wait for what comes after them, at the size of the frames
+        shots: list[Part] = []
+        pictures, parts, fit = in_shots(pictures, fit, parts, shots), shots, _as_it_is
     every = common_fps is None and (
         fps == source.rate.mean and (source.rate.even or config.target_fps is None)
     )
@@ -218,16 +226,19 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
         if every
         else at_ticks(pictures, fps, common_fps is not None, lone_s)
     )
-    return Video(info, _frames(timed, info, parts), parts, source.frame_count, source.close)
+    return Video(info, _frames(timed, info.source_size, fit, parts), parts, source.frame_count, source.close)
 
 
 def _frames(
-    timed: Iterator[tuple[float, int, Picture]], info: ClipInfo, parts: list[Part]
+    timed: Iterator[tuple[float, int, Picture]],
+    source_size: tuple[int, int],
+    fit: Callable[[RGB], RGB],
+    parts: list[Part],
 ) -> Generator[Frame, None, None]:
     """Frames at the clip's size; parts of another size than the first are left out."""
     for time_s, tick, picture in timed:
-        if parts[picture.part].size == info.source_size:
-            yield Frame(_fit(picture.rgb, info), time_s, picture.number, picture.part, tick)
+        if parts[picture.part].size == source_size:
+            yield Frame(fit(picture.rgb), time_s, picture.number, picture.part, tick)
 
 
 def output_fps(source: SourceFrames, config: VideoConfig) -> float:
@@ -264,6 +275,10 @@ def placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int],
         return config.size, letterbox(size, config.size)
     resized = resized_size(size, None if config.size is None else config.size["shorter"])
     return resized, unpadded(size, resized)
+
+
+def _as_it_is(rgb: RGB) -> RGB:
+    return rgb
 
 
 def _fit(rgb: RGB, info: ClipInfo) -> RGB:

@@ -1,6 +1,6 @@
 """The embedded tracker with other flow, and one that only chains it: what the embedded one is held against.
 
-The forward-backward check is that of Sundaram et al. 2010, "Dense point trajectories by GPU-accelerated large
+The forward-backward check comes from Sundaram et al. 2010, "Dense point trajectories by GPU-accelerated large
 displacement optical flow".
 """
 

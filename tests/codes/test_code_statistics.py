@@ -73,7 +73,8 @@ def test_equal_windows_are_alike_at_every_position(tmp_path: Path) -> None:
 @given(seed=st.integers(0, 999), windows=st.integers(2, 7), lag=st.integers(1, 2))
 def test_chance_is_the_mean_over_all_pairs_of_windows(seed: int, windows: int, lag: int) -> None:
     ids = np.random.default_rng(seed).integers(0, 3, (windows, 2, 5))
-    codes = CodeSet([ClipCodes("a", 2 * np.arange(windows), ids)], 3, stride=2, length=T, token_frames=1.0)
+    clip = ClipCodes("a", 2 * np.arange(windows), ids, np.full(windows, T - 1))
+    codes = CodeSet([clip], 3, stride=2, length=T, num_steps=T - 1, token_frames=1.0)
     found = code_summary(codes, 2)
     pairs = list(itertools.permutations(ids, 2))
     at_position = np.mean([a == b for a, b in pairs])

@@ -47,6 +47,7 @@ def test_a_clip_in_which_nothing_moves_has_empty_arrays(run: Run, work: Work, tm
         "start_seconds": (0,),
         "step_seconds": (0,),
         "source_frames": (0,),
+        "valid_steps": (0,),
         "code_sequences": (0, 3),
         "latent_tokens": (0, 3, 16),
     }

@@ -17,6 +17,7 @@ from amplify_motion_tokenizer.codes.record import known_config_hashes
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config, changes, flatten, to_dict, track_settings, unflatten
 from amplify_motion_tokenizer.config.gone import CONSTANTS, KEYS, known_hashes, settings_now, translate
+from amplify_motion_tokenizer.config.keys import settings_hash
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
@@ -53,10 +54,23 @@ def test_configs_and_hashes_written_before_are_those_of_today(
     assert {key: then[key] for key in now.keys() & then.keys()} == {
         key: now[key] for key in now.keys() & then
     }
-    assert then.keys() - now.keys() == KEYS and now.keys() - then.keys() == {
-        "video.size", "data.min_visibility", "data.min_visible_share", "video.fps", "video.below_target_fps",
-    }  # fmt: skip
+    assert then.keys() - now.keys() == KEYS
+    # What came since has its default, but for what took a gone setting's place.
+    defaults = flatten(to_dict(Config()))
+    came = now.keys() - then.keys() - {"video.size", "data.min_visibility", "data.min_visible_share"}
+    assert {key: now[key] for key in came} == {key: defaults[key] for key in came}
+    assert {"video.fps", "video.shots", "tracking.pad_end"} <= came
     assert now["data.min_visibility"] == then["loss.min_visibility"]
+
+
+def test_files_made_before_a_setting_came_count_as_made_with_its_default() -> None:
+    now = track_settings(parse("--video.fps", "5"))
+    earlier = {key: value for key, value in now.items() if key != "tracking.pad_end"}
+    assert settings_hash(earlier) in known_hashes(now)
+    assert changes(settings_now(earlier), now) == []
+    padded = now | {"tracking.pad_end": "repeat_last"}
+    assert known_hashes(padded).isdisjoint(known_hashes(now))
+    assert changes(settings_now(earlier), padded) == ["tracking.pad_end none -> repeat_last"]
 
 
 def test_sizes_are_taken_over() -> None:

@@ -20,9 +20,8 @@ from amplify_motion_tokenizer.data.augmentation import (
     draw_changes,
     drop_points,
     move_points,
-    take_frames,
 )
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks, take_frames
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import query_grid
 from tests.support.run_scripts import TINY

@@ -37,6 +37,7 @@ class NpzWriter:
             arrays[f"{name}/tracks"] = np.stack([window.tracks_xy_px for window in column])
             arrays[f"{name}/vis"] = np.stack([window.visibility for window in column])
             arrays["starts"] = np.array([window.start for window in column])
+            arrays["valid_steps"] = np.array([window.valid_steps for window in column])
         with atomic_path(self.path) as temporary:
             np.savez(temporary, **arrays)
 
@@ -80,6 +81,9 @@ class NpzClip:
     def starts(self, opened: Any) -> Any:
         return opened["starts"]
 
+    def valid_steps(self, opened: Any) -> Any:
+        return opened["valid_steps"]
+
     def with_views(self, views: Sequence[str]) -> "NpzClip":
         return NpzClip(self.path, views)
 
@@ -103,6 +107,10 @@ class NpzReader:
         with self.clip.open() as arrays:
             for view, (tracks, visibility) in zip(into, self.clip.read(arrays, rows), strict=True):
                 view.tracks_xy_px[places], view.visibility[places] = tracks, visibility
+
+    def valid_steps(self, rows: Any) -> Any:
+        with self.clip.open() as arrays:
+            return self.clip.valid_steps(arrays)[rows]
 
     def first_frames(self, rows: Any) -> list[Any]:
         return self.clip.read_first_frames(None, rows)

@@ -39,6 +39,6 @@ def run_ranks(folder: Path, line: list[Any], processes: int = 1) -> list[Result]
 
 
 def _run_rank(*arguments: Any) -> None:
-    """Loader workers are forked, as those of a new interpreter on Linux are."""
+    """Loader workers are forked, as a new interpreter's on Linux are."""
     multiprocessing.set_start_method("fork", force=True)
     run_script(*arguments)

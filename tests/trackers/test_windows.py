@@ -1,3 +1,5 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -26,6 +28,27 @@ def test_windows_start_at_every_multiple_of_the_stride_and_are_whole(
             range(window.start, window.start + length)
         )
         assert window.time_s == window.start / 10
+
+
+@given(parts=st.lists(st.integers(1, 12), max_size=3), length=st.integers(1, 8), stride=st.integers(1, 5))
+def test_with_padding_every_frame_of_a_part_starts_a_window(
+    parts: list[int], length: int, stride: int
+) -> None:
+    """Against a plain way: each part goes on with its last frame, and is cut into windows by itself."""
+    clip, expected = [], []
+    for number, count in enumerate(parts):
+        first = len(clip)
+        part = list(range(first, first + count))
+        longer = part + [part[-1]] * (length - 1)
+        expected += [longer[at : at + length] for at in range(0, count, stride)]
+        clip += [dataclasses.replace(frame, part=number) for frame in frames(first + count)[first:]]
+    windows = list(iter_windows(clip, length, stride, pad_end=True))
+    assert [[int(rgb[0, 0, 0]) for rgb in window.frames] for window in windows] == expected
+    assert [window.start for window in windows] == [indices[0] for indices in expected]
+    for window, indices in zip(windows, expected, strict=True):
+        real = len(set(indices))
+        assert (window.padding, len(window.real_frames)) == (length - real, real)
+        assert window.step_seconds == (pytest.approx(0.1) if real > 1 else None)
 
 
 def test_windows_share_frames_and_are_streamed() -> None:

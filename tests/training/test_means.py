@@ -63,6 +63,7 @@ class Windows:
             tracks_rc_norm=torch.from_numpy(tracks),
             size_px=torch.tensor([HEIGHT, WIDTH]).expand(count, 2),
             first_frames=torch.empty(count, 0, 0, 3, dtype=torch.uint8),
+            valid_steps=torch.full((count,), STEPS),
         )
         logits = torch.from_numpy(rng.normal(0, 3, (count, STEPS, POINTS, CLASSES)).astype(np.float32))
         return Windows(inputs, logits, torch.from_numpy(rng.integers(0, 20, (count, 3))))

@@ -276,4 +276,5 @@ def test_the_shipped_config_holds_only_differences_and_makes_a_libero_run() -> N
     assert (config.model.name, config.data.views, config.view_weights) == ("amplify", VIEWS, (0.9, 0.1))
     assert (config.data.reference_size, config.video.size) == ((128, 128), None)
     assert (config.tracking.query_order, config.tracking.window_stride) == ("uniform", 1)
+    assert config.tracking.pad_end == "repeat_last"
     assert (config.video.target_fps, config.video.source, config.tracked_length) == (20, "libero", 16)

@@ -146,3 +146,20 @@ def test_velocity_files_say_the_same_of_their_windows(tmp_path: Path, tiny: Conf
     preprocess_folder(tmp_path / "in", tmp_path / "out", tiny, output_format="pt")
     index = json.loads((tmp_path / "out" / "a.windows.json").read_text())
     assert index["source_frame"] == [0, 4, 8] and index["step_seconds"] == pytest.approx([0.1] * 3)
+
+
+def test_shots_are_parts_of_which_the_manifest_tells(tmp_path: Path, tiny: Config) -> None:
+    video = np.concatenate([render_clip(kind, 4, (96, 128), 17)[0] for kind in ("pan", "movers")])
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in" / "joined.mp4", video, 20)
+    config = with_video(tiny, shots="auto")
+    assert preprocess_folder(tmp_path / "in", tmp_path / "out", config).failed == 0
+    rows = rows_of(tmp_path / "out" / "joined.hdf5")
+    # At 10 fps each second frame of each shot: 9 of 17; T = 6 at stride 2.
+    starts = [[shot + 2 * (start + k) for k in range(6)] for shot in (0, 17) for start in (0, 2)]
+    assert rows["source_frame"].tolist() == starts
+    parts = manifest_of(tmp_path / "out")["joined"]["parts"]["default"]
+    assert [(part["source_frame"], part["cut"]) for part in parts] == [
+        (0, ""), (17, "a hard cut to another shot"),
+    ]  # fmt: skip
+    assert parts[1]["seconds"] == pytest.approx(17 / 20, abs=1e-3)

@@ -69,7 +69,7 @@ class CodecTokenizer(DisplacementTokenizer):
         typical = deviations(self.waves.shape)
         waves = typical.argsort(descending=True, stable=True)[:SEEN_WAVES]
         told = self.get_buffer("_told")
-        # Where the waves that are told stand among those that the networks see.
+        # Where the waves that are told stand among the waves that the networks see.
         place = torch.tensor([int((waves == wave).nonzero()[0, 0]) for wave in told])
         self.register_buffer("_waves", waves, persistent=False)
         self.register_buffer("_place", place, persistent=False)

@@ -17,9 +17,9 @@ GAIN = 0
 def share_out(deviations: Tensor, levels: Sequence[int], ids: int, refined: int | None = None) -> list[int]:
     """The quantity that each digit tells, id by id: ``GAIN``, or 1 + the number of a wave.
 
-    Each digit goes where it takes most off the expected squared error. That of a wave of the deviation s is
-    s^2 min(1, 2 / L) once its digits have L levels in all: halved by twice the levels, not quartered, as
-    most windows have few waves that are high.
+    Each digit goes where it takes most off the expected squared error. A wave of the deviation s has the
+    error s^2 min(1, 2 / L) once its digits have L levels in all: halved by twice the levels, not quartered,
+    as most windows have few waves that are high.
 
     Args:
         deviations: of all waves.
@@ -51,8 +51,8 @@ def _error(levels: Tensor) -> Tensor:
 class Digits(nn.Module):
     """Between numbers in [0, 1) and the digits of ids, by a plan of which digit tells which.
 
-    A number's digits are those of its mixed-radix expansion: each cuts the cell that those before it left
-    into as many as it has levels. So the first ids alone tell every number that they mention at all.
+    A number's digits are its mixed-radix expansion: each cuts the cell that the digits before it left into as
+    many as it has levels. So the first ids alone tell every number that they mention at all.
 
     Args:
         plan: (d K) quantities in any numbering, id by id, as ``share_out`` gives.

@@ -74,7 +74,7 @@ class DisplacementTokenizer(MotionTokenizer):
 
     @property
     def num_waves(self) -> int:
-        """Of the window, told or not."""
+        """Number of waves of a window, told by its ids or not."""
         return math.prod(self.waves.shape)
 
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:

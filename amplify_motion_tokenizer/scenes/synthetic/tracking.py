@@ -1,11 +1,11 @@
 """What a tracker makes of exact tracks: bias, jitter, jumps, points that it loses or thinks it sees.
 
-The sizes of the errors are those of the embedded flow tracker against the truth of one rendered clip of
-each kind (240 x 320, 13 windows of 16 frames each, 400 points): over points that are seen and said to be,
-a bias of 0.04 rows at the median and 0.7 in the worst hundredth, a jitter of 0.03 and 0.44; 0.6 % off by 3
-rows or more; an eighth of hidden points are said to be seen, up to two thirds in the kinds where things
-cover each other, and are off by 3 to 5 rows; 2 % of seen points are said to be hidden, over a third in
-faint texture; half of those that come back are found in the frame in which they do.
+The errors are as large as the embedded flow tracker's against the truth of one rendered clip of each kind
+(240 x 320, 13 windows of 16 frames each, 400 points): over points that are seen and said to be, a bias of
+0.04 rows at the median and 0.7 in the worst hundredth, a jitter of 0.03 and 0.44; 0.6 % off by 3 rows or
+more; an eighth of hidden points are said to be seen, up to two thirds in the kinds where things cover each
+other, and are off by 3 to 5 rows; 2 % of seen points are said to be hidden, over a third in faint texture;
+half of the points that come back are found in the frame in which they do.
 """
 
 from __future__ import annotations

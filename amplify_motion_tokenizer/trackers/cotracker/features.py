@@ -47,7 +47,7 @@ class ClipFrames:
             {
                 window.start + step: rgb
                 for window in windows
-                for step, rgb in enumerate(window.frames)
+                for step, rgb in enumerate(window.real_frames)
                 if window.start + step not in self._frames
             }
         )

@@ -148,7 +148,10 @@ class CoTracker(PointTracker):
         """Tracks (B, T, N, 2), (x, y) in pixels of the frames, and visibility (B, T, N) of B windows."""
         steps, points = len(batch[0].frames), len(queries_xy_px)
         padded = max(steps, self._least_steps)
-        indices = [[window.start + min(step, steps - 1) for step in range(padded)] for window in batch]
+        indices = [
+            [window.start + min(step, len(window.real_frames) - 1) for step in range(padded)]
+            for window in batch
+        ]
         # The model's pixels run from 0 to size - 1 between the centres of the border pixels, as ours do.
         (height, width), (model_height, model_width) = _size(batch[0]), self._model_size
         scale = torch.tensor([(model_width - 1) / (width - 1), (model_height - 1) / (height - 1)])

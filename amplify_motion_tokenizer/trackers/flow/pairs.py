@@ -61,7 +61,7 @@ class Scale:
         return np.asarray((xy_px + np.float32(0.5)) * self.ratio_xy - np.float32(0.5))
 
     def to_frame(self, xy: Floats) -> Floats:
-        """The reverse of ``to_image``."""
+        """Points (..., 2) in pixels of the image, in pixels of the frame: undoes ``to_image``."""
         return np.asarray((xy + np.float32(0.5)) / self.ratio_xy - np.float32(0.5))
 
 

@@ -24,7 +24,7 @@ class FlowTracker(PointTracker):
 
     Flow of a frame pair is computed once, in both directions, for all the windows that cover the pair, so
     overlapping windows cost little. After a cut within a window its points are hidden and stay where they
-    were.
+    were; in frames that repeat the last real one they stay as they are there.
     """
 
     name = "flow"
@@ -70,10 +70,11 @@ class FlowTracker(PointTracker):
 
 
 class _Chain:
-    """A window and its tracks so far, a row a frame."""
+    """A window and its tracks so far, a row for each real frame."""
 
     def __init__(self, window: FrameWindow) -> None:
         self._window = window
+        self._frames = window.real_frames
         self._rows: list[tuple[Floats, Floats]] = []
 
     @property
@@ -83,12 +84,12 @@ class _Chain:
 
     @property
     def finished(self) -> bool:
-        return len(self._rows) == len(self._window.frames)
+        return len(self._rows) == len(self._frames)
 
     @property
     def frames(self) -> list[NDArray[np.uint8]]:
         """The last tracked frame and the next."""
-        return self._window.frames[len(self._rows) - 1 : len(self._rows) + 1]
+        return self._frames[len(self._rows) - 1 : len(self._rows) + 1]
 
     def add(self, xy_px: Floats, visibility: Floats) -> None:
         """Adds the next row, (N, 2) and (N,); rows after the window's last are dropped."""
@@ -96,7 +97,8 @@ class _Chain:
             self._rows.append((xy_px, visibility))
 
     def result(self) -> WindowTracks:
-        tracks, visibility = (np.stack(rows) for rows in zip(*self._rows, strict=True))
+        rows = self._rows + self._rows[-1:] * self._window.padding
+        tracks, visibility = (np.stack(column) for column in zip(*rows, strict=True))
         window = WindowTracks(self._window.start, self._window.time_s, tracks, visibility)
         return hide_after_cut(window, size_of(self._window.frames[0]))
 

@@ -1,7 +1,7 @@
 """A stand-in with the parts and arguments of CoTracker that the adapter relies on, and trivial arithmetic.
 
 A frame's map is its mean brightness, a point moves with the brightness that its window gains, and is
-seen where that is bright. Sizes are those of a toy.
+seen where that is bright. Sizes are a toy's.
 """
 
 import torch
