@@ -180,3 +180,10 @@ def test_gate_shrinks_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_window_tracks_refuse_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="expected"):
         WindowTracks(0, 0.0, np.zeros((4, 5, 2), np.float32), np.zeros((4, 6), np.float32))
+
+
+def test_gate_takes_no_padding_for_frames_of_the_next_part() -> None:
+    bright, dim = (np.tile(np.uint8([[[light], [255 - light]]]), (30, 40, 3)) for light in (200, 90))
+    one_gate = MotionGate()
+    assert not one_gate.moves(FrameWindow(3, 0.0, [bright] * 4, padding=3))
+    assert not one_gate.moves(FrameWindow(4, 0.0, [dim] * 4))
