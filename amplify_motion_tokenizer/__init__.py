@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amplify_motion_tokenizer.data.dataset import WindowDataset
     from amplify_motion_tokenizer.data.loading import load_clips
     from amplify_motion_tokenizer.models import MotionTokenizer, TokenizerOutput, build_model
-    from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
+    from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
     from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
     from amplify_motion_tokenizer.training.run import train
 
@@ -34,6 +34,7 @@ __all__ = [
     "build_model",
     "decode_tracks",
     "encode_tracks",
+    "load_checkpoint",
     "load_clips",
     "load_tokenizer",
     "preprocess_folder",
@@ -50,6 +51,7 @@ _HOMES = {
     "build_model": "models",
     "decode_tracks": "codes.tracks",
     "encode_tracks": "codes.tracks",
+    "load_checkpoint": "models.checkpoint",
     "load_clips": "data.loading",
     "load_tokenizer": "models.checkpoint",
     "preprocess_folder": "tracks.preprocessing",

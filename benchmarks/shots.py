@@ -104,18 +104,22 @@ def dissolved(shots: Sequence[Video], frames: int) -> Film:
 def score(films: Iterator[Film], find: Finder) -> Score:
     cuts = found = false = 0
     for film in films:
-        told = find(film.video)
-        hit = sum(any(first <= cut <= last for cut in told) for first, last in film.spans)
-        cuts, found, false = cuts + len(film.spans), found + hit, false + len(told) - hit
+        told, left = find(film.video), list(film.spans)
+        for cut in told:
+            hit = next((span for span in left if span[0] <= cut <= span[1]), None)
+            if hit is not None:
+                left.remove(hit)
+        hits = len(film.spans) - len(left)
+        cuts, found, false = cuts + len(film.spans), found + hits, false + len(told) - hits
     return Score(cuts, found, false)
 
 
-def rendered(seed: int, size: Size, step: int = 1) -> list[Video]:
+def rendered(seed: int, size: Size, step: int = 1, more: int = 0) -> list[Video]:
     rng = np.random.default_rng([seed, *size, step])
     lengths = rng.integers(*SHOT, len(KINDS))
     kinds = rng.permutation(list(KINDS))
     return [
-        render_clip(kind, (seed, index), size, int(length) * step)[0][::step]
+        render_clip(kind, (seed, index), size, (int(length) + more) * step)[0][::step]
         for index, (kind, length) in enumerate(zip(kinds, lengths, strict=True))
     ]
 
@@ -126,7 +130,10 @@ def films_of(size: Size, seeds: Sequence[int]) -> Iterator[tuple[str, Callable[[
     yield "hard, mp4", lambda: (encoded(hard(rendered(seed, size))) for seed in seeds)
     yield "hard, 3x", lambda: (hard(rendered(seed, size, 3)) for seed in seeds)
     for count in DISSOLVES:
-        yield f"dissolve, {count} frames", partial(mixed, lambda seed: rendered(seed, size), count, seeds)
+        yield (
+            f"dissolve, {count} frames",
+            partial(mixed, partial(rendered, size=size, more=count), count, seeds),
+        )
     yield (
         f"none, {ALONE} frames",
         lambda: (Film(render_clip(kind, seed, size, ALONE)[0], []) for kind in KINDS for seed in seeds),

@@ -75,13 +75,13 @@ class CodeSet(NamedTuple):
         return int(shift) if shift is not None and shift.is_integer() and shift < tokens else None
 
 
-def read_codes(folder: Path) -> CodeSet:
+def read_codes(folder: str | Path) -> CodeSet:
     """The codes that inference wrote.
 
     Raises:
         UsageError: ``codes.jsonl`` is missing, damaged or of another version, or holds no windows.
     """
-    path = folder / CODES
+    path = Path(folder) / CODES
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:

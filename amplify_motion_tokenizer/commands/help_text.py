@@ -32,11 +32,9 @@ def settings_help(shows: Shows, everything: bool, defaults: str | None = None) -
         setting for setting in SETTINGS.values() if not setting.record and (everything or shows(setting))
     ]
     more = len(told_settings(lambda _: True)) - len(chosen)
-    lines = [
-        "settings, here as --section.key VALUE or in a --config file as section: {key: VALUE}"
-        + (f" (--help-all: {more} more, which this command does not use)" if more else "")
-        + ":"
-    ]
+    lines = ["settings, here as --section.key VALUE or in a --config file as section: {key: VALUE}"]
+    lines += [f"(--help-all: {more} more, which this command does not use)"] if more else []
+    lines[-1] += ":"
     within = ""
     for setting in chosen:
         section = setting.key.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Writes the motion codes of a video, or of every video of a folder, with a trained tokenizer."""
+"""Writes the motion codes of a video, or of every video of a folder, with a trained or shipped tokenizer."""
 
 from __future__ import annotations
 

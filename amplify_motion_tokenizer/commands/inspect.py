@@ -43,11 +43,13 @@ def main(argv: Sequence[str]) -> int:
     from amplify_motion_tokenizer.evaluation.motion_statistics import measure, suggest
 
     folder = Path(flags.DIR)
-    found = measure(load_clips(folder, config, config.data.dataset), config)
     picture = Path(flags.picture) if flags.picture else folder / "label_map.png"
+    if not cv2.haveImageWriter(picture.name):
+        raise UsageError(f"--picture {picture} is no name of a picture; give one that ends in .png")
+    found = measure(load_clips(folder, config, config.data.dataset), config)
     with atomic_path(picture) as temporary:
         if not cv2.imwrite(str(temporary), label_map(found.label_counts, counted(found, config))):
-            raise UsageError(f"{picture}: cannot be written as a picture; give a name that ends in .png")
+            raise UsageError(f"{picture}: cannot be written; is there room, and is the folder writable?")
     sys.stdout.write(f"{report(found, suggest(found, config), config)}\nlabel map: {picture}\n")
     return EXIT_OK
 

@@ -70,11 +70,19 @@ def _simple(kind: Any, found: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A value for people: as it is written in YAML, or would be."""
+    """A value for people: as it is written in YAML, or would be, in one line of at most 200 characters."""
+    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in _written(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+_LONGEST = 200
+
+
+def _written(value: Any) -> str:
     if isinstance(value, Scalar):
         return str(value)
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{name}: {show(part)}' for name, part in value.items())}}}"
+        return f"{{{', '.join(f'{name}: {_written(part)}' for name, part in value.items())}}}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(show, value))}]"
+        return f"[{', '.join(map(_written, value))}]"
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -54,19 +54,20 @@ def find_config(name: str | Path) -> Path:
     """The file that ``--config`` names: a path, or the name of a config that the package ships.
 
     Raises:
-        ConfigError: neither is there.
+        ConfigError: neither is there, or the path is a folder's.
     """
     path = Path(name)
-    if path.exists():
+    # A run's folder may well be called quickstart.
+    if path.exists() and not path.is_dir():
         return path
     package = Path(__file__).parents[1]
     # Installed, the folder lies in the package; in a checkout beside it.
     folder = next(place for place in (package / "configs", package.parent / "configs") if place.is_dir())
     shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     if str(name) not in shipped:
-        names = ", ".join(shipped)
+        found = "is a folder" if path.exists() else "does not exist"
         raise ConfigError(
-            f"config file {name} does not exist; give a path, or the name of a shipped one: {names}"
+            f"config file {name} {found}; give a path, or the name of a shipped one: {', '.join(shipped)}"
         )
     return shipped[str(name)]
 
@@ -109,16 +110,23 @@ def _settings_in(keys: Keys, name: str, prefix: str) -> dict[str, Given]:
     for own, value in keys.items():
         key, place = f"{prefix}{own}", f"{name}:{keys.lines[own]}"
         given = Given(value, place)
+        parts = {key: given}
         if key in SETTINGS or key in KEYS:
             if isinstance(value, Scalar) and value.blank:
                 raise given.error(f"{key} is left blank; {_how_to_fill(key)}")
-            found[key] = given
         elif key not in SECTIONS and key not in GONE_SECTIONS:
             raise given.error(unknown_key(key, show(value)))
         elif isinstance(value, Keys):
-            found |= _settings_in(value, name, f"{key}.")
-        elif not (isinstance(value, Scalar) and value.null):
+            parts = _settings_in(value, name, f"{key}.")
+        elif isinstance(value, Scalar) and value.null:
+            parts = {}
+        else:
             raise given.error(not_a_section(key, show(value)))
+        for twice in parts.keys() & found.keys():
+            raise parts[twice].error(
+                f"{twice} is written twice, first at {found[twice].place}; keep one of them"
+            )
+        found |= parts
     return found
 
 
@@ -266,7 +274,7 @@ def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:
 def unknown_key(key: str, value: str, sections: bool = True) -> str:
     """The message for an unknown key, with the closest key or, with ``sections``, the closest section."""
     closest = closest_key(key, SECTIONS if sections else ())
-    return f"unknown key {key}{f' = {value}' if value else ''}; closest valid key: {closest}"
+    return f"unknown key {show(key)}{f' = {value}' if value else ''}; closest valid key: {closest}"
 
 
 def not_a_section(key: str, value: str) -> str:

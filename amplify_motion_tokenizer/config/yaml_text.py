@@ -6,7 +6,9 @@ refused, and so is a key that is written twice.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +55,10 @@ _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_DEEPEST = 50
+"""Levels below which a file is refused; settings have five."""
+_MOST_VALUES = 100_000
+"""Values in a file, with aliases written out, above which it is refused; a config has a few hundred."""
 _BEYOND = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 
 
@@ -110,9 +116,9 @@ def read_keys(path: Path) -> Keys:
             f"config file {path} cannot be read ({error.strerror}); give the path of a YAML file"
         ) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"config file {path} is not YAML: {error}") from None
+        raise ConfigError(f"config file {path} is not YAML: {error}; save it as UTF-8 text") from None
     found = parse(text, str(path))
-    if isinstance(found, Scalar) and found.blank:
+    if isinstance(found, Scalar) and found.null:
         return Keys()
     if not isinstance(found, Keys):
         kind = "list" if isinstance(found, list) else "text"
@@ -124,21 +130,34 @@ def parse(text: str, name: str) -> Any:
     """The ``Keys``, list or ``Scalar`` that ``text`` is; ``name`` is for errors.
 
     Raises:
-        ConfigError: it is not YAML, or writes a key twice.
+        ConfigError: it is not YAML, writes a key twice, merges mappings (``<<``), is nested deeply, or its
+            aliases stand for more values than any config has.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{name}{line}: is not YAML: {problem}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"config file {name} is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{name}: is not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ConfigError(
-            f"config file {name} is nested too deeply to be read; expected sections of keys"
-        ) from None
-    return Scalar("") if node is None else _tree(node, name, ())
+        raise ConfigError(f"{name}: {_TOO_DEEP}") from None
+    return Scalar("") if node is None else _tree(node, name, (), itertools.count(1))
 
 
-def _tree(node: yaml.Node, name: str, within: tuple[yaml.Node, ...]) -> Any:
+_TOO_DEEP = "is nested too deeply to be read; expected sections of keys"
+
+
+def _tree(node: yaml.Node, name: str, within: tuple[yaml.Node, ...], values: Iterator[int]) -> Any:
     line = node.start_mark.line + 1
+    if len(within) > _DEEPEST:
+        raise ConfigError(f"{name}:{line}: {_TOO_DEEP}")
+    if next(values) > _MOST_VALUES:
+        raise ConfigError(
+            f"{name}:{line}: aliases stand for more than {_MOST_VALUES} values; write out what is meant"
+        )
     if any(node is outer for outer in within):
         raise ConfigError(
             f"{name}:{line}: holds itself (an alias within its own anchor); write the values out instead"
@@ -147,17 +166,19 @@ def _tree(node: yaml.Node, name: str, within: tuple[yaml.Node, ...]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return Scalar(node.value, node.style is None)
     if isinstance(node, yaml.SequenceNode):
-        return [_tree(part, name, within) for part in node.value]
+        return [_tree(part, name, within, values) for part in node.value]
     keys = Keys()
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{name}:{line}: a key is a list or a mapping; expected a name")
+        if key.tag == "tag:yaml.org,2002:merge":
+            raise ConfigError(f"{name}:{line}: merging with << is no part of YAML 1.2; write the keys out")
         if key.value in keys:
             first = keys.lines[key.value]
             raise ConfigError(
                 f"{name}:{line}: {key.value} is written twice, first in line {first}; keep one of them"
             )
-        keys[key.value] = _tree(value, name, within)
+        keys[key.value] = _tree(value, name, within, values)
         keys.lines[key.value] = line
     return keys

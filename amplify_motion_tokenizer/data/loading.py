@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.tracks.stored import Clips, StoredClip, VelocityCl
 logger = logging.getLogger(__name__)
 
 
-def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clips:
+def load_clips(folder: str | Path, config: Config, dataset: str | None = None) -> Clips:
     """Indexes the tracks below ``folder`` and checks that they fit the config.
 
     Warns once about files that do not say which size was tracked, and about several sizes without a
@@ -35,7 +35,7 @@ def load_clips(folder: Path, config: Config, dataset: str | None = None) -> Clip
             reference size or W, files that were made with different settings, or no first frames for a
             model that is conditioned on them.
     """
-    clips = open_tracks(folder, config.data.views, dataset)
+    clips = open_tracks(Path(folder), config.data.views, dataset)
     for clip in clips.values():
         _check_shape(clip, config)
     _check_settings(clips, config)

@@ -83,7 +83,10 @@ def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise TrackFileError(f"{folder} is a file; expected the folder that holds the tracks")
     if not folder.is_dir():
-        raise TrackFileError(f"track folder {folder} does not exist; make it with preprocess_videos.py")
+        raise TrackFileError(
+            f"track folder {folder} does not exist; make it with preprocess_videos.py, and true tracks with "
+            "scenes --truth"
+        )
     if is_pack(folder):
         raise TrackFileError(
             f"{folder} is a pack, which only train.py and inspect read; give the folder of track files that "

@@ -103,14 +103,14 @@ class _Compared:
     def __init__(self, shape: tuple[int, int]) -> None:
         height, width = shape
         self.still = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._flow.setFinestScale(0)
         self._hann = cv2.createHanningWindow((width, height), cv2.CV_32F)
 
     def flow(self, first: _Look, second: _Look, shift_xy: Sequence[float] = (0, 0)) -> Floats:
         """(h, w, 2), (x, y) in pixels from ``first`` to ``second``, looked for around one shift of all."""
         begin = np.tile(np.array(shift_xy, np.float32), (*first.gray.shape, 1))
-        return np.asarray(self._flow.calc(first.gray, second.gray, begin), np.float32)
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)  # one used again may differ
+        dis.setFinestScale(0)
+        return np.asarray(dis.calc(first.gray, second.gray, begin), np.float32)
 
     def similarity(self, first: _Look, second: _Look, places: Floats) -> float:
         """How alike ``second`` at ``places`` (h, w, 2), (x, y), is to ``first``: 1 the same, 0 unrelated.

@@ -46,7 +46,7 @@ def write_codes(folder: Path, clips: dict[str, tuple[list[int], list[list[int]]]
 def test_tokens_of_one_step_are_found_in_overlapping_windows(tmp_path: Path, views: int) -> None:
     starts = list(range(0, 80, 2))
     clips = {name: (starts, step_codes(starts, seed, views)) for seed, name in enumerate("ab")}
-    found = code_report(read_codes(write_codes(tmp_path, clips)), 4)
+    found = code_report(read_codes(str(write_codes(tmp_path, clips))), 4)
     # Three strides are six frames, and windows have no more.
     assert found["lags"] == [1, 2]
     overall = found["overall"]

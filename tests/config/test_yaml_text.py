@@ -220,6 +220,56 @@ def test_every_yaml_is_read_by_the_same_rules(tmp_path: Path) -> None:
             load_yaml(tmp_path / "a.yaml")
 
 
+NINE = ", ".join("x" * 9)
+"""Nine values; each line of BOMB has nine times as many as the one before."""
+BOMB = f"a: &a [{NINE}]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, after in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "aliases stand for more than 100000 values"),
+        (f"video: {'{a: ' * 60}1{'}' * 60}", "0.yaml:1: is nested too deeply"),
+        (f"video: {'[' * 3000}{']' * 3000}", "0.yaml: is nested too deeply"),
+        ("video: &v {target_fps: 20}\ntracking:\n  <<: *v\n", "0.yaml:3: merging with << is no part"),
+        ("video:\n\ttarget_fps: 20\n", "0.yaml:2: is not YAML: while scanning for the next token, found"),
+        ("video: {fps: 1}\n---\nvideo: {fps: 1}\n", "0.yaml:2: is not YAML: expected a single document"),
+        ("video: \0", "0.yaml: is not YAML: unacceptable character"),
+        (
+            "video:\n  fps: 20\nvideo.fps: 25\n",
+            "0.yaml:3: video.fps is written twice, first at 0.yaml:2; keep one",
+        ),
+        (
+            "video.size: 1\nvideo: {fps: 1, size: 2}\n",
+            "0.yaml:2: video.size is written twice, first at 0.yaml:1",
+        ),
+        ('video: {reader: "a\\nb\\e[31m"}', '0.yaml:1: video.reader = "a\\nb\\x1b[31m" is impossible'),
+        ('"a\\nb": 1', "0.yaml:1: unknown key a\\nb = 1"),
+    ],
+)
+def test_hostile_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    assert message in error_of(tmp_path, text)
+
+
+def test_a_long_value_is_told_by_its_beginning(tmp_path: Path) -> None:
+    message = error_of(tmp_path, f"video: {{reader: {'a' * 3000}}}")
+    assert f"= {'a' * 200}... (3000 characters) is impossible; allowed: auto" in message
+
+
+def test_a_folder_called_like_a_shipped_config_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "other").mkdir()
+    assert config_of("--config", "quickstart").data.grid_size == 6
+    with pytest.raises(ConfigError, match="other is a folder; give a path, or the name of a shipped"):
+        config_of("--config", "other")
+
+
 texts = (
     st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
     | st.from_regex(r"[-+]?[0-9.:_eox]{1,6}", fullmatch=True)

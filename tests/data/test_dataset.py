@@ -31,7 +31,7 @@ def test_sizes_are_remapped_so_that_equal_motion_gives_equal_labels(
             for window in windows:
                 writer.append(dataclasses.replace(window, tracks_xy_px=window.tracks_xy_px * scale))
             writer.finish(10, 0)
-    data = WindowDataset(load_clips(tmp_path, tiny), tiny)
+    data = WindowDataset(load_clips(str(tmp_path), tiny), tiny)
     large, small = data.batch([0, 1, 2]), data.batch([3, 4, 5])
     torch.testing.assert_close(large.inputs.velocities, small.inputs.velocities, atol=1e-5, rtol=0)
     assert (small.inputs.velocities.abs() > 0.2).any()

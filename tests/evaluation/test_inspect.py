@@ -285,3 +285,12 @@ def test_command_prints_and_draws(tiny: Config, tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "--picture" in capsys.readouterr().out
+
+
+def test_a_picture_of_no_known_kind_is_refused_and_leaves_nothing(tiny: Config, tmp_path: Path) -> None:
+    write_motion(tmp_path / "tracks" / "a.hdf5", tiny, (4.0, 0.0), moving=3)
+    config = write_config(tmp_path / "tiny.yaml")
+    for name in ("map.txt", "map"):
+        with pytest.raises(UsageError, match=rf"--picture .*{name} is no name of a picture; give .*\.png"):
+            main([str(tmp_path / "tracks"), "--config", str(config), "--picture", str(tmp_path / name)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([config.name, "tracks"])

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models import build_model
-from benchmarks import attention, codebook, cuts, encode, loader, model
+from benchmarks import attention, codebook, cuts, encode, loader, model, shots
 from benchmarks.support import measuring
 from tests.support.run_scripts import TINY, Work
 
@@ -175,3 +175,21 @@ def test_cuts_prints_what_is_told_and_seen(
     assert figures["96x128 cut"][:2] == [15, 1]
     assert figures["96x128 cut"][2] > 0.1
     assert figures["96x128 cut"][3] == figures["96x128 nothing"][1] == 0
+
+
+def test_shots_prints_cuts_found_missed_and_made_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shots, "KINDS", ("still", "movers", "pan"))
+    monkeypatch.setattr(shots, "EVENTS", {"nothing": shots.EVENTS["nothing"]})
+    monkeypatch.setattr(shots, "DISSOLVES", (6,))
+    monkeypatch.setattr(shots, "ALONE", 24)
+    shots.main(["--sizes", "96x128", "--seeds", "0"])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    rows = {name: line.split()[-5:] for line in lines for name, _, _ in [line.rpartition(" ours ")]}
+    found = {name.strip(): [*map(int, row[:3]), *row[3:]] for name, row in rows.items()}
+    assert found["96x128 hard"] == found["96x128 dissolve, 6 frames"] == [2, 2, 0, "1.000", "1.000"]
+    assert found["96x128 none, 24 frames"] == found["96x128 none: nothing"] == [0, 0, 0, "-", "-"]
+    film = shots.Film(np.zeros((40, 4, 4, 3), np.uint8), [(10, 10), (19, 26)])
+    assert shots.score(iter([film]), lambda _: [11, 20]) == (2, 1, 1)
+    assert shots.Score(2, 1, 3).row().split() == ["2", "1", "3", "0.500", "0.250"]
