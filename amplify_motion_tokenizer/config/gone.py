@@ -63,8 +63,8 @@ FLAGS = {"data.tracks_dir": "--input of train", "training.output_dir": "--output
 ADDED = {
     "video.below_target_fps": "keep",
     "video.fps": None,
-    "video.shots": "off",
     "tracking.pad_end": "none",
+    "video.shots": "off",
 }
 """Settings of tracks that were added later, in that order, with the values that act as if there were none."""
 

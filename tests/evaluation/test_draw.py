@@ -202,7 +202,7 @@ def test_what_does_not_belong_together_is_told(videos: Path, tmp_path: Path, tin
         UsageError, match="none of its clips has tracks in .*clips: pan; tracks: starts, sub/pan"
     ):
         draw_tracked(tracks, videos / "sub", tmp_path / "drawn", style)
-    with pytest.raises(UsageError, match="would be written over; choose another --output"):
+    with pytest.raises(UsageError, match="would be written over by drawings; choose another --output"):
         draw_tracked(tracks, videos, tracks, style)
     with pytest.raises(UsageError, match=r"starts\.mp4 would be written over"):
         draw_tracked(tracks, videos, videos, style)

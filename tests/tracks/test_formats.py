@@ -78,7 +78,9 @@ def test_a_new_format_goes_through_all_stages(npz: str, videos: Path, tiny: Conf
 
 
 def test_a_folder_without_tracks_names_what_each_format_looks_for(npz: str, tmp_path: Path) -> None:
-    with pytest.raises(TrackFileError, match=r"looked for \.hdf5 \.h5, <clip>_start<n>\.pt, \.npz$"):
+    with pytest.raises(
+        TrackFileError, match=r"looked for \.hdf5 \.h5, <clip>_start<n>\.pt, \.npz; make some with"
+    ):
         find_tracks(tmp_path)
 
 
