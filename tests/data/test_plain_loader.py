@@ -52,7 +52,7 @@ def test_a_window_has_no_batch_axis(data: WindowDataset) -> None:
     assert data[-1].indices == 14
     assert [int(window.indices) for window in data] == list(range(15))
     for index in (15, -16):
-        with pytest.raises(IndexError, match=f"window {index} of 15"):
+        with pytest.raises(IndexError, match=f"there is no window {index}; the data set has 15 windows"):
             data[index]
 
 
