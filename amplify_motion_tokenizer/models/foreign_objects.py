@@ -45,6 +45,10 @@ class Foreign:
     def __setstate__(self, _: object) -> None:
         """Keeps nothing of the object's state."""
 
+    def __repr__(self) -> str:
+        """Its name, for where it is the key of a mapping."""
+        return f"<{self.name}>"
+
 
 class _ForeignList(Foreign):
     def __new__(cls, *_: object, **__: object) -> Any:

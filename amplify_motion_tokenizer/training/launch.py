@@ -46,6 +46,10 @@ _KNOWN_WAYS = {
 """Accelerate's names of one process, and of several that each hold the whole model."""
 
 
+_PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables in which launchers say how many processes there are; torch's launcher may run within MPI's."""
+
+
 def check_launch(training: TrainingConfig, environment: Mapping[str, str] = os.environ) -> None:
     """Refuses a launch that asks for what this training does not do; tells what the config decides instead.
 
@@ -75,12 +79,35 @@ def check_launch(training: TrainingConfig, environment: Mapping[str, str] = os.e
     }
     for name, (key, value) in told.items():
         found = environment.get(name)
-        if found is not None and found.lower() != value:
+        if found and found.lower() != value and not _same_number(found, value):
             # "no" is also what a launcher says that was not asked.
             level = logging.INFO if found.lower() == "no" else logging.WARNING
             logger.log(
                 level, "the launcher sets %s = %s, which is not used: %s = %s is", name, found, key, value
             )
+
+
+def _same_number(found: str, value: str) -> bool:
+    try:
+        return float(found) == float(value)
+    except ValueError:
+        return False
+
+
+def _launched(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes a launcher says that there are; 1 where none says it.
+
+    Raises:
+        TrainingError: there are several, and no address at which they find each other.
+    """
+    name = next((name for name in _PROCESSES if environment.get(name, "").isdecimal()), None)
+    launched = 1 if name is None else int(environment[name])
+    if launched > 1 and "MASTER_ADDR" not in environment:
+        raise TrainingError(
+            f"the launcher sets {name} = {launched}, but not MASTER_ADDR, at which the processes find each "
+            "other: set MASTER_ADDR and MASTER_PORT, or launch with accelerate launch or torchrun"
+        )
+    return launched
 
 
 def make_accelerator(config: Config, output: Path) -> Accelerator:
@@ -93,11 +120,13 @@ def make_accelerator(config: Config, output: Path) -> Accelerator:
     check_launch(config.training)
     if config.training.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("training.mixed_precision = fp16 needs a CUDA device; allowed here: no, bf16")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = _launched()
     accelerator = Accelerator(
         # Without it, processes launched on a machine with no accelerator would each train alone.
         cpu=launched > 1 and not torch.accelerator.is_available(),
         mixed_precision=config.training.mixed_precision,
+        # An empty variable of the launcher's is no backend to accelerate.
+        dynamo_backend="no",
         # The trainer accumulates itself; a value from the launcher's environment must not divide again.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with="tensorboard",

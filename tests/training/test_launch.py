@@ -60,6 +60,34 @@ def test_settings_that_the_config_decides_are_told(
     assert key in record.getMessage()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("ACCELERATE_DYNAMO_BACKEND", ""), ("ACCELERATE_GRADIENT_CLIPPING", "1")]
+)
+def test_settings_that_say_nothing_else_are_not_told(
+    name: str,
+    value: str,
+    run_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(name, value)
+    config = with_training(run_config, max_steps=1, clip_grad_norm=1.0)
+    train(config, tmp_path / "tracks", tmp_path / "run")
+    assert (tmp_path / "run" / "last.pth").exists()
+    assert "the launcher sets" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"])
+def test_processes_without_a_meeting_place_are_refused(
+    name: str, run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(TrainingError, match=f"the launcher sets {name} = 2, but not MASTER_ADDR"):
+        train(run_config, tmp_path / "tracks", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_files_with_the_names_of_a_compiled_model_load_everywhere(run_config: Config, tmp_path: Path) -> None:
     train(with_training(run_config, epochs=1, ema_decay=0.9), tmp_path / "tracks", tmp_path / "run")
     last = (tmp_path / "run") / "last.pth"
