@@ -11,6 +11,7 @@ from pathlib import Path
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
+from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
 from amplify_motion_tokenizer.video.images import ANIMATED, image_sequences, open_images
 from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, files_below, quiet_files_below
@@ -94,11 +95,15 @@ def _open_view(place: ViewSource, config: VideoConfig) -> SourceFrames:
 
 
 def other_files(source: Path, clips: Sequence[Clip]) -> Counter[str]:
-    """Files of the input folder ``source`` that no clip is made of, counted by ending; empty for a file."""
+    """Files of the input folder ``source`` that no clip is made of, counted by ending; empty for a file.
+
+    What rendered clips say of themselves is no such file.
+    """
     if not source.is_dir():
         return Counter()
     used = {path for clip in clips for path in clip.paths}
-    return Counter(path.suffix.lower() or path.name for path in quiet_files_below(source) if path not in used)
+    others = (path for path in quiet_files_below(source) if path not in used and path.name != SCENES)
+    return Counter(path.suffix.lower() or path.name for path in others)
 
 
 def _files(source: Path) -> list[Path]:
