@@ -48,10 +48,10 @@ class TrainingConfig:
     """Optimisation, logging and checkpoints. Steps are optimiser steps."""
 
     batch_size: int = setting(
-        256, decides="weights", at_least=1, help="Training windows per process in one forward pass."
+        256, decides="run", at_least=1, help="Training windows per process in one forward pass."
     )
     gradient_accumulation_steps: int = setting(
-        1, decides="weights", at_least=1, help="Forward passes per optimiser step."
+        1, decides="run", at_least=1, help="Forward passes per optimiser step."
     )
     learning_rate: float = setting(1e-4, decides="weights", above=0, help="Learning rate of AdamW.")
     weight_decay: float = setting(0.01, decides="weights", at_least=0, help="Weight decay of AdamW.")

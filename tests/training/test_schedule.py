@@ -27,7 +27,7 @@ def test_a_run_that_is_not_changed_has_a_plain_cosine(tiny: Config) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(4, 8), (8, 4), (4, 1)])
 def test_other_batches_do_not_bend_the_course(
-    before: int, after: int, run_config: Config, tmp_path: Path, caplog: Any, monkeypatch: Any
+    before: int, after: int, run_config: Config, tmp_path: Path, caplog: Any
 ) -> None:
     """The batch stands for processes as well: what counts are the windows of a step."""
     config = with_training(
@@ -36,7 +36,6 @@ def test_other_batches_do_not_bend_the_course(
     steps = {batch: -(-21 // batch) for batch in (before, after)}
     with pytest.raises(StopError), stop_after(2 * steps[before]):
         train(with_training(config, save_every_steps=None), tmp_path / "tracks", tmp_path / "run")
-    monkeypatch.setattr("amplify_motion_tokenizer.training.run._check_resumable", lambda *_: None)
     next_second()
     train(with_training(config, batch_size=after), tmp_path / "tracks", tmp_path / "run", resume="auto")
     run = tmp_path / "run"
