@@ -193,6 +193,10 @@ class OpenFile:
         lost = round(missing_s * self.rate.mean) if missing_s > _SHORT_S else 0
         return len(packets.dts_s) + lost, False
 
+    def _tells_its_end(self) -> bool:
+        """Whether a file of this format that was cut short differs from a whole one."""
+        return str(self._container.format.name).startswith(("mov,mp4", "avi", *_STATE_DURATION))
+
     def _rewound(self, threads: str) -> Iterator[Any]:
         """The main stream's packets from the first, before a decoder with these threads."""
         index = self._stream.index  # of a closed file it is not to be asked for
@@ -220,10 +224,12 @@ class OpenFile:
         """The main stream's frames; packets that do not decode are left out.
 
         A decoder whose threads each take a frame tells of a damaged packet too late, and PyAV then loses the
-        frames that came with it: from there on, the frames are decoded by one thread each.
+        frames that came with it: from there on, the frames are decoded by one thread each. So are all frames
+        of formats that may end anywhere: whether such a decoder marks the last one, which it has filled up
+        where it lacked data, is a matter of chance.
         """
         given = 0
-        for threads in ("AUTO", "SLICE"):
+        for threads in ("AUTO", "SLICE") if self._tells_its_end() else ("SLICE",):
             skip, damaged = given, False
             for packet in self._rewound(threads):
                 try:
