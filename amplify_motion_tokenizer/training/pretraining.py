@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
-from amplify_motion_tokenizer.models.displacement.codec import PLAIN_IDS, CodecTokenizer
+from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
+from amplify_motion_tokenizer.models.displacement.codec_loss import CodecLoss, Pool, loss_of
 from amplify_motion_tokenizer.models.displacement.waves import velocities_of
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
@@ -41,7 +42,7 @@ _AVERAGE = 0.998
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretraining:
+class Pretraining(CodecLoss):
     """How the codec is trained."""
 
     seed: int = 0
@@ -56,34 +57,10 @@ class Pretraining:
     """AdamW's."""
     windows: int = 16000
     """Made-up windows, each of which is seen several times."""
-    soft: float = 0.04
-    """Share of the steps without quantising."""
-    noisy: float = 0.4
-    """Share of the steps after them with noise in the place of rounding."""
     prefixes: tuple[int, ...] = (4, 8, 16)
     """Numbers of ids that a window is told by, each as often."""
-    power: float = 0.6
-    """An error counts by the window's motion to the power of minus this: 0 for pixels, 1 for shares."""
     judged: int = 3
     """Steps of a window, drawn anew for each batch, at which it is judged."""
-
-
-class Pool(NamedTuple):
-    """Made-up windows in the form that training takes, in half the bytes."""
-
-    gain: Tensor
-    """(B, 1) float32, root mean square displacement in shorter sides of the frame."""
-    amplitudes: Tensor
-    """(B, waves) float16, divided by the gain."""
-    targets: Tensor
-    """(B, t, N, 2) float16, displacements divided by the gain."""
-    seen: Tensor
-    """(B, t, N) bool."""
-
-    def take(self, rows: Tensor, steps: Tensor) -> Pool:
-        """Some windows, with their targets at some steps."""
-        at = rows[:, None], steps
-        return Pool(self.gain[rows], self.amplitudes[rows], self.targets[at], self.seen[at])
 
 
 def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int) -> Pool:
@@ -97,42 +74,6 @@ def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int)
     gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
     targets = (moves[:, 1:] / gain[..., None, None]).clamp(-1000, 1000)
     return Pool(gain, (amplitudes / gain).half(), targets.half(), seen[:, 1:])
-
-
-def loss_of(
-    model: CodecTokenizer, pool: Pool, steps: Tensor, ids: Tensor, options: Pretraining, progress: float
-) -> Tensor:
-    """Mean over windows of the distance of points that are seen, weighed by ``options.power``.
-
-    Args:
-        model: in training.
-        pool: B windows, with the targets at ``steps``.
-        steps: which of the t.
-        ids: (B,), by how many ids each is told.
-        options: how.
-        progress: share of the training that is over.
-    """
-    amplitudes = pool.amplitudes.float() * pool.gain
-    with torch.no_grad():
-        plain = model.plain_digits(amplitudes)
-    digits = quantised(model, model.moved(plain, amplitudes), options, progress)
-    made = model.said(model.told(digits, ids), steps.tolist())
-    off = made / pool.gain[..., None, None] - pool.targets.float()
-    distance = (off.square().sum(dim=-1) + 1e-8).sqrt() * pool.seen
-    share = distance.sum(dim=(1, 2)) / pool.seen.sum(dim=(1, 2)).clamp(min=1)
-    motion = pool.gain[:, 0] * 240
-    return (share * motion / (motion + 1) ** options.power).mean()
-
-
-def quantised(model: CodecTokenizer, digits: Tensor, options: Pretraining, progress: float) -> Tensor:
-    """Digits (B, d, K) as the decoder is given them: the first ids whole, the others by ``progress``."""
-    whole = model.whole_digits(digits) + 0.5
-    plain, learned = whole[:, :PLAIN_IDS].detach(), digits[:, PLAIN_IDS:]
-    if progress >= options.soft + options.noisy:
-        learned = learned + (whole[:, PLAIN_IDS:] - learned).detach()
-    elif progress >= options.soft:
-        learned = learned + torch.rand_like(learned) - 0.5
-    return torch.cat([plain, learned], dim=1)
 
 
 def pretrain(

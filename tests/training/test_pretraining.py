@@ -10,14 +10,8 @@ from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.displacement.codec import PLAIN_IDS
-from amplify_motion_tokenizer.training.pretraining import (
-    Pretraining,
-    loss_of,
-    made_up,
-    pretrain,
-    quantised,
-    write_pretrained,
-)
+from amplify_motion_tokenizer.models.displacement.codec_loss import loss_of, quantised
+from amplify_motion_tokenizer.training.pretraining import Pretraining, made_up, pretrain, write_pretrained
 
 SMALL = Pretraining(seed=3, steps=100, batch_size=32, windows=320, learning_rate=2e-3)
 

@@ -63,6 +63,7 @@ class CodecTokenizer(DisplacementTokenizer):
 
     trained_by = "pretrain"
     unused_settings = ("model.num_layers", "model.num_heads")
+    plain_ids = PLAIN_IDS
 
     def __init__(self, config: Config) -> None:
         super().__init__(config, refined=PLAIN_IDS)
