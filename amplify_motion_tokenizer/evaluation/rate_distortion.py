@@ -16,7 +16,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.evaluation.reconstruction import delta_avg
-from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, share_out
+from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, plan_with_gain
 from amplify_motion_tokenizer.models.displacement.tokenizer import OCTAVES, SMALLEST, companded, expanded
 from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
 
@@ -138,7 +138,7 @@ class PcaCoder:
         kept = min(len(powers), 2 * ids * len(levels))
         self._basis = basis.flip(1)[:, :kept].float()
         deviations = powers.flip(0)[:kept].clamp(min=1e-12).sqrt()
-        plan = share_out(deviations, levels, ids)
+        plan = plan_with_gain(deviations, levels, ids)
         self._digits = Digits(plan, levels)
         told = [component - 1 for component in self._digits.quantities if component != GAIN]
         self._basis, self._deviations = self._basis[:, told], deviations[told].float()

@@ -1,8 +1,8 @@
 """Trains the codec on made-up motion: no videos, no tracks, one seed.
 
-The codec quantises softly at first: for a few percent of the steps not at all, then for a third to a half
-of them with noise of one level in the place of rounding, then with rounding that lets gradients through.
-So no code dies. Each window is told by a random number of its ids, so that the first few are a code too.
+First its modes are fitted (``mode_fitting``). The codes of a window are fixed then, so that no code can die,
+and the decoder learns to make more of them. Each window is told by a random number of its ids, so that the
+first few are a code too.
 
 Letters: B windows, d ids, K digits of an id, t steps, N points.
 """
@@ -29,10 +29,12 @@ from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
-from amplify_motion_tokenizer.models.displacement.codec_loss import CodecLoss, Pool, loss_of
+from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of
+from amplify_motion_tokenizer.models.displacement.modes import Mode, formula_modes
 from amplify_motion_tokenizer.models.displacement.waves import velocities_of
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
+from amplify_motion_tokenizer.training.mode_fitting import fit_modes
 
 _WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""
@@ -41,8 +43,15 @@ _AVERAGE = 0.998
 """Decay of the running mean of the weights, which is what is kept."""
 
 
+FITTING_SEED = 1_000_003
+"""What is added to the seed for the windows that modes are fitted to."""
+
+FULL_WEIGHT_PX = 4.0
+"""Motion of a window, in pixels at 240 rows, from which it counts in full when modes are fitted."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Pretraining(CodecLoss):
+class Pretraining:
     """How the codec is trained."""
 
     seed: int = 0
@@ -58,22 +67,56 @@ class Pretraining(CodecLoss):
     windows: int = 16000
     """Made-up windows, each of which is seen several times."""
     prefixes: tuple[int, ...] = (4, 8, 16)
-    """Numbers of ids that a window is told by, each as often."""
+    """Numbers of ids that most windows are told by, each as often; every fifth window by any number."""
+    fitted_to: int = 16000
+    """Made-up windows, other ones, that modes are fitted to."""
     judged: int = 3
     """Steps of a window, drawn anew for each batch, at which it is judged."""
 
 
 def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int) -> Pool:
     """Windows ``first`` to ``first + count - 1`` of the endless row that ``options.seed`` gives."""
+    return pool_of(model, *_moves(model, options.seed, first, count))
+
+
+def fit_all_modes(model: CodecTokenizer, options: Pretraining) -> None:
+    """Gives ``model`` its modes: plain ones by formula and of all motion, learned ones of kinds of motion."""
+    random = torch.Generator().manual_seed(options.seed)
+    slots, waves = model.modes.slots, model.get_buffer("_waves")
+    shapes = []
+    for first in range(0, options.fitted_to, 500):
+        count = min(500, options.fitted_to - first)
+        moves, _ = _moves(model, options.seed + FITTING_SEED, first, count)
+        amplitudes = model.waves.amplitudes(velocities_of(moves))
+        gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
+        # As often as the loss will count a window, which still ones hardly do.
+        often = (gain[:, 0] * 240 / FULL_WEIGHT_PX).clamp(max=1).sqrt()
+        kept = torch.rand(count, generator=random) < often
+        shapes.append((amplitudes[:, waves] / gain.clamp(min=1e-9))[kept])
+    every = torch.cat(shapes)
+    plain = [Mode.still(len(waves)), *formula_modes(model.waves.shape, waves, slots)]
+    room = max(0, model.plain_modes - len(plain))
+    plain += fit_modes(every, model.modes, room, random) if room else []
+    model.modes.put(plain[: model.plain_modes])
+    first = model.plain_modes
+    for number in _levels_of(len(model.modes) - first):
+        model.modes.put(fit_modes(every, model.modes, number, random), first)
+        first += number
+
+
+def _moves(model: CodecTokenizer, seed: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Displacements (B, t, N, 2) since frame 0, in shorter sides, lost points filled; seen (B, t, N)."""
     config = model.config
-    made = synthetic_windows(count, options.seed, first, config.data.grid_size, config.data.sequence_length)
+    made = synthetic_windows(count, seed, first, config.data.grid_size, config.data.sequence_length)
     seen = made.visibility > 0
     moves = made.tracks_xy_px - made.tracks_xy_px[:, :1]
     moves = fill_lost(moves, seen) / made.sizes.amin(dim=1).float()[:, None, None, None]
-    amplitudes = model.waves.amplitudes(velocities_of(moves[:, 1:]))
-    gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
-    targets = (moves[:, 1:] / gain[..., None, None]).clamp(-1000, 1000)
-    return Pool(gain, (amplitudes / gain).half(), targets.half(), seen[:, 1:])
+    return moves[:, 1:], seen[:, 1:]
+
+
+def _levels_of(number: int) -> list[int]:
+    """Modes that are fitted together: an eighth, a quarter, and the rest, from broad to narrow."""
+    return [count for count in (number // 8, number // 4, number - number // 8 - number // 4) if count]
 
 
 def pretrain(
@@ -106,8 +149,10 @@ def pretrain(
             group["lr"] = options.learning_rate * _rate(step, options.steps)
         rows = torch.randint(len(pool.gain), (options.batch_size,), generator=random)
         ids = prefixes[torch.randint(len(prefixes), (options.batch_size,), generator=random)]
+        any_number = torch.randint(1, model.num_codes + 1, (options.batch_size,), generator=random)
+        ids = torch.where(torch.rand(options.batch_size, generator=random) < 0.2, any_number, ids)
         judged = torch.randperm(model.config.num_steps, generator=random)[: options.judged]
-        loss = loss_of(model, pool.take(rows, judged), judged, ids, options, step / options.steps)
+        loss = loss_of(model, pool.take(rows, judged), judged, ids)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(model.parameters(), 1.0)
@@ -151,7 +196,9 @@ def write_pretrained(
             losses.append(loss)
             tell(step, loss, seconds)
 
+        fit_all_modes(model, options)
         weights = {name: weight.half() for name, weight in pretrain(model, options, heard).items()}
+        weights |= {name: buffer.half() for name, buffer in model.modes.state_dict(prefix="modes.").items()}
     content = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
     content |= {"track_settings": track_settings(config), "metrics": {}, "versions": versions()}
     write_shipped(path, weights, content)
