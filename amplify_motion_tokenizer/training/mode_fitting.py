@@ -51,7 +51,7 @@ def fit_modes(shapes: Tensor, modes: Modes, number: int, random: torch.Generator
             fitted.append(_mode_of(torch.lerp(own, other, leaning), modes.slots))
         if turn < _ROUNDS - 1:
             trial.put(fitted)
-            rows = torch.cat([trial.left(part)[0].argmin(dim=1) for part in shapes.split(256)])
+            rows = torch.cat([trial.left(part)[0].argmin(dim=1) for part in torch.split(shapes, 256)])
     return fitted
 
 

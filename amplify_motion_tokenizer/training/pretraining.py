@@ -56,7 +56,7 @@ class Pretraining:
 
     seed: int = 0
     """Of the first weights, the made-up windows and all that is random."""
-    steps: int = 2200
+    steps: int = 4000
     """Optimiser steps."""
     batch_size: int = 192
     """Windows of a step."""
@@ -64,7 +64,7 @@ class Pretraining:
     """Highest of a cosine."""
     weight_decay: float = 0.01
     """AdamW's."""
-    windows: int = 16000
+    windows: int = 32000
     """Made-up windows, each of which is seen several times."""
     prefixes: tuple[int, ...] = (4, 8, 16)
     """Numbers of ids that most windows are told by, each as often; every fifth window by any number."""

@@ -103,7 +103,8 @@ def test_prefixes_are_codes_and_more_ids_leave_less_error():
     codes, indices = model.quantize(model.encode(velocities))
     errors = [relative_error(velocities, model.reconstruct(codes[:, :ids])) for ids in (1, 2, 4, 8, 16)]
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 0.35
+    # 0.35 without the warps that six of ten windows have, which no few waves tell.
+    assert errors[-1] < 0.4
     assert torch.equal(transform(ids=4).tokenize(velocities), indices[:, :4])
     with pytest.raises(ValueError, match=r"expected \(B, d, K\)"):
         model.reconstruct(torch.zeros(1, 17, 4))

@@ -7,13 +7,14 @@ L sheets.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.models.displacement.digits import gain_places
 from amplify_motion_tokenizer.models.displacement.modes import JUDGED_IDS, Mode, Modes, formula_modes
 from amplify_motion_tokenizer.models.displacement.objects import (
@@ -54,9 +55,6 @@ SETTLED = 0.04
 STILL = 0
 """The mode in which nothing moves, which no window is too still for."""
 
-PLAIN_TRIED = 2
-"""Plain modes that a window is decoded in, beside ``STILL`` and a learned one, to see which is nearest."""
-
 _FIRST_SHARE = 2.0
 """How much likelier than each sheet the waves are at every point, in logits, before anything is learned."""
 
@@ -85,6 +83,9 @@ class CodecTokenizer(DisplacementTokenizer):
 
     Args:
         config: as ``DisplacementTokenizer``; ``model.hidden_dim`` is the network's width.
+
+    Raises:
+        ConfigError: ids have one digit only.
     """
 
     trained_by = "pretrain"
@@ -93,28 +94,31 @@ class CodecTokenizer(DisplacementTokenizer):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         typical, levels = deviations(self.waves.shape), config.model.fsq_levels
+        if len(levels) < 2:
+            found = f"model.fsq_levels = {list(levels)} is impossible with model.name = codec"
+            raise ConfigError(f"{found}; expected two levels or more, for a gain and a mode")
         waves = typical.argsort(descending=True, stable=True)[:MODE_WAVES]
         self.register_buffer("_waves", waves, persistent=False)
         self.register_buffer("_typical", typical[waves].float(), persistent=False)
         self._gain_places = gain_places(levels)
         self._mode_places = [place for place in range(len(levels)) if place not in self._gain_places]
         number = min(MOST_MODES, math.prod(levels[place] for place in self._mode_places))
-        book = Outlines(config.data.grid_size, config.codebook_size)
+        self.outlines = Outlines(config.data.grid_size, config.codebook_size)
         tellable = [ids for ids in OBJECT_CAMERA_IDS if self.num_codes - 1 - ids >= IDS_OF_OBJECT]
         tellable = tellable[: max(0, number - 2)]
-        self.objects = nn.ModuleList(
-            Objects(book, levels, self.num_codes - 1, ids, config.num_steps) for ids in tellable
-        )
+        rest = self.num_codes - 1
+        tried = [Objects(self.outlines, levels, rest, ids, config.num_steps) for ids in tellable]
+        self.objects = nn.ModuleList(tried)
         number -= len(tellable)
-        self._object_modes = range(number, number + len(tellable))
+        self._object_modes = dict(enumerate(tried, number))
         self.modes = Modes(number, len(waves), levels, self.num_codes - 1)
         self.plain_modes = min(PLAIN_MODES, number)
         self.modes.put([Mode.still(len(waves)), *formula_modes(self.waves.shape, waves, self.modes.slots)])
         in_time, on_side, _, _ = self.waves.shape
-        # The last step, and two before it; every second point of a side.
+        # The last step, and two before it; every third point of a side.
         steps, side = config.num_steps, config.data.grid_size
         self._judged_steps = sorted({steps // 3, 2 * steps // 3, steps - 1})
-        self._judged_points = list(range(min(1, side - 1), side, 2))
+        self._judged_points = list(range(min(1, side - 1), side, 3))
         self.judged = self.waves.thinned(self._judged_steps, self._judged_points)
         self._parts = [len(waves), SHEETS * in_time * 3 * 2, (SHEETS + 1) * on_side**2]
         width = config.model.hidden_dim
@@ -122,40 +126,46 @@ class CodecTokenizer(DisplacementTokenizer):
         self.decoder = _Network(len(waves) + 1, width, sum(self._parts))
 
     def digits_of(self, velocities: Tensor) -> Tensor:
-        """As ``DisplacementTokenizer.digits_of``: in the mode whose decoding is nearest, of some that are tried.
+        """As ``DisplacementTokenizer.digits_of``: in the mode whose decoding is nearest, of a few.
 
-        Tried are ``STILL``, the most promising other plain modes and learned mode, and, where those leave
-        much, objects.
+        Tried are ``STILL``, the most promising of the other plain and of the learned modes, and, where those
+        leave much, objects.
         """
         share, shapes = self._shapes(self.waves.amplitudes(velocities))
         left, numbers = self.modes.left(shapes)
-        plain = left[:, STILL + 1 : self.plain_modes].topk(PLAIN_TRIED, dim=1, largest=False)[1] + STILL + 1
-        tried = [torch.full_like(plain[:, :1], STILL), plain]
-        if self.plain_modes < len(self.modes):
-            tried.append(left[:, self.plain_modes :].argmin(dim=1, keepdim=True) + self.plain_modes)
-        modes = torch.cat(tried, dim=1)
+        modes = torch.stack([some.argmin(dim=1) + first for first, some in self._kinds(left)], dim=1)
         told = numbers.gather(1, modes[..., None].expand(-1, -1, numbers.shape[2]))
-        truth = self._judged_moves(velocities)
-        off = self._off(truth, share, modes, told)
+        moves = velocities.cumsum(dim=1)
+        truth = self._where_judged(moves)
+        whole = truth.norm(dim=-1).mean(dim=(1, 2))
+        off = torch.cat([whole[:, None], self._off(truth, share, modes, told)], dim=1)
         least, best = off.min(dim=1)
-        rows = torch.arange(len(best), device=best.device)
-        digits = self._digits(
-            share, modes[rows, best], self.modes.digits(modes[rows, best], told[rows, best])
-        )
-        unsettled = (least > SETTLED * off[:, 0]).nonzero()[:, 0]
+        # Nothing is told of STILL, the first that is tried, so that any numbers will do for it.
+        rows, row = torch.arange(len(best), device=best.device), (best - 1).clamp(min=0)
+        mode, numbers = torch.where(best == 0, STILL, modes[rows, row]), told[rows, row]
+        numbers = torch.where((best == 0)[:, None], 0.5, numbers)
+        digits = self._digits(share, mode, self.modes.digits(mode, numbers))
+        unsettled = (least > SETTLED * whole).nonzero()[:, 0]
         if len(unsettled) and len(self.objects):
-            some = velocities[unsettled].cumsum(dim=1), share[unsettled], truth[unsettled]
+            some = moves[unsettled], share[unsettled], truth[unsettled]
             digits[unsettled] = self._as_objects(*some, digits[unsettled], least[unsettled])
         return digits
+
+    def _kinds(self, left: Tensor) -> list[tuple[int, Tensor]]:
+        """Number of the first mode, and what the modes leave (B, some), of the plain ones and the learned."""
+        plain = STILL + 1, left[:, STILL + 1 : self.plain_modes]
+        learned = self.plain_modes, left[:, self.plain_modes :]
+        return [kind for kind in (plain, learned) if kind[1].shape[1]]
 
     def _as_objects(
         self, moves: Tensor, share: Tensor, truth: Tensor, digits: Tensor, least: Tensor
     ) -> Tensor:
         """``digits`` (B, d, K), or digits that tell objects where those are nearer than ``least`` (B,)."""
         motion = motion_of(moves, self.waves) / gain_of(self._gain_number(share))[..., None, None]
-        for number, objects in enumerate(self.objects, len(self.modes)):
+        alike = self.outlines.alike(motion)
+        for number, objects in self._object_modes.items():
             mode = torch.full((len(moves),), number, device=moves.device)
-            other = self._digits(share, mode, objects.digits(motion) + 0.5)
+            other = self._digits(share, mode, objects.digits(motion, alike) + 0.5)
             off = torch.zeros_like(least)
             for count in JUDGED_IDS:
                 ids = torch.full_like(mode, min(count, self.num_codes))
@@ -176,21 +186,21 @@ class CodecTokenizer(DisplacementTokenizer):
         return self._digits(share, mode, self.modes.digits(mode, told))
 
     def _shapes(self, amplitudes: Tensor) -> tuple[Tensor, Tensor]:
-        """The gain's cell (B, 1), and the waves (B, W) that modes are made of, divided by the gain it tells."""
+        """The gain's cell (B, 1), and the waves (B, W) that modes are made of, by the gain it tells."""
         share = self._whole_gain(gain_share(amplitudes))
         return share, amplitudes[:, self.get_buffer("_waves")] / gain_of(self._gain_number(share))
 
-    def _judged_moves(self, velocities: Tensor) -> Tensor:
-        """(B, t', N', 2) displacements where modes are held against each other."""
+    def _where_judged(self, moves: Tensor) -> Tensor:
+        """(B, t', N', 2) of displacements (B, t, N, 2): where modes are held against each other."""
         side, rows = self.waves.side, self.judged.rows
-        moves = velocities.cumsum(dim=1)[:, self._judged_steps].unflatten(2, (side, side))
-        return moves[:, :, rows][:, :, :, rows].flatten(2, 3)
+        some = moves[:, self._judged_steps].view(len(moves), -1, side, side, 2)
+        return some[:, :, rows][:, :, :, rows].flatten(2, 3)
 
     def _off(self, truth: Tensor, share: Tensor, modes: Tensor, told: Tensor) -> Tensor:
         """Mean distance (B, C) of what C modes of each window decode to, over ``JUDGED_IDS``.
 
         Args:
-            truth: from ``_judged_moves``.
+            truth: from ``_where_judged``.
             share: (B, 1), the gain's cell.
             modes: (B, C).
             told: (B, C, P), their numbers.
@@ -203,7 +213,8 @@ class CodecTokenizer(DisplacementTokenizer):
         nothing = shapes.new_zeros(len(shapes), 0, self.code_width)
         told_by = Told(gain, mode.repeat_interleave(counts), ids, shapes, nothing)
         off = self.said(told_by, self.judged).view(batch, tries * counts, *truth.shape[1:]) - truth[:, None]
-        return off.norm(dim=-1).mean(dim=(2, 3)).view(batch, tries, counts).mean(dim=2)
+        distance: Tensor = off.norm(dim=-1).mean(dim=(2, 3))
+        return distance.view(batch, tries, counts).mean(dim=2)
 
     def _digits(self, share: Tensor, mode: Tensor, rest: Tensor) -> Tensor:
         """Digits before rounding (B, d, K) from a gain's cell (B, 1), a mode (B,) and all other digits."""
@@ -233,17 +244,22 @@ class CodecTokenizer(DisplacementTokenizer):
         amplitudes[:, self.get_buffer("_waves")] = told.shapes
         moves = waves.displacements(amplitudes)
         learned = (told.mode >= self.plain_modes) & (told.mode < len(self.modes))
-        for number, rows in enumerate([learned, *(told.mode == number for number in self._object_modes)]):
-            (found,) = rows.nonzero(as_tuple=True)
-            if not len(found):
-                continue
-            some = Told(*(column[found] for column in told))
-            if number == 0:
-                made = self._learned(some, waves)
-            else:
-                made = displacements_of(self.objects[number - 1].motion(some.rest, some.ids - 1), waves)
-            moves = moves.index_put((found,), made)
+        moves = self._put(moves, learned, told, lambda some: self._learned(some, waves))
+        for number, objects in self._object_modes.items():
+
+            def decoded(some: Told, objects: Objects = objects) -> Tensor:
+                return displacements_of(objects.motion(some.rest, some.ids - 1), waves)
+
+            moves = self._put(moves, told.mode == number, told, decoded)
         return moves * gain_of(told.share)[..., None, None]
+
+    @staticmethod
+    def _put(moves: Tensor, rows: Tensor, told: Told, decoded: Callable[[Told], Tensor]) -> Tensor:
+        """``moves`` (B, ...) with what is ``decoded`` of the windows where ``rows`` (B,) is true."""
+        (found,) = rows.nonzero(as_tuple=True)
+        if not len(found):
+            return moves
+        return moves.index_put((found,), decoded(Told(*(column[found] for column in told))))
 
     def _learned(self, told: Told, waves: Waves) -> Tensor:
         """As ``said``, divided by the gain, of windows in learned modes."""

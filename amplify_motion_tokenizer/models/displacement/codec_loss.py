@@ -44,7 +44,7 @@ def pool_of(model: CodecTokenizer, displacements: Tensor, seen: Tensor) -> Pool:
         seen: (B, t, N) bool.
     """
     parts = []
-    for moves, visible in zip(displacements.split(256), seen.split(256), strict=True):
+    for moves, visible in zip(torch.split(displacements, 256), torch.split(seen, 256), strict=True):
         velocities = torch.cat([moves[:, :1], moves.diff(dim=1)], dim=1)
         amplitudes = model.waves.amplitudes(velocities)
         gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)

@@ -65,14 +65,14 @@ class Modes(nn.Module):
         slot_levels = torch.tensor(list(levels) * ids, dtype=torch.float32)
         self.register_buffer("_slot_levels", slot_levels, persistent=False)
         self._derive()
-        self.register_load_state_dict_post_hook(_derive_again)
+        self.register_load_state_dict_post_hook(_derive_again)  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         """M."""
         return self.get_buffer("basis").shape[0]
 
     def put(self, modes: Sequence[Mode], first: int = 0) -> None:
-        """Takes ``modes`` from the number ``first`` on, as many as there are, in half precision, as in files."""
+        """Takes ``modes`` from the number ``first`` on, as far as there is room, in half precision."""
         for number, mode in enumerate(modes[: len(self) - first], first):
             count = min(self.slots, mode.basis.shape[1])
             self.get_buffer("basis")[number] = 0
@@ -88,7 +88,8 @@ class Modes(nn.Module):
         """
         basis, deviations = self.get_buffer("basis")[among], self.get_buffer("deviations")[among]
         number, waves, slots = basis.shape
-        told = (shapes @ basis.transpose(0, 1).reshape(waves, -1)).view(-1, number, slots)
+        flat = basis.transpose(0, 1).reshape(waves, number * slots)
+        told = (shapes @ flat).view(len(shapes), number, slots)
         numbers = companded(told, deviations)
         whole = shapes.square().sum(dim=1, keepdim=True) - told.square().sum(dim=2)
         left = torch.zeros_like(whole)
@@ -113,7 +114,7 @@ class Modes(nn.Module):
         return digits.view(len(mode), self.ids, len(self.levels))
 
     def shapes(self, mode: Tensor, digits: Tensor, ids: Tensor) -> Tensor:
-        """Shapes (B, W) that the first ``ids`` (B,) of whole digits (B, 0 to ids, K) tell in the modes (B,)."""
+        """Shapes (B, W) that the first ``ids`` (B,) of whole digits (B, any, K) tell in the modes (B,)."""
         flat = digits.flatten(1)
         known = torch.arange(flat.shape[1], device=flat.device) < ids[:, None] * len(self.levels)
         of_slot, after = (self.get_buffer(name)[mode, : flat.shape[1]] for name in ("_of_slot", "_after"))

@@ -62,15 +62,18 @@ class Outlines(nn.Module):
         # What any two of the fields have in common: (3 + O, O).
         self.register_buffer("_common", torch.cat([camera, unit]) @ unit.mT, persistent=False)
 
-    def pursue(self, motion: Tensor, number: int, with_camera: bool) -> Tensor:
-        """(B, number) outlines that together leave little of motion (B, k 2, N), sought ones first."""
-        batch, sought = len(motion), 2 * _SOUGHT_WAVES
-        alike = motion[:, :sought] @ self.get_buffer("unit").mT
-        left, found = alike, torch.zeros(batch, 0, dtype=torch.int64, device=motion.device)
+    def alike(self, motion: Tensor) -> Tensor:
+        """(B, 2 k, O): what the first waves over time of motion (B, k, 2, N) have in common with outlines."""
+        return motion[:, :_SOUGHT_WAVES].flatten(1, 2) @ self.get_buffer("unit").mT
+
+    def pursue(self, motion: Tensor, alike: Tensor, number: int, with_camera: bool) -> Tensor:
+        """(B, number) outlines that together leave little of motion (B, k, 2, N), the greatest first."""
+        sought = motion[:, :_SOUGHT_WAVES].flatten(1, 2)
+        left, found = alike, torch.zeros(len(motion), 0, dtype=torch.int64, device=motion.device)
         for turn in range(number + 1):
             if with_camera or turn:
                 fields = self.fields(found, with_camera)
-                coefficients = fitted(motion[:, :sought], fields)
+                coefficients = fitted(sought, fields)
                 rows = self._rows(found, with_camera)
                 left = alike - coefficients @ self.get_buffer("_common")[rows]
             if turn < number:
@@ -103,7 +106,9 @@ class Objects(nn.Module):
         self, outlines: Outlines, levels: Sequence[int], ids: int, camera_ids: int, steps: int
     ) -> None:
         super().__init__()
-        self.outlines, self.levels, self.ids, self.camera_ids = outlines, tuple(levels), ids, camera_ids
+        self.levels, self.ids, self.camera_ids = tuple(levels), ids, camera_ids
+        # Not a module of this one: the book is shared.
+        self._books = (outlines,)
         self.number = max(0, (ids - camera_ids) // IDS_OF_OBJECT)
         self.waves = min(_CAMERA_WAVES, steps), min(_OBJECT_WAVES, steps)
         falls = [1 / (1 + 1.2 * torch.arange(count, dtype=torch.float64)) for count in self.waves]
@@ -116,13 +121,27 @@ class Objects(nn.Module):
             _Numbers(each.flatten(), levels, IDS_OF_OBJECT - 1) for each in of_object
         )
 
-    def digits(self, motion: Tensor) -> Tensor:
-        """Whole digits (B, ids, K) of motion (B, k, 2, N): waves over time, divided by the gain and sqrt(t N)."""
+    def _motion_of(self, rank: int) -> _Numbers:
+        numbers = self._motions[rank]
+        assert isinstance(numbers, _Numbers)
+        return numbers
+
+    @property
+    def _book(self) -> Outlines:
+        return self._books[0]
+
+    def digits(self, motion: Tensor, alike: Tensor) -> Tensor:
+        """Whole digits (B, ids, K) of motion (B, k, 2, N) that ``motion_of`` gave, divided by the gain.
+
+        Args:
+            motion: of B windows.
+            alike: ``Outlines.alike`` of it.
+        """
         batch, with_camera = len(motion), self.camera_ids > 0
         flat = motion.flatten(1, 2)
-        found = self.outlines.pursue(flat, self.number, with_camera)
+        found = self._book.pursue(motion, alike, self.number, with_camera)
         digits = motion.new_zeros(batch, self.ids, len(self.levels))
-        fields = self.outlines.fields(found, with_camera)
+        fields = self._book.fields(found, with_camera)
         if with_camera:
             coefficients = fitted(flat, fields)[..., :3].reshape(batch, -1)
             digits[:, : self.camera_ids] = self._camera.digits(coefficients)
@@ -134,29 +153,29 @@ class Objects(nn.Module):
             own = fitted(flat, fields[:, rank:])[..., 0]
             digits[:, first] = self._named(found[:, rank])
             motion_ids = slice(first + 1, first + IDS_OF_OBJECT)
-            digits[:, motion_ids] = self._motions[rank].digits(own)
-            told = self._motions[rank].told(digits[:, motion_ids])
+            digits[:, motion_ids] = self._motion_of(rank).digits(own)
+            told = self._motion_of(rank).told(digits[:, motion_ids])
             flat = flat - told[..., None] * fields[:, rank, None]
         return digits
 
     def motion(self, digits: Tensor, ids: Tensor) -> Tensor:
-        """Motion (B, k, 2, N), as ``digits`` takes it, that the first ``ids`` (B,) of digits (B, d', K) tell."""
+        """Motion (B, k, 2, N), as ``digits`` takes it, of the first ``ids`` (B,) of digits (B, d', K)."""
         batch, count = digits.shape[:2]
         full = digits.new_zeros(batch, self.ids, len(self.levels))
         full[:, :count] = digits
         total = self._camera_motion(full, ids)
         for rank in range(self.number):
             first = self.camera_ids + IDS_OF_OBJECT * rank
-            outline = self._number(full[:, first]).clamp(max=len(self.outlines.get_buffer("unit")) - 1)
-            told = self._motions[rank].told(full[:, first + 1 : first + IDS_OF_OBJECT], ids - first - 1)
-            field = self.outlines.get_buffer("unit")[outline]
+            outline = self._number(full[:, first]).clamp(max=len(self._book.get_buffer("unit")) - 1)
+            told = self._motion_of(rank).told(full[:, first + 1 : first + IDS_OF_OBJECT], ids - first - 1)
+            field = self._book.get_buffer("unit")[outline]
             moved = told.view(batch, -1, 2, 1) * field[:, None, None]
             total[:, : self.waves[1]] += moved * (ids > first + 1).view(-1, 1, 1, 1)
         return total
 
     def _camera_motion(self, digits: Tensor, ids: Tensor | None = None) -> Tensor:
         """(B, k, 2, N) of the camera alone."""
-        fields = self.outlines.get_buffer("camera")
+        fields = self._book.get_buffer("camera")
         if not self.camera_ids:
             return digits.new_zeros(len(digits), self.waves[0], 2, fields.shape[1])
         told = self._camera.told(digits[:, : self.camera_ids], ids)
@@ -209,7 +228,8 @@ class _Numbers(nn.Module):
 def fitted(motion: Tensor, fields: Tensor) -> Tensor:
     """Coefficients (B, r, R) of fields (B, R, N) by least squares, to motion (B, r, N)."""
     alike = fields @ fields.mT + _RIDGE * torch.eye(fields.shape[1], device=fields.device)
-    return torch.linalg.solve(alike, fields @ motion.mT).mT
+    coefficients: Tensor = torch.linalg.solve(alike, fields @ motion.mT)
+    return coefficients.mT
 
 
 def motion_of(displacements: Tensor, waves: Waves) -> Tensor:
@@ -223,7 +243,7 @@ def displacements_of(motion: Tensor, waves: Waves) -> Tensor:
     """Displacements (B, t, N, 2), where ``waves`` are told, of motion (B, k, 2, N)."""
     over_time, whole = waves.over_time()[:, : motion.shape[1]], math.isqrt(motion.shape[-1])
     rows = waves.rows
-    some = motion.unflatten(-1, (whole, whole))[..., rows, :][..., rows].flatten(-2)
+    some = motion.view(*motion.shape[:3], whole, whole)[..., rows, :][..., rows].flatten(-2)
     return torch.einsum("tk,bkan->btna", over_time, some) * whole
 
 

@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.models.displacement.waves import deviations
 
 
 class TransformTokenizer(DisplacementTokenizer):
-    """Every digit tells of the same wave in every window; no weights. ``docs/transform.md`` defines its codes.
+    """Every digit tells of the same wave in every window, by formula: ``docs/transform.md``.
 
     Args:
         config: as ``DisplacementTokenizer``.
