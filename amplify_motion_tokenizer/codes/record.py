@@ -118,8 +118,12 @@ def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
         "source_fingerprint": fingerprint(paths),
         "source_fps": info.source_fps,
         "fps": info.fps,
-        "tracked_size": list(info.size),
     }
-    if len(infos) > 1:
-        facts["tracked_sizes"] = {view: list(each.size) for view, each in infos.items()}
-    return facts
+    return facts | size_meta(infos)
+
+
+def size_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
+    """(height, width) of the tracked frames of the first view; and of all views, where there are several."""
+    sizes = {view: list(info.size) for view, info in infos.items()}
+    first = {"tracked_size": next(iter(sizes.values()))}
+    return first | ({"tracked_sizes": sizes} if len(sizes) > 1 else {})

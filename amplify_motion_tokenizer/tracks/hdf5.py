@@ -4,10 +4,12 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
     root                     attributes: format_version, settings (JSON), config_hash, tracker,
                              reader, fps, source_fps, source_height, source_width, source_name,
-                             source_bytes, source_fingerprint, num_frames, windows_dropped
+                             source_bytes, source_fingerprint, num_frames, windows_dropped, num_sizes
+                             (``clip_files``; files of before have 1)
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
                              scale (x, y), pad (top, left) of the upright source frame in square pixels;
-                             pixel_aspect, width over height of its stored pixels
+                             source_size (height, width) of that frame; pixel_aspect, width over height of
+                             its stored pixels
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
     root/<view>/vis          float32 (S, T, N), confidence 0..1
     root/<view>/start_frame  int64 (S,), index among the tracked frames
@@ -110,10 +112,11 @@ class TrackFileWriter:
             _append_row(self._file["root"][name], window)
         self._written.check()
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Records the counts that are known only at the end."""
         root = self._file["root"]
-        root.attrs.update({"num_frames": num_frames, "windows_dropped": windows_dropped})
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
+        root.attrs.update(counts)
         length = self.record.settings["data.sequence_length"]
         points = self.record.settings["data.grid_size"] ** 2
         for view in (root[name] for name in self._views if "tracks" not in root[name]):

@@ -74,6 +74,7 @@ def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[st
             "scale": (info.letterbox.scale_x, info.letterbox.scale_y),
             "pad": (info.letterbox.pad_top, info.letterbox.pad_left),
             "pixel_aspect": info.pixel_aspect,
+            "source_size": info.source_size,
         }
         for name, info in frames.items()
     }
@@ -103,8 +104,14 @@ class ClipWriter(Protocol):
     def append(self, *views: WindowTracks) -> None:
         """Adds one window: its tracks in each view."""
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Makes the clip complete."""
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
+        """Makes the file complete.
+
+        Args:
+            num_frames: of the clip, at the rate that was tracked.
+            windows_dropped: windows of the clip that the motion gate dropped.
+            num_sizes: how many files the clip has (``clip_files``), told in its own one; 1 in the others.
+        """
 
     def __enter__(self) -> ClipWriter: ...
 

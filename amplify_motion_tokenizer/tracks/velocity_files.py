@@ -84,15 +84,14 @@ class VelocityFilesWriter:
         self._steps_s.append(views[0].step_seconds)
         self._source_frames.append(views[0].source_frames[0] if views[0].source_frames else None)
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Moves the windows to their place, removes an earlier run's, and writes the index last."""
         with failure_named(self.path):
             self.path.unlink(missing_ok=True)
-            for stale in _windows_in(self.path.parent).get(self._clip, []):
-                stale.unlink()
+            _remove_windows(self.path)
             for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
                 window.replace(self.path.with_name(window.name))
-        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
         windows = {
             "start_frame": self._starts,
             "start_time": self._times,
@@ -170,6 +169,12 @@ def _windows_in(folder: Path) -> dict[str, list[Path]]:
     return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
 
 
+def _remove_windows(index: Path) -> None:
+    """Removes the window files of the clip whose index is, or would be, ``index``."""
+    for window in _windows_in(index.parent).get(index.name.removesuffix(_INDEX_ENDING), []):
+        window.unlink()
+
+
 class _VelocityFormat(TrackFormat):
     """The keypoint reproduction's layout."""
 
@@ -228,6 +233,10 @@ class _VelocityFormat(TrackFormat):
         clip = target.name.removesuffix(_INDEX_ENDING)
         starts = self.record(target)["start_frame"]
         return all(target.with_name(_window_name(clip, start)).is_file() for start in starts)
+
+    def remove(self, target: Path) -> None:
+        _remove_windows(target)
+        super().remove(target)
 
     def find(self, folder: Path) -> dict[str, OpenClip]:
         """By the windows, as other writers' have no index."""

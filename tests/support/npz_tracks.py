@@ -29,8 +29,8 @@ class NpzWriter:
     def append(self, *views: WindowTracks) -> None:
         self.windows.append(views)
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
-        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
         arrays: dict[str, Any] = {"record": json.dumps(self.record | counts)}
         for number, name in enumerate(self.record["views"]):
             column = [views[number] for views in self.windows]
