@@ -311,7 +311,7 @@ class ClipTokenizing:
     def _encoded(
         self, tracked: TrackedClip, save: Sequence[Extra]
     ) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
-        """The batches of a clip's windows; and the first window of each stretch of another size, and that size."""
+        """The batches of a clip's windows, and the first window of each stretch of another size."""
         batches: list[dict[str, Tensor]] = []
         changes: list[dict[str, Any]] = []
         for infos, windows in tracked.stretches():
