@@ -56,9 +56,11 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     valid_steps,
     view_groups,
     window_shape,
+    window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
-from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
+from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version, view_attributes
+from amplify_motion_tokenizer.tracks.stored import WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
@@ -220,7 +222,7 @@ class TrackFile:
             more. All of them read as lost.
 
     Raises:
-        TrackFileError: the file cannot be opened, is truncated, or has another layout.
+        TrackFileError: the file cannot be opened, is truncated, or has another layout or version.
     """
 
     stores: Literal["positions"] = "positions"
@@ -229,6 +231,8 @@ class TrackFile:
         self.path = path
         self.first_row = 0
         with open_hdf5(path) as file, damage_named(path):
+            self.attributes = dict(file["root"].attrs) if "root" in file else {}
+            check_version(self.attributes, path)
             groups = view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [window_shape(group, path) for group in groups]
@@ -239,7 +243,6 @@ class TrackFile:
             self.sizes = [tracked_size(group) for group in groups]
             self.view_attributes = [dict(group.attrs) for group in groups]
             self.frame_size = first_frame_size(groups, path)
-            self.attributes = dict(file["root"].attrs)
             self.settings = _settings(self.attributes.get("settings"), path)
             self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
 
@@ -289,6 +292,15 @@ class TrackFile:
         """
         with damage_named(self.path):
             return valid_steps(file[self.views[0]], self.path)
+
+    def times(self, file: h5py.File) -> WindowTimes:
+        """When the frames of the windows are, as far as the file says.
+
+        Raises:
+            TrackFileError: it says it in another layout.
+        """
+        with damage_named(self.path):
+            return window_times([file[view] for view in self.views], self.path)
 
     def check_readable(self) -> None:
         """Raises TrackFileError unless everything that its views hold is where the file says.

@@ -36,7 +36,7 @@ from amplify_motion_tokenizer.files import (
 from amplify_motion_tokenizer.geometry import tracks_to_velocities
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
-from amplify_motion_tokenizer.tracks.record import ClipRecord
+from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import model_views
 
@@ -109,7 +109,10 @@ class VelocityFiles:
 
     Args:
         clip: its name, without folders.
-        paths: its windows; TrackFileError where the first of them cannot be read.
+        paths: its windows.
+
+    Raises:
+        TrackFileError: the first window cannot be read, or the index is of another version.
     """
 
     stores: Literal["velocities"] = "velocities"
@@ -123,6 +126,7 @@ class VelocityFiles:
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
         index = self.path.with_name(f"{clip}{_INDEX_ENDING}")
         record = read_json(index) if index.is_file() else {}
+        check_version(record, index)
         made = record.get("settings")
         self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.fps: float | None = record.get("fps")

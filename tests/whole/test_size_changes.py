@@ -231,6 +231,7 @@ def test_codes_are_of_every_part(turned: Path, parts: Path, tmp_path: Path, conf
     assert found["meta"]["tracked_size"] == list(WIDE)
     assert found["meta"]["size_changes"] == [{"start_frame": 12, "tracked_size": list(HIGH)}]
     assert "size_changes" not in wide["meta"]
+    assert found["meta"]["format_version"] == 1
     (clip,) = read_codes(tmp_path / "out").clips
     assert len(clip.starts) == 8
 
