@@ -46,6 +46,7 @@ from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import TrackFormat
+from amplify_motion_tokenizer.tracks.hdf5_appending import ViewRows
 from amplify_motion_tokenizer.tracks.hdf5_groups import (
     damage_named,
     first_frame_size,
@@ -94,6 +95,7 @@ class TrackFileWriter:
         root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
         for name, facts in self._views.items():
             root.create_group(name).attrs.update(facts)
+        self._rows = {name: ViewRows(root[name]) for name in self._views}
         return self
 
     def __exit__(
@@ -107,15 +109,18 @@ class TrackFileWriter:
         Raises:
             ValueError: a first frame is missing, or is of another side than the settings say.
         """
-        for name, window in zip(self._views, views, strict=True):
+        for rows, window in zip(self._rows.values(), views, strict=True):
             found = None if window.first_frame is None else window.first_frame.shape
             if found != self._frame_shape:
                 raise ValueError(f"first frame: expected {self._frame_shape}, found {found}")
-            _append_row(self._file["root"][name], window)
+            rows.append(window)
         self._written.check()
 
     def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Records the counts that are known only at the end."""
+        for rows in self._rows.values():
+            rows.flush()
+        self._written.check()
         root = self._file["root"]
         counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
         root.attrs.update(counts)
@@ -161,44 +166,6 @@ class _WrittenFile(io.FileIO):
     def __exit__(self, *ending: Any) -> None:
         super().__exit__(*ending)
         self.check()
-
-
-def _append_row(view: h5py.Group, window: WindowTracks) -> None:
-    rows: dict[str, NDArray[Any]] = {
-        "tracks": np.asarray(window.tracks_xy_px, np.float32),
-        "vis": np.asarray(window.visibility, np.float32),
-        "start_frame": np.asarray(window.start, np.int64),
-        "start_time": np.asarray(window.time_s, np.float64),
-        "step_seconds": np.asarray(
-            np.nan if window.step_seconds is None else window.step_seconds, np.float64
-        ),
-        "source_frame": np.asarray(window.source_frames or [-1] * len(window.visibility), np.int64),
-        "valid_steps": np.asarray(window.valid_steps, np.int64),
-    }
-    if window.first_frame is not None:
-        rows["first_frames"] = window.first_frame
-    for name, row in rows.items():
-        if name not in view:
-            # One window a chunk: a window is what a loader reads.
-            chunk = {0: (1024,), 1: (256, *row.shape)}.get(row.ndim, (1, *row.shape))
-            # Tracks are noise in their last bits; frames shrink to three quarters and less, and their
-            # numbers to almost nothing.
-            packed = name in ("first_frames", "source_frame")
-            packing = {"compression": "gzip", "compression_opts": 1} if packed else {}
-            # Rows of tracks that are never written read as lost.
-            fill = np.nan if name == "tracks" else None
-            view.create_dataset(
-                name,
-                (0, *row.shape),
-                row.dtype,
-                maxshape=(None, *row.shape),
-                chunks=chunk,
-                fillvalue=fill,
-                **packing,
-            )
-        data = view[name]
-        data.resize(data.shape[0] + 1, axis=0)
-        data[-1] = row
 
 
 class TrackFile:
