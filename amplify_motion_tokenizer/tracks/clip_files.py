@@ -67,17 +67,17 @@ class ClipFiles:
         """Makes the files complete, the clip's own last; files of sizes that an earlier run found go."""
         own, *others = self._writers.values()
         for writer in others:
-            writer.finish(num_frames, windows_dropped)
+            writer.finish(num_frames, windows_dropped, num_sizes=0)
         further = (self._format.of_size(self._target, number) for number in count(len(self.paths) + 1))
-        for path in reversed(list(takewhile(self._is_own, further))):
+        for path in reversed(list(takewhile(self._is_further, further))):
             self._format.remove(path)
-        own.finish(num_frames, windows_dropped, len(self.paths))
+        own.finish(num_frames, windows_dropped, num_sizes=len(self.paths))
 
     def _writer(self, infos: Mapping[str, ClipInfo]) -> ClipWriter:
         sizes = tuple(info.source_size for info in infos.values())
         if sizes not in self._writers:
             path = self._format.of_size(self._target, len(self.paths) + 1)
-            if self.paths and os.path.exists(path) and not self._is_own(path):
+            if self.paths and os.path.exists(path) and not self._is_further(path):
                 raise FileNameError(
                     f"{path}: is there for another clip, and {self.paths[0].name} needs it for pictures of "
                     "another size; rename the other clip, and remove its file"
@@ -88,12 +88,11 @@ class ClipFiles:
             self.paths.append(path)
         return self._writers[sizes]
 
-    def _is_own(self, path: Path) -> bool:
-        """Whether there is a file ``path``, made of this clip's source or of one that had its name."""
+    def _is_further(self, path: Path) -> bool:
+        """Whether there is a file ``path``, and it is of pictures of a further size, or damaged."""
         if not os.path.exists(path):  # unlike Path.exists also of a name too long for one
             return False
         try:
-            name = self._format.record(path).get("source_name")
-        except (TrackFileError, UsageError):  # damaged, so nobody else's either
+            return self._format.record(path).get("num_sizes") == 0
+        except (TrackFileError, UsageError):
             return True
-        return name == next(iter(self._first.values())).path.name

@@ -5,7 +5,7 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
     root                     attributes: format_version, settings (JSON), config_hash, tracker,
                              reader, fps, source_fps, source_height, source_width, source_name,
                              source_bytes, source_fingerprint, num_frames, windows_dropped, num_sizes
-                             (``clip_files``; files of before have 1)
+                             (``clip_files``: files that the clip has; 0 in all but its own)
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
                              scale (x, y), pad (top, left) of the upright source frame in square pixels;
                              source_size (height, width) of that frame; pixel_aspect, width over height of

@@ -133,7 +133,7 @@ class ClipWriter(Protocol):
         Args:
             num_frames: of the clip, at the rate that was tracked.
             windows_dropped: windows of the clip that the motion gate dropped.
-            num_sizes: how many files the clip has (``clip_files``), told in its own one; 1 in the others.
+            num_sizes: how many files the clip has (``clip_files``), told in its own one; 0 in the others.
         """
 
     def __enter__(self) -> ClipWriter: ...

@@ -156,6 +156,15 @@ def test_a_clip_of_the_same_name_is_not_written_over(
     assert not (tmp_path / "out" / "call.hdf5").exists()
 
 
+def test_a_clip_may_get_another_container(turned: Path, tmp_path: Path, config: Config) -> None:
+    preprocess_folder(turned, tmp_path / "out", config)
+    with (turned / "call.mkv").open("ab") as file:
+        file.write(bytes(100))
+    (turned / "call.mkv").rename(turned / "call.webm")
+    assert preprocess_folder(turned, tmp_path / "out", config).done == 1
+    assert preprocess_folder(turned, tmp_path / "out", config).skipped == 1
+
+
 def test_names_that_only_look_alike_are_as_good_as_any(parts: Path, tmp_path: Path, config: Config) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a.size2", "b", "b.size2x", "size2"):
