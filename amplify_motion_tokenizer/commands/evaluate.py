@@ -53,7 +53,7 @@ TOKENIZER: Flags = {
     },
     "--checkpoint": {
         "action": "append",
-        "help": "file of a tokenizer, or the name of a shipped one; may be repeated (default: the shipped ones)",
+        "help": "file or shipped name of a tokenizer; may be repeated (default: all the shipped ones)",
     },
     "--made-up": {
         "type": int,

@@ -1,4 +1,4 @@
-"""Windows of tracks that start on a square grid, from any folder of track files or made up, for any smaller grid.
+"""Windows of tracks that start on a square grid, of a folder or made up, and the parts that tokenizers take.
 
 Letters: B windows, T frames, N points, G points on a side of the grid that is stored.
 """

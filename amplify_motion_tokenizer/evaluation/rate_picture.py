@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.evaluation.tokenizers import NO_MOTION, SIMILARITY, Row, Section
+from amplify_motion_tokenizer.evaluation.tokenizers import NO_MOTION, Row, Section
 from amplify_motion_tokenizer.files import atomic_path
 
 WIDTH_PX = 900
@@ -64,7 +64,10 @@ def draw_rates(path: Path, sections: Sequence[Section]) -> None:
         panel.set_axis_off()
     for panel in panels[::columns]:
         panel.set_ylabel("point error, % of no motion")
-    handles = {text: line for panel in panels for line, text in zip(*panel.get_legend_handles_labels())}
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        lines, labels = panel.get_legend_handles_labels()
+        handles |= zip(labels, lines, strict=True)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -100,10 +103,9 @@ def _draw_plain(panel: Any, rows: Sequence[Row]) -> None:
         if first.bits is None or first.name == NO_MOTION:
             height = 100 * first.total.relative
             panel.axhline(height, color=_GREY, linewidth=0.8)
-            text = "one similarity a step" if first.name == SIMILARITY else first.name
             panel.annotate(
-                text, (0.99, height), (0, 2), xycoords=("axes fraction", "data"),
-                textcoords="offset points", ha="right", fontsize=8, color=_GREY,
+                first.name, (0.01, height), (0, 2), xycoords=("axes fraction", "data"),
+                textcoords="offset points", fontsize=8, color=_GREY,
             )  # fmt: skip
             continue
         bits, errors = [row.bits for row in row_of], [100 * row.total.relative for row in row_of]
@@ -117,11 +119,13 @@ def _label_axes(panel: Any, section: Section) -> None:
     bits = sorted({round(row.bits) for row in section.rows if row.bits})
     panel.set_xticks(bits, [str(count) for count in bits])
     panel.xaxis.set_minor_locator(tickers.NullLocator())
-    for axis_format in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-        axis_format(tickers.FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_major_locator(tickers.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    panel.yaxis.set_major_formatter(tickers.FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_locator(tickers.NullLocator())
     panel.set_xlabel("bits a window")
-    panel.set_title(f"{section.source.name}: {section.windows} windows", fontsize=10)
-    panel.grid(True, which="both", color="#e6e6e6", linewidth=0.6)
+    place = "/".join(Path(section.source.name).parts[-2:])
+    panel.set_title(f"{place}: {section.windows} windows", fontsize=10)
+    panel.grid(True, color="#e6e6e6", linewidth=0.6)
     panel.set_axisbelow(True)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from amplify_motion_tokenizer.evaluation.grid_windows import farthest_off
 from amplify_motion_tokenizer.evaluation.rate_distortion import ROWS, SPEEDS_PX, Distortion
 from amplify_motion_tokenizer.evaluation.tables import lines, markdown, numbers_of
-from amplify_motion_tokenizer.evaluation.tokenizers import NO_MOTION, Row, Section
+from amplify_motion_tokenizer.evaluation.tokenizers import Row, Section
 
 HEADS = (
     "coder", "ids", "bits", "coded", "px", "%", "delta_avg", "delta_auc", "held out %", "codes", "perplexity",
@@ -20,7 +20,8 @@ HEADS = (
 LEGEND = (
     f"bits: ids times log2 of the codebook. coded: bits of a range coder that learns as it reads. px: mean "
     f"point error at {ROWS} rows, and as % of no motion. held out: the same % of points that the encoder "
-    "took for lost. codes, perplexity: of the ids that are told. digits used: entropy of each digit of an "
+    "took for lost. one similarity: the best of the whole frame at each step, not rounded. PCA, DCT: plain "
+    "transform coders. codes, perplexity: of the ids that are told. digits used: entropy of each digit of an "
     "id over its most, mean over the ids. A dash: no such figure."
 )
 """What the columns are."""
@@ -116,21 +117,17 @@ def _cells(row: Row) -> list[str]:
 
 def _by_class(section: Section) -> list[list[str]]:
     """A row for each class of windows; a column for each coder at its highest rate."""
-    last = {(row.name, row.reading): row for row in section.rows}
-    of_nothing, *others = last.values()
-    assert of_nothing.name == NO_MOTION
-    names = [f"{row.name}{f' {row.bits:.0f}' if row.bits is not None else ''}" for row in others]
-    names = [
-        f"{name}, {row.reading}" if row.reading else name for name, row in zip(names, others, strict=True)
-    ]
-    speeds: Callable[[Row], Any] = lambda row: row.total.by_speed
-    kinds: Callable[[Row], Any] = lambda row: row.kinds
-    rows = [["windows of", "number", NO_MOTION, *names]]
-    for classes, of_row in ((_speed_names(of_nothing), speeds), (_same(of_nothing.kinds), kinds)):
-        for key, told in classes.items():
-            found = of_row(of_nothing)[key]
-            errors = [of_row(row)[key].error_px for row in (of_nothing, *others)]
-            rows.append([told, str(found.windows), *numbers_of(errors, 2)])
+    last = list({(row.name, row.reading): row for row in section.rows}.values())
+    names = [f"{row.name}{f' {row.bits:.0f}' if row.bits else ''}" for row in last]
+    names = [f"{name}, {row.reading}" if row.reading else name for name, row in zip(names, last, strict=True)]
+    first = last[0]
+    rows = [["windows of", "number", *names]]
+    for key, told in _speed_names(first).items():
+        of_class = [row.total.by_speed[key] for row in last]
+        rows.append([told, str(of_class[0].windows), *numbers_of([part.error_px for part in of_class], 2)])
+    for key in sorted(first.kinds):
+        of_class = [row.kinds[key] for row in last]
+        rows.append([key, str(of_class[0].windows), *numbers_of([part.error_px for part in of_class], 2)])
     return rows
 
 
@@ -144,7 +141,3 @@ def _speed_names(row: Row) -> dict[str, str]:
         for name, limit in SPEEDS_PX.items()
         if name in row.total.by_speed
     }
-
-
-def _same(names: Iterable[str]) -> dict[str, str]:
-    return {name: name for name in sorted(names)}

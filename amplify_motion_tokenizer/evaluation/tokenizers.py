@@ -36,8 +36,8 @@ PLAIN_BITS = math.log2(math.prod(plain_coders.LEVELS))
 LIKELIEST = "likeliest class"
 """Said of tracks of the most likely velocity class, instead of the mean over the distribution."""
 
-NO_MOTION, SIMILARITY, PCA, DCT = "no motion", "one similarity a step, unrounded", "PCA", "DCT"
-"""What plain coders are called."""
+NO_MOTION, SIMILARITY, PCA, DCT = "no motion", "one similarity", "PCA", "DCT"
+"""What plain coders are called; the similarity is one of the whole frame at each step, not rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +90,13 @@ class Section:
         return self.rows[0].total.windows
 
 
-class Tracks(NamedTuple):
-    """What a coder makes of some windows, at each of its rates."""
+class Coded(NamedTuple):
+    """What a coder makes of some windows at one of its rates."""
 
-    xy_px: list[Tensor]
-    """(B, T, N, 2) for each row of the coder."""
-    held_out_xy_px: list[Tensor]
-    """The same where every second point was hidden from the encoder; empty where it does not fill those."""
+    xy_px: Tensor
+    """(B, T, N, 2)."""
+    held_out_xy_px: Tensor | None = None
+    """The same where every second point was hidden from the encoder; None where it does not fill these."""
 
 
 class _Plain:
@@ -106,8 +106,9 @@ class _Plain:
         self._coder = coder
         self.rows = [Row(name=name, plain=True, ids=ids, bits=bits)]
 
-    def code(self, windows: GridWindows) -> Tracks:
-        return Tracks([self._coder(windows.tracks_xy_px, windows.seen, windows.sizes)], [])
+    def code(self, windows: GridWindows) -> list[Coded]:
+        """What each of ``rows`` makes of the windows."""
+        return [Coded(self._coder(windows.tracks_xy_px, windows.seen, windows.sizes))]
 
     def finish(self) -> None:
         """There are no ids to look at."""
@@ -126,18 +127,17 @@ class _Tokenizer:
             for count in ids
             for reading in self._readings
         ]
-        if model.config.input_kind.fills_lost:
-            for row in self.rows:
-                row.held_out = Distortion()
 
-    def code(self, windows: GridWindows) -> Tracks:
+    def code(self, windows: GridWindows) -> list[Coded]:
+        """What each of ``rows`` makes of the windows; their ids are kept."""
         codes, ids = self._encoded(windows)
         self._ids.append(ids)
-        held_out = []
-        if self._model.config.input_kind.fills_lost:
-            shown = windows.visibility.masked_fill(held_out_points(windows), 0.0)
-            held_out = self._decoded(self._encoded(windows._replace(visibility=shown))[0], windows)
-        return Tracks(self._decoded(codes, windows), held_out)
+        decoded = self._decoded(codes, windows)
+        if not self._model.config.input_kind.fills_lost:
+            return [Coded(tracks) for tracks in decoded]
+        shown = windows.visibility.masked_fill(held_out_points(windows), 0.0)
+        held_out = self._decoded(self._encoded(windows._replace(visibility=shown))[0], windows)
+        return [Coded(*tracks) for tracks in zip(decoded, held_out, strict=True)]
 
     def finish(self) -> None:
         """Fills in what is told of the ids of all windows."""
@@ -202,7 +202,7 @@ def evaluate_tokenizers(
 
 
 def held_out_points(windows: GridWindows) -> Tensor:
-    """(N, ) bool: every second point, as the black squares of a chessboard."""
+    """(N,) bool: every second point, as the black squares of a chessboard."""
     side = math.isqrt(windows.visibility.shape[2])
     rows = torch.arange(side)
     return ((rows[:, None] + rows) % 2 == 1).flatten()
@@ -250,17 +250,15 @@ def _sections(
 
 
 def _judge(coder: _Plain | _Tokenizer, windows: GridWindows) -> None:
-    made = coder.code(windows)
     truth, seen, sizes = windows.tracks_xy_px, windows.seen, windows.sizes
-    for row, tracks in zip(coder.rows, made.xy_px, strict=True):
-        found = distortion(truth, tracks, seen, sizes)
+    for row, made in zip(coder.rows, coder.code(windows), strict=True):
+        found = distortion(truth, made.xy_px, seen, sizes)
         row.total = row.total.plus(found)
         if windows.kind is not None:
             row.kinds[windows.kind] = row.kinds.get(windows.kind, Distortion()).plus(found)
-    for row, tracks in zip(coder.rows, made.held_out_xy_px):
-        assert row.held_out is not None
-        hidden = seen & held_out_points(windows)
-        row.held_out = row.held_out.plus(distortion(truth, tracks, hidden, sizes))
+        if made.held_out_xy_px is not None:
+            hidden = distortion(truth, made.held_out_xy_px, seen & held_out_points(windows), sizes)
+            row.held_out = hidden if row.held_out is None else row.held_out.plus(hidden)
 
 
 def _coders(

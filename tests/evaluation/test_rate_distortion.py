@@ -115,7 +115,8 @@ def test_distortions_of_parts_add_up_to_the_distortion_of_all(made):
     total = Distortion()
     for rows in (slice(0, 5), slice(5, 60), slice(60, 96)):
         total = total.plus(distortion(made.tracks_xy_px[rows], decoded[rows], seen[rows], made.sizes[rows]))
-    for one, other in [(whole, total), *((whole.by_speed[name], total.by_speed[name]) for name in whole.by_speed)]:
+    parts = [(whole.by_speed[name], total.by_speed[name]) for name in whole.by_speed]
+    for one, other in [(whole, total), *parts]:
         assert one.windows == other.windows
         for figure in ("error_px", "no_motion_px", "delta_avg", "delta_auc"):
             assert getattr(other, figure) == pytest.approx(getattr(one, figure), rel=1e-5)
