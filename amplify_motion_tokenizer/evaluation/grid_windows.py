@@ -46,8 +46,8 @@ class GridWindows(NamedTuple):
 
     @property
     def seen(self) -> Tensor:
-        """(B, T, N) bool, points that count."""
-        return self.visibility >= SEEN
+        """(B, T, N) bool, points that count: visible, at a position that is known."""
+        return (self.visibility >= SEEN) & self.tracks_xy_px.isfinite().all(dim=-1)
 
     @property
     def sizes(self) -> Tensor:

@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.inputs import from_tracks, moves_px
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
-from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.errors import CheckpointError, TrackFileError
 from amplify_motion_tokenizer.evaluation import plain_coders
 from amplify_motion_tokenizer.evaluation.code_length import coded_bits, digit_use
 from amplify_motion_tokenizer.evaluation.grid_windows import GridWindows, WindowSource
@@ -187,7 +187,8 @@ def evaluate_tokenizers(
 
     Raises:
         CheckpointError: a tokenizer takes several views, or images.
-        TrackFileError: a tokenizer takes more points or frames than a source has, or a file is bad.
+        TrackFileError: a tokenizer takes more points or frames than a source has, a file is bad, or there is
+            no window without padding.
     """
     for name, model in models.items():
         _check_usable(name, model.config)
@@ -243,9 +244,13 @@ def _sections(
                 for coder in of_part:
                     _judge(coder, cut)
     for (grid, frames), of_part in coders.items():
+        rows = [row for coder in of_part for row in coder.rows]
+        if not rows[0].total.windows:
+            raise TrackFileError(
+                f"{source.name}: all of its windows have padding or begin with lost points, expected others"
+            )
         for coder in of_part:
             coder.finish()
-        rows = [row for coder in of_part for row in coder.rows]
         yield Section(source=source, grid=grid, frames=frames, rows=rows)
 
 

@@ -225,10 +225,21 @@ def test_padded_and_unwritten_windows_are_left_out(truth: Path, tmp_path: Path) 
         view = file["root/default"]
         view["valid_steps"][0] = 4
         view["tracks"][1] = np.nan
+        view["tracks"][2, 3, 5] = np.nan
     before, after = (
         sum(len(chunk.visibility) for chunk in folder_windows(source).chunks()) for source in (path, tmp_path)
     )
     assert after == before - 2
+    (rest,) = folder_windows(tmp_path).chunks()
+    assert not rest.seen[0, 3, 5]
+    (section,) = evaluate_tokenizers(
+        {"mine": model_of(config_of("transform", 6))}, [folder_windows(tmp_path)]
+    )
+    assert all(math.isfinite(row.total.error_px) for row in section.rows)
+    with h5py.File(tmp_path / path.name, "a") as file:
+        file["root/default"]["valid_steps"][...] = 4
+    with pytest.raises(TrackFileError, match="all of its windows have padding"):
+        evaluate_tokenizers({"mine": model_of(config_of("transform", 6))}, [folder_windows(tmp_path)])
 
 
 def test_the_command_prints_writes_and_draws(
