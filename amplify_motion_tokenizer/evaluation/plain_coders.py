@@ -5,7 +5,7 @@ Letters: B windows, T frames, t = T - 1 steps, N points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ LEVELS = (8, 8, 8, 4)
 
 FIT_WINDOWS, FIT_SEED = 6000, 1
 """Made-up windows that principal components are fitted on, and their seed."""
+
+_FIT_CHUNK = 500
+"""Windows of the fit that are in memory at a time."""
 
 Coder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From tracks (B, T, N, 2) (x, y) px, visible (B, T, N) bool and sizes (B, 2) to decoded tracks."""
@@ -57,16 +60,19 @@ class Components:
     """Principal components of windows' displacements by their gain, the strongest first.
 
     Args:
-        displacements: (B, t, N, 2) since frame 0, in shorter sides of the frame, lost points filled; N is a
-            square grid.
+        displacements: parts of the windows, (B, t, N, 2) since frame 0 each, in shorter sides of the frame,
+            lost points filled; N is a square grid.
     """
 
-    def __init__(self, displacements: Tensor) -> None:
-        self.waves = Waves(displacements.shape[1], round(displacements.shape[2] ** 0.5))
-        amplitudes = self.waves.amplitudes(velocities_of(displacements))
-        gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
-        shape = (amplitudes / gain.clamp(min=SMALLEST)).double()
-        powers, basis = torch.linalg.eigh(shape.mT @ shape / len(shape))
+    def __init__(self, displacements: Iterable[Tensor]) -> None:
+        products, windows = torch.zeros(1, dtype=torch.float64), 0
+        for part in displacements:
+            self.waves = Waves(part.shape[1], round(part.shape[2] ** 0.5))
+            amplitudes = self.waves.amplitudes(velocities_of(part))
+            gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
+            shape = (amplitudes / gain.clamp(min=SMALLEST)).double()
+            products, windows = products + shape.mT @ shape, windows + len(part)
+        powers, basis = torch.linalg.eigh(products / windows)
         self.basis = basis.flip(1).float()
         """(waves, waves), a component a column."""
         self.deviations = powers.flip(0).clamp(min=1e-12).sqrt()
@@ -110,9 +116,14 @@ class PcaCoder:
 
 def made_up_components(grid: int, frames: int) -> Components:
     """The components of ``FIT_WINDOWS`` windows of made-up motion, ``grid`` points a side, T ``frames``."""
-    made = synthetic_windows(FIT_WINDOWS, FIT_SEED, 0, grid, frames)
-    moves = fill_lost(made.tracks_xy_px - made.tracks_xy_px[:, :1], made.visibility > 0)[:, 1:]
-    return Components(moves / made.sizes.amin(dim=1)[:, None, None, None])
+
+    def parts() -> Iterator[Tensor]:
+        for first in range(0, FIT_WINDOWS, _FIT_CHUNK):
+            made = synthetic_windows(min(_FIT_CHUNK, FIT_WINDOWS - first), FIT_SEED, first, grid, frames)
+            moves = fill_lost(made.tracks_xy_px - made.tracks_xy_px[:, :1], made.visibility > 0)[:, 1:]
+            yield moves / made.sizes.amin(dim=1)[:, None, None, None]
+
+    return Components(parts())
 
 
 def with_start(tracks_xy_px: Tensor, displacements_px: Tensor) -> Tensor:
