@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.evaluation.tokenizers import NO_MOTION, Row, Section
+from amplify_motion_tokenizer.evaluation.tokenizers import NO_MOTION, PLAIN_BITS, Row, Section
 from amplify_motion_tokenizer.files import atomic_path
 
 WIDTH_PX = 900
@@ -53,12 +54,16 @@ def draw_rates(path: Path, sections: Sequence[Section]) -> None:
     rows = -(-len(names) // columns)
     size = WIDTH_PX / _DPI, rows * _PANEL_INCHES + 0.7
     figure = figures.Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
+    limits = _limits(row for section in sections for row in section.rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
     tokenizers = list(
         dict.fromkeys(row.name for section in sections for row in section.rows if not row.plain)
     )
     for panel, name in zip(panels, names, strict=False):
         own = [section for section in sections if section.source.name == name]
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log")
+        panel.set_ylim(*limits)
         _draw_panel(panel, own, tokenizers)
     for panel in panels[len(names) :]:
         panel.set_axis_off()
@@ -73,9 +78,18 @@ def draw_rates(path: Path, sections: Sequence[Section]) -> None:
         figure.savefig(temporary, format="png")
 
 
+def _limits(rows: Iterable[Row]) -> tuple[float, float]:
+    """The errors that are shown, from below what the best code leaves to above no motion and the worst."""
+    errors = [100 * row.total.relative for row in rows if row.bits]
+    errors = [error for error in errors if math.isfinite(error) and error > 0]
+    return 0.8 * min([50.0, *errors]), 1.15 * max([100.0, *errors])
+
+
 def _draw_panel(panel: Any, sections: Sequence[Section], tokenizers: Sequence[str]) -> None:
     """The coders of the sections of one source; plain ones of the largest part of the windows alone."""
     whole = max(sections, key=lambda section: (section.grid, section.frames))
+    if math.isnan(whole.rows[0].total.relative):
+        panel.text(0.5, 0.5, "nothing moves", transform=panel.transAxes, ha="center", color=_GREY)
     _draw_plain(panel, whole.rows)
     for section in sections:
         for row_of in _lines(row for row in section.rows if not row.plain):
@@ -102,6 +116,8 @@ def _draw_plain(panel: Any, rows: Sequence[Row]) -> None:
         first = row_of[0]
         if first.bits is None or first.name == NO_MOTION:
             height = 100 * first.total.relative
+            if not height > panel.get_ylim()[0]:  # below all codes, or no number where nothing moves
+                continue
             panel.axhline(height, color=_GREY, linewidth=0.8)
             panel.annotate(
                 first.name, (0.01, height), (0, 2), xycoords=("axes fraction", "data"),
@@ -114,10 +130,10 @@ def _draw_plain(panel: Any, rows: Sequence[Row]) -> None:
 
 def _label_axes(panel: Any, section: Section) -> None:
     tickers = importlib.import_module("matplotlib.ticker")
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    bits = sorted({round(row.bits) for row in section.rows if row.bits})
-    panel.set_xticks(bits, [str(count) for count in bits])
+    ids = [row.bits / PLAIN_BITS for row in section.rows if row.bits]
+    powers = range(math.floor(math.log2(min(ids))), math.ceil(math.log2(max(ids))) + 1)
+    ticks = [PLAIN_BITS * 2.0**power for power in powers]
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     panel.xaxis.set_minor_locator(tickers.NullLocator())
     panel.yaxis.set_major_locator(tickers.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     panel.yaxis.set_major_formatter(tickers.FuncFormatter(lambda value, _: f"{value:g}"))
@@ -131,7 +147,7 @@ def _label_axes(panel: Any, section: Section) -> None:
         panel.spines[side].set_visible(False)
 
 
-def _lines(rows: Any) -> list[list[Row]]:
+def _lines(rows: Iterable[Row]) -> list[list[Row]]:
     """Rows that are one line of the picture, together."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

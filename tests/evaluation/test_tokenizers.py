@@ -1,8 +1,10 @@
 """Rate and distortion of tokenizers: which points are judged, what is counted, what is refused."""
 
+import dataclasses
 import json
 import math
 import sys
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from amplify_motion_tokenizer.evaluation.grid_windows import (
     nearest_rows,
 )
 from amplify_motion_tokenizer.evaluation.rate_distortion import distortion
+from amplify_motion_tokenizer.evaluation.rate_picture import draw_rates
 from amplify_motion_tokenizer.evaluation.tokenizers import LIKELIEST, Row, evaluate_tokenizers
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.models import build_model
@@ -287,6 +290,20 @@ def test_the_command_prints_writes_and_draws(
     )
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert table[0].startswith("| coder | ids | bits | coded | px | % |")
+
+
+def test_a_picture_of_what_does_not_move_or_is_a_similarity_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    model = model_of(config_of("transform", 3))
+    still, shifted = moving(3)[:, :1].repeat(1, 6, 1, 1), moving(3)[:, :1] + torch.arange(6.0)[:, None, None]
+    sources = [dataclasses.replace(source_of(still), name="still"), source_of(shifted)]
+    sections = evaluate_tokenizers({"mine": model}, sources)
+    assert math.isnan(sections[0].rows[0].total.relative)
+    assert sections[1].rows[1].total.relative < 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_rates(tmp_path / "p.png", sections)
+    assert (tmp_path / "p.png").stat().st_size > 0
 
 
 def test_a_picture_needs_matplotlib(truth: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
