@@ -1,4 +1,4 @@
-"""Trains a motion tokenizer on a folder of tracks."""
+"""Trains a motion tokenizer on a folder of tracks, on made-up motion (data.source), or on both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from amplify_motion_tokenizer.config.settings import Setting
 from amplify_motion_tokenizer.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 
 FLAGS: Flags = {
-    "--input": {"type": Path, "required": True, "help": "folder of track files, or a pack"},
+    "--input": {"type": Path, "help": "folder of track files, or a pack; none with data.source: synthetic"},
     "--output": {"type": Path, "required": True, "help": "folder of the run: checkpoints, logs, config.yaml"},
     "--resume": {
         "type": str,

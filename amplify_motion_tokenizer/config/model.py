@@ -93,6 +93,27 @@ class AugmentationConfig:
 class DataConfig:
     """From tracks to the model's input and labels."""
 
+    source: Literal["tracks", "synthetic", "both"] = setting(
+        "tracks",
+        decides="weights",
+        help="What training takes: tracks, those of --input; synthetic, windows of made-up motion, new ones "
+        "in every epoch and without --input; or both.",
+    )
+    synthetic_windows: int = setting(
+        16000,
+        decides="weights",
+        at_least=1,
+        help="Made-up windows of an epoch with data.source: synthetic; data.val_split times as many others, "
+        "the same ones in every run, are held out for validation.",
+    )
+    synthetic_share: float = setting(
+        0.5,
+        decides="weights",
+        above=0,
+        below=1,
+        help="Share of an epoch's windows that are made up with data.source: both; validation is of held-out "
+        "tracks alone.",
+    )
     dataset: str | None = setting(
         None,
         decides="weights",
@@ -143,7 +164,8 @@ class DataConfig:
         decides="weights",
         at_least=0,
         below=1,
-        help="Share of the clips, not windows, that are held out for validation; 0 trains on all.",
+        help="Share of the clips, not windows, that are held out for validation; 0 trains on all. With "
+        "data.source: synthetic a share of the made-up windows.",
     )
     min_visibility: float = setting(
         0.5,

@@ -27,6 +27,7 @@ from amplify_motion_tokenizer.config.gone import CONSTANTS, what_took_its_place
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
+from amplify_motion_tokenizer.data.made_up import made_up_training, made_up_validation
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml, yaml_text
@@ -43,13 +44,15 @@ from amplify_motion_tokenizer.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, tracks: Path, output: Path, resume: str | None = None) -> signal.Signals | None:
-    """Trains on the tracks of a folder into another.
+def train(
+    config: Config, tracks: Path | None, output: Path, resume: str | None = None
+) -> signal.Signals | None:
+    """Trains on the tracks of a folder, on made-up motion or on both into another folder.
 
     Args:
         config: the whole config. What the track files say of their making wins over its sections
             video and tracking.
-        tracks: folder of track files, or a pack.
+        tracks: folder of track files, or a pack; None with ``data.source: synthetic``, and only then.
         output: folder of the run: checkpoints, logs and the resolved config.
         resume: a checkpoint, or "auto" for the newest whole one in the output folder (a new run where
             there is none).
@@ -64,7 +67,7 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     _check_wandb(config)
     if config.training.deterministic:
         _use_deterministic_kernels()
-    clips = load_clips(tracks, config, config.data.dataset)
+    clips = _clips_to_train_on(config, tracks)
     config, settings = _with_track_settings(config, clips)
     accelerator = make_accelerator(config, output)
     with accelerator.main_process_first():
@@ -74,11 +77,12 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
         _check_resumable(checkpoint, config)
     open_output_folder(output, "checkpoints of a run")
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
-    train_data = WindowDataset(train_clips, config, augment=True, truth=False)
-    val_data = WindowDataset(val_clips, config)
+    read = sum(clip.num_windows for clip in train_clips.values())
+    train_data = WindowDataset(train_clips, config, True, False, made_up_training(config, read))
+    val_data = WindowDataset(val_clips, config, made_up=made_up_validation(config))
     trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
     with log_failures_named(output / "tensorboard"):
-        stopped_by = _run(trainer, len(val_clips), len(val_data))
+        stopped_by = _run(trainer, val_data)
         # A model that outlives its process group can hang when it is freed.
         del trainer
         accelerator.free_memory()
@@ -86,7 +90,24 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     return stopped_by
 
 
-def _run(trainer: Trainer, val_clips: int, val_windows: int) -> signal.Signals | None:
+def _clips_to_train_on(config: Config, tracks: Path | None) -> Clips:
+    """The clips of ``tracks``; none with ``data.source: synthetic``.
+
+    Raises:
+        UsageError: there are tracks that would not be used, or none where there must be.
+        TokenizerError: as ``load_clips``.
+    """
+    source = config.data.source
+    if source == "synthetic":
+        if tracks is not None:
+            raise UsageError(f"--input is {tracks}, but data.source: synthetic takes none; leave one out")
+        return {}
+    if tracks is None:
+        raise UsageError(f"--input is required: with data.source: {source} tracks are trained on")
+    return load_clips(tracks, config, config.data.dataset)
+
+
+def _run(trainer: Trainer, val_data: WindowDataset) -> signal.Signals | None:
     """Trains to the end, where that is not reached yet; says from where."""
     output, accelerator, data = trainer.files.folder, trainer.accelerator, trainer.train_data
     if trainer.finished:
@@ -95,11 +116,9 @@ def _run(trainer: Trainer, val_clips: int, val_windows: int) -> signal.Signals |
     if accelerator.is_main_process:
         write_yaml(output / OUTPUT_CONFIG, to_dict(trainer.config))
         logger.info(
-            "training on %d windows of %d clips, validating on %d of %d clips, from step %d, %d process(es)",
-            len(data),
-            len(data.clips),
-            val_windows,
-            val_clips,
+            "training on %s, validating on %s, from step %d, %d process(es)",
+            data.contents,
+            val_data.contents,
             trainer.state.step,
             accelerator.num_processes,
         )
@@ -159,7 +178,12 @@ def _start_trackers(accelerator: Accelerator, config: Config, output: Path, stat
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
-    """The config with the settings that the tracks were really made with; None where the files do not say."""
+    """The config with the settings that the tracks were really made with; None where the files do not say.
+
+    Made-up windows are as tracks of the config's own settings.
+    """
+    if not clips:
+        return config, track_settings(config)
     settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
     if settings is None:
         logger.warning(
