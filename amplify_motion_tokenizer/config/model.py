@@ -265,6 +265,18 @@ class AmplifyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizerConfig:
+    """How training quantises; what is trained always rounds."""
+
+    start: Literal["round", "soft"] = setting(
+        "round",
+        decides="weights",
+        help="How training begins to quantise: round from the first step, or soft: 4 % of the steps without "
+        "rounding and 40 % with noise of one level in its place come first.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The tokenizer network."""
 
@@ -309,12 +321,19 @@ class ModelConfig:
         help="Side W of the square of velocity classes in pixels of data.reference_size; velocities are "
         "normalised by it.",
     )
+    reconstruction: Literal["expected", "likeliest"] = setting(
+        "expected",
+        decides="run",
+        help="Move that a point of a decoded window makes at a step: the mean over its distribution of "
+        "velocity classes (expected), or the class that is likeliest, in whole pixels.",
+    )
     latent_noise: float = setting(
         0.0,
         decides="weights",
         at_least=0,
         help="Standard deviation of normal noise that training adds to tokens before they are quantised.",
     )
+    quantizer: QuantizerConfig = section(QuantizerConfig)
     keypoint: KeypointConfig = section(KeypointConfig)
     amplify: AmplifyConfig = section(AmplifyConfig)
 

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models.heads import Head, head_answers, head_means
-from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
+from amplify_motion_tokenizer.models.quantizer import (
+    Stage,
+    codes_of_indices,
+    quantize_float32,
+    soft_codes,
+    unrounded_digits,
+)
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
@@ -195,18 +201,29 @@ class MotionTokenizer(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} says no velocities of its classes")
 
-    def reconstruct(self, codes: Tensor, likeliest: bool = False) -> Tensor:
+    def reconstruct(self, codes: Tensor, likeliest: bool | None = None) -> Tensor:
         """Velocities (B, [V, ]t, N, 2), in the unit and axis order of ``encode``, of codes (B, d, D).
 
         Args:
             codes: from ``quantize``.
-            likeliest: the velocity of the most likely class, instead of the mean over the distribution,
-                which is nearer to the truth on average.
+            likeliest: as in ``velocities``.
 
         Raises:
             ValueError: naming the expected and the found shape.
         """
-        centres, head = self.class_velocities.to(codes.device), self.head(codes)
+        return self.velocities(self.head(codes), likeliest)
+
+    def velocities(self, head: Head, likeliest: bool | None = None) -> Tensor:
+        """Velocities (B, [V, ]t, N, 2), in the unit and axis order of ``encode``, that a head tells.
+
+        Args:
+            head: from ``head``.
+            likeliest: the velocity of the most likely class, instead of the mean over the distribution,
+                which is nearer to the truth on average; None: as ``model.reconstruction`` says.
+        """
+        if likeliest is None:
+            likeliest = self.config.model.reconstruction == "likeliest"
+        centres = self.class_velocities.to(self.device)
         distinct = centres[head_answers(head)] if likeliest else head_means(head, centres)
         return distinct.expand(-1, *self.input_shape)
 
@@ -241,13 +258,23 @@ class MotionTokenizer(nn.Module, ABC):
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
         return codes_of_indices(self._fsq(), indices)
 
-    def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
-        """Encodes, quantises and decodes; ``model.latent_noise`` disturbs the tokens in training only."""
+    def forward(
+        self, velocities: Tensor, images: Tensor | None = None, stage: Stage = "round"
+    ) -> TokenizerOutput:
+        """Encodes, quantises and decodes; ``model.latent_noise`` disturbs the tokens in training only.
+
+        Args:
+            velocities: as in ``encode``.
+            images: as in ``encode``.
+            stage: of training; ids are of rounded tokens in every stage.
+        """
         latents = self.encode(velocities, images)
         noise = self.config.model.latent_noise
         noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
         codes, indices = self.quantize(noisy)
         digits = self.unrounded(latents)
+        if stage != "round":
+            codes = soft_codes(self._fsq(), self.unrounded(noisy), noise=stage == "noise")
         return TokenizerOutput(self.head(codes), indices, latents, codes, digits, self.config.num_steps)
 
 
