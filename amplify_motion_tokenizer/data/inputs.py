@@ -233,7 +233,10 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
 
 
 def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
-    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours."""
+    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours.
+
+    Still points count as others do, whatever ``data.static_filter`` says: waves move them all too easily.
+    """
     width = config.model.decoder_window_size
     tracks = _at_model_frames(view.tracks_xy_px, config)
     finite = finite_points(view.tracks_xy_px)
@@ -245,7 +248,7 @@ def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities_px / config.shorter_side,
         labels_from_wnorm(velocities_wnorm, width),
-        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
+        counting_mask(None, view.visibility, finite, _known_steps(view), config) & seen[:, 1:],
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view, config) if truth else _none_of(tracks),

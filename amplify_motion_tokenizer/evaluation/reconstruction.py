@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import INPUTS, ModelInput
+from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.evaluation.metrics import Mean
 from amplify_motion_tokenizer.evaluation.tapvid import SIDE_PX, THRESHOLDS_PX
 from amplify_motion_tokenizer.geometry import integrate_velocities, rc_norm_from_labels
@@ -207,19 +206,18 @@ def predicted_tracks(classes: Tensor, inputs: ModelInput, class_grid: tuple[int,
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], velocities)
 
 
-def reconstructed_tracks(velocities: Tensor, inputs: ModelInput, config: Config) -> Tensor:
-    """Tracks of velocities that a model tells, from the true first frame on.
+def reconstructed_tracks(moves_px: Tensor, inputs: ModelInput) -> Tensor:
+    """Tracks of the moves that a model tells, from the true first frame on.
 
     Args:
-        velocities: (B, [V, ]t, N, 2) in the model's unit, from ``MotionTokenizer.velocities``.
+        moves_px: (B, [V, ]t or 1, N, 2), (x, y) reference pixels, of ``MotionTokenizer.moves_px``.
         inputs: what the model was given.
-        config: the model's.
 
     Returns:
         (B, [V, ]T, N, 2) float32, rc_norm, not clamped.
     """
-    moves_px = INPUTS[config.input_kind].to_px(velocities, config)
     moves = moves_px.flip(-1) / (inputs.size_px[..., None, None, :] / 2)
+    moves = moves.expand(*inputs.labels.shape, 2)
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], moves)
 
 

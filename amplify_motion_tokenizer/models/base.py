@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, head_loss
 from amplify_motion_tokenizer.models.heads import Head, head_answers, head_means
 from amplify_motion_tokenizer.models.quantizer import (
     Stage,
@@ -57,6 +58,17 @@ class TokenizerOutput(NamedTuple):
     def logits(self) -> Tensor:
         """(B, t, N, C): ``distinct_logits`` repeated over the steps, without copying."""
         return expand_steps(self.distinct_logits, self.num_steps)
+
+
+class Truth(NamedTuple):
+    """What a model's output is judged by."""
+
+    velocities: Tensor
+    """(B, [V, ]t, N, 2), what it was given."""
+    labels: Tensor
+    """(B, [V, ]t, N) int64, their classes."""
+    mask: Tensor
+    """(B, [V, ]t, N) bool, True where an element counts."""
 
 
 def expand_steps(distinct_logits: Tensor, num_steps: int) -> Tensor:
@@ -206,26 +218,45 @@ class MotionTokenizer(nn.Module, ABC):
 
         Args:
             codes: from ``quantize``.
-            likeliest: as in ``velocities``.
+            likeliest: the velocity of the most likely class, instead of the mean over the distribution;
+                None: as ``model.reconstruction`` says.
 
         Raises:
             ValueError: naming the expected and the found shape.
         """
-        return self.velocities(self.head(codes), likeliest)
+        centres, head = self.class_velocities.to(codes.device), self.head(codes)
+        return self._answer(head, centres, likeliest).expand(-1, *self.input_shape)
 
-    def velocities(self, head: Head, likeliest: bool | None = None) -> Tensor:
-        """Velocities (B, [V, ]t, N, 2), in the unit and axis order of ``encode``, that a head tells.
+    def moves_px(self, head: Head, likeliest: bool | None = None) -> Tensor:
+        """Moves (B, [V, ]t or 1, N, 2), (x, y) pixels of ``data.reference_size`` a step, that a head tells.
 
         Args:
             head: from ``head``.
-            likeliest: the velocity of the most likely class, instead of the mean over the distribution,
-                which is nearer to the truth on average; None: as ``model.reconstruction`` says.
+            likeliest: as in ``reconstruct``.
         """
+        rows, columns = self.config.class_grid
+        label = torch.arange(rows * columns, device=self.device)
+        centres = torch.stack([label % columns - columns // 2, label // columns - rows // 2], dim=-1)
+        return self._answer(head, centres.float(), likeliest)
+
+    def _answer(self, head: Head, centres: Tensor, likeliest: bool | None) -> Tensor:
         if likeliest is None:
             likeliest = self.config.model.reconstruction == "likeliest"
-        centres = self.class_velocities.to(self.device)
-        distinct = centres[head_answers(head)] if likeliest else head_means(head, centres)
-        return distinct.expand(-1, *self.input_shape)
+        return centres[head_answers(head)] if likeliest else head_means(head, centres)
+
+    def loss(
+        self, output: TokenizerOutput, truth: Truth, weights: Tensor, gamma: float, of_chunk: ChunkLoss
+    ) -> HeadLoss:
+        """What training lowers, summed over the elements that count: focal loss of the velocity classes.
+
+        Args:
+            output: of ``forward``.
+            truth: of the same windows.
+            weights: (C,) from ``losses.class_weights``.
+            gamma: focusing exponent, at least 0.
+            of_chunk: ``factorised_loss.chunk_loss``, or its compiled form.
+        """
+        return head_loss(output.head, truth.labels, truth.mask, weights, gamma, of_chunk)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (B, t, N, C) of codes (B, d, D); a view where steps share one distribution."""

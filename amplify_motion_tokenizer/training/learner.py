@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
-from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
+from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, Truth
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss
 from amplify_motion_tokenizer.models.losses import class_weights, view_sums
 from amplify_motion_tokenizer.models.quantizer import Stage, stage_at
 from amplify_motion_tokenizer.models.torch_files import unwrapped
@@ -90,6 +90,12 @@ class Learner:
     def learning_rate(self) -> float:
         """Rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
+
+    @property
+    def tokenizer(self) -> MotionTokenizer:
+        """The model without what spreads it over processes."""
+        model: MotionTokenizer = self.accelerator.unwrap_model(self.model)
+        return model
 
     @property
     def stage(self) -> Stage:
@@ -164,9 +170,8 @@ class Learner:
         inputs, gamma = batch.inputs, self.config.loss.gamma
         output: TokenizerOutput = self.model(inputs.velocities, inputs.images, stage)
         with self.accelerator.autocast():
-            loss = head_loss(
-                output.head, inputs.labels, inputs.mask, self._class_weights, gamma, self._chunk_loss
-            )
+            truth = Truth(inputs.velocities, inputs.labels, inputs.mask)
+            loss = self.tokenizer.loss(output, truth, self._class_weights, gamma, self._chunk_loss)
         indices = output.indices.where(self._real_codes(batch), -1)
         real = batch.indices != PADDING
         totals = Totals.of(loss.sums.detach(), loss.classes, indices, inputs, real, self.config)
@@ -174,8 +179,7 @@ class Learner:
 
     def _real_codes(self, batch: Batch) -> Tensor:
         """(B, d) bool, False for codes of windows that only pad the batch, and of steps that are padding."""
-        model: MotionTokenizer = self.accelerator.unwrap_model(self.model)
-        return model.real_codes(batch.inputs.window_steps) & (batch.indices != PADDING)[:, None]
+        return self.tokenizer.real_codes(batch.inputs.window_steps) & (batch.indices != PADDING)[:, None]
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model holds the weights that inference gets: their mean where one is kept."""

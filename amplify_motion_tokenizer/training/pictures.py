@@ -53,7 +53,6 @@ class Pictures:
         indices = data.first_windows(data.config.training.pictures)
         if not indices:
             return
-        self._config = data.config
         inputs = data.batch(indices).inputs
         known = known_windows(inputs, torch.ones(len(indices), dtype=torch.bool))
         self._inputs = ModelInput(*(column[known] for column in inputs))
@@ -81,9 +80,9 @@ class Pictures:
         # Other processes do not take part, so the wrapper that talks to them must not be called.
         own = self._accelerator.unwrap_model(model)
         inputs, was_training = self._inputs.to(self._accelerator.device), own.training
-        velocities = own.velocities(own.eval()(inputs.velocities, inputs.images).head)
+        moves_px = own.moves_px(own.eval()(inputs.velocities, inputs.images).head)
         own.train(was_training)
-        predicted = reconstructed_tracks(velocities, inputs, self._config).cpu()
+        predicted = reconstructed_tracks(moves_px, inputs).cpu()
         for number, (name, frames) in enumerate(zip(self._names, self._frames, strict=True)):
             image = draw_window(
                 self._inputs.tracks_rc_norm[number], predicted[number], self._inputs.size_px[number], frames

@@ -29,7 +29,7 @@ from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
-from amplify_motion_tokenizer.models.displacement.codec_loss import CodecLoss, Pool, loss_of
+from amplify_motion_tokenizer.models.displacement.codec_loss import PREFIXES, CodecLoss, Pool, loss_of
 from amplify_motion_tokenizer.models.displacement.waves import velocities_of
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
@@ -57,7 +57,7 @@ class Pretraining(CodecLoss):
     """AdamW's."""
     windows: int = 16000
     """Made-up windows, each of which is seen several times."""
-    prefixes: tuple[int, ...] = (4, 8, 16)
+    prefixes: tuple[int, ...] = PREFIXES
     """Numbers of ids that a window is told by, each as often."""
     judged: int = 3
     """Steps of a window, drawn anew for each batch, at which it is judged."""

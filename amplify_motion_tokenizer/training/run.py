@@ -36,6 +36,7 @@ from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
+from amplify_motion_tokenizer.training.initial import check_initial, load_initial, told
 from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.state import TrainState
@@ -45,7 +46,11 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    config: Config, tracks: Path | None, output: Path, resume: str | None = None
+    config: Config,
+    tracks: Path | None,
+    output: Path,
+    resume: str | None = None,
+    init: str | Path | None = None,
 ) -> signal.Signals | None:
     """Trains on the tracks of a folder, on made-up motion or on both into another folder.
 
@@ -56,6 +61,8 @@ def train(
         output: folder of the run: checkpoints, logs and the resolved config.
         resume: a checkpoint, or "auto" for the newest whole one in the output folder (a new run where
             there is none).
+        init: a checkpoint, or the name of a shipped tokenizer, whose weights a new run begins with; the
+            config must be of that model (``initial.initial_config``).
 
     Returns:
         The signal that ended the run before its end, SIGTERM or SIGINT; it can be resumed. None at its end.
@@ -65,6 +72,9 @@ def train(
     """
     _check_trainable(config)
     _check_wandb(config)
+    initial = None if init is None else load_initial(init)
+    if initial is not None:
+        check_initial(initial, config)
     if config.training.deterministic:
         _use_deterministic_kernels()
     clips = _clips_to_train_on(config, tracks)
@@ -75,12 +85,13 @@ def train(
     if checkpoint is not None:
         _check_same_tracks(checkpoint, settings)
         _check_resumable(checkpoint, config)
+        _check_same_beginning(checkpoint, initial)
     open_output_folder(output, "checkpoints of a run")
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
     read = sum(clip.num_windows for clip in train_clips.values())
     train_data = WindowDataset(train_clips, config, True, False, made_up_training(config, read))
     val_data = WindowDataset(val_clips, config, made_up=made_up_validation(config))
-    trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
+    trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint, initial)
     with log_failures_named(output / "tensorboard"):
         stopped_by = _run(trainer, val_data)
         # A model that outlives its process group can hang when it is freed.
@@ -232,6 +243,16 @@ def _check_same_tracks(checkpoint: Checkpoint, settings: dict[str, Any] | None) 
         raise CheckpointError(
             f"{checkpoint.path}: was trained on tracks of other settings ({'; '.join(differ)}); resume with "
             "tracks that are made as those were, or start a new run in another --output"
+        )
+
+
+def _check_same_beginning(checkpoint: Checkpoint, initial: Checkpoint | None) -> None:
+    """Refuses to go on with a run that began with other weights than ``--init`` names."""
+    began = (checkpoint.training or {}).get("state", {}).get("began_with", "")
+    if initial is not None and began != told(initial):
+        raise CheckpointError(
+            f"{checkpoint.path}: its run began with {began or 'random weights'}, not with {told(initial)}; "
+            "leave --init out to go on with it, or start a new run in another --output"
         )
 
 

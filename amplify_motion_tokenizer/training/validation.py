@@ -17,7 +17,6 @@ from amplify_motion_tokenizer.evaluation.reconstruction import (
     reconstructed_tracks,
     track_means,
 )
-from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.training.learner import Learner, to_device
 from amplify_motion_tokenizer.training.log import NOTHING_COUNTS
 from amplify_motion_tokenizer.training.state import some_names
@@ -62,7 +61,6 @@ def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[s
     """
     accelerator, config = learner.accelerator, learner.config
     totals, tracks = Totals.zero(config, accelerator.device), Means()
-    own: MotionTokenizer = accelerator.unwrap_model(learner.model)
     learner.model.eval()
     with learner.averaged():
         for batch in batches:
@@ -73,8 +71,8 @@ def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[s
             inputs = ModelInput(*(column[known] for column in batch.inputs))
             if len(inputs.labels):
                 answered = predicted_tracks(loss.classes[known], inputs, config.class_grid)
-                velocities = own.velocities(output.head)[known]
-                predicted = reconstructed_tracks(velocities, inputs, config)
+                moves_px = learner.tokenizer.moves_px(output.head)[known]
+                predicted = reconstructed_tracks(moves_px, inputs)
                 tracks.add(track_means(predicted, inputs, answered))
     learner.model.train()
     return totals.reduced(accelerator), tracks.of_all_processes()

@@ -13,12 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.models.base import TokenizerOutput, Truth, check_images
+from amplify_motion_tokenizer.models.displacement.codec_loss import (
+    POWER,
+    ROWS,
+    random_prefixes,
+    training_pass,
+)
 from amplify_motion_tokenizer.models.displacement.tokenizer import (
     DisplacementTokenizer,
     expanded,
     gain_of,
 )
-from amplify_motion_tokenizer.models.displacement.waves import deviations
+from amplify_motion_tokenizer.models.displacement.waves import deviations, velocities_of
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss
+from amplify_motion_tokenizer.models.heads import FieldHead, head_answers
+from amplify_motion_tokenizer.models.quantizer import Stage
 
 PLAIN_IDS = 12
 """Ids that are the transform tokenizer's own: how much moves, and the slowest and widest waves."""
@@ -61,7 +71,6 @@ class CodecTokenizer(DisplacementTokenizer):
         config: as ``DisplacementTokenizer``; ``model.hidden_dim`` is the networks' width.
     """
 
-    trained_by = "pretrain"
     unused_settings = ("model.num_layers", "model.num_heads")
     plain_ids = PLAIN_IDS
 
@@ -104,6 +113,42 @@ class CodecTokenizer(DisplacementTokenizer):
         free = plain[:, PLAIN_IDS:] / levels
         moved = torch.sigmoid(torch.logit(free, eps=1e-3) + self.encoder(asked).view(free.shape))
         return torch.cat([plain[:, :PLAIN_IDS], moved * levels], dim=1)
+
+    def forward(
+        self, velocities: Tensor, images: Tensor | None = None, stage: Stage = "round"
+    ) -> TokenizerOutput:
+        """As ``MotionTokenizer.forward``, always in float32.
+
+        In training each window is told by a random number of its ids, and the learned ones are quantised as
+        ``stage`` says.
+        """
+        with torch.autocast(velocities.device.type, enabled=False):
+            if not self.training:
+                return super().forward(velocities, images)
+            check_images(images, velocities, conditioned=False)
+            self._check(velocities)
+            ids = random_prefixes(len(velocities), self.num_codes, velocities.device)
+            amplitudes = self.waves.amplitudes(velocities)
+            digits, displacements = training_pass(self, amplitudes, None, ids, stage)
+            codes, indices = self.quantize(digits)
+            moves_px = velocities_of(displacements) * self.config.shorter_side
+            head = FieldHead(moves_px, self.config.model.decoder_window_size)
+            unrounded = self.unrounded(digits)
+            return TokenizerOutput(head, indices, digits, codes, unrounded, self.config.num_steps)
+
+    def loss(
+        self, output: TokenizerOutput, truth: Truth, weights: Tensor, gamma: float, of_chunk: ChunkLoss
+    ) -> HeadLoss:
+        """The distance of points since frame 0, in pixels at 240 rows; less a pixel where much moves.
+
+        Each element counts by 1 / (1 + m)^POWER, m being how far the window's points move.
+        """
+        displacements = (self.moves_px(output.head) / self.config.shorter_side).cumsum(dim=1)
+        off = displacements.float() - truth.velocities.float().cumsum(dim=1)
+        distance = (off.square().sum(dim=-1) + 1e-12).sqrt()
+        gain = self.waves.amplitudes(truth.velocities).square().sum(dim=1).sqrt()[:, None, None]
+        losses = distance * ROWS / (gain * ROWS + 1) ** POWER
+        return HeadLoss(torch.where(truth.mask, losses, 0.0).sum()[None], head_answers(output.head))
 
     def told(self, digits: Tensor, ids: Tensor) -> Told:
         """What the first ``ids`` (B,) ids tell of digits (B, d, K); n + 0.5 is the whole digit n."""

@@ -130,10 +130,10 @@ class DisplacementTokenizer(MotionTokenizer):
         moves_px = self.reconstruct(codes) * self.config.shorter_side
         return FieldHead(moves_px, self.config.model.decoder_window_size)
 
-    def velocities(self, head: Head, likeliest: bool | None = None) -> Tensor:
-        """Velocities (B, t, N, 2) that a head of this model says; ``likeliest`` makes no difference."""
+    def moves_px(self, head: Head, likeliest: bool | None = None) -> Tensor:
+        """Moves (B, t, N, 2), (x, y) pixels of the reference size, of its own heads; not of classes."""
         assert isinstance(head, FieldHead)
-        return head.moves_px / self.config.shorter_side
+        return head.moves_px
 
     def whole_digits(self, latents: Tensor) -> Tensor:
         """Digits before rounding (B, d, K) rounded down, each within its levels."""
