@@ -1,12 +1,12 @@
-"""Fine-tunes the codec on all clips but one, and says how much of that one's motion its codes then keep.
+"""Fine-tunes the codec on some clips, and says how much of the motion of the others its codes then keep.
 
-    python -m benchmarks.finetuning --tracks TRACKS [--init codec] [--steps 120] [--seeds 0 1 2]
+    python -m benchmarks.finetuning --tracks TRACKS [--init codec] [--folds 3] [--steps 120] [--seeds 0 1 2]
 
-TRACKS holds track files of the codec's grid. Each clip is left out in turn; the others train as train.py with
-configs/finetune.yaml does, by as many steps, and so in the same CPU time: from random weights, from those of
---init, and from those of --init with as many made-up windows beside the clips' own. Beside them stand the
-weights of --init as they are. Error is in pixels at 240 rows over points that are seen, of all clips' windows
-together, relative to the prediction that nothing moves.
+TRACKS holds track files of the codec's grid. The clips are dealt to folds, each of which is left out in turn;
+the others train as train.py with configs/finetune.yaml does, by as many steps: from random weights, from the
+weights of --init, and from them with made-up windows beside the clips' own (data.source: both). Beside them
+stand the weights of --init as they are. Error is in pixels at 240 rows over points that are seen, of all
+windows together, relative to the prediction that nothing moves; CPU seconds are of a training.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--tracks", type=Path, required=True)
     parser.add_argument("--init", default="codec")
+    parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", nargs=argparse.REMAINDER, default=[], help="settings of the training")
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ["--config", "finetune", *arguments.set], "train", "", {}, defaults=initial_config(initial)
     )
     clips = load_clips(arguments.tracks, base)
+    names = list(clips)
     print("| way | " + " | ".join(f"{ids} ids" for ids in IDS) + " | CPU s |")
     print("|---" * (len(IDS) + 2) + "|")
     tokenizer = load_tokenizer(arguments.init)
@@ -120,12 +122,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             data = dataclasses.replace(base.data, source="both" if beside else "tracks")
             config = dataclasses.replace(base, training=training, data=data)
-            found, began = [], time.process_time()
-            for left_out in clips:
-                others = {name: clip for name, clip in clips.items() if name != left_out}
+            found, seconds = [], 0.0
+            for fold in range(arguments.folds):
+                left_out = names[fold :: arguments.folds]
+                others = {name: clips[name] for name in names if name not in left_out}
+                began = time.process_time()
                 tokenizer = trained(config, others, initial if begun else None)
-                found.append(decoded(tokenizer, clips, left_out))
-            seconds = (time.process_time() - began) / len(clips)
+                seconds += (time.process_time() - began) / arguments.folds
+                found += [decoded(tokenizer, clips, name) for name in left_out]
             every.append(shares(*zip(*found, strict=True)))
             row(f"{way}, seed {seed}", every[-1], seconds)
         row(f"**{way}**", torch.tensor(every).mean(dim=0).tolist(), seconds)

@@ -61,7 +61,7 @@ def test_finetuning_leaves_each_clip_out_and_judges_it(
     write_pretrained(tmp_path / "small.safetensors", config, small, lambda *_: None)
     capsys.readouterr()
     line = ["--tracks", str(tmp_path / "tracks"), "--init", str(tmp_path / "small.safetensors")]
-    finetuning.main([*line, "--steps", "8", "--set", "--training.learning_rate", "0.02"])
+    finetuning.main([*line, "--folds", "2", "--steps", "8", "--set", "--training.learning_rate", "0.02"])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     ways = [f"{mark}{way}{end}" for way in finetuning.WAYS for mark, end in (("", ", seed 0"), ("**", "**"))]
     assert [row[0] for row in rows] == ["as it is", *ways]
