@@ -22,6 +22,7 @@ from amplify_motion_tokenizer.codes.record import (
     known_config_hashes,
     meta_of,
     run_meta,
+    size_meta,
     source_meta,
 )
 from amplify_motion_tokenizer.config import (
@@ -291,12 +292,12 @@ class ClipTokenizing:
         save = _with_saved(path, self.job.known, self.job.save)
         with TrackedClip(clip, self.job.config, self.tracker) as tracked, tracked.times.stage("encode"):
             meta = {**self.job.meta, "saved": list(save), **source_meta(tracked.infos)}
-            batches = list(encode_windows(tracked, tracked.sizes, self.model, self.job.config, save))
+            batches, changes = self._encoded(tracked, save)
         batches = batches or [_of_no_windows(self.model, save)]
         # Each batch lets go of what is joined: with ``save`` they are most of what a long clip holds.
         arrays = {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
         counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
-        _write(path, clip.name, arrays, meta | counts)
+        _write(path, clip.name, arrays, meta | counts | ({"size_changes": changes} if changes else {}))
         return {
             "output": path.relative_to(self.job.output).as_posix(),
             "windows": len(arrays["window_starts"]),
@@ -306,6 +307,20 @@ class ClipTokenizing:
             "stage_seconds": tracked.times.rounded(),
             **tracked.findings,
         }
+
+    def _encoded(
+        self, tracked: TrackedClip, save: Sequence[Extra]
+    ) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
+        """The batches of a clip's windows, and the first window of each stretch of another size."""
+        batches: list[dict[str, Tensor]] = []
+        changes: list[dict[str, Any]] = []
+        for infos, windows in tracked.stretches():
+            sizes = [info.size for info in infos.values()]
+            found = list(encode_windows(windows, sizes, self.model, self.job.config, save))
+            if found and (changes or infos != tracked.infos):
+                changes.append({"start_frame": int(found[0]["window_starts"][0]), **size_meta(infos)})
+            batches += found
+        return batches, changes
 
 
 def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any]) -> None:

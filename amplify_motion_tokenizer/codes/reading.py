@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,9 @@ from amplify_motion_tokenizer.kinds import (
     require_kinds,
     whole_from,
 )
+
+FORMAT_VERSION = 1
+"""Of code files, in their ``meta``."""
 
 _STEP_MODELS = ("amplify",)
 """Models whose tokens are the steps of a window, for older codes, which lack ``tokens_are_steps``."""
@@ -139,9 +142,17 @@ def _meta(line: Any, where: str) -> dict[str, Any]:
     """The facts about the run in a line of ``codes.jsonl``, once every value of the line is of its kind."""
     require_kinds(where, line, _LINE, UsageError)
     check_kinds(where, line, _LINE_MAY, UsageError)
+    version = version_of(line["meta"])
+    if version != FORMAT_VERSION:
+        raise UsageError(f"{where}: format version {version!r}, expected {FORMAT_VERSION}")
     require_kinds(f"{where}: meta", line["meta"], _META, UsageError)
     check_kinds(f"{where}: meta", line["meta"], _META_MAY, UsageError)
     return {key: line["meta"][key] for key in (*_META, *_META_MAY) if key in line["meta"]}
+
+
+def version_of(meta: Mapping[str, Any]) -> Any:
+    """The format version of a code file with ``meta``; the first ones do not say it."""
+    return meta.get("format_version", 1)
 
 
 def _of_steps(meta: dict[str, Any]) -> bool:

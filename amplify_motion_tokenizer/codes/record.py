@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from amplify_motion_tokenizer.codes.reading import FORMAT_VERSION, version_of
 from amplify_motion_tokenizer.config import (
     Config,
     changes,
@@ -33,6 +34,7 @@ def run_meta(
     """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
     checkpoint_hash = file_hash(checkpoint.path)
     return {
+        "format_version": FORMAT_VERSION,
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint_hash,
         "config_hash": settings_hash(code_settings(config) | {"checkpoint": checkpoint_hash}),
@@ -97,12 +99,12 @@ def _checkpoint_name(record: Mapping[str, Any]) -> str:
 
 
 def meta_of(path: Path) -> dict[str, Any]:
-    """``meta`` of a code file; empty for a file that is cut or not ours, which is made again."""
+    """``meta`` of a code file; empty for one to be made again: cut, not ours, or of another version."""
     try:
         meta = read_json(path).get("meta")
     except UsageError:
         return {}
-    return meta if isinstance(meta, dict) else {}
+    return meta if isinstance(meta, dict) and version_of(meta) == FORMAT_VERSION else {}
 
 
 def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
@@ -118,8 +120,12 @@ def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
         "source_fingerprint": fingerprint(paths),
         "source_fps": info.source_fps,
         "fps": info.fps,
-        "tracked_size": list(info.size),
     }
-    if len(infos) > 1:
-        facts["tracked_sizes"] = {view: list(each.size) for view, each in infos.items()}
-    return facts
+    return facts | size_meta(infos)
+
+
+def size_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
+    """(height, width) of the tracked frames of the first view; and of all views, where there are several."""
+    sizes = {view: list(info.size) for view, info in infos.items()}
+    first = {"tracked_size": next(iter(sizes.values()))}
+    return first | ({"tracked_sizes": sizes} if len(sizes) > 1 else {})

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.tracks.stored import WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
@@ -81,6 +82,28 @@ def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
             f"{path}: valid_steps are {found.min()} to {found.max()}, expected 0 to {length - 1}; remake it"
         )
     return np.asarray(found, np.int64)
+
+
+def window_times(groups: Sequence[h5py.Group], path: Path) -> WindowTimes:
+    """When the frames of all windows of the views ``groups`` are; unknown where the file does not say.
+
+    Raises:
+        TrackFileError: it says it in arrays of other shapes or types than the layout has.
+    """
+    windows, length, _ = window_shape(groups[0], path)
+    times = WindowTimes.unknown(windows, len(groups), length)
+    for view, group in enumerate(groups):
+        for name, into in times._asdict().items():
+            if name not in group:
+                continue
+            data, wanted = group[name], into[:, view]
+            if data.shape != wanted.shape or data.dtype.kind != wanted.dtype.kind:
+                raise TrackFileError(
+                    f"{path}: {data.name} is {data.dtype} {data.shape}, expected {wanted.dtype} "
+                    f"{wanted.shape}; remake it"
+                )
+            wanted[...] = data[...]
+    return times
 
 
 def tracked_size(group: h5py.Group) -> tuple[int, int] | None:

@@ -5,8 +5,9 @@ frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
                          order: name, windows, sizes (height, width of each view, or null), fps and
-                         source_fps (or null; older packs lack them), max_error_px; padded (older packs
-                         lack it), whether frames of some window repeat the clip's last one
+                         source_fps (or null; older packs lack them), max_error_px; padded and timed
+                         (older packs lack them), whether frames of some window repeat the clip's last one,
+                         and whether it is known of some window when its frames are
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
@@ -17,6 +18,10 @@ frames, N points)::
     first_frames.npy     uint8 (S, V, h, w, 3), where the track files hold them
     valid_steps.npy      int64 (S,), how many of the T - 1 steps are real; only where ``padded`` is true, else
                          all are
+    source_frame.npy     int64 (S, V, T), index of each frame in the source, -1: not known; only where
+                         ``timed`` is true
+    step_seconds.npy     float64 (S, V), mean seconds from one of a window's frames to the next, NaN: not
+                         known; only where ``timed`` is true
 
 Displacements are rounded to the nearest unit: 1/256 pixel, or where a track goes 128 pixels or further from
 its first position, the finest power of two that holds it. So positions are off by at most half a unit
@@ -40,7 +45,7 @@ from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.tracks.pack_index import read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import ViewArrays
+from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowTimes
 
 LOST = -(2**15)
 """Stands for a position that is lost."""
@@ -58,6 +63,8 @@ class PackArrays(NamedTuple):
     visibility: NDArray[np.uint8]
     first_frames: NDArray[np.uint8] | None
     valid_steps: NDArray[np.int64] | None
+    source_frame: NDArray[np.int64] | None
+    step_seconds: NDArray[np.float64] | None
 
     def close(self) -> None:
         """Nothing to do: the mappings go with the arrays."""
@@ -154,6 +161,15 @@ class PackedClip:
         if arrays.valid_steps is None:
             return np.full(len(at), self.length - 1, np.int64)
         return np.asarray(arrays.valid_steps[at])
+
+    def times(self, arrays: PackArrays) -> WindowTimes:
+        """As ``TrackFile.times``."""
+        if arrays.source_frame is None or arrays.step_seconds is None:
+            return WindowTimes.unknown(self.num_windows, len(self.views), self.length)
+        rows = slice(self.first_row, self.first_row + self.num_windows)
+        return WindowTimes(
+            arrays.source_frame[rows, self.view_rows], arrays.step_seconds[rows, self.view_rows]
+        )
 
     def check_first_frames(self) -> tuple[int, int]:
         """As ``TrackFile.check_first_frames``."""
@@ -260,6 +276,9 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     expected_shapes = {name: (dtype, lead + rest) for name, (dtype, rest) in shapes.items()}
     if arrays.valid_steps is not None:
         expected_shapes["valid_steps"] = (np.int64, (windows,))
+    if arrays.source_frame is not None:
+        expected_shapes["source_frame"] = (np.int64, (*lead, length))
+        expected_shapes["step_seconds"] = (np.float64, lead)
     for name, (dtype, shape) in expected_shapes.items():
         array = getattr(arrays, name)
         if not isinstance(array, np.ndarray):
@@ -276,7 +295,13 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
-    absent = {"first_frames": index["frame_size"] is None, "valid_steps": not index.get("padded", False)}
+    untimed = not index.get("timed", False)
+    absent = {
+        "first_frames": index["frame_size"] is None,
+        "valid_steps": not index.get("padded", False),
+        "source_frame": untimed,
+        "step_seconds": untimed,
+    }
     try:
         arrays: list[Any] = [
             None if absent.get(name) else np.load(folder / f"{name}.npy", mmap_mode="r")

@@ -38,6 +38,22 @@ class ViewArrays(NamedTuple):
         return ViewArrays(np.empty((*shape, 2), np.float32), np.empty(shape, np.float32))
 
 
+class WindowTimes(NamedTuple):
+    """When the frames of a clip's windows are."""
+
+    source_frame: NDArray[np.int64]
+    """(S, V, T), index of each frame among those that the view's source decodes to; -1 where not known."""
+    step_seconds: NDArray[np.float64]
+    """(S, V), mean seconds from one of a window's frames to the next; NaN where not known."""
+
+    @staticmethod
+    def unknown(windows: int, views: int, length: int) -> WindowTimes:
+        """Of S windows, V views and T frames of which nothing is known."""
+        return WindowTimes(
+            np.full((windows, views, length), -1, np.int64), np.full((windows, views), np.nan, np.float64)
+        )
+
+
 class WindowReader(Protocol):
     """Reads windows of positions in one process; opens what it needs, again after ``close``."""
 
@@ -151,6 +167,13 @@ class PositionClip(_Clip, Protocol):
 
         Raises:
             TrackFileError: the file holds numbers that no window has.
+        """
+
+    def times(self, opened: Any) -> WindowTimes:
+        """When the frames of the clip's windows are, in the views that are read.
+
+        Raises:
+            TrackFileError: the file holds it in another layout.
         """
 
     def read_first_frames(self, opened: Any, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
