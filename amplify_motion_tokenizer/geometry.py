@@ -79,6 +79,11 @@ def reference_scale(size: Sequence[int], reference_size: ReferenceSize) -> tuple
     return scale_x, scale_y
 
 
+def reference_scales(sizes: Tensor, reference_size: ReferenceSize) -> Tensor:
+    """(B, 2) float32, ``reference_scale`` of each of the frames (B, 2) int64, (height, width) in pixels."""
+    return torch.tensor([reference_scale(size, reference_size) for size in sizes.tolist()])
+
+
 def remap(xy_px: Tensor, size: Sequence[int], reference_size: ReferenceSize) -> Tensor:
     """Rescales (..., 2) positions or velocities, (x, y) pixels of ``size``, to the reference size.
 
@@ -192,8 +197,16 @@ def px_from_labels(labels: Tensor, width: int) -> Tensor:
     return cells.float() - _half(width)
 
 
-def rc_norm_from_px(positions_rc_px: Tensor, size: Sequence[float]) -> Tensor:
-    """AMPLIFY's normalised positions: (..., 2) (row, col) pixels of ``size`` to [-1, 1], clamped."""
+def rc_norm_from_px(positions_rc_px: Tensor, size: Sequence[float] | Tensor) -> Tensor:
+    """AMPLIFY's normalised positions: (..., 2) (row, col) pixels of ``size`` to [-1, 1], clamped.
+
+    Args:
+        positions_rc_px: (..., 2).
+        size: (height, width) in pixels; or (B, 2), one of each window of (B, T, N, 2).
+    """
+    if isinstance(size, Tensor):
+        halves = size[:, None, None] / 2
+        return ((positions_rc_px - halves) / halves).clamp_(-1, 1)
     half = positions_rc_px.new_tensor(tuple(size)) / 2
     centred = _by_axis(torch.sub, positions_rc_px, half)
     return _by_axis(Tensor.div_, centred, half).clamp_(-1, 1)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from amplify_motion_tokenizer.config import (
     SETTINGS,
     Config,
     changes,
     decides,
-    flatten,
-    in_use,
     may_differ,
-    to_dict,
     track_settings,
 )
 from amplify_motion_tokenizer.errors import ConfigError
-from amplify_motion_tokenizer.models import MODELS
+from amplify_motion_tokenizer.models.acting import in_effect
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
+
+ACTING = ("tracks", "velocities", "window", "codes")
+"""What settings of inference decide."""
 
 
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
@@ -29,7 +27,7 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
         ConfigError: a change of something that the weights fix, such as grid or model width.
     """
     tracks_known = checkpoint.track_settings is not None
-    differ = changes(_in_effect(checkpoint.config), _in_effect(given))
+    differ = changes(in_effect(checkpoint.config, *ACTING), in_effect(given, *ACTING))
     fixed = [change for change in differ if not may_differ(_key_of(change), tracks_known)]
     if fixed:
         fixed.sort(key=lambda change: not change.startswith("model.name "))
@@ -61,15 +59,3 @@ def _allowed(tracks_known: bool) -> str:
 
 def _all_may(section: str, tracks_known: bool) -> bool:
     return all(may_differ(key, tracks_known) for key, own in SETTINGS.items() if own.section == section)
-
-
-def _in_effect(config: Config) -> dict[str, Any]:
-    """The dotted keys that inference uses, with the values that null stands for."""
-    flat = flatten(to_dict(config)) | {"data.true_horizon": config.tracked_length}
-    for key in MODELS[config.model.name].unused_settings:
-        del flat[key]
-    if config.model.has_class_grid:
-        flat[f"model.{config.model.name}.class_grid"] = list(config.class_grid)
-        del flat["model.decoder_window_size"]
-    acting = ("tracks", "velocities", "window", "codes")
-    return {key: value for key, value in flat.items() if decides(key, *acting) and in_use(key, config)}

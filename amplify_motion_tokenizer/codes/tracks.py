@@ -60,7 +60,11 @@ def encode_tracks(
 
 @torch.no_grad()
 def decode_tracks(
-    tokenizer: MotionTokenizer, ids: Array, size: tuple[int, int], first_xy_px: Array | None = None
+    tokenizer: MotionTokenizer,
+    ids: Array,
+    size: tuple[int, int],
+    first_xy_px: Array | None = None,
+    likeliest: bool | None = None,
 ) -> Tensor:
     """Tracks that ids tell.
 
@@ -69,6 +73,8 @@ def decode_tracks(
         ids: (B, d) or (d,) whole numbers; fewer than d, the first ones, where those are a code.
         size: (height, width) of the frames to show them in, in pixels.
         first_xy_px: (N, 2) or (B, N, 2), where the points are in frame 0; None is the query grid.
+        likeliest: whether points move as their likeliest class does, not by the mean over the classes; None:
+            as the tokenizer's ``model.reconstruction`` says.
 
     Returns:
         ([B, ][V, ]T, N, 2) float32, (x, y) pixels, on the CPU.
@@ -79,7 +85,7 @@ def decode_tracks(
     found = torch.as_tensor(ids).long().to(tokenizer.device)
     single = found.ndim == 1
     codes = tokenizer.codes_of(found[None] if single else found)
-    moves = moves_px(tokenizer.reconstruct(codes), size, tokenizer.config).cpu()
+    moves = moves_px(tokenizer.reconstruct(codes, likeliest), size, tokenizer.config).cpu()
     config = tokenizer.config
     if first_xy_px is None:
         first_xy_px = query_grid(config.tracking.query_order, config.data.grid_size, size)

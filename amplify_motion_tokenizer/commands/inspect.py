@@ -28,7 +28,8 @@ FLAGS: Flags = {
 def shows(setting: Setting) -> bool:
     """The settings that ``--help`` tells: of windows, masks and velocity classes."""
     classes = ("model.name", "model.amplify.class_grid")
-    windows = setting.section == "data" and not setting.key.startswith("data.augmentation.")
+    training = ("data.augmentation.", "data.source", "data.synthetic")
+    windows = setting.section == "data" and not setting.key.startswith(training)
     return windows or "velocities" in setting.decides or setting.key in classes
 
 

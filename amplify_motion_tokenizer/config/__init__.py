@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.config.model import (
     DataConfig,
     KeypointConfig,
     ModelConfig,
+    QuantizerConfig,
     StaticFilterConfig,
     VisionConfig,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "KeypointConfig",
     "LossConfig",
     "ModelConfig",
+    "QuantizerConfig",
     "StaticFilterConfig",
     "TrackingConfig",
     "TrainingConfig",

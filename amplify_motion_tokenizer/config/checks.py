@@ -56,6 +56,7 @@ def _rules(config: Config) -> Iterator[Rule]:
     yield _view_files_rule(config)
     yield _dataset_rule(config)
     yield from _data_rules(config)
+    yield _source_rule(config)
     yield from _augmentation_rules(config)
     yield from _model_rules(config)
 
@@ -108,6 +109,18 @@ def _data_rules(config: Config) -> Iterator[Rule]:
         filter_.min_keep <= points or not filter_.enable,
         f"0 to {points} (the number of points, data.grid_size^2)",
     )
+
+
+def _source_rule(config: Config) -> Rule:
+    source = config.data.source
+    ok, why = True, ""
+    if config.data.reference_size is None:
+        ok, why = source == "tracks", " with data.reference_size: null, as made-up frames have many sizes"
+    elif config.conditioned:
+        ok, why = source == "tracks", " with model.amplify.vision.encoder, as made-up motion has no frames"
+    elif config.data.augmentation.enabled:
+        ok, why = source != "synthetic", " or both with data.augmentation, which changes tracks alone"
+    return "data.source", source, ok, f"tracks{why}"
 
 
 def _augmentation_rules(config: Config) -> Iterator[Rule]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any
 
+from amplify_motion_tokenizer.config.input_kinds import MODEL_INPUTS
 from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.config.settings import Setting, sections_of, settings_of
 
@@ -55,8 +56,8 @@ def decides(key: str, *words: str) -> bool:
 def in_use(key: str, config: Config) -> bool:
     """Whether the tracker and the model that ``config`` names use the section of the setting ``key``.
 
-    A section within model serves the model of its name, one of ``tracker_sections`` within tracking the
-    trackers whose names begin as its own; other settings serve all.
+    A section within model of a model's name serves that model, one of ``tracker_sections`` within tracking
+    the trackers whose names begin as its own; other settings serve all.
     """
     outer, section, *inner = key.split(".")
     if not inner:
@@ -64,7 +65,7 @@ def in_use(key: str, config: Config) -> bool:
     tracking = config.tracking
     if outer == "tracking" and section in tracking.tracker_sections:
         return section == tracking.tracker_section
-    return outer != "model" or section == config.model.name
+    return outer != "model" or section not in MODEL_INPUTS or section == config.model.name
 
 
 def track_settings(config: Config) -> dict[str, Any]:

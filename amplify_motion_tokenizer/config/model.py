@@ -93,6 +93,27 @@ class AugmentationConfig:
 class DataConfig:
     """From tracks to the model's input and labels."""
 
+    source: Literal["tracks", "synthetic", "both"] = setting(
+        "tracks",
+        decides="weights",
+        help="What training takes: tracks, those of --input; synthetic, windows of made-up motion, new ones "
+        "in every epoch and without --input; or both.",
+    )
+    synthetic_windows: int = setting(
+        16000,
+        decides="weights",
+        at_least=1,
+        help="Made-up windows of an epoch with data.source: synthetic; data.val_split times as many others, "
+        "the same ones in every run, are held out for validation.",
+    )
+    synthetic_share: float = setting(
+        0.5,
+        decides="weights",
+        above=0,
+        below=1,
+        help="Share of an epoch's windows that are made up with data.source: both; validation is of held-out "
+        "tracks alone.",
+    )
     dataset: str | None = setting(
         None,
         decides="weights",
@@ -143,7 +164,8 @@ class DataConfig:
         decides="weights",
         at_least=0,
         below=1,
-        help="Share of the clips, not windows, that are held out for validation; 0 trains on all.",
+        help="Share of the clips, not windows, that are held out for validation; 0 trains on all. With "
+        "data.source: synthetic a share of the made-up windows.",
     )
     min_visibility: float = setting(
         0.5,
@@ -243,6 +265,18 @@ class AmplifyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizerConfig:
+    """How training quantises; what is trained always rounds."""
+
+    start: Literal["round", "soft"] = setting(
+        "round",
+        decides="weights",
+        help="How training begins to quantise: round from the first step, or soft: 4 % of the steps without "
+        "rounding and 40 % with noise of one level in its place come first.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The tokenizer network."""
 
@@ -287,12 +321,19 @@ class ModelConfig:
         help="Side W of the square of velocity classes in pixels of data.reference_size; velocities are "
         "normalised by it.",
     )
+    reconstruction: Literal["expected", "likeliest"] = setting(
+        "expected",
+        decides="run",
+        help="Move that a point of a decoded window makes at a step: the mean over its distribution of "
+        "velocity classes (expected), or the class that is likeliest, in whole pixels.",
+    )
     latent_noise: float = setting(
         0.0,
         decides="weights",
         at_least=0,
         help="Standard deviation of normal noise that training adds to tokens before they are quantised.",
     )
+    quantizer: QuantizerConfig = section(QuantizerConfig)
     keypoint: KeypointConfig = section(KeypointConfig)
     amplify: AmplifyConfig = section(AmplifyConfig)
 

@@ -1,4 +1,4 @@
-"""The data set of windows: which windows there are, and their tracks read and turned into batches."""
+"""The data set of windows: which windows there are, read or made up, and turned into batches."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from amplify_motion_tokenizer.data.augmentation import (
     drop_points,
 )
 from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
+from amplify_motion_tokenizer.data.made_up import MadeUpWindows
 from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler, EpochWindows
 from amplify_motion_tokenizer.tracks.open_files import Readers
 from amplify_motion_tokenizer.tracks.stored import Clips, ViewArrays
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class WindowDataset(Dataset[Batch]):
-    """Windows of a set of clips, in either layout on disk.
+    """Windows of a set of clips, in either layout on disk, and after them windows of made-up motion.
 
     ``data[index]`` is one window, and ``DataLoader(data, batch_size=8)`` makes batches of them, as of any
     data set. ``data.batch(indices)`` makes a batch at once, which is faster, and ``make_loader`` a loader
@@ -50,14 +51,23 @@ class WindowDataset(Dataset[Batch]):
         clips: from ``load_clips``, or a part of it from ``split_clips``.
         config: how tracks become model input.
         augment: whether ``EpochWindows`` are changed as ``data.augmentation`` says; windows that are asked
-            for by plain indices never are.
+            for by plain indices, or made up, never are.
         truth: as in ``from_tracks``; False for steps of training.
+        made_up: made-up windows, the last ones of the data set; those that are asked for by plain indices
+            are of the first epoch.
 
     Raises:
         TrackFileError: tracks cannot be augmented.
     """
 
-    def __init__(self, clips: Clips, config: Config, augment: bool = False, truth: bool = True) -> None:
+    def __init__(
+        self,
+        clips: Clips,
+        config: Config,
+        augment: bool = False,
+        truth: bool = True,
+        made_up: MadeUpWindows | None = None,
+    ) -> None:
         self.clips = dict(clips)
         self.config = config
         self._names = list(self.clips)
@@ -71,25 +81,47 @@ class WindowDataset(Dataset[Batch]):
         self._sizes = _numbered([tuple(clip.sizes) for clip in known])
         self._readers = Readers()
         self._truth = truth
+        self._made_up = made_up
         self._augment = augment and config.data.augmentation.enabled
         if self._augment:
             check_augmentable(self.clips.values(), config)
 
     def __len__(self) -> int:
+        return self._read + (len(self._made_up) if self._made_up is not None else 0)
+
+    @property
+    def _read(self) -> int:
+        """Windows that are read; made-up ones come after them."""
         return int(self._offsets[-1])
 
+    @property
+    def contents(self) -> str:
+        """What the windows are, in words."""
+        made = len(self) - self._read
+        parts = [f"{self._read} windows of {len(self.clips)} clips"] * bool(self.clips or not made)
+        return " and ".join(parts + [f"{made} made-up windows"] * bool(made))
+
     def first_windows(self, clips: int) -> list[int]:
-        """Index of the first window of each of the first ``clips`` clips that have one."""
+        """Index of the first window of each of the first ``clips`` clips that have one.
+
+        Without clips the first made-up windows.
+        """
+        if not self.clips:
+            return list(range(min(clips, len(self))))
         starts, ends = self._offsets[:-1], self._offsets[1:]
         return [int(start) for start in starts[starts < ends][:clips]]
 
     def locate(self, index: int) -> tuple[str, int]:
-        """The clip's name and the row in its file of window ``index``."""
+        """The clip's name and the row in its file of window ``index``; of a made-up one its number twice."""
+        if index >= self._read:
+            return f"made_up_{index - self._read}", index - self._read
         clip = int(np.searchsorted(self._offsets, index, side="right")) - 1
         return self._names[clip], int(index - self._offsets[clip])
 
     def first_frames(self, index: int) -> list[NDArray[np.uint8]] | None:
         """(h, w, 3) RGB of each view, window ``index``'s first frame; None where its clip holds none."""
+        if index >= self._read:
+            return None
         name, row = self.locate(index)
         clip = self.clips[name]
         if clip.stores == "velocities" or clip.frame_size is None:
@@ -119,11 +151,12 @@ class WindowDataset(Dataset[Batch]):
         """One batch of the windows ``indices``, in that order; PADDING reads as a masked window."""
         wanted = np.asarray(indices, np.int64)
         windows = np.maximum(wanted, 0)
-        clips = np.searchsorted(self._offsets, windows, side="right") - 1
-        epoch = indices.epoch if self._augment and isinstance(indices, EpochWindows) else None
+        epoch = indices.epoch if isinstance(indices, EpochWindows) else None
         # Windows that were tracked at one size become model input together, but not so many that what is
-        # made of them leaves the CPU's caches.
-        sizes = self._sizes[clips]
+        # made of them leaves the CPU's caches. Made-up windows of any sizes do.
+        sizes = np.full(len(windows), -1)
+        read = windows < self._read
+        sizes[read] = self._sizes[np.searchsorted(self._offsets, windows[read], side="right") - 1]
         together = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
         chunks = [at[i : i + CHUNK_WINDOWS] for at in together for i in range(0, len(at), CHUNK_WINDOWS)]
         made = [self._inputs(windows[at], epoch) for at in chunks]
@@ -175,11 +208,13 @@ class WindowDataset(Dataset[Batch]):
         ]
 
     def _inputs(self, windows: NDArray[np.int64], epoch: int | None) -> ModelInput:
-        """Model input of windows that were tracked at one size."""
+        """Model input of windows that were tracked at one size, or are all made up."""
+        if self._made_up is not None and windows[0] >= self._read:
+            return self._made_up.inputs(windows - self._read, epoch or 0, self._truth)
         stored = self.stored(windows)
         if isinstance(stored, Tensor):
-            return from_velocities(stored, self.config)
-        if epoch is None:
+            return from_velocities(stored, self.config, self._truth)
+        if epoch is None or not self._augment:
             return from_tracks(stored, self.config, self._truth)
         changes = draw_changes(windows, epoch, self.config)
         changed = [changed_view(view, changes, self.config) for view in stored]

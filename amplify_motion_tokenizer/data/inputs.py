@@ -50,6 +50,9 @@ class ViewTracks(NamedTuple):
     """(B, h, w, 3) uint8, RGB, each window's first frame; None where it is not kept or not needed."""
     valid_steps: Tensor | None = None
     """(B,) int64, how many of its T - 1 steps are real, the first ones; None: all of every window."""
+    sizes_px: Tensor | None = None
+    """(B, 2) float32, (height, width) of each window's own frame in reference pixels, which the tracks are in
+    then, and ``size`` is None; None: ``size`` says it."""
 
 
 class ModelInput(NamedTuple):
@@ -117,8 +120,11 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
     return ModelInput(*(torch.stack(column, dim=1) for column in zip(*parts, strict=True)))
 
 
-def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
-    """Input of kind WNORM, of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible."""
+def from_velocities(velocities: Tensor, config: Config, truth: bool = True) -> ModelInput:
+    """Input of kind WNORM, of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible.
+
+    ``truth`` is as in ``from_tracks``; no positions are known.
+    """
     finite = finite_points(velocities)
     batch, steps, points, _ = velocities.shape
     velocities = velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
@@ -128,9 +134,9 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
         velocities,
         labels_from_wnorm(velocities, config.model.decoder_window_size),
         counting_mask(velocities, visibility, finite, _all_steps(batch, steps), config),
-        visibility,
+        visibility if truth else _none_of(visibility),
         finite,
-        unknown,
+        unknown if truth else _none_of(unknown),
         velocities.new_full((batch, 2), torch.nan),
         _no_images(batch),
         _all_steps(batch, steps),
@@ -191,15 +197,14 @@ def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     tracks = _at_model_frames(view.tracks_xy_px, config)
     velocities = tracks_to_velocities(tracks, view.size, data.reference_size, width)
     finite = finite_points(view.tracks_xy_px)
-    size_px = _size_px(view.size, config)
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, width),
         counting_mask(velocities, view.visibility, finite, _known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
-        _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
-        velocities.new_tensor(size_px).expand(len(velocities), 2),
+        _rc_norm(tracks, view, config) if truth else _none_of(tracks),
+        _sizes_px(view, config),
         _no_images(len(velocities)),
         _known_steps(view),
     )
@@ -210,7 +215,7 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     finite = finite_points(view.tracks_xy_px)
     known = view.tracks_xy_px if finite.all() else view.tracks_xy_px.nan_to_num(0.0, 0.0, 0.0)
     size_px = _size_px(view.size, config)
-    tracks_rc_norm = _at_model_frames(_rc_norm(known, view.size, size_px, config), config)
+    tracks_rc_norm = _at_model_frames(_rc_norm(known, view, config), config)
     velocities = tracks_rc_norm.diff(dim=-3)
     # The static filter judges the same unit for every model.
     velocities_wnorm = wnorm_from_rc_norm(velocities, size_px, config.model.decoder_window_size)
@@ -228,11 +233,13 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
 
 
 def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
-    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours."""
+    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours.
+
+    Still points count as others do, whatever ``data.static_filter`` says: waves move them all too easily.
+    """
     width = config.model.decoder_window_size
     tracks = _at_model_frames(view.tracks_xy_px, config)
     finite = finite_points(view.tracks_xy_px)
-    size_px = _size_px(view.size, config)
     scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
     seen = (view.visibility >= SEEN) & _about_frame(tracks, view.size)
     displacements = fill_lost(scaled - scaled[:, :1], seen)
@@ -241,11 +248,11 @@ def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     return ModelInput(
         velocities_px / config.shorter_side,
         labels_from_wnorm(velocities_wnorm, width),
-        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
+        counting_mask(None, view.visibility, finite, _known_steps(view), config) & seen[:, 1:],
         view.visibility if truth else _none_of(view.visibility),
         finite,
-        _rc_norm(tracks, view.size, size_px, config) if truth else _none_of(tracks),
-        velocities_px.new_tensor(size_px).expand(len(velocities_px), 2),
+        _rc_norm(tracks, view, config) if truth else _none_of(tracks),
+        _sizes_px(view, config),
         _no_images(len(velocities_px)),
         _known_steps(view),
     )
@@ -355,12 +362,18 @@ def _size_px(size: tuple[int, int] | None, config: Config) -> tuple[float, float
     return float(reference[0]), float(reference[1])
 
 
-def _rc_norm(
-    tracks_xy_px: Tensor, size: tuple[int, int] | None, size_px: tuple[float, float], config: Config
-) -> Tensor:
-    """Tracks (B, T, N, 2) of frames of ``size``, which are ``size_px`` in reference pixels, as rc_norm."""
-    if size is not None:
-        tracks_xy_px = remap(tracks_xy_px, size, config.data.reference_size)
+def _sizes_px(view: ViewTracks, config: Config) -> Tensor:
+    """(B, 2) float32, ``_size_px`` of each window."""
+    if view.sizes_px is not None:
+        return view.sizes_px
+    return torch.tensor(_size_px(view.size, config)).expand(len(view.tracks_xy_px), 2)
+
+
+def _rc_norm(tracks_xy_px: Tensor, view: ViewTracks, config: Config) -> Tensor:
+    """Tracks (B, T, N, 2) of the view, at any frames, as rc_norm."""
+    size_px = view.sizes_px if view.sizes_px is not None else _size_px(view.size, config)
+    if view.size is not None:
+        tracks_xy_px = remap(tracks_xy_px, view.size, config.data.reference_size)
     # Of two numbers a roll is the quickest way to turn the order.
     return rc_norm_from_px(tracks_xy_px.roll(1, dims=-1).float(), size_px)
 

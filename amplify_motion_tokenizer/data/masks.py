@@ -90,19 +90,19 @@ def _highest_squared_speeds(velocities: Tensor, count: int) -> list[Tensor]:
 
 
 def counting_mask(
-    velocities_wnorm: Tensor, visibility: Tensor, finite: Tensor, valid_steps: Tensor, config: Config
+    velocities_wnorm: Tensor | None, visibility: Tensor, finite: Tensor, valid_steps: Tensor, config: Config
 ) -> Tensor:
     """(B, t, N) bool, which elements count; steps that are padding do not, and decide nothing.
 
     Args:
-        velocities_wnorm: (B, t, N, 2), W-normalised.
+        velocities_wnorm: (B, t, N, 2), W-normalised; None: the static filter leaves no points out.
         visibility: (B, T, N), confidence 0..1.
         finite: (B, N) bool, points whose track is finite.
         valid_steps: (B,) int64, steps of each window that are real, the first ones.
         config: ``data.static_filter``, ``data.min_visibility`` and ``data.min_visible_share``.
     """
     static, points = config.data.static_filter, finite
-    if static.enable:
+    if static.enable and velocities_wnorm is not None:
         # A point that is lost somewhere must not be one of the min_keep.
         known = velocities_wnorm if finite.all() else velocities_wnorm.where(finite[:, None, :, None], 0.0)
         points = finite & static_mask(known, static.metric, static.threshold, static.min_keep, valid_steps)

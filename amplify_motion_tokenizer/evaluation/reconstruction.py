@@ -29,7 +29,10 @@ def amplify_track_metrics(
 
 
 def amplify_track_means(
-    predicted_rc_norm: Tensor, target_rc_norm: Tensor, height: float | Tensor
+    predicted_rc_norm: Tensor,
+    target_rc_norm: Tensor,
+    height: float | Tensor,
+    answered_rc_norm: Tensor | None = None,
 ) -> dict[str, Mean]:
     """AMPLIFY's metrics of points and of their moves, under AMPLIFY's names.
 
@@ -43,6 +46,8 @@ def amplify_track_means(
         predicted_rc_norm: (B, V, T, N, 2), the first frame included.
         target_rc_norm: the same shape.
         height: of the frame in pixels, one number or one a window (B,); AMPLIFY uses it for both axes.
+        answered_rc_norm: the same shape, tracks of the likeliest classes, of which ``nonzero_*`` are; None:
+            those that are predicted. Means over distributions are hardly ever 0.
 
     Raises:
         ValueError: when the shapes differ or are not (B, V, T, N, 2).
@@ -64,7 +69,8 @@ def amplify_track_means(
     metrics |= accuracies
     ten = list(accuracies.values())
     metrics["delta_auc"] = Mean(sum(mean.total for mean in ten) / len(ten), ten[0].weight)
-    return metrics | _nonzero_metrics(predicted.diff(dim=-3) != 0, target.diff(dim=-3) != 0)
+    answered = predicted if answered_rc_norm is None else answered_rc_norm.float()
+    return metrics | _nonzero_metrics(answered.diff(dim=-3) != 0, target.diff(dim=-3) != 0)
 
 
 def point_error_px(
@@ -200,12 +206,27 @@ def predicted_tracks(classes: Tensor, inputs: ModelInput, class_grid: tuple[int,
     return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], velocities)
 
 
+def reconstructed_tracks(moves_px: Tensor, inputs: ModelInput) -> Tensor:
+    """Tracks of the moves that a model tells, from the true first frame on.
+
+    Args:
+        moves_px: (B, [V, ]t or 1, N, 2), (x, y) reference pixels, of ``MotionTokenizer.moves_px``.
+        inputs: what the model was given.
+
+    Returns:
+        (B, [V, ]T, N, 2) float32, rc_norm, not clamped.
+    """
+    moves = moves_px.flip(-1) / (inputs.size_px[..., None, None, :] / 2)
+    moves = moves.expand(*inputs.labels.shape, 2)
+    return integrate_velocities(inputs.tracks_rc_norm[..., 0, :, :], moves)
+
+
 def track_metrics(predicted: Tensor, inputs: ModelInput) -> dict[str, float]:
     """The values of ``track_means``: NaN where there is nothing to take the mean of."""
     return {name: mean.value for name, mean in track_means(predicted, inputs).items()}
 
 
-def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
+def track_means(predicted: Tensor, inputs: ModelInput, answered: Tensor | None = None) -> dict[str, Mean]:
     """AMPLIFY's metrics by their names, ``l2_px`` and ``delta_avg``, to be added up over batches.
 
     ``l2_px`` and ``delta_avg`` are means over the views of windows in which a point is seen after the first
@@ -216,27 +237,31 @@ def track_means(predicted: Tensor, inputs: ModelInput) -> dict[str, Mean]:
     Args:
         predicted: (B, [V, ]T, N, 2) rc_norm.
         inputs: the truth; all positions must be finite.
+        answered: the same shape, as in ``amplify_track_means``.
     """
+    answered = predicted if answered is None else answered
     target, visible, size = inputs.tracks_rc_norm, inputs.visibility >= SEEN, inputs.size_px
     if target.ndim == 4:
-        predicted, target, visible, size = (x[:, None] for x in (predicted, target, visible, size))
+        predicted, answered, target, visible, size = (
+            x[:, None] for x in (predicted, answered, target, visible, size)
+        )
     valid_steps = inputs.window_steps
     means: dict[str, Mean] = {}
     for steps in filter(None, torch.unique(valid_steps).tolist()):
         at, real = valid_steps == steps, slice(steps + 1)
-        found = _whole_means(
-            predicted[at][:, :, real], target[at][:, :, real], visible[at][:, :, real], size[at]
-        )
+        tracks = [each[at][:, :, real] for each in (predicted, answered, target)]
+        found = _whole_means(tracks, visible[at][:, :, real], size[at])
         means = {name: mean.plus(means[name]) if means else mean for name, mean in found.items()}
     return means
 
 
-def _whole_means(predicted: Tensor, target: Tensor, visible: Tensor, size: Tensor) -> dict[str, Mean]:
-    """``track_means`` of windows without padding: (B, V, T, N, 2) twice, (B, V, T, N) bool, (B, V, 2)."""
-    metrics = amplify_track_means(predicted, target, size[:, 0, 0])
-    for suffix, tracks in (("", predicted), ("_no_motion", zero_motion(target))):
-        metrics[f"l2_px{suffix}"] = _over_known(point_error_px(tracks, target, size, visible))
-        metrics[f"delta_avg{suffix}"] = _over_known(delta_avg(tracks, target, visible))
+def _whole_means(tracks: Sequence[Tensor], visible: Tensor, size: Tensor) -> dict[str, Mean]:
+    """``track_means`` of windows without padding: (B, V, T, N, 2) thrice, (B, V, T, N) bool, (B, V, 2)."""
+    predicted, answered, target = tracks
+    metrics = amplify_track_means(predicted, target, size[:, 0, 0], answered)
+    for suffix, moved in (("", predicted), ("_no_motion", zero_motion(target))):
+        metrics[f"l2_px{suffix}"] = _over_known(point_error_px(moved, target, size, visible))
+        metrics[f"delta_avg{suffix}"] = _over_known(delta_avg(moved, target, visible))
     still = amplify_track_means(zero_motion(target), target, size[:, 0, 0])
     metrics["delta_auc_no_motion"] = still["delta_auc"]
     return metrics

@@ -20,8 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, head_loss
 from amplify_motion_tokenizer.models.heads import Head, head_answers, head_means
-from amplify_motion_tokenizer.models.quantizer import codes_of_indices, quantize_float32, unrounded_digits
+from amplify_motion_tokenizer.models.quantizer import (
+    Stage,
+    codes_of_indices,
+    quantize_float32,
+    soft_codes,
+    unrounded_digits,
+)
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
@@ -51,6 +58,17 @@ class TokenizerOutput(NamedTuple):
     def logits(self) -> Tensor:
         """(B, t, N, C): ``distinct_logits`` repeated over the steps, without copying."""
         return expand_steps(self.distinct_logits, self.num_steps)
+
+
+class Truth(NamedTuple):
+    """What a model's output is judged by."""
+
+    velocities: Tensor
+    """(B, [V, ]t, N, 2), what it was given."""
+    labels: Tensor
+    """(B, [V, ]t, N) int64, their classes."""
+    mask: Tensor
+    """(B, [V, ]t, N) bool, True where an element counts."""
 
 
 def expand_steps(distinct_logits: Tensor, num_steps: int) -> Tensor:
@@ -195,20 +213,50 @@ class MotionTokenizer(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} says no velocities of its classes")
 
-    def reconstruct(self, codes: Tensor, likeliest: bool = False) -> Tensor:
+    def reconstruct(self, codes: Tensor, likeliest: bool | None = None) -> Tensor:
         """Velocities (B, [V, ]t, N, 2), in the unit and axis order of ``encode``, of codes (B, d, D).
 
         Args:
             codes: from ``quantize``.
-            likeliest: the velocity of the most likely class, instead of the mean over the distribution,
-                which is nearer to the truth on average.
+            likeliest: the velocity of the most likely class, instead of the mean over the distribution;
+                None: as ``model.reconstruction`` says.
 
         Raises:
             ValueError: naming the expected and the found shape.
         """
         centres, head = self.class_velocities.to(codes.device), self.head(codes)
-        distinct = centres[head_answers(head)] if likeliest else head_means(head, centres)
-        return distinct.expand(-1, *self.input_shape)
+        return self._answer(head, centres, likeliest).expand(-1, *self.input_shape)
+
+    def moves_px(self, head: Head, likeliest: bool | None = None) -> Tensor:
+        """Moves (B, [V, ]t or 1, N, 2), (x, y) pixels of ``data.reference_size`` a step, that a head tells.
+
+        Args:
+            head: from ``head``.
+            likeliest: as in ``reconstruct``.
+        """
+        rows, columns = self.config.class_grid
+        label = torch.arange(rows * columns, device=self.device)
+        centres = torch.stack([label % columns - columns // 2, label // columns - rows // 2], dim=-1)
+        return self._answer(head, centres.float(), likeliest)
+
+    def _answer(self, head: Head, centres: Tensor, likeliest: bool | None) -> Tensor:
+        if likeliest is None:
+            likeliest = self.config.model.reconstruction == "likeliest"
+        return centres[head_answers(head)] if likeliest else head_means(head, centres)
+
+    def loss(
+        self, output: TokenizerOutput, truth: Truth, weights: Tensor, gamma: float, of_chunk: ChunkLoss
+    ) -> HeadLoss:
+        """What training lowers, summed over the elements that count: focal loss of the velocity classes.
+
+        Args:
+            output: of ``forward``.
+            truth: of the same windows.
+            weights: (C,) from ``losses.class_weights``.
+            gamma: focusing exponent, at least 0.
+            of_chunk: ``factorised_loss.chunk_loss``, or its compiled form.
+        """
+        return head_loss(output.head, truth.labels, truth.mask, weights, gamma, of_chunk)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (B, t, N, C) of codes (B, d, D); a view where steps share one distribution."""
@@ -241,13 +289,23 @@ class MotionTokenizer(nn.Module, ABC):
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")
         return codes_of_indices(self._fsq(), indices)
 
-    def forward(self, velocities: Tensor, images: Tensor | None = None) -> TokenizerOutput:
-        """Encodes, quantises and decodes; ``model.latent_noise`` disturbs the tokens in training only."""
+    def forward(
+        self, velocities: Tensor, images: Tensor | None = None, stage: Stage = "round"
+    ) -> TokenizerOutput:
+        """Encodes, quantises and decodes; ``model.latent_noise`` disturbs the tokens in training only.
+
+        Args:
+            velocities: as in ``encode``.
+            images: as in ``encode``.
+            stage: of training; ids are of rounded tokens in every stage.
+        """
         latents = self.encode(velocities, images)
         noise = self.config.model.latent_noise
         noisy = latents + noise * torch.randn_like(latents) if self.training and noise else latents
         codes, indices = self.quantize(noisy)
         digits = self.unrounded(latents)
+        if stage != "round":
+            codes = soft_codes(self._fsq(), self.unrounded(noisy), noise=stage == "noise")
         return TokenizerOutput(self.head(codes), indices, latents, codes, digits, self.config.num_steps)
 
 

@@ -1,4 +1,4 @@
-"""Heads of decoders: the logits themselves, or parts that depend on (window, view, step) or on the point.
+"""Heads of decoders: logits, parts that depend on (window, view, step) or on the point, or one move each.
 
 AMPLIFY's head is a two-layer perceptron over the concatenation [h_t, p_n, q_v] of a token, a point
 embedding and a view embedding, added to h_t and projected to classes. Its first layer W1 = [A | P | Q]
@@ -59,7 +59,32 @@ class FactorisedHead(NamedTuple):
         return self._replace(steps=self.steps.unsqueeze(1), base=self.base.unsqueeze(1))
 
 
-Head = DenseHead | FactorisedHead
+class FieldHead(NamedTuple):
+    """A head that says one move for each point and step; its distributions are what lies around that."""
+
+    moves_px: Tensor
+    """(B, t, N, 2), (x, y) pixels of the reference size a step."""
+    width: int
+    """W, side of the square of C velocity classes."""
+
+    def logits(self) -> Tensor:
+        """(B, t, N, C)."""
+        half = (self.width - 1) / 2
+        centres = torch.arange(self.width, device=self.moves_px.device) - half
+        off = -SHARPNESS * (self.moves_px.clamp(-half, half)[..., None] - centres).square()
+        return (off[..., 1, :, None] + off[..., 0, None, :]).flatten(-2)
+
+    def answers(self) -> Tensor:
+        """(B, t, N) int64, the class of each move."""
+        half = (self.width - 1) // 2
+        column, row = (self.moves_px.clamp(-half, half) + half).round().long().unbind(dim=-1)
+        return row * self.width + column
+
+
+Head = DenseHead | FactorisedHead | FieldHead
+
+SHARPNESS = 0.5
+"""Of the class distributions around a move: 1 / (2 pixels^2)."""
 
 
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
@@ -69,8 +94,10 @@ CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 128 << 20}
 def head_answers(head: Head) -> Tensor:
     """(B, [V, ]t or 1, N) int64, the most likely class of each element: the argmax of ``head.logits()``.
 
-    Few of a factorised head's logits are held at a time.
+    Few of a factorised head's logits are held at a time, and none of a field's made.
     """
+    if isinstance(head, FieldHead):
+        return head.answers()
     if not isinstance(head, FactorisedHead):
         return head.logits().argmax(dim=-1)
     views = head.with_views()

@@ -7,6 +7,7 @@ files use, and calls it through these functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,36 @@ def unrounded_digits(fsq: nn.Module, latents: Tensor) -> Tensor:
         bounded = torch.tanh(projected + torch.atanh(offset / half_width)) * half_width - offset
     digits: Tensor = bounded + levels // 2
     return digits
+
+
+Stage = Literal["none", "noise", "round"]
+"""How training quantises at a moment: not at all, with noise in the place of rounding, or as ever."""
+
+SOFT, NOISY = 0.04, 0.4
+"""Shares of a training that begins softly: without quantising, and after that with noise."""
+
+
+def stage_at(start: str, done: float) -> Stage:
+    """The stage of a training of which the share ``done`` is over, as ``model.quantizer.start`` says."""
+    if start == "round" or done >= SOFT + NOISY:
+        return "round"
+    return "none" if done < SOFT else "noise"
+
+
+def soft_codes(fsq: nn.Module, digits: Tensor, noise: bool) -> Tensor:
+    """Codes (B, d, D) float32 of digits that are not rounded, with their whole gradient.
+
+    Args:
+        fsq: from ``build_fsq``.
+        digits: (B, d, K) from ``unrounded_digits``.
+        noise: whether each digit is moved by up to half a level, uniformly, as rounding could move it.
+    """
+    half = fsq.get_buffer("_levels") // 2
+    if noise:
+        digits = digits + torch.rand_like(digits) - 0.5
+    with torch.autocast(digits.device.type, enabled=False):
+        codes: Tensor = fsq.get_submodule("project_out")((digits - half) / half)
+    return codes
 
 
 def codes_of_indices(fsq: nn.Module, indices: Tensor) -> Tensor:

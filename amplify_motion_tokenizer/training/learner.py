@@ -21,9 +21,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import Batch
 from amplify_motion_tokenizer.data.sampler import PADDING
-from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput
-from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss, head_loss
+from amplify_motion_tokenizer.models.base import MotionTokenizer, TokenizerOutput, Truth
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss, chunk_loss
 from amplify_motion_tokenizer.models.losses import class_weights, view_sums
+from amplify_motion_tokenizer.models.quantizer import Stage, stage_at
 from amplify_motion_tokenizer.models.torch_files import unwrapped
 from amplify_motion_tokenizer.training.interruption import HostCopy
 from amplify_motion_tokenizer.training.schedule import Course, rate_factor
@@ -90,6 +91,18 @@ class Learner:
         """Rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
+    @property
+    def tokenizer(self) -> MotionTokenizer:
+        """The model without what spreads it over processes."""
+        model: MotionTokenizer = self.accelerator.unwrap_model(self.model)
+        return model
+
+    @property
+    def stage(self) -> Stage:
+        """How the next step quantises."""
+        done = self.course.done(self.schedule.last_epoch)
+        return stage_at(self.config.model.quantizer.start, done)
+
     def step(self, micro_batches: list[Batch], requests: Tensor) -> StepResult:
         """One optimiser step; every process must call it.
 
@@ -106,11 +119,11 @@ class Learner:
         counts, requests_of_all = self._exchange(micro_batches, requests)
         # Processes average their gradients, so each scales its share of the sums by their number.
         scale = self._view_weights * accelerator.num_processes / counts.clamp(min=1)
-        totals = Totals.zero(self.config, accelerator.device)
+        totals, stage = Totals.zero(self.config, accelerator.device), self.stage
         for number, batch in enumerate(micro_batches, start=1):
             last = number == len(micro_batches)
             with nullcontext() if last else accelerator.no_sync(self.model):
-                output, loss, batch_totals = self.forward(batch)
+                output, loss, batch_totals = self.forward(batch, stage)
                 usage = self.usage(output.digits, self._real_codes(batch))
                 accelerator.backward((loss.sums * scale).sum() + usage)
             totals = totals.plus(batch_totals)
@@ -147,14 +160,18 @@ class Learner:
             self.average.update(changed)
         return ~finite
 
-    def forward(self, batch: Batch) -> tuple[TokenizerOutput, HeadLoss, Totals]:
-        """The model's output, its loss, and the totals of one micro-batch on the device."""
+    def forward(self, batch: Batch, stage: Stage = "round") -> tuple[TokenizerOutput, HeadLoss, Totals]:
+        """The model's output, its loss, and the totals of one micro-batch on the device.
+
+        Args:
+            batch: on the device.
+            stage: how it is quantised.
+        """
         inputs, gamma = batch.inputs, self.config.loss.gamma
-        output: TokenizerOutput = self.model(inputs.velocities, inputs.images)
+        output: TokenizerOutput = self.model(inputs.velocities, inputs.images, stage)
         with self.accelerator.autocast():
-            loss = head_loss(
-                output.head, inputs.labels, inputs.mask, self._class_weights, gamma, self._chunk_loss
-            )
+            truth = Truth(inputs.velocities, inputs.labels, inputs.mask)
+            loss = self.tokenizer.loss(output, truth, self._class_weights, gamma, self._chunk_loss)
         indices = output.indices.where(self._real_codes(batch), -1)
         real = batch.indices != PADDING
         totals = Totals.of(loss.sums.detach(), loss.classes, indices, inputs, real, self.config)
@@ -162,8 +179,7 @@ class Learner:
 
     def _real_codes(self, batch: Batch) -> Tensor:
         """(B, d) bool, False for codes of windows that only pad the batch, and of steps that are padding."""
-        model: MotionTokenizer = self.accelerator.unwrap_model(self.model)
-        return model.real_codes(batch.inputs.window_steps) & (batch.indices != PADDING)[:, None]
+        return self.tokenizer.real_codes(batch.inputs.window_steps) & (batch.indices != PADDING)[:, None]
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model holds the weights that inference gets: their mean where one is kept."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
-from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks
+from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, reconstructed_tracks
 from amplify_motion_tokenizer.geometry import px_from_rc_norm
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,6 @@ class Pictures:
         indices = data.first_windows(data.config.training.pictures)
         if not indices:
             return
-        self._class_grid = data.config.class_grid
         inputs = data.batch(indices).inputs
         known = known_windows(inputs, torch.ones(len(indices), dtype=torch.bool))
         self._inputs = ModelInput(*(column[known] for column in inputs))
@@ -81,9 +80,9 @@ class Pictures:
         # Other processes do not take part, so the wrapper that talks to them must not be called.
         own = self._accelerator.unwrap_model(model)
         inputs, was_training = self._inputs.to(self._accelerator.device), own.training
-        classes = own.eval()(inputs.velocities, inputs.images).distinct_logits.argmax(dim=-1)
+        moves_px = own.moves_px(own.eval()(inputs.velocities, inputs.images).head)
         own.train(was_training)
-        predicted = predicted_tracks(classes, inputs, self._class_grid).cpu()
+        predicted = reconstructed_tracks(moves_px, inputs).cpu()
         for number, (name, frames) in enumerate(zip(self._names, self._frames, strict=True)):
             image = draw_window(
                 self._inputs.tracks_rc_norm[number], predicted[number], self._inputs.size_px[number], frames

@@ -23,31 +23,24 @@ from torch.nn.utils import clip_grad_norm_
 
 from amplify_motion_tokenizer.config import Config, to_dict, track_settings
 from amplify_motion_tokenizer.config.input_kinds import SIDES
-from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
-from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of
-from amplify_motion_tokenizer.models.displacement.modes import Mode, formula_modes
-from amplify_motion_tokenizer.models.displacement.waves import velocities_of
+from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of, random_prefixes
+from amplify_motion_tokenizer.models.displacement.mode_fitting import (
+    FITTED_TO,
+    displacements_of_made_up,
+    fit_to_made_up,
+)
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
-from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
-from amplify_motion_tokenizer.training.mode_fitting import fit_modes
 
 _WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""
 
 _AVERAGE = 0.998
 """Decay of the running mean of the weights, which is what is kept."""
-
-
-FITTING_SEED = 1_000_003
-"""What is added to the seed for the windows that modes are fitted to."""
-
-FULL_WEIGHT_PX = 4.0
-"""Motion of a window, in pixels at 240 rows, from which it counts in full when modes are fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +59,7 @@ class Pretraining:
     """AdamW's."""
     windows: int = 32000
     """Made-up windows, each of which is seen several times."""
-    prefixes: tuple[int, ...] = (4, 8, 16)
-    """Numbers of ids that most windows are told by, each as often; every fifth window by any number."""
-    fitted_to: int = 16000
+    fitted_to: int = FITTED_TO
     """Made-up windows, other ones, that modes are fitted to."""
     judged: int = 3
     """Steps of a window, drawn anew for each batch, at which it is judged."""
@@ -76,47 +67,15 @@ class Pretraining:
 
 def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int) -> Pool:
     """Windows ``first`` to ``first + count - 1`` of the endless row that ``options.seed`` gives."""
-    return pool_of(model, *_moves(model, options.seed, first, count))
+    data = model.config.data
+    moves = displacements_of_made_up(options.seed, first, count, data.grid_size, data.sequence_length)
+    return pool_of(model, *moves)
 
 
 def fit_all_modes(model: CodecTokenizer, options: Pretraining) -> None:
-    """Gives ``model`` its modes: plain ones by formula and of all motion, learned ones of kinds of motion."""
-    random = torch.Generator().manual_seed(options.seed)
-    slots, waves = model.modes.slots, model.get_buffer("_waves")
-    shapes = []
-    for first in range(0, options.fitted_to, 500):
-        count = min(500, options.fitted_to - first)
-        moves, _ = _moves(model, options.seed + FITTING_SEED, first, count)
-        amplitudes = model.waves.amplitudes(velocities_of(moves))
-        gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
-        # As often as the loss will count a window, which still ones hardly do.
-        often = (gain[:, 0] * 240 / FULL_WEIGHT_PX).clamp(max=1).sqrt()
-        kept = torch.rand(count, generator=random) < often
-        shapes.append((amplitudes[:, waves] / gain.clamp(min=1e-9))[kept])
-    every = torch.cat(shapes)
-    plain = [Mode.still(len(waves)), *formula_modes(model.waves.shape, waves, slots)]
-    room = max(0, model.plain_modes - len(plain))
-    plain += fit_modes(every, model.modes, room, random) if room else []
-    model.modes.put(plain[: model.plain_modes])
-    first = model.plain_modes
-    for number in _levels_of(len(model.modes) - first):
-        model.modes.put(fit_modes(every, model.modes, number, random), first)
-        first += number
-
-
-def _moves(model: CodecTokenizer, seed: int, first: int, count: int) -> tuple[Tensor, Tensor]:
-    """Displacements (B, t, N, 2) since frame 0, in shorter sides, lost points filled; seen (B, t, N)."""
-    config = model.config
-    made = synthetic_windows(count, seed, first, config.data.grid_size, config.data.sequence_length)
-    seen = made.visibility > 0
-    moves = made.tracks_xy_px - made.tracks_xy_px[:, :1]
-    moves = fill_lost(moves, seen) / made.sizes.amin(dim=1).float()[:, None, None, None]
-    return moves[:, 1:], seen[:, 1:]
-
-
-def _levels_of(number: int) -> list[int]:
-    """Modes that are fitted together: an eighth, a quarter, and the rest, from broad to narrow."""
-    return [count for count in (number // 8, number // 4, number - number // 8 - number // 4) if count]
+    """Fits the modes of ``model`` to made-up motion."""
+    kept = model.get_buffer("_waves")
+    fit_to_made_up(model.modes, model.waves, kept, model.plain_modes, options.seed, options.fitted_to)
 
 
 def pretrain(
@@ -135,7 +94,6 @@ def pretrain(
         model.parameters(), options.learning_rate, (0.9, 0.98), weight_decay=options.weight_decay
     )
     mean = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    prefixes = torch.tensor(options.prefixes).clamp(max=model.num_codes)
     # Windows are made as they are needed: all are there when half of the steps are over.
     part = max(1, options.windows // 20)
     pool = made_up(model, options, 0, part)
@@ -148,9 +106,7 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * _rate(step, options.steps)
         rows = torch.randint(len(pool.gain), (options.batch_size,), generator=random)
-        ids = prefixes[torch.randint(len(prefixes), (options.batch_size,), generator=random)]
-        any_number = torch.randint(1, model.num_codes + 1, (options.batch_size,), generator=random)
-        ids = torch.where(torch.rand(options.batch_size, generator=random) < 0.2, any_number, ids)
+        ids = random_prefixes(options.batch_size, model.num_codes, rows.device, random)
         judged = torch.randperm(model.config.num_steps, generator=random)[: options.judged]
         loss = loss_of(model, pool.take(rows, judged), judged, ids)
         optimizer.zero_grad()
@@ -204,7 +160,7 @@ def write_pretrained(
     write_shipped(path, weights, content)
     record = {
         "model": config.model.name,
-        "options": dataclasses.asdict(options) | {"prefixes": list(options.prefixes)} if weights else {},
+        "options": dataclasses.asdict(options) if weights else {},
         "weights": sum(weight.numel() for weight in weights.values()),
         "bytes": path.stat().st_size,
         "cpu_seconds": round(time.process_time() - began, 1),

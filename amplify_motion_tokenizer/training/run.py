@@ -27,6 +27,7 @@ from amplify_motion_tokenizer.config.gone import CONSTANTS, what_took_its_place
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
+from amplify_motion_tokenizer.data.made_up import made_up_training, made_up_validation
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml, yaml_text
@@ -35,6 +36,7 @@ from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
+from amplify_motion_tokenizer.training.initial import check_initial, load_initial, told
 from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.state import TrainState
@@ -43,16 +45,24 @@ from amplify_motion_tokenizer.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, tracks: Path, output: Path, resume: str | None = None) -> signal.Signals | None:
-    """Trains on the tracks of a folder into another.
+def train(
+    config: Config,
+    tracks: Path | None,
+    output: Path,
+    resume: str | None = None,
+    init: str | Path | None = None,
+) -> signal.Signals | None:
+    """Trains on the tracks of a folder, on made-up motion or on both into another folder.
 
     Args:
         config: the whole config. What the track files say of their making wins over its sections
             video and tracking.
-        tracks: folder of track files, or a pack.
+        tracks: folder of track files, or a pack; None with ``data.source: synthetic``, and only then.
         output: folder of the run: checkpoints, logs and the resolved config.
         resume: a checkpoint, or "auto" for the newest whole one in the output folder (a new run where
             there is none).
+        init: a checkpoint, or the name of a shipped tokenizer, whose weights a new run begins with; the
+            config must be of that model (``initial.initial_config``).
 
     Returns:
         The signal that ended the run before its end, SIGTERM or SIGINT; it can be resumed. None at its end.
@@ -62,9 +72,12 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     """
     _check_trainable(config)
     _check_wandb(config)
+    initial = None if init is None else load_initial(init)
+    if initial is not None:
+        check_initial(initial, config)
     if config.training.deterministic:
         _use_deterministic_kernels()
-    clips = load_clips(tracks, config, config.data.dataset)
+    clips = _clips_to_train_on(config, tracks)
     config, settings = _with_track_settings(config, clips)
     accelerator = make_accelerator(config, output)
     with accelerator.main_process_first():
@@ -72,13 +85,15 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     if checkpoint is not None:
         _check_same_tracks(checkpoint, settings)
         _check_resumable(checkpoint, config)
+        _check_same_beginning(checkpoint, initial)
     open_output_folder(output, "checkpoints of a run")
     train_clips, val_clips = split_clips(clips, config.data.val_split, config.training.seed)
-    train_data = WindowDataset(train_clips, config, augment=True, truth=False)
-    val_data = WindowDataset(val_clips, config)
-    trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint)
+    read = sum(clip.num_windows for clip in train_clips.values())
+    train_data = WindowDataset(train_clips, config, True, False, made_up_training(config, read))
+    val_data = WindowDataset(val_clips, config, made_up=made_up_validation(config))
+    trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint, initial)
     with log_failures_named(output / "tensorboard"):
-        stopped_by = _run(trainer, len(val_clips), len(val_data))
+        stopped_by = _run(trainer, val_data)
         # A model that outlives its process group can hang when it is freed.
         del trainer
         accelerator.free_memory()
@@ -86,7 +101,24 @@ def train(config: Config, tracks: Path, output: Path, resume: str | None = None)
     return stopped_by
 
 
-def _run(trainer: Trainer, val_clips: int, val_windows: int) -> signal.Signals | None:
+def _clips_to_train_on(config: Config, tracks: Path | None) -> Clips:
+    """The clips of ``tracks``; none with ``data.source: synthetic``.
+
+    Raises:
+        UsageError: there are tracks that would not be used, or none where there must be.
+        TokenizerError: as ``load_clips``.
+    """
+    source = config.data.source
+    if source == "synthetic":
+        if tracks is not None:
+            raise UsageError(f"--input is {tracks}, but data.source: synthetic takes none; leave one out")
+        return {}
+    if tracks is None:
+        raise UsageError(f"--input is required: with data.source: {source} tracks are trained on")
+    return load_clips(tracks, config, config.data.dataset)
+
+
+def _run(trainer: Trainer, val_data: WindowDataset) -> signal.Signals | None:
     """Trains to the end, where that is not reached yet; says from where."""
     output, accelerator, data = trainer.files.folder, trainer.accelerator, trainer.train_data
     if trainer.finished:
@@ -95,11 +127,9 @@ def _run(trainer: Trainer, val_clips: int, val_windows: int) -> signal.Signals |
     if accelerator.is_main_process:
         write_yaml(output / OUTPUT_CONFIG, to_dict(trainer.config))
         logger.info(
-            "training on %d windows of %d clips, validating on %d of %d clips, from step %d, %d process(es)",
-            len(data),
-            len(data.clips),
-            val_windows,
-            val_clips,
+            "training on %s, validating on %s, from step %d, %d process(es)",
+            data.contents,
+            val_data.contents,
             trainer.state.step,
             accelerator.num_processes,
         )
@@ -159,7 +189,12 @@ def _start_trackers(accelerator: Accelerator, config: Config, output: Path, stat
 
 
 def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str, Any] | None]:
-    """The config with the settings that the tracks were really made with; None where the files do not say."""
+    """The config with the settings that the tracks were really made with; None where the files do not say.
+
+    Made-up windows are as tracks of the config's own settings.
+    """
+    if not clips:
+        return config, track_settings(config)
     settings = next((clip.settings for clip in clips.values() if clip.settings is not None), None)
     if settings is None:
         logger.warning(
@@ -208,6 +243,16 @@ def _check_same_tracks(checkpoint: Checkpoint, settings: dict[str, Any] | None) 
         raise CheckpointError(
             f"{checkpoint.path}: was trained on tracks of other settings ({'; '.join(differ)}); resume with "
             "tracks that are made as those were, or start a new run in another --output"
+        )
+
+
+def _check_same_beginning(checkpoint: Checkpoint, initial: Checkpoint | None) -> None:
+    """Refuses to go on with a run that began with other weights than ``--init`` names."""
+    began = (checkpoint.training or {}).get("state", {}).get("began_with", "")
+    if initial is not None and began != told(initial):
+        raise CheckpointError(
+            f"{checkpoint.path}: its run began with {began or 'random weights'}, not with {told(initial)}; "
+            "leave --init out to go on with it, or start a new run in another --output"
         )
 
 

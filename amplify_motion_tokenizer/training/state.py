@@ -46,6 +46,8 @@ class TrainState:
     """... so much of the learning rate's course was done, 0 to 1; see ``schedule.Course``."""
     course_end: int = 0
     """The step at which all of it is done; 0 in older checkpoints."""
+    began_with: str = ""
+    """The file whose weights the run began with, and its hash; empty where they were random."""
 
 
 def new_run_id() -> str:

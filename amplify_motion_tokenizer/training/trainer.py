@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.training.checkpoints import RunFiles
 from amplify_motion_tokenizer.training.going_on import course_of, state_of, steps_left, with_course
+from amplify_motion_tokenizer.training.initial import told
 from amplify_motion_tokenizer.training.interruption import Interruption, read_requests
 from amplify_motion_tokenizer.training.learner import Learner, StepResult
 from amplify_motion_tokenizer.training.loader_faults import check_open_files, own_copy, worker_faults_told
@@ -61,6 +62,7 @@ class Trainer:
         output: folder of checkpoints and logs.
         track_settings: what decided the tracks, kept in the checkpoints for inference.
         resume: checkpoint to go on from, with the optimiser's state.
+        initial: tokenizer whose weights a run begins with that does not go on from another.
     """
 
     def __init__(
@@ -72,18 +74,20 @@ class Trainer:
         output: Path,
         track_settings: dict[str, Any] | None,
         resume: Checkpoint | None = None,
+        initial: Checkpoint | None = None,
     ) -> None:
         self.config = config
         self.accelerator = accelerator
         self.track_settings = track_settings
         training = config.training
         torch.manual_seed(training.seed)
-        model = build_model(config, pretrained=resume is None)
-        if resume is not None:
-            load_weights(model, resume.model, str(resume.path))
+        weights = resume or initial
+        model = build_model(config, pretrained=weights is None)
+        if weights is not None:
+            load_weights(model, weights.model, str(weights.path))
         self.train_data = train_data
         self.train_sampler, self.train_loader = self._loader(train_data, shuffle=True)
-        self.state, course = self._begin(resume)
+        self.state, course = self._begin(resume, "" if initial is None else told(initial))
         self.val_data = val_data if val_data is not None and len(val_data) else None
         if self.val_data is not None:
             self.val_sampler, self.val_loader = self._loader(self.val_data, shuffle=False)
@@ -116,7 +120,7 @@ class Trainer:
         pin_memory = self.accelerator.device.type == "cuda"
         return sampler, make_loader(data, sampler, training.num_workers, pin_memory)
 
-    def _begin(self, resume: Checkpoint | None) -> tuple[TrainState, Course]:
+    def _begin(self, resume: Checkpoint | None, began_with: str) -> tuple[TrainState, Course]:
         """Where the run stands, and the learning rate's course from there on."""
         training, sampler, clips = self.config.training, self.train_sampler, self.train_data.clips
         state = TrainState(
@@ -124,6 +128,7 @@ class Trainer:
             windows=len(self.train_data),
             windows_per_step=sampler.windows_per_step,
             clips=settings_hash({name: clip.num_windows for name, clip in clips.items()}),
+            began_with=began_with,
         )
         course = whole_course(total_steps(training, sampler.steps), training.warmup_steps)
         if resume is not None:

@@ -11,7 +11,12 @@ from amplify_motion_tokenizer.data.inputs import ModelInput
 from amplify_motion_tokenizer.data.sampler import PADDING
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.evaluation.metrics import Mean
-from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_means
+from amplify_motion_tokenizer.evaluation.reconstruction import (
+    known_windows,
+    predicted_tracks,
+    reconstructed_tracks,
+    track_means,
+)
 from amplify_motion_tokenizer.training.learner import Learner, to_device
 from amplify_motion_tokenizer.training.log import NOTHING_COUNTS
 from amplify_motion_tokenizer.training.state import some_names
@@ -60,12 +65,14 @@ def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[Totals, dict[s
     with learner.averaged():
         for batch in batches:
             batch = to_device(batch, accelerator.device)
-            _, loss, batch_totals = learner.forward(batch)
+            output, loss, batch_totals = learner.forward(batch)
             totals = totals.plus(batch_totals)
             known = known_windows(batch.inputs, batch.indices != PADDING)
             inputs = ModelInput(*(column[known] for column in batch.inputs))
             if len(inputs.labels):
-                predicted = predicted_tracks(loss.classes[known], inputs, config.class_grid)
-                tracks.add(track_means(predicted, inputs))
+                answered = predicted_tracks(loss.classes[known], inputs, config.class_grid)
+                moves_px = learner.tokenizer.moves_px(output.head)[known]
+                predicted = reconstructed_tracks(moves_px, inputs)
+                tracks.add(track_means(predicted, inputs, answered))
     learner.model.train()
     return totals.reduced(accelerator), tracks.of_all_processes()

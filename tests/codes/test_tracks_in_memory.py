@@ -97,3 +97,23 @@ def test_what_is_wrong_is_told(tokenizer):
         encode_tracks(tokenizer, tracks / 320, seen, (240, 320))
     with pytest.raises(ValueError, match="code ids are 0 to 2048; expected 0 to 2047"):
         decode_tracks(tokenizer, [0, 2048], (240, 320))
+
+
+def test_points_move_by_the_mean_or_by_the_likeliest_class():
+    model = {"hidden_dim": 16, "num_heads": 2, "num_layers": 1, "encoder_sequence_len": 3, "dropout": 0.0}
+    data = {"grid_size": 3, "reference_size": {"shorter": 48}, "static_filter": {"min_keep": 1}}
+    decoded = {}
+    for way in ("expected", "likeliest"):
+        torch.manual_seed(0)
+        config = config_from_dict({"model": {**model, "reconstruction": way}, "data": data}, "here")
+        keypoint = build_model(config).eval()
+        ids = torch.tensor([[5, 1000, 2000]])
+        decoded[way] = decode_tracks(keypoint, ids, (48, 64))
+        for likeliest in (False, True):
+            decoded[way, likeliest] = decode_tracks(keypoint, ids, (48, 64), likeliest=likeliest)
+    for way, chosen in (("expected", False), ("likeliest", True)):
+        assert torch.equal(decoded[way], decoded["expected", chosen])
+        assert torch.equal(decoded["expected", chosen], decoded["likeliest", chosen])
+    moves = decoded["likeliest"].diff(dim=1)  # reference pixels: the frame is of the reference size
+    torch.testing.assert_close(moves, moves.round(), atol=1e-4, rtol=0)
+    assert (decoded["expected"].diff(dim=1) - moves).abs().max() > 0.05

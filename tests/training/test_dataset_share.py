@@ -31,7 +31,7 @@ def test_a_share_is_taken_in_training_and_not_where_its_checkpoint_is_used(
     config = dataclasses.replace(tiny, data=data)
     caplog.set_level(logging.INFO)
     train(with_training(config, epochs=1), tracks, tmp_path / "run")
-    assert "training on 6 windows of 2 clips, validating on 3 of 1 clips" in caplog.text
+    assert "training on 6 windows of 2 clips, validating on 3 windows of 1 clips" in caplog.text
     known = load_tokenizer(tmp_path / "run" / "best.pth").config
     assert len(load_clips(tracks, known)) == 4
     assert len(load_clips(tracks, known, share)) == 3

@@ -35,8 +35,8 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         taken += 1
         return take_step(learner, *arguments)
 
-    def maybe_nan(learner: Learner, batch: Any) -> Any:
-        output, loss, totals = forward(learner, batch)
+    def maybe_nan(learner: Learner, batch: Any, *stage: Any) -> Any:
+        output, loss, totals = forward(learner, batch, *stage)
         if taken in poisoned and learner.model.training:
             loss = loss._replace(sums=loss.sums * torch.nan)
             totals = totals._replace(loss=loss.sums.detach().double())

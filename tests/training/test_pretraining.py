@@ -12,9 +12,9 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.displacement.codec import STILL
 from amplify_motion_tokenizer.models.displacement.codec_loss import loss_of
+from amplify_motion_tokenizer.models.displacement.mode_fitting import fit_modes
 from amplify_motion_tokenizer.models.displacement.modes import Mode, Modes
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
-from amplify_motion_tokenizer.training.mode_fitting import fit_modes
 from amplify_motion_tokenizer.training.pretraining import (
     Pretraining,
     fit_all_modes,

@@ -15,8 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models import build_model
+from amplify_motion_tokenizer.training.pretraining import Pretraining, write_pretrained
 from amplify_motion_tokenizer.video.reading import open_video
-from benchmarks import altered_copies, attention, codebook, cuts, encode, loader, model, shots
+from benchmarks import altered_copies, attention, codebook, cuts, encode, finetuning, loader, model, shots
 from benchmarks.support import measuring
 from tests.support.run_scripts import TINY, Work, render
 
@@ -34,16 +35,40 @@ def test_codebook_trains_each_variant_with_each_seed(work: Work, capsys: pytest.
     keypoint = "keypoint"
     amplify = "amplify --model.name amplify --model.num_layers 2 --data.reference_size [48,64]"
     arguments = ["--tracks", work.tracks, "--config", work.config, "--steps", 2, "--seeds", 0, 1]
-    codebook.main([*map(str, arguments), "--variant", keypoint, "--variant", amplify])
+    library = "library noise_dropout=0.5 --data.source both --loss.usage.weight 0"
+    variants = ["--variant", keypoint, "--variant", amplify, "--variant", library]
+    codebook.main([*map(str, arguments), *variants])
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
     names = [row[0] for row in rows if len(row) == len(codebook.SHOWN) + 1][1:]
     assert names == [
         "keypoint, seed 0", "keypoint, seed 1", "**keypoint**",
         "amplify, seed 0", "amplify, seed 1", "**amplify**",
+        "library, seed 0", "library, seed 1", "**library**",
     ]  # fmt: skip
     figures = [[float(value) for value in row[1:]] for row in rows if row[0] in names]
     assert all(math.isfinite(value) for row in figures for value in row)
-    assert [row[list(codebook.SHOWN).index("steps")] for row in figures] == [2.0] * 6
+    assert [row[list(codebook.SHOWN).index("steps")] for row in figures] == [2.0] * 9
+
+
+def test_finetuning_leaves_each_clip_out_and_judges_it(
+    tmp_path: Path, write_tracks: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = {"name": "codec", "hidden_dim": 16, "encoder_sequence_len": 16}
+    data = {**TINY["data"], "grid_size": 5}
+    config = config_from_dict({"model": model, "data": data}, "here")
+    for seed, name in enumerate("ab"):
+        write_tracks(tmp_path / "tracks" / f"{name}.hdf5", 3, seed=seed, config=config)
+    small = Pretraining(steps=1, windows=4, batch_size=4)
+    write_pretrained(tmp_path / "small.safetensors", config, small, lambda *_: None)
+    capsys.readouterr()
+    line = ["--tracks", str(tmp_path / "tracks"), "--init", str(tmp_path / "small.safetensors")]
+    finetuning.main([*line, "--folds", "2", "--steps", "8", "--set", "--training.learning_rate", "0.02"])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    ways = [f"{mark}{way}{end}" for way in finetuning.WAYS for mark, end in (("", ", seed 0"), ("**", "**"))]
+    assert [row[0] for row in rows] == ["as it is", *ways]
+    left = [[float(value.rstrip(" %")) for value in row[1:4]] for row in rows]
+    assert all(0 < share < 200 for row in left for share in row)
+    assert left[0] != left[1] != left[3]
 
 
 SMALL = ["--dim", "32", "--steps", "3", "--batch-size", "1", "--repeats", "1", "--threads", "1"]

@@ -36,7 +36,8 @@ def test_training_leaves_a_run_that_says_how_it_went(work: Work) -> None:
     result = work.results[TRAIN]
     assert "Traceback" not in result.err
     assert (
-        "training on 15 windows of 3 clips, validating on 5 of 1 clips, from step 0, 1 process" in result.err
+        "training on 15 windows of 3 clips, validating on 5 windows of 1 clips, from step 0, 1 process"
+        in result.err
     )
     assert "epoch 25 val: loss " in result.err
     names = {path.name for path in work.run.iterdir()}

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.models.base import TokenizerOutput, Truth, check_images
+from amplify_motion_tokenizer.models.displacement.codec_loss import POWER, ROWS, random_prefixes
 from amplify_motion_tokenizer.models.displacement.digits import gain_places
+from amplify_motion_tokenizer.models.displacement.mode_fitting import fit_to_made_up
 from amplify_motion_tokenizer.models.displacement.modes import JUDGED_IDS, Mode, Modes, formula_modes
 from amplify_motion_tokenizer.models.displacement.objects import (
     IDS_OF_OBJECT,
@@ -29,7 +32,10 @@ from amplify_motion_tokenizer.models.displacement.tokenizer import (
     gain_of,
     gain_share,
 )
-from amplify_motion_tokenizer.models.displacement.waves import Waves, deviations
+from amplify_motion_tokenizer.models.displacement.waves import Waves, deviations, velocities_of
+from amplify_motion_tokenizer.models.factorised_loss import ChunkLoss, HeadLoss
+from amplify_motion_tokenizer.models.heads import FieldHead, head_answers
+from amplify_motion_tokenizer.models.quantizer import Stage
 
 MOST_MODES = 64
 """Modes at most: as many as the first id's digits beside the gain's can name."""
@@ -54,6 +60,9 @@ SETTLED = 0.04
 
 STILL = 0
 """The mode in which nothing moves, which no window is too still for."""
+
+FITTED_AT_ONCE = 2_000
+"""Made-up windows that the modes of a codec are fitted to that is trained on tracks from nothing."""
 
 _FIRST_SHARE = 2.0
 """How much likelier than each sheet the waves are at every point, in logits, before anything is learned."""
@@ -88,8 +97,9 @@ class CodecTokenizer(DisplacementTokenizer):
         ConfigError: ids have one digit only.
     """
 
-    trained_by = "pretrain"
-    unused_settings = ("model.num_layers", "model.num_heads")
+    unused_settings = (
+        "model.num_layers", "model.num_heads", "model.latent_noise", "model.quantizer.start"
+    )  # fmt: skip
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -112,7 +122,7 @@ class CodecTokenizer(DisplacementTokenizer):
         number -= len(tellable)
         self._object_modes = dict(enumerate(tried, number))
         self.modes = Modes(number, len(waves), levels, self.num_codes - 1)
-        self.plain_modes = min(PLAIN_MODES, number)
+        self.plain_modes = min(PLAIN_MODES, number - max(1, number // 3))
         self.modes.put([Mode.still(len(waves)), *formula_modes(self.waves.shape, waves, self.modes.slots)])
         in_time, on_side, _, _ = self.waves.shape
         # The last step, and two before it; every third point of a side.
@@ -175,6 +185,47 @@ class CodecTokenizer(DisplacementTokenizer):
             digits = torch.where(nearer[:, None, None], other, digits)
             least = torch.where(nearer, off, least)
         return digits
+
+    def load_pretrained(self) -> None:
+        """Fits the modes to made-up motion, which takes seconds; before, those by formula are all there are."""
+        kept = self.get_buffer("_waves")
+        fit_to_made_up(self.modes, self.waves, kept, self.plain_modes, seed=0, windows=FITTED_AT_ONCE)
+
+    def forward(
+        self, velocities: Tensor, images: Tensor | None = None, stage: Stage = "round"
+    ) -> TokenizerOutput:
+        """As ``MotionTokenizer.forward``, always in float32.
+
+        In training each window is told by a random number of its ids, in the best of the learned modes. Codes
+        are the same at every ``stage``, as nothing that decides them is learned.
+        """
+        with torch.autocast(velocities.device.type, enabled=False):
+            if not self.training:
+                return super().forward(velocities, images)
+            check_images(images, velocities, conditioned=False)
+            self._check(velocities)
+            digits = self.learned_digits(self.waves.amplitudes(velocities))
+            ids = random_prefixes(len(velocities), self.num_codes, velocities.device)
+            said = self.said(self.told(self.whole_digits(digits), ids))
+            codes, indices = self.quantize(digits)
+            moves_px = velocities_of(said) * self.config.shorter_side
+            head = FieldHead(moves_px, self.config.model.decoder_window_size)
+            unrounded = self.unrounded(digits)
+            return TokenizerOutput(head, indices, digits, codes, unrounded, self.config.num_steps)
+
+    def loss(
+        self, output: TokenizerOutput, truth: Truth, weights: Tensor, gamma: float, of_chunk: ChunkLoss
+    ) -> HeadLoss:
+        """The distance of points since frame 0, in pixels at 240 rows; less a pixel where much moves.
+
+        Each element counts by 1 / (1 + m)^POWER, m being how far the window's points move.
+        """
+        displacements = (self.moves_px(output.head) / self.config.shorter_side).cumsum(dim=1)
+        off = displacements.float() - truth.velocities.float().cumsum(dim=1)
+        distance = (off.square().sum(dim=-1) + 1e-12).sqrt()
+        gain = self.waves.amplitudes(truth.velocities).square().sum(dim=1).sqrt()[:, None, None]
+        losses = distance * ROWS / (gain * ROWS + 1) ** POWER
+        return HeadLoss(torch.where(truth.mask, losses, 0.0).sum()[None], head_answers(output.head))
 
     def learned_digits(self, amplitudes: Tensor) -> Tensor:
         """Digits before rounding (B, d, K) of amplitudes (B, all waves), in the best mode that is learned."""

@@ -13,6 +13,15 @@ from torch import Tensor
 if TYPE_CHECKING:
     from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 
+PREFIXES = (4, 8, 16)
+"""Numbers of ids that most windows are told by in training, each as often."""
+
+ANY_PREFIX = 0.2
+"""Share of the windows that are told by any other number of ids."""
+
+ROWS = 240
+"""Rows of the frame whose pixels motion is told in."""
+
 POWER = 0.6
 """An error counts by the window's motion to the power of minus this: 0 would be pixels, 1 shares of it."""
 
@@ -68,5 +77,22 @@ def loss_of(model: CodecTokenizer, pool: Pool, steps: Tensor, ids: Tensor) -> Te
     off = said / pool.gain[..., None, None] - pool.targets.float()
     distance = (off.square().sum(dim=-1) + 1e-8).sqrt() * pool.seen
     share = distance.sum(dim=(1, 2)) / pool.seen.sum(dim=(1, 2)).clamp(min=1)
-    motion = pool.gain[:, 0] * 240
+    motion = pool.gain[:, 0] * ROWS
     return (share * motion / (motion + 1) ** POWER).mean()
+
+
+def random_prefixes(
+    count: int, ids: int, device: torch.device, random: torch.Generator | None = None
+) -> Tensor:
+    """(count,) int64: by how many of its ids each window is told in training, 1 to ``ids``.
+
+    Args:
+        count: B.
+        ids: d.
+        device: where the numbers go.
+        random: on the CPU; None is torch's own.
+    """
+    choices = torch.tensor(PREFIXES).clamp(max=ids)
+    usual = choices[torch.randint(len(choices), (count,), generator=random)]
+    other = torch.randint(1, ids + 1, (count,), generator=random)
+    return torch.where(torch.rand(count, generator=random) < ANY_PREFIX, other, usual).to(device)

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.geometry import px_from_labels
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
 from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
-from amplify_motion_tokenizer.models.heads import DenseHead, Head
+from amplify_motion_tokenizer.models.heads import FieldHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
 SMALLEST, OCTAVES = 2.0**-4 / 240, 12
@@ -24,9 +24,6 @@ SMALLEST, OCTAVES = 2.0**-4 / 240, 12
 
 MOST_SIDES = 10.0
 """Velocities above this, in shorter sides of the frame a step, can only be pixels."""
-
-SHARPNESS = 0.5
-"""Of the class distributions that ``head`` makes around a velocity: 1 / (2 pixels^2)."""
 
 
 class DisplacementTokenizer(MotionTokenizer):
@@ -112,7 +109,7 @@ class DisplacementTokenizer(MotionTokenizer):
         width = self.config.model.decoder_window_size
         return px_from_labels(torch.arange(width**2), width) / self.config.shorter_side
 
-    def reconstruct(self, codes: Tensor, likeliest: bool = False) -> Tensor:
+    def reconstruct(self, codes: Tensor, likeliest: bool | None = None) -> Tensor:
         """Velocities (B, t, N, 2), in the unit of ``encode``, of codes (B, d', K) with d' from 1 to d.
 
         Args:
@@ -134,12 +131,13 @@ class DisplacementTokenizer(MotionTokenizer):
         Raises:
             ValueError: naming the expected and the found shape.
         """
-        pixels = self.reconstruct(codes) * self.config.shorter_side
-        half = (self.config.model.decoder_window_size - 1) / 2
-        centres = torch.arange(self.config.model.decoder_window_size, device=codes.device) - half
-        off = -SHARPNESS * (pixels.clamp(-half, half)[..., None] - centres).square()
-        logits = off[..., 1, :, None] + off[..., 0, None, :]
-        return DenseHead(logits.flatten(-2))
+        moves_px = self.reconstruct(codes) * self.config.shorter_side
+        return FieldHead(moves_px, self.config.model.decoder_window_size)
+
+    def moves_px(self, head: Head, likeliest: bool | None = None) -> Tensor:
+        """Moves (B, t, N, 2), (x, y) pixels of the reference size, of its own heads; not of classes."""
+        assert isinstance(head, FieldHead)
+        return head.moves_px
 
     def whole_digits(self, latents: Tensor) -> Tensor:
         """Digits before rounding (B, d, K) rounded down, each within its levels."""

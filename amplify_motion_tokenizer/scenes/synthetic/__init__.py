@@ -1,5 +1,9 @@
 """Motion without pixels: windows of point tracks, made up by the thousand."""
 
-from amplify_motion_tokenizer.scenes.synthetic.windows import SyntheticWindows, synthetic_windows
+from amplify_motion_tokenizer.scenes.synthetic.windows import (
+    SyntheticWindows,
+    chosen_windows,
+    synthetic_windows,
+)
 
-__all__ = ["SyntheticWindows", "synthetic_windows"]
+__all__ = ["SyntheticWindows", "chosen_windows", "synthetic_windows"]

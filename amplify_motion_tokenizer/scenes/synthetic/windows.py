@@ -6,6 +6,7 @@ Letters: B windows, T frames, N points, L layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -69,17 +70,39 @@ def synthetic_windows(
     for name, (value, least) in asked.items():
         if value < least:
             raise UsageError(f"{name} is {value}; expected at least {least}")
-    starts = range(first_index, first_index + count, CHUNK)
-    chunks = [
-        _chunk(Draws(seed, range(i, min(i + CHUNK, first_index + count))), grid_size, frames, noise)
-        for i in starts
-    ]
+    return chosen_windows(range(first_index, first_index + count), seed, grid_size, frames, noise=noise)
+
+
+def chosen_windows(
+    indices: Sequence[int],
+    seed: int,
+    grid_size: int = 20,
+    frames: int = 16,
+    size: tuple[int, int] | None = None,
+    noise: bool = True,
+) -> SyntheticWindows:
+    """Any windows of the endless row that ``seed`` begins, in the order of ``indices``.
+
+    Args:
+        indices: B of them, at least one; each at least 0.
+        seed: as in ``synthetic_windows``, and so are the next two and ``noise``.
+        grid_size: points on a side.
+        frames: T.
+        size: (height, width) in pixels of all frames; None: each window has a size of its own.
+        noise: whether there are a tracker's errors.
+    """
+    parts = [indices[first : first + CHUNK] for first in range(0, len(indices), CHUNK)]
+    chunks = [_chunk(Draws(seed, part), grid_size, frames, size, noise) for part in parts]
     return SyntheticWindows(*(torch.cat(column) for column in zip(*chunks, strict=True)))
 
 
-def _chunk(draws: Draws, grid_size: int, frames: int, noise: bool) -> SyntheticWindows:
+def _chunk(
+    draws: Draws, grid_size: int, frames: int, size: tuple[int, int] | None, noise: bool
+) -> SyntheticWindows:
     seconds = draws.log_uniform(1 / 30, 1 / 5)
     sizes = _sizes(draws)
+    if size is not None:
+        sizes = torch.tensor(size).expand(len(draws), 2)
     rows = 240 / sizes[:, 0]
     half = torch.stack([sizes[:, 1] * rows / 2, torch.full_like(rows, 120)], dim=-1)
     view = camera(draws, seconds, half[:, 0], frames)
