@@ -161,7 +161,7 @@ def write_pretrained(
     record = {
         "model": config.model.name,
         "options": dataclasses.asdict(options) if weights else {},
-        "weights": sum(weight.numel() for weight in weights.values()),
+        "weights": sum(weight.numel() for weight in model.parameters()),
         "bytes": path.stat().st_size,
         "cpu_seconds": round(time.process_time() - began, 1),
         "threads": torch.get_num_threads(),

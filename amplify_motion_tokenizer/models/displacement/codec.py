@@ -187,7 +187,7 @@ class CodecTokenizer(DisplacementTokenizer):
         return digits
 
     def load_pretrained(self) -> None:
-        """Fits the modes to made-up motion, which takes seconds; before, those by formula are all there are."""
+        """Fits the modes to made-up motion, which takes seconds; before, there are those by formula."""
         kept = self.get_buffer("_waves")
         fit_to_made_up(self.modes, self.waves, kept, self.plain_modes, seed=0, windows=FITTED_AT_ONCE)
 
