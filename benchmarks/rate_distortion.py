@@ -22,8 +22,9 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.filling import fill_lost
-from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks, moves_px
+from amplify_motion_tokenizer.data.inputs import from_tracks, moves_px
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usage
 from amplify_motion_tokenizer.evaluation.rate_distortion import (
     PcaCoder,

@@ -28,7 +28,8 @@ from amplify_motion_tokenizer.config import (
     Config,
     to_dict,
 )
-from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
+from amplify_motion_tokenizer.data.inputs import from_tracks
+from amplify_motion_tokenizer.data.views import stack_views
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import (

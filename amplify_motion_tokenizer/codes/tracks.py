@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks, moves_px
+from amplify_motion_tokenizer.data.inputs import from_tracks, moves_px
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.geometry import integrate_velocities, query_grid
 from amplify_motion_tokenizer.models import MotionTokenizer
 

@@ -16,8 +16,9 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.input_kinds import FRAME, MODEL_INPUTS, WNORM, InputKind
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
-from amplify_motion_tokenizer.data.inputs import INPUTS, InputWays, ModelInput, ViewTracks, beyond_window
+from amplify_motion_tokenizer.data.inputs import INPUTS, InputWays, ModelInput, beyond_window
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import px_from_wnorm
 from amplify_motion_tokenizer.models import MODELS, MotionTokenizer, build_model
