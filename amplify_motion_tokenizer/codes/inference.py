@@ -8,15 +8,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.codes.encoding import EXTRAS, Extra, encode_windows, joined, no_windows
 from amplify_motion_tokenizer.codes.record import (
     changes_of_run,
     known_config_hashes,
@@ -28,8 +28,6 @@ from amplify_motion_tokenizer.config import (
     Config,
     to_dict,
 )
-from amplify_motion_tokenizer.data.inputs import from_tracks
-from amplify_motion_tokenizer.data.views import stack_views
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST, OUTPUT_CONFIG
 from amplify_motion_tokenizer.files import (
@@ -44,19 +42,13 @@ from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
-from amplify_motion_tokenizer.models.heads import head_answers
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
-from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
 
 logger = logging.getLogger(__name__)
-
-Extra = Literal["latents", "labels"]
-"""What can be saved besides the codes, in ``<clip>.pt``."""
-EXTRAS: tuple[Extra, ...] = ("latents", "labels")
 
 
 def tokenize_folder(
@@ -104,7 +96,7 @@ def tokenize_folder(
         )
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker, model)
+    meta = run_meta(checkpoint, config, tracker.name, model)
     job = TokenizingJob(output, checkpoint, config, meta, tuple(save))
     summary = run.run(
         job,
@@ -141,52 +133,6 @@ def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
     return model.to(device).eval()
 
 
-def encode_windows(
-    windows: Iterable[tuple[WindowTracks, ...]],
-    sizes: Sequence[tuple[int, int]],
-    model: MotionTokenizer,
-    config: Config,
-    save: Sequence[Extra] = (),
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of tracked windows to codes; stops after quantising unless labels are asked for.
-
-    Args:
-        windows: tracks of each window in each of the model's views.
-        sizes: (height, width) of each view's frames, whose pixels the tracks are in.
-        model: in evaluation mode, on its device.
-        config: decides reference size and batch size.
-        save: extra arrays to compute.
-
-    Yields:
-        CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds and step_seconds
-        (b,) float64, source_frames (b,) int64 (a step of NaN and a frame of -1 are not known),
-        valid_steps (b,) int64 (the first of the t steps, which are real; the rest is padding),
-        code_sequences (b, d) int64, and the tensors that ``save`` names.
-    """
-    device = model.device
-    stream = iter(windows)
-    while batch := list(islice(stream, config.inference.batch_size)):
-        inputs = from_tracks(stack_views(batch, sizes), config).to(device)
-        with torch.no_grad():
-            codes, indices = model.quantize(model.encode(inputs.velocities, inputs.images))
-            result = {
-                "window_starts": torch.tensor([views[0].start for views in batch]),
-                "start_seconds": torch.tensor([views[0].time_s for views in batch], dtype=torch.float64),
-                "step_seconds": torch.tensor(
-                    [views[0].step_seconds or torch.nan for views in batch], dtype=torch.float64
-                ),
-                "source_frames": torch.tensor([(*views[0].source_frames, -1)[0] for views in batch]),
-                "valid_steps": inputs.window_steps.cpu(),
-                "code_sequences": indices.cpu(),
-            }
-            if "latents" in save:
-                result["latent_tokens"] = codes.float().cpu()
-            if "labels" in save:
-                labels = head_answers(model.head(codes)).expand(-1, *model.input_shape[:-1])
-                result["labels_per_point"] = labels.to(torch.int32).cpu()
-        yield result
-
-
 def _arrays_of(path: Path) -> Path:
     """The file for the arrays of the code file ``<clip>.json``; a clip's name may hold dots."""
     return path.with_name(f"{path.name.removesuffix('.json')}.pt")
@@ -197,24 +143,6 @@ def _with_saved(path: Path, known: set[str], save: Sequence[Extra]) -> tuple[Ext
     found = meta_of(path) if path.is_file() else {}
     before = found.get("saved", ()) if found.get("config_hash") in known else ()
     return tuple(extra for extra in EXTRAS if extra in (*save, *before))
-
-
-def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, Tensor]:
-    """A batch of ``encode_windows`` with b = 0: a clip may have no windows, and its arrays still a shape."""
-    *labels, _ = model.input_shape
-    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "window_starts": ((0,), torch.int64),
-        "start_seconds": ((0,), torch.float64),
-        "step_seconds": ((0,), torch.float64),
-        "source_frames": ((0,), torch.int64),
-        "valid_steps": ((0,), torch.int64),
-        "code_sequences": ((0, model.num_codes), torch.int64),
-    }
-    if "latents" in save:
-        shapes["latent_tokens"] = ((0, model.num_codes, model.code_width), torch.float32)
-    if "labels" in save:
-        shapes["labels_per_point"] = ((0, *labels), torch.int32)
-    return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
 
 
 @dataclass(frozen=True)
@@ -293,9 +221,7 @@ class ClipTokenizing:
         with TrackedClip(clip, self.job.config, self.tracker) as tracked, tracked.times.stage("encode"):
             meta = {**self.job.meta, "saved": list(save), **source_meta(tracked.infos)}
             batches = list(encode_windows(tracked, tracked.sizes, self.model, self.job.config, save))
-        batches = batches or [_of_no_windows(self.model, save)]
-        # Each batch lets go of what is joined: with ``save`` they are most of what a long clip holds.
-        arrays = {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
+        arrays = joined(batches or [no_windows(self.model, save)])
         counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
         _write(path, clip.name, arrays, meta | counts)
         return {
@@ -309,11 +235,18 @@ class ClipTokenizing:
         }
 
 
+_SAVED = (
+    "window_starts", "start_seconds", "step_seconds", "source_frames", "valid_steps", "code_sequences",
+    "latent_tokens", "labels_per_point",
+)  # fmt: skip
+"""The arrays that ``<clip>.pt`` holds, as far as they were asked for."""
+
+
 def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Writes a clip's codes, last, and its arrays beside them where some are to be saved."""
     beside = _arrays_of(path)
     if meta["saved"]:
-        write_torch(beside, arrays)
+        write_torch(beside, {name: arrays[name] for name in _SAVED if name in arrays})
     else:
         beside.unlink(missing_ok=True)  # of another run; its codes would differ
     columns = {

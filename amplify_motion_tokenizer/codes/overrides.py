@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from amplify_motion_tokenizer.config import (
@@ -15,9 +17,12 @@ from amplify_motion_tokenizer.config import (
     to_dict,
     track_settings,
 )
+from amplify_motion_tokenizer.config.loading import Given, build, unknown_key
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
@@ -43,6 +48,21 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
         if decides(key, "velocities") or (tracks_known and key in track_settings(given))
     }
     return [change for change in differ if _key_of(change) in told]
+
+
+def overridden(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Config:
+    """The checkpoint's config with ``settings`` by dotted key; what they change of its training is warned of.
+
+    Raises:
+        ConfigError: as ``check_overrides``; or a setting is unknown or impossible.
+    """
+    for key, value in settings.items():
+        if key not in SETTINGS or SETTINGS[key].record:
+            raise ConfigError(unknown_key(key, str(value)))
+    config = build(checkpoint.config, {key: Given(value, "") for key, value in settings.items()})
+    for change in check_overrides(checkpoint, config):
+        logger.warning("differs from the checkpoint's training: %s", change)
+    return config
 
 
 def _key_of(change: str) -> str:

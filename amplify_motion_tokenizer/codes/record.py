@@ -23,14 +23,20 @@ from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.models.torch_files import file_hash
-from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
 
 def run_meta(
-    checkpoint: Checkpoint, config: Config, tracker: PointTracker, model: MotionTokenizer
+    checkpoint: Checkpoint, config: Config, tracker: str | None, model: MotionTokenizer
 ) -> dict[str, Any]:
-    """What every clip of the run has in common; clips of another run differ in ``config_hash``."""
+    """What every clip of the run has in common; clips of another run differ in ``config_hash``.
+
+    Args:
+        checkpoint: that ``model`` was made of.
+        config: how tracks are made and become the model's input.
+        tracker: the tracker's name; None where tracks were given and nothing says what made them.
+        model: the tokenizer.
+    """
     checkpoint_hash = file_hash(checkpoint.path)
     return {
         "checkpoint": checkpoint.path.name,
@@ -42,7 +48,7 @@ def run_meta(
         "views": list(config.data.views),
         "per_view": model.codes_per_view,
         "tokens_are_steps": model.tokens_are_steps,
-        "tracker": tracker.name,
+        "tracker": tracker,
         "sequence_length": config.data.sequence_length,
         "tracked_length": config.tracked_length,
         "window_stride": config.tracking.window_stride,
@@ -106,20 +112,39 @@ def meta_of(path: Path) -> dict[str, Any]:
 
 
 def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
-    """What is known of a clip once it is open; sizes of all views are told where there are several.
+    """What is known of a clip's files and frames once it is open.
 
     Args:
         infos: of each view, by name; rates, name and size are the first view's.
     """
     info, paths = next(iter(infos.values())), [each.path for each in infos.values()]
-    facts: dict[str, Any] = {
+    return {
         "source": info.path.name,
         "source_bytes": total_bytes(paths),
         "source_fingerprint": fingerprint(paths),
+        **frames_meta(infos),
+    }
+
+
+def frames_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
+    """What is known of a clip's frames; sizes of all views are told where there are several.
+
+    ``contents`` tells where the picture lies in the padded frames of each view: (top, left, height, width).
+
+    Args:
+        infos: of each view, by name; rates and size are the first view's.
+    """
+    info = next(iter(infos.values()))
+    facts: dict[str, Any] = {
         "source_fps": info.source_fps,
         "fps": info.fps,
         "tracked_size": list(info.size),
     }
     if len(infos) > 1:
         facts["tracked_sizes"] = {view: list(each.size) for view, each in infos.items()}
+    if info.letterbox.content_size != info.size:
+        facts["contents"] = {
+            view: [box.pad_top, box.pad_left, *box.content_size]
+            for view, box in ((view, each.letterbox) for view, each in infos.items())
+        }
     return facts

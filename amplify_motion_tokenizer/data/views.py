@@ -33,7 +33,7 @@ class ViewTracks(NamedTuple):
 
 
 def stack_views(
-    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
+    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int] | None]
 ) -> list[ViewTracks]:
     """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
     return [

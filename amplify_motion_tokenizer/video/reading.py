@@ -8,7 +8,7 @@ here they get their size.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -227,6 +227,16 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
         else at_ticks(pictures, fps, common_fps is not None, lone_s)
     )
     return Video(info, _frames(timed, info, fit, parts), parts, source.frame_count, source.close)
+
+
+def make_videos(sources: Sequence[SourceFrames], config: VideoConfig) -> list[Video]:
+    """The views of a clip; several come at the same ticks, at the rate of the slowest.
+
+    Raises:
+        VideoError: as ``make_video``.
+    """
+    common = min(output_fps(source, config) for source in sources) if len(sources) > 1 else None
+    return [make_video(source, config, common) for source in sources]
 
 
 def _frames(
