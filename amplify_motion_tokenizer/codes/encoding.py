@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,28 +46,45 @@ def encode_windows(
         last real frame) and step_seconds (b,) float64, source_frames and end_source_frames (b,) int64 (NaN
         and a frame of -1 are not known), and what ``encode_views`` gives.
     """
+    for batch in tracked_batches(windows, sizes, config.inference.batch_size):
+        yield {**batch.places, **encode_views(batch.views, model, config, save)}
+
+
+class WindowBatch(NamedTuple):
+    """Windows that become codes together."""
+
+    views: Sequence[ViewTracks] | Tensor
+    """Tracks of each of the model's views; or stored velocities (b, t, N, 2), W-normalised."""
+    places: dict[str, Tensor]
+    """Where the windows are: the columns of ``encode_windows`` that do not depend on the model."""
+
+
+def tracked_batches(
+    windows: Iterable[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int] | None], batch_size: int
+) -> Iterator[WindowBatch]:
+    """Windows as a tracker yields them, in batches; arguments as those of ``encode_windows``."""
     stream = iter(windows)
-    while batch := list(islice(stream, config.inference.batch_size)):
+    while batch := list(islice(stream, batch_size)):
         firsts = [views[0] for views in batch]
-        yield {
+        places = {
             "window_starts": torch.tensor([window.start for window in firsts]),
             "start_seconds": _float64([window.time_s for window in firsts]),
             "end_seconds": _float64([_end_s(window) for window in firsts]),
             "step_seconds": _float64([window.step_seconds or torch.nan for window in firsts]),
             "source_frames": torch.tensor([(*window.source_frames, -1)[0] for window in firsts]),
             "end_source_frames": torch.tensor([(-1, *window.source_frames)[-1] for window in firsts]),
-            **encode_views(stack_views(batch, sizes), model, config, save),
         }
+        yield WindowBatch(stack_views(batch, sizes), places)
 
 
 @torch.no_grad()
 def encode_views(
-    views: Sequence[ViewTracks], model: MotionTokenizer, config: Config, save: Sequence[Extra] = ()
+    views: Sequence[ViewTracks] | Tensor, model: MotionTokenizer, config: Config, save: Sequence[Extra] = ()
 ) -> dict[str, Tensor]:
     """Codes of a batch of windows, and what is said of each.
 
     Args:
-        views: windows of each of the model's views.
+        views: as in ``WindowBatch``.
         model: in evaluation mode, on its device.
         config: decides how tracks become the model's input.
         save: extra arrays to compute.
@@ -135,11 +152,13 @@ def codes_of_arrays(arrays: Mapping[str, Tensor], clip: str, meta: Mapping[str, 
     )
 
 
-def motion_of(views: Sequence[ViewTracks]) -> tuple[Tensor, Tensor]:
+def motion_of(views: Sequence[ViewTracks] | Tensor) -> tuple[Tensor, Tensor]:
     """``motion_energy`` and ``visible_share`` (b,) float32 of windows, over all their views together.
 
-    A view whose size is not known makes the energy NaN.
+    A view whose size is not known makes the energy NaN; of stored velocities neither is known.
     """
+    if isinstance(views, Tensor):
+        return torch.full((len(views),), torch.nan), torch.full((len(views),), torch.nan)
     squares, moves, seen, points = (torch.zeros(len(views[0].visibility)) for _ in range(4))
     for view in views:
         tracks, (frames, count) = view.tracks_xy_px.float(), view.visibility.shape[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
 from amplify_motion_tokenizer.models.torch_files import file_hash
+from amplify_motion_tokenizer.tracks.stored import StoredClip
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
 
@@ -147,4 +148,29 @@ def frames_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
             view: [box.pad_top, box.pad_left, *box.content_size]
             for view, box in ((view, each.letterbox) for view, each in infos.items())
         }
+    return facts
+
+
+def stored_meta(clip: StoredClip, paths: Sequence[Path]) -> dict[str, Any]:
+    """What is known of a clip of stored tracks: as ``source_meta``, the source being the track files.
+
+    What is not known is null.
+
+    Args:
+        clip: open.
+        paths: its files.
+    """
+    facts: dict[str, Any] = {
+        "source": clip.path.name,
+        "source_bytes": total_bytes(paths),
+        "source_fingerprint": fingerprint(paths),
+        "fps": clip.fps,
+    }
+    if clip.stores == "velocities":
+        return facts | {"tracked_size": None}
+    sizes = [None if size is None else list(size) for size in clip.sizes]
+    facts |= {"source_fps": clip.source_fps, "tracked_size": sizes[0]}
+    if len(sizes) > 1:
+        names = [view.rsplit("/", 1)[-1] for view in clip.views]
+        facts["tracked_sizes"] = dict(zip(names, sizes, strict=True))
     return facts

@@ -111,13 +111,20 @@ def _as_images(first_frames: Tensor) -> Tensor | None:
     return first_frames.float() / 255 if first_frames.numel() else None
 
 
-def encoder_input(views: Sequence[ViewTracks], config: Config) -> EncoderInput:
-    """What ``from_tracks`` gives of the same windows, as far as codes depend on it.
+def encoder_input(windows: Sequence[ViewTracks] | Tensor, config: Config) -> EncoderInput:
+    """What ``from_tracks`` or ``from_velocities`` gives of the same windows, as far as codes depend on it.
+
+    Args:
+        windows: tracks of each of ``data.views``; or stored velocities (B, t, N, 2), (x, y), W-normalised.
+        config: how they become model input.
 
     Raises:
         ValueError: as ``from_tracks``.
     """
-    kind = config.input_kind
+    if isinstance(windows, Tensor):
+        count, length = windows.shape[:2]
+        return EncoderInput(_known_velocities(windows), _no_images(count), _all_steps(count, length))
+    kind, views = config.input_kind, windows
     ready = [in_model_time(view, config) for view in views]
     steps = torch.stack([known_steps(view) for view in ready]).amin(dim=0)
     parts = [(INPUTS[kind].velocities_of(view, config), _first_frames(view, config)) for view in ready]
@@ -152,7 +159,7 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
     """Input of kind WNORM, of stored velocities (B, t, N, 2), (x, y), W-normalised; all points visible."""
     finite = finite_points(velocities)
     batch, steps, points, _ = velocities.shape
-    velocities = velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
+    velocities = _known_velocities(velocities)
     visibility = torch.ones(batch, steps + 1, points)
     unknown = velocities.new_full((batch, steps + 1, points, 2), torch.nan)
     return ModelInput(
@@ -166,6 +173,10 @@ def from_velocities(velocities: Tensor, config: Config) -> ModelInput:
         _no_images(batch),
         _all_steps(batch, steps),
     )
+
+
+def _known_velocities(velocities: Tensor) -> Tensor:
+    return velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
 
 
 def _all_steps(batch: int, steps: int) -> Tensor:

@@ -53,10 +53,12 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     tracked_size,
     valid_steps,
     view_groups,
+    window_places,
     window_shape,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
 from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
+from amplify_motion_tokenizer.tracks.stored import WindowPlaces
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
@@ -286,6 +288,11 @@ class TrackFile:
         """
         with damage_named(self.path):
             return valid_steps(file[self.views[0]], self.path)
+
+    def places(self, file: h5py.File) -> WindowPlaces:
+        """Where in the clip the windows are; see ``window_places``."""
+        with damage_named(self.path):
+            return window_places(file[self.views[0]], self.fps, self.path)
 
     def check_readable(self) -> None:
         """Raises TrackFileError unless everything that its views hold is where the file says.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.tracks.stored import WindowPlaces
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
@@ -81,6 +82,42 @@ def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
             f"{path}: valid_steps are {found.min()} to {found.max()}, expected 0 to {length - 1}; remake it"
         )
     return np.asarray(found, np.int64)
+
+
+def window_places(group: h5py.Group, fps: float | None, path: Path) -> WindowPlaces:
+    """Where in the clip the windows of a view are.
+
+    A file without ``start_frame`` is AMPLIFY's, whose row t begins at frame t.
+
+    Raises:
+        TrackFileError: a column is of another shape or type, or the starts do not ascend.
+    """
+    windows, length, _ = window_shape(group, path)
+    shapes = {
+        "start_frame": ("iu", (windows,)),
+        "start_time": ("f", (windows,)),
+        "step_seconds": ("f", (windows,)),
+        "source_frame": ("iu", (windows, length)),
+    }
+    found = {name: group[name][:] for name in shapes if name in group}
+    for name, column in found.items():
+        kinds, shape = shapes[name]
+        if column.shape != shape or column.dtype.kind not in kinds:
+            raise TrackFileError(
+                f"{path}: {name} is {column.dtype} {column.shape}, expected {shape} of "
+                f"{'whole ' if kinds == 'iu' else ''}numbers; remake it"
+            )
+    starts = np.asarray(found.get("start_frame", np.arange(windows)), np.int64)
+    if (np.diff(starts) <= 0).any() or (starts < 0).any():
+        raise TrackFileError(f"{path}: start_frame does not ascend from 0 on, as it should; remake it")
+    places = WindowPlaces.at(starts, fps)
+    if "start_time" in found:
+        places = places._replace(start_seconds=np.asarray(found["start_time"], np.float64))
+    if "step_seconds" in found:
+        places = places._replace(step_seconds=np.asarray(found["step_seconds"], np.float64))
+    if "source_frame" in found:
+        places = places._replace(source_frames=np.asarray(found["source_frame"][:, [0, -1]], np.int64))
+    return places
 
 
 def tracked_size(group: h5py.Group) -> tuple[int, int] | None:

@@ -17,6 +17,8 @@ frames, N points)::
     first_frames.npy     uint8 (S, V, h, w, 3), where the track files hold them
     valid_steps.npy      int64 (S,), how many of the T - 1 steps are real; only where ``padded`` is true, else
                          all are
+    places.npy           (S,) of PLACE, where in its clip each window is; older packs, which lack ``placed``,
+                         do not have it
 
 Displacements are rounded to the nearest unit: 1/256 pixel, or where a track goes 128 pixels or further from
 its first position, the finest power of two that holds it. So positions are off by at most half a unit
@@ -38,15 +40,28 @@ from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.tracks.base import OpenClip
 from amplify_motion_tokenizer.tracks.pack_index import read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import ViewArrays
+from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces
 
 LOST = -(2**15)
 """Stands for a position that is lost."""
 UNSEEN = 255
 """Stands for a confidence that is NaN or negative."""
 LEVELS = 200
+
+
+PLACE = np.dtype(
+    [
+        ("start_frame", "<i8"),
+        ("start_time", "<f8"),
+        ("step_seconds", "<f8"),
+        ("first_source_frame", "<i8"),
+        ("last_source_frame", "<i8"),
+    ]
+)
+"""What ``places.npy`` has of a window: ``WindowPlaces``."""
 
 
 class PackArrays(NamedTuple):
@@ -58,6 +73,7 @@ class PackArrays(NamedTuple):
     visibility: NDArray[np.uint8]
     first_frames: NDArray[np.uint8] | None
     valid_steps: NDArray[np.int64] | None
+    places: NDArray[np.void] | None
 
     def close(self) -> None:
         """Nothing to do: the mappings go with the arrays."""
@@ -155,6 +171,24 @@ class PackedClip:
             return np.full(len(at), self.length - 1, np.int64)
         return np.asarray(arrays.valid_steps[at])
 
+    def places(self, arrays: PackArrays) -> WindowPlaces:
+        """Where in the clip its windows are.
+
+        Raises:
+            TrackFileError: the pack is an older one, which does not say.
+        """
+        if arrays.places is None:
+            raise TrackFileError(
+                f"{self.path}: does not say where its windows begin, as an older pack; pack the track files "
+                "again"
+            )
+        own = arrays.places[self.first_row : self.first_row + self.num_windows]
+        sources = np.stack([own["first_source_frame"], own["last_source_frame"]], axis=1)
+        starts, start_seconds, step_seconds = (
+            np.array(own[name]) for name in ("start_frame", "start_time", "step_seconds")
+        )
+        return WindowPlaces(starts, start_seconds, step_seconds, sources)
+
     def check_first_frames(self) -> tuple[int, int]:
         """As ``TrackFile.check_first_frames``."""
         if self.frame_size is None:
@@ -213,6 +247,26 @@ class PackReader:
         return self._arrays
 
 
+def find_packed(folder: Path) -> dict[str, OpenClip[PackedClip]]:
+    """The clips of a pack by name, in its order, each as what opens it with the views that are wanted.
+
+    Raises:
+        TrackFileError: as ``read_pack``.
+    """
+    index = _checked_index(folder)
+    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
+
+    paths = (folder / PACK_INDEX, *sorted(folder.glob("*.npy")))
+
+    def opening(number: int) -> OpenClip[PackedClip]:
+        return OpenClip(
+            paths,
+            lambda views: PackedClip(folder, index, number, rows[number], _views(folder, index, views)),
+        )
+
+    return {clip["name"]: opening(number) for number, clip in enumerate(index["clips"])}
+
+
 def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = None) -> dict[str, PackedClip]:
     """The clips of a pack by name, in its order.
 
@@ -226,21 +280,28 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
             selects none of its clips.
         ConfigError: the dataset string is malformed.
     """
+    clips = {name: opened(views) for name, opened in find_packed(folder).items()}
+    return clips if dataset is None else {name: clips[name] for name in select_demos([*clips], dataset)}
+
+
+def _checked_index(folder: Path) -> dict[str, Any]:
     index = read_index(folder)
     _check_arrays(folder, index)
-    there = index["views"]
+    return index
+
+
+def _views(folder: Path, index: Mapping[str, Any], views: Sequence[str] | None) -> Sequence[str]:
+    """``views``, which the pack has; a pack of one view serves as the default one, as a file does."""
+    there: list[str] = index["views"]
     views = there if views is None else views
     missing = [view for view in views if view not in there]
     if missing and len(views) == len(there) == 1:
-        views, missing = there, []  # as a file with one view serves as the default one
+        return there
     if missing:
         raise TrackFileError(
             f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}, which data.views may name"
         )
-    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
-    clips = [PackedClip(folder, index, i, row, views) for i, row in enumerate(rows[:-1])]
-    found = {clip.name: clip for clip in clips}
-    return found if dataset is None else {name: found[name] for name in select_demos([*found], dataset)}
+    return views
 
 
 def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
@@ -249,7 +310,7 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     windows = sum(clip["windows"] for clip in index["clips"])
     lead = windows, len(index["views"])
     length, points, frame = (index[key] for key in ("length", "num_points", "frame_size"))
-    shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
         "first": (np.float32, (points, 2)),
         "units": (np.int8, (points,)),
         "displacements": (np.int16, (length, points, 2)),
@@ -260,6 +321,8 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     expected_shapes = {name: (dtype, lead + rest) for name, (dtype, rest) in shapes.items()}
     if arrays.valid_steps is not None:
         expected_shapes["valid_steps"] = (np.int64, (windows,))
+    if arrays.places is not None:
+        expected_shapes["places"] = (PLACE, (windows,))
     for name, (dtype, shape) in expected_shapes.items():
         array = getattr(arrays, name)
         if not isinstance(array, np.ndarray):
@@ -276,7 +339,11 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
-    absent = {"first_frames": index["frame_size"] is None, "valid_steps": not index.get("padded", False)}
+    absent = {
+        "first_frames": index["frame_size"] is None,
+        "valid_steps": not index.get("padded", False),
+        "places": not index.get("placed", False),
+    }
     try:
         arrays: list[Any] = [
             None if absent.get(name) else np.load(folder / f"{name}.npy", mmap_mode="r")

@@ -38,6 +38,26 @@ class ViewArrays(NamedTuple):
         return ViewArrays(np.empty((*shape, 2), np.float32), np.empty(shape, np.float32))
 
 
+class WindowPlaces(NamedTuple):
+    """Where in its clip each window is."""
+
+    starts: NDArray[np.int64]
+    """(S,) index of each window's first frame among the tracked frames, ascending."""
+    start_seconds: NDArray[np.float64]
+    """(S,) seconds from the clip's first frame to the window's; NaN where it is not known."""
+    step_seconds: NDArray[np.float64]
+    """(S,) mean seconds from one of its frames to the next; NaN where it is not known."""
+    source_frames: NDArray[np.int64]
+    """(S, 2) index of its first and its last real frame in the source; -1 where it is not known."""
+
+    @staticmethod
+    def at(starts: NDArray[np.int64], fps: float | None) -> WindowPlaces:
+        """Places of windows of which only the first frames, and perhaps the even rate, are known."""
+        step = np.float64(np.nan if fps is None else 1 / fps)
+        steps = np.full(len(starts), step)
+        return WindowPlaces(starts, steps * starts, steps, np.full((len(starts), 2), -1, np.int64))
+
+
 class WindowReader(Protocol):
     """Reads windows of positions in one process; opens what it needs, again after ``close``."""
 
@@ -153,6 +173,13 @@ class PositionClip(_Clip, Protocol):
             TrackFileError: the file holds numbers that no window has.
         """
 
+    def places(self, opened: Any) -> WindowPlaces:
+        """Where in the clip its windows are.
+
+        Raises:
+            TrackFileError: the file does not say which frames they begin with, or says what cannot be.
+        """
+
     def read_first_frames(self, opened: Any, rows: Sequence[int]) -> list[NDArray[np.uint8]]:
         """First frames of windows ``rows`` of the clip in each view: (R, h, w, 3), RGB.
 
@@ -193,6 +220,13 @@ class VelocityClip(_Clip, Protocol):
     @property
     def stores(self) -> Literal["velocities"]:
         """What is stored."""
+
+    def places(self) -> WindowPlaces:
+        """Where in the clip its windows are.
+
+        Raises:
+            TrackFileError: its index says something else than its files.
+        """
 
     def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """Windows ``rows``: float32 (R, t, N, 2), (x, y), W-normalised.
