@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amplify_motion_tokenizer.codes.decoding import decode_tracks
     from amplify_motion_tokenizer.codes.inference import tokenize_folder
     from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
-    from amplify_motion_tokenizer.codes.reading import read_codes
+    from amplify_motion_tokenizer.codes.reading import MotionCodeSet, read_codes, write_codes
     from amplify_motion_tokenizer.codes.tokenizer import Tokenizer, load_tokenizer
     from amplify_motion_tokenizer.codes.tracks import encode_tracks
     from amplify_motion_tokenizer.config import Config
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "MotionCodeSet",
     "MotionCodes",
     "MotionTokenizer",
     "Tokenizer",
@@ -47,10 +48,12 @@ __all__ = [
     "read_codes",
     "tokenize_folder",
     "train",
+    "write_codes",
 ]
 
 _HOMES = {
     "Config": "config",
+    "MotionCodeSet": "codes.reading",
     "MotionCodes": "codes.motion_codes",
     "MotionTokenizer": "models",
     "Tokenizer": "codes.tokenizer",
@@ -66,6 +69,7 @@ _HOMES = {
     "read_codes": "codes.reading",
     "tokenize_folder": "codes.inference",
     "train": "training.run",
+    "write_codes": "codes.reading",
 }
 
 

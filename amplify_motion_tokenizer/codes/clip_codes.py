@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,17 @@ from amplify_motion_tokenizer.codes.encoding import (
     EXTRAS,
     Extra,
     WindowBatch,
+    codes_of_arrays,
     encode_views,
     joined,
     no_windows,
     tracked_batches,
 )
+from amplify_motion_tokenizer.codes.files.base import CodeFormat
+from amplify_motion_tokenizer.codes.formats import code_format, code_formats
 from amplify_motion_tokenizer.codes.record import (
     changes_of_run,
     known_config_hashes,
-    meta_of,
     source_meta,
     stored_meta,
 )
@@ -35,7 +36,7 @@ from amplify_motion_tokenizer.codes.stored import Openers, StoredWindows
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
-from amplify_motion_tokenizer.files import check_target, write_json, write_torch
+from amplify_motion_tokenizer.files import check_target, write_torch
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
 from amplify_motion_tokenizer.jobs.folder_run import on_threads
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
@@ -43,18 +44,6 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
-
-
-def arrays_of(path: Path) -> Path:
-    """The file for the arrays of the code file ``<clip>.json``; a clip's name may hold dots."""
-    return path.with_name(f"{path.name.removesuffix('.json')}.pt")
-
-
-def _with_saved(path: Path, known: set[str], save: Sequence[Extra]) -> tuple[Extra, ...]:
-    """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
-    found = meta_of(path) if path.is_file() else {}
-    before = found.get("saved", ()) if found.get("config_hash") in known else ()
-    return tuple(extra for extra in EXTRAS if extra in (*save, *before))
 
 
 @dataclass(frozen=True)
@@ -67,6 +56,8 @@ class TokenizingJob:
     meta: dict[str, Any]
     """What every clip's ``meta`` has in common."""
     save: tuple[Extra, ...]
+    formats: tuple[str, ...]
+    """Names of the formats of files, the first of which is of a file for each clip."""
 
     def __getstate__(self) -> dict[str, Any]:
         """The job for workers, with weights as bytes: torch would share memory, which may be scarce."""
@@ -97,16 +88,41 @@ class TokenizingJob:
 
     def is_complete(self, clip: Clip) -> bool:
         """Whether the clip's codes, and what is to be saved beside them, were made of its source as it is."""
-        path = self.target(clip)
-        if not os.path.isfile(path) or (self.save and not arrays_of(path).is_file()):
+        if self.save and not self.arrays(clip).is_file():
             return False
-        found = meta_of(path)
-        same = found.get("config_hash") in self.known and is_made_of(found, clip.paths)
-        return same and set(self.save) <= set(found["saved"])
+        for form in self.clip_formats:
+            path = form.file(self.output, clip.name)
+            found = form.meta(path) if os.path.isfile(path) else {}
+            if found.get("config_hash") not in self.known or not is_made_of(found, clip.paths):
+                return False
+            if not set(self.save) <= set(found["saved"]):
+                return False
+        return True
+
+    @property
+    def clip_formats(self) -> list[CodeFormat]:
+        """The formats of a file for each clip, of which the first is read to make tables."""
+        return [form for form in map(code_format, self.formats) if not form.table]
+
+    def arrays(self, clip: Clip) -> Path:
+        """The file of the clip's extra arrays."""
+        return self.output / f"{clip.name}.pt"
 
     def target(self, clip: Clip) -> Path:
-        """The file of the clip's codes."""
-        return self.output / f"{clip.name}.json"
+        """The first file of the clip's codes."""
+        return self.clip_formats[0].file(self.output, clip.name)
+
+    def written_formats(self, clip: Clip) -> list[CodeFormat]:
+        """The formats of the clip's files: what is wanted, and what an earlier run wrote, to keep it true."""
+        of_clips = [form for form in code_formats() if not form.table]
+        there = [form for form in of_clips if form.file(self.output, clip.name).is_file()]
+        return [form for form in of_clips if form.name in self.formats or form in there]
+
+    def saved(self, clip: Clip) -> tuple[Extra, ...]:
+        """``save``, and what an earlier run of this checkpoint and config saved, to keep it."""
+        metas = (form.meta(form.file(self.output, clip.name)) for form in self.written_formats(clip))
+        before = next((meta["saved"] for meta in metas if meta.get("config_hash") in self.known), ())
+        return tuple(extra for extra in EXTRAS if extra in (*self.save, *before))
 
     def prepare(self, threads: int) -> VideoTokenizing:
         """As ``VideoJobs.prepare``, for this job alone."""
@@ -121,15 +137,23 @@ def load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
     return model.to(device).eval()
 
 
+_SAVED = (
+    "window_starts", "start_seconds", "step_seconds", "source_frames", "valid_steps", "code_sequences",
+    "latent_tokens", "labels_per_point",
+)  # fmt: skip
+"""The arrays that ``<clip>.pt`` holds, as far as they were asked for."""
+
+
 class _ClipCodes:
     """The codes of one clip that one job makes, until they are written."""
 
     def __init__(self, job: TokenizingJob, model: MotionTokenizer, clip: Clip) -> None:
         self._job, self._model, self._clip = job, model, clip
         self.path = job.target(clip)
-        for target in (self.path, arrays_of(self.path)):
+        self._formats = job.written_formats(clip)
+        for target in (*(form.file(job.output, clip.name) for form in self._formats), job.arrays(clip)):
             check_target(target)
-        self._save = _with_saved(self.path, job.known, job.save)
+        self._save = job.saved(clip)
         self._batches: list[dict[str, Tensor]] = []
 
     def add(self, batch: WindowBatch) -> None:
@@ -138,11 +162,17 @@ class _ClipCodes:
         self._batches.append({**batch.places, **codes})
 
     def write(self, facts: Mapping[str, Any]) -> int:
-        """Writes the clip's files; returns its number of windows."""
+        """Writes the clip's files, its extra arrays first; returns its number of windows."""
+        job, clip = self._job, self._clip
         arrays = joined(self._batches or [no_windows(self._model, self._save)])
-        meta = {**self._job.meta, "saved": list(self._save), **facts}
-        _write(self.path, self._clip.name, arrays, meta)
-        return len(arrays["window_starts"])
+        if self._save:
+            write_torch(job.arrays(clip), {name: arrays[name] for name in _SAVED if name in arrays})
+        else:
+            job.arrays(clip).unlink(missing_ok=True)  # of another run; its codes would differ
+        codes = codes_of_arrays(arrays, clip.name, {**job.meta, "saved": list(self._save), **facts})
+        for form in self._formats:
+            form.write(form.file(job.output, clip.name), [codes])
+        return len(codes)
 
 
 @dataclass(frozen=True)
@@ -176,7 +206,7 @@ class VideoTokenizing:
                 for each in codes:
                     each.add(batch)
         counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
-        windows = [each.write(facts | counts) for each in codes]
+        windows = [each.write(facts | counts | {"parts": tracked.parts}) for each in codes]
         return {
             "output": codes[0].path.relative_to(self.jobs[0][0].output).as_posix(),
             "windows": windows[0],
@@ -213,34 +243,3 @@ class StoredTokenizing:
             "windows_dropped": stored.counts["windows_dropped"],
             "seconds": round(time.perf_counter() - began, 3),
         }
-
-
-_SAVED = (
-    "window_starts", "start_seconds", "step_seconds", "source_frames", "valid_steps", "code_sequences",
-    "latent_tokens", "labels_per_point",
-)  # fmt: skip
-"""The arrays that ``<clip>.pt`` holds, as far as they were asked for."""
-
-
-def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Writes a clip's codes, last, and its arrays beside them where some are to be saved."""
-    beside = arrays_of(path)
-    if meta["saved"]:
-        write_torch(beside, {name: arrays[name] for name in _SAVED if name in arrays})
-    else:
-        beside.unlink(missing_ok=True)  # of another run; its codes would differ
-    columns = {
-        "codes": "code_sequences",
-        "start_frames": "window_starts",
-        "start_seconds": "start_seconds",
-        "step_seconds": "step_seconds",
-        "source_frames": "source_frames",
-        "valid_steps": "valid_steps",
-    }
-    found = {key: arrays[column].tolist() for key, column in columns.items()}
-    for key in ("start_seconds", "step_seconds"):
-        found[key] = [None if math.isnan(seconds) else seconds for seconds in found[key]]
-    write_json(
-        path,
-        {"clip": name, **found, "meta": meta},
-    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,12 +19,14 @@ from amplify_motion_tokenizer.codes.clip_codes import (
     load_model,
 )
 from amplify_motion_tokenizer.codes.encoding import EXTRAS, Extra, encode_windows
-from amplify_motion_tokenizer.codes.record import meta_of, run_meta
+from amplify_motion_tokenizer.codes.formats import DEFAULT_FORMATS, check_formats, code_formats
+from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.codes.reading import with_latents
+from amplify_motion_tokenizer.codes.record import run_meta
 from amplify_motion_tokenizer.codes.stored import clips_of, config_of_tracks, first_that_fits
 from amplify_motion_tokenizer.config import Config, changes, track_settings
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.file_names import CODES, MANIFEST
-from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, run_together
 from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.jobs.manifest import Manifest
@@ -60,6 +62,15 @@ class Target:
     """The checkpoint's config, or one that ``check_overrides`` allows."""
 
 
+class Written(NamedTuple):
+    """What is written of each clip."""
+
+    save: tuple[Extra, ...]
+    """Extra arrays."""
+    formats: tuple[str, ...]
+    """Names of formats, from ``check_formats``."""
+
+
 def tokenize_folder(
     source: Path,
     output: Path,
@@ -67,14 +78,12 @@ def tokenize_folder(
     config: Config,
     save: Sequence[Extra] = (),
     overwrite: bool = False,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> Summary:
-    """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
+    """Writes the codes of every clip below ``source`` below ``output``, subfolders kept.
 
-    ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame; null where it is not known),
-    ``source_frames`` (index of a window's first frame in the source), ``valid_steps`` (how many of the
-    model's t steps are real; the rest repeats the clip's last frame) and ``meta``; ``codes.jsonl`` has the
-    same objects, one a line.
+    By default ``<clip>.json`` for each clip and ``codes.jsonl`` with the same objects, one a line;
+    docs/formats.md has every format. Files in other formats that an earlier run wrote there are kept true.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
@@ -91,17 +100,22 @@ def tokenize_folder(
         config: the checkpoint's config, or one that ``check_overrides`` allows.
         save: extra arrays.
         overwrite: redo clips that are complete.
+        formats: names of ``codes.formats.FORMATS``, one at least of a file for each clip.
 
     Raises:
         TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
             ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
     target = Target(output, checkpoint, config)
-    return tokenize_together(source, [target], save, overwrite)
+    return tokenize_together(source, [target], save, overwrite, formats)
 
 
 def tokenize_together(
-    source: Path, targets: Sequence[Target], save: Sequence[Extra] = (), overwrite: bool = False
+    source: Path,
+    targets: Sequence[Target],
+    save: Sequence[Extra] = (),
+    overwrite: bool = False,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> Summary:
     """As ``tokenize_folder``, with several checkpoints, which one tracking pass feeds.
 
@@ -110,12 +124,14 @@ def tokenize_together(
         targets: each checkpoint with its config and its folder of codes; one or more.
         save: extra arrays.
         overwrite: redo clips that are complete.
+        formats: as there.
 
     Raises:
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
+    written = Written(tuple(save), check_formats(formats))
     if holds_tracks(source):
-        return _tokenize_stored(source, targets, save, overwrite)
+        return _tokenize_stored(source, targets, written, overwrite)
     _check_alike(targets)
     config = targets[0].config
     clips = find_clips(source, config, model_views(config))
@@ -129,7 +145,7 @@ def tokenize_together(
     tracker = make_tracker(config)
     models = [load_model(target.checkpoint, target.config) for target in targets]
     jobs = [
-        _job(target, record_weights(target.config, tracker), tracker.name, model, save)
+        _job(target, record_weights(target.config, tracker), tracker.name, model, written)
         for target, model in zip(targets, models, strict=True)
     ]
     summary = run_together(
@@ -144,9 +160,7 @@ def tokenize_together(
     return summary
 
 
-def _tokenize_stored(
-    source: Path, targets: Sequence[Target], save: Sequence[Extra], overwrite: bool
-) -> Summary:
+def _tokenize_stored(source: Path, targets: Sequence[Target], written: Written, overwrite: bool) -> Summary:
     """Codes of tracks; one process, as reading and encoding take a thousandth of what tracking takes."""
     openers = clips_to_open(source)
     clips, first = clips_of(openers), first_that_fits(openers, targets[0].config)
@@ -156,7 +170,7 @@ def _tokenize_stored(
     for target, model in zip(targets, models, strict=True):
         config = config_of_tracks(first, target.checkpoint, target.config)
         tracker = None if first.settings is None else config.tracking.tracker
-        jobs.append(_job(target, config, tracker, model, save))
+        jobs.append(_job(target, config, tracker, model, written))
     process = StoredTokenizing(tuple(zip(jobs, models, strict=True)), openers)
     summary = run_together(list(zip(runs, jobs, strict=True)), process, lambda _: process)
     for job in jobs:
@@ -165,10 +179,10 @@ def _tokenize_stored(
 
 
 def _job(
-    target: Target, config: Config, tracker: str | None, model: MotionTokenizer, save: Sequence[Extra]
+    target: Target, config: Config, tracker: str | None, model: MotionTokenizer, written: Written
 ) -> TokenizingJob:
     meta = run_meta(target.checkpoint, config, tracker, model)
-    return TokenizingJob(target.output, target.checkpoint, config, meta, tuple(save))
+    return TokenizingJob(target.output, target.checkpoint, config, meta, *written)
 
 
 def _check_alike(targets: Sequence[Target]) -> None:
@@ -226,13 +240,23 @@ def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.devi
     return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
 
 
+@dataclass(frozen=True)
+class _WrittenClips:
+    """The codes of a job's clips, read from their files each time that they are walked through."""
+
+    job: TokenizingJob
+
+    def __iter__(self) -> Iterator[MotionCodes]:
+        job, form = self.job, self.job.clip_formats[0]
+        records = Manifest(job.output / MANIFEST).records
+        for name in sorted(name for name, record in records.items() if record["status"] != "failed"):
+            path = form.file(job.output, name)
+            if path.is_file() and form.meta(path).get("config_hash") in job.known:
+                yield from with_latents(form.read(path), job.output)
+
+
 def _collect(job: TokenizingJob) -> None:
-    """Writes ``codes.jsonl``: a line for each clip whose codes are of this checkpoint and config."""
-    records = Manifest(job.output / MANIFEST).records
-    names = [name for name, record in records.items() if record["status"] != "failed"]
-    known = job.known
-    with atomic_path(job.output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
-        for name in sorted(names):
-            path = job.output / f"{name}.json"
-            if path.is_file() and meta_of(path).get("config_hash") in known:
-                lines.write(path.read_text(encoding="utf-8").strip() + "\n")
+    """Writes the tables: what was wanted, and what an earlier run wrote, of the clips' codes of this run."""
+    for table in code_formats():
+        if table.table and (table.name in job.formats or table.file(job.output, "").is_file()):
+            table.write(table.file(job.output, ""), _WrittenClips(job))

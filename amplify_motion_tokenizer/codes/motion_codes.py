@@ -80,6 +80,18 @@ class MotionCodes:
         found: str | None = self.meta.get("source")
         return found
 
+    @property
+    def parts(self) -> Tensor:
+        """(S,) int64, which part of the clip each window is in, from 0 on; -1 where it is not known.
+
+        A pause, a jump of the clock or, with ``video.shots``, a cut ends a part; no window spans two.
+        """
+        begins, firsts = self.meta.get("parts"), self.source_frames[:, 0].contiguous()
+        if begins is None:
+            return torch.full_like(firsts, -1)
+        part = torch.searchsorted(torch.tensor(begins), firsts, right=True) - 1
+        return torch.where(firsts < 0, -1, part)
+
 
 def _check_column(name: str, found: Any, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:
     fits = isinstance(found, Tensor) and found.dtype == dtype and found.ndim == len(shape)

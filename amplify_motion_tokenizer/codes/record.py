@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from amplify_motion_tokenizer.codes.files.base import DIGIT_ORDER, FORMAT_VERSION
 from amplify_motion_tokenizer.config import (
     Config,
     changes,
@@ -16,9 +17,7 @@ from amplify_motion_tokenizer.config import (
 )
 from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
-from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
-from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
@@ -40,12 +39,15 @@ def run_meta(
     """
     checkpoint_hash = file_hash(checkpoint.path)
     return {
+        "format_version": FORMAT_VERSION,
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint_hash,
         "config_hash": settings_hash(code_settings(config) | {"checkpoint": checkpoint_hash}),
         "model": config.model.name,
         "fsq_levels": list(config.model.fsq_levels),
+        "digit_order": DIGIT_ORDER,
         "codebook_size": config.codebook_size,
+        "num_codes": model.num_codes,
         "views": list(config.data.views),
         "per_view": model.codes_per_view,
         "tokens_are_steps": model.tokens_are_steps,
@@ -101,15 +103,6 @@ def changes_of_run(output: Path, config: Config, record: Mapping[str, Any]) -> l
 def _checkpoint_name(record: Mapping[str, Any]) -> str:
     """The checkpoint's name and hash for people, as several files may have the same name."""
     return f"{record.get('checkpoint')} (SHA-256 {str(record.get('checkpoint_sha256'))[:8]}...)"
-
-
-def meta_of(path: Path) -> dict[str, Any]:
-    """``meta`` of a code file; empty for a file that is cut or not ours, which is made again."""
-    try:
-        meta = read_json(path).get("meta")
-    except UsageError:
-        return {}
-    return meta if isinstance(meta, dict) else {}
 
 
 def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:

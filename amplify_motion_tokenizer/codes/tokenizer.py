@@ -285,7 +285,7 @@ class Tokenizer:
         arrays = joined(batches or [no_windows(self.model, save)])
         meta = run_meta(self._checkpoint, config, self._tracker.name, self.model)
         counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
-        return codes_of_arrays(arrays, clip, {**meta, **facts, **counts})
+        return codes_of_arrays(arrays, clip, {**meta, **facts, **counts, "parts": tracked.parts})
 
     def _placed(self, velocities: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor | None]:
         device = self.model.device

@@ -40,6 +40,12 @@ FLAGS: Flags = {
         "default": [],
         "help": "also write <clip>.pt with the codes' vectors, after quantising, and/or decoded labels",
     },
+    "--formats": {
+        "type": str,
+        "default": "json,jsonl",
+        "help": "formats of the codes, joined by commas: json, npz, safetensors, reproduction (a file for "
+        "each clip); jsonl, parquet (one file of all clips) (default: json,jsonl)",
+    },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
 }
 
@@ -80,6 +86,7 @@ def main(argv: Sequence[str]) -> int:
             logging.warning("differs from the checkpoint's training: %s", change)
     folders = folders_of(Path(flags.output), names)
     targets = [Target(folder, *made) for folder, made in zip(folders, parsed, strict=True)]
-    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite)
+    formats = [name.strip() for name in flags.formats.split(",")]
+    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats)
     sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status

@@ -101,6 +101,11 @@ class TrackedClip:
         return ({"frames_missing": short} if short else {}) | ({"parts": parts} if parts else {})
 
     @property
+    def parts(self) -> list[int]:
+        """The frame of the first view's source at which each part that was reached begins, ascending."""
+        return [part.source_frame for part in self._videos[0].parts]
+
+    @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of each view's tracked frames."""
         return [info.size for info in self.infos.values()]
