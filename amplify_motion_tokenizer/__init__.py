@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from amplify_motion_tokenizer.codes.inference import tokenize_folder
     from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
     from amplify_motion_tokenizer.codes.reading import MotionCodeSet, read_codes, write_codes
+    from amplify_motion_tokenizer.codes.timesteps import MotionCodeDataset
     from amplify_motion_tokenizer.codes.tokenizer import Tokenizer, load_tokenizer
     from amplify_motion_tokenizer.codes.tracks import encode_tracks
     from amplify_motion_tokenizer.config import Config
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "MotionCodeDataset",
     "MotionCodeSet",
     "MotionCodes",
     "MotionTokenizer",
@@ -53,6 +55,7 @@ __all__ = [
 
 _HOMES = {
     "Config": "config",
+    "MotionCodeDataset": "codes.timesteps",
     "MotionCodeSet": "codes.reading",
     "MotionCodes": "codes.motion_codes",
     "MotionTokenizer": "models",

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+FrameCount = Literal["source", "tracked"]
+"""Whether frames are counted in the source file or among the tracked (resampled) ones."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +94,56 @@ class MotionCodes:
             return torch.full_like(firsts, -1)
         part = torch.searchsorted(torch.tensor(begins), firsts, right=True) - 1
         return torch.where(firsts < 0, -1, part)
+
+    def frames(self, of: FrameCount = "source") -> Tensor:
+        """(S,) int64, ascending, the frame that each window begins with.
+
+        Args:
+            of: "source" counts the frames of the source file; "tracked" the tracked (resampled) ones.
+
+        Raises:
+            ValueError: frames of the source are not known, as of tracks of other writers.
+        """
+        if of == "tracked":
+            return self.starts
+        if of != "source":
+            raise ValueError(f"of is {of!r}; expected 'source' or 'tracked'")
+        if (self.source_frames[:, 0] < 0).any():
+            raise ValueError(
+                f"codes of {self.clip} do not say which frames of the source their windows begin with; count "
+                "by 'tracked' frames"
+            )
+        return self.source_frames[:, 0].contiguous()
+
+    def at(self, frame: int, of: FrameCount = "source") -> CodesAt:
+        """The codes of the motion at a frame: of the last window that begins there or before.
+
+        Args:
+            frame: from 0 on.
+            of: how frames are counted, as in ``frames``.
+
+        Raises:
+            IndexError: no window covers the frame.
+            ValueError: as ``frames``.
+        """
+        begins = self.frames(of)
+        ends = self.source_frames[:, 1] if of == "source" else begins + self.meta["tracked_length"] - 1
+        row = int(torch.searchsorted(begins, int(frame), right=True)) - 1
+        if row < 0 or frame > int(ends[row]):
+            covered = f"{int(begins[0])} to {int(ends[-1])}" if len(self) else "none, as there is no window"
+            raise IndexError(f"clip {self.clip}: no window covers frame {frame}; covered are {covered}")
+        return CodesAt(self.ids[row], row, int(frame) - int(begins[row]))
+
+
+class CodesAt(NamedTuple):
+    """The codes at one frame of a clip."""
+
+    ids: Tensor
+    """(d,) int64."""
+    window: int
+    """The window's place among the clip's windows."""
+    offset: int
+    """Frames from the window's first to the one that was asked for; 0 where the window begins there."""
 
 
 def _check_column(name: str, found: Any, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:

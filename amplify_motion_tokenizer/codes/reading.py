@@ -11,7 +11,7 @@ import torch
 
 from amplify_motion_tokenizer.codes.files.base import OF_RUN, CodeFormat
 from amplify_motion_tokenizer.codes.formats import code_formats, format_of
-from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.codes.motion_codes import CodesAt, FrameCount, MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CODES
 from amplify_motion_tokenizer.models.torch_files import read_torch
@@ -52,6 +52,16 @@ class MotionCodeSet(Mapping[str, MotionCodes]):
             known = ", ".join(list(self._clips)[:5])
             raise KeyError(f"there is no clip {clip}; there are {len(self)}, such as {known}")
         return self._clips[clip]
+
+    def at(self, clip: str, frame: int, of: FrameCount = "source") -> CodesAt:
+        """The codes of the motion at a frame of a clip; see ``MotionCodes.at``.
+
+        Raises:
+            KeyError: there is no such clip.
+            IndexError: no window covers the frame.
+            ValueError: frames are not counted that way.
+        """
+        return self[clip].at(frame, of)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._clips)
