@@ -247,11 +247,11 @@ class _WrittenClips:
     job: TokenizingJob
 
     def __iter__(self) -> Iterator[MotionCodes]:
-        job, form = self.job, self.job.clip_formats[0]
+        job, form, known = self.job, self.job.clip_formats[0], self.job.known
         records = Manifest(job.output / MANIFEST).records
         for name in sorted(name for name, record in records.items() if record["status"] != "failed"):
             path = form.file(job.output, name)
-            if path.is_file() and form.meta(path).get("config_hash") in job.known:
+            if path.is_file() and form.meta(path).get("config_hash") in known:
                 yield from with_latents(form.read(path), job.output)
 
 

@@ -74,15 +74,28 @@ class MotionCodeSet(Mapping[str, MotionCodes]):
         return f"MotionCodeSet({len(self)} clips, {windows} windows)"
 
 
-def read_codes(path: str | Path) -> MotionCodeSet:
+def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
     """The codes in a file of any format, or in a folder that ``infer`` wrote.
 
     Of a folder ``codes.jsonl`` is read, or ``codes.parquet``, or where there is neither the files of clips.
 
+    Args:
+        path: the file or folder.
+        latents: whether to read the ids' vectors from ``<clip>.pt`` too, where ``infer --save latents`` wrote
+            them and the format itself holds none.
+
     Raises:
         UsageError: nothing is there, or it is damaged, of an unknown version, or of several runs.
+        CheckpointError: a file of vectors is damaged.
     """
     path = Path(path)
+    found = _read(path)
+    if not latents:
+        return found
+    return MotionCodeSet(with_latents(found.values(), path if path.is_dir() else path.parent), found.path)
+
+
+def _read(path: Path) -> MotionCodeSet:
     if not path.is_dir():
         return MotionCodeSet(format_of(path).read(path), path)
     formats = code_formats()

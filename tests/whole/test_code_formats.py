@@ -2,14 +2,17 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from amplify_motion_tokenizer import read_codes
-from tests.support.run_scripts import CLIPS, STARTS, Run, Work, files_below, infer
+from amplify_motion_tokenizer import read_codes, write_codes
+from tests.support.run_scripts import CLIPS, REPO, STARTS, Run, Work, files_below, infer
 
 needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
 
@@ -42,6 +45,30 @@ def test_every_format_holds_the_same_codes(run: Run, work: Work, tmp_path: Path)
     assert "1 done (5 windows), 3 skipped" in infer(run, work, codes, source=work.tracks).out
     assert files_below(codes, "pan.npz")["pan.npz"][0] > before["pan.npz"][0]
     assert len(read_codes(codes / "codes.parquet")) == 4
+
+
+@needs_pyarrow
+def test_the_examples_of_the_docs_run(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (REPO / "docs/formats.md").read_text(encoding="utf-8").replace('"cat", 30', '"pan", 10')
+    first, *others = re.findall(r"```python\n(.*?)```", text.replace('"cat"', '"pan"'), re.DOTALL)
+    shutil.copytree(work.codes, tmp_path / "my/codes")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    (tmp_path / "codes").mkdir()
+    write_codes("codes/codes.parquet", [read_codes("my/codes.parquet")["pan"]])
+    names = {"actions": np.zeros((30, 7))}
+    exec(others[-2], names)  # pyarrow alone
+    exec(others[-1], names)
+    assert names["batch"]["action"].shape == (5, 7)
+    assert names["batch"]["ids"].shape == (5, 2, 3)
+
+
+def test_vectors_saved_beside_json_are_read(work: Work) -> None:
+    found = read_codes(work.codes, latents=True)
+    arrays = torch.load(work.codes / "pan.pt", weights_only=True)
+    assert torch.equal(found["pan"].latents, arrays["latent_tokens"])
+    assert read_codes(work.codes)["pan"].latents is None
 
 
 def test_codes_without_json(run: Run, work: Work, tmp_path: Path) -> None:

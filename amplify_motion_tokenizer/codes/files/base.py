@@ -100,7 +100,8 @@ def damaged(path: Path | str, reason: object) -> UsageError:
 
 def missing(path: Path, error: OSError) -> UsageError:
     """The error of a file that cannot be opened."""
-    return UsageError(f"{path}: cannot be read ({error.strerror or error}); give inference's output")
+    reason = "No such file or directory" if isinstance(error, FileNotFoundError) else error.strerror or error
+    return UsageError(f"{path}: cannot be read ({reason}); give inference's output")
 
 
 def check_meta(meta: Any, where: str) -> dict[str, Any]:
