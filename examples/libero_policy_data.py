@@ -1,7 +1,7 @@
 """Batches of (frame, action, next codes) of LIBERO's demos, for a policy that is trained on motion codes.
 
 motion-tokenizer infer --input LIBERO --output CODES --formats npz --video.source libero \
-        --tracking.view_files '{default: agentview_rgb}' --tracking.window_stride 1
+        --data.views agentview --tracking.window_stride 1
 python examples/libero_policy_data.py LIBERO CODES
 """
 

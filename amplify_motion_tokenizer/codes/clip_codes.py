@@ -80,7 +80,8 @@ class TokenizingJob:
     @property
     def known(self) -> set[str]:
         """Every ``config_hash`` under which codes of this checkpoint and config were written."""
-        return known_config_hashes(self.config, self.meta["checkpoint_sha256"])
+        own_views = self.checkpoint.config.data.views
+        return known_config_hashes(self.config, self.meta["checkpoint_sha256"], own_views)
 
     def changed(self) -> list[str]:
         """How checkpoint and settings differ from the run whose codes are in the output folder."""
@@ -88,7 +89,7 @@ class TokenizingJob:
 
     def is_complete(self, clip: Clip) -> bool:
         """Whether the clip's codes, and what is to be saved beside them, were made of its source as it is."""
-        if self.save and not self.arrays(clip).is_file():
+        if self.save and not os.path.isfile(self.arrays(clip)):
             return False
         for form in self.clip_formats:
             path = form.file(self.output, clip.name)
@@ -115,7 +116,8 @@ class TokenizingJob:
     def written_formats(self, clip: Clip) -> list[CodeFormat]:
         """The formats of the clip's files: what is wanted, and what an earlier run wrote, to keep it true."""
         of_clips = [form for form in code_formats() if not form.table]
-        there = [form for form in of_clips if form.file(self.output, clip.name).is_file()]
+        # Unlike Path.is_file, isfile does not raise for names that are too long, which ``check_target`` tells.
+        there = [form for form in of_clips if os.path.isfile(form.file(self.output, clip.name))]
         return [form for form in of_clips if form.name in self.formats or form in there]
 
     def saved(self, clip: Clip) -> tuple[Extra, ...]:

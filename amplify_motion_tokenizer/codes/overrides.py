@@ -24,29 +24,34 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
+_VIEWS = "data.views"
+
 
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
     """What ``given`` changes of how the checkpoint's training tracks were made, as ``key old -> new``.
 
-    Values are compared as they act: keys that inference or the model does not use do not count.
+    Values are compared as they act: keys that inference or the model does not use do not count. As many views
+    as the model takes may have other names: they say which of the input's views it is given.
 
     Raises:
         ConfigError: a change of something that the weights fix, such as grid or model width.
     """
     tracks_known = checkpoint.track_settings is not None
     differ = changes(_in_effect(checkpoint.config), _in_effect(given))
-    fixed = [change for change in differ if not may_differ(_key_of(change), tracks_known)]
+    renamed = len(given.data.views) == len(checkpoint.config.data.views)
+    fixed = [
+        change
+        for change in differ
+        if not may_differ(_key_of(change), tracks_known) and not (renamed and _key_of(change) == _VIEWS)
+    ]
     if fixed:
         fixed.sort(key=lambda change: not change.startswith("model.name "))
         raise ConfigError(
             f"{fixed[0]} is impossible: the checkpoint fixes it; leave it out (allowed to differ: "
             f"{_allowed(tracks_known)})"
         )
-    told = {
-        key
-        for key in SETTINGS
-        if decides(key, "velocities") or (tracks_known and key in track_settings(given))
-    }
+    of_tracks = track_settings(given) if tracks_known else {}
+    told = {key for key in SETTINGS if decides(key, "velocities") or key in of_tracks or key == _VIEWS}
     return [change for change in differ if _key_of(change) in told]
 
 

@@ -42,7 +42,7 @@ def run_meta(
         "format_version": FORMAT_VERSION,
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint_hash,
-        "config_hash": settings_hash(code_settings(config) | {"checkpoint": checkpoint_hash}),
+        "config_hash": settings_hash(_decides_codes(config, checkpoint_hash, checkpoint.config.data.views)),
         "model": config.model.name,
         "fsq_levels": list(config.model.fsq_levels),
         "digit_order": DIGIT_ORDER,
@@ -75,9 +75,27 @@ def code_settings(config: Config) -> dict[str, Any]:
     return track_settings(config) | velocity_settings(config)
 
 
-def known_config_hashes(config: Config, checkpoint_hash: str) -> set[str]:
-    """Every ``config_hash`` of ``run_meta`` under which codes of this checkpoint and config were written."""
-    return known_hashes(code_settings(config) | {"checkpoint": checkpoint_hash})
+def _decides_codes(config: Config, checkpoint_hash: str, own_views: Sequence[str]) -> dict[str, Any]:
+    """What ``config_hash`` is of; the names of the views only where they are not the checkpoint's own."""
+    views = {} if config.data.views == tuple(own_views) else _views(config)
+    return code_settings(config) | {"checkpoint": checkpoint_hash} | views
+
+
+def _views(config: Config) -> dict[str, Any]:
+    return {"data.views": list(config.data.views)}
+
+
+def known_config_hashes(
+    config: Config, checkpoint_hash: str, own_views: Sequence[str] | None = None
+) -> set[str]:
+    """Every ``config_hash`` of ``run_meta`` under which codes of this checkpoint and config were written.
+
+    Args:
+        config: how tracks are made and become the model's input.
+        checkpoint_hash: SHA-256 of the checkpoint.
+        own_views: the views of the checkpoint's own config; None: they are those of ``config``.
+    """
+    return known_hashes(_decides_codes(config, checkpoint_hash, own_views or config.data.views))
 
 
 def changes_of_run(output: Path, config: Config, record: Mapping[str, Any]) -> list[str]:
@@ -90,13 +108,14 @@ def changes_of_run(output: Path, config: Config, record: Mapping[str, Any]) -> l
     """
     differ = []
     if (output / CHECKPOINT_RECORD).exists():
-        before = load_yaml(output / CHECKPOINT_RECORD)
-        if before.get("checkpoint_sha256") != record["checkpoint_sha256"]:
-            differ.append(f"checkpoint {_checkpoint_name(before)} -> {_checkpoint_name(record)}")
+        made_by = load_yaml(output / CHECKPOINT_RECORD)
+        if made_by.get("checkpoint_sha256") != record["checkpoint_sha256"]:
+            differ.append(f"checkpoint {_checkpoint_name(made_by)} -> {_checkpoint_name(record)}")
     path = output / OUTPUT_CONFIG
     if path.exists():
         config_before = config_from_dict(load_yaml(path), f"in {path}")
-        differ += changes(code_settings(config_before), code_settings(config))
+        before, now = (code_settings(each) | _views(each) for each in (config_before, config))
+        differ += changes(before, now)
     return differ
 
 

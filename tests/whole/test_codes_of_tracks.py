@@ -107,6 +107,33 @@ def test_files_of_other_writers_begin_at_every_frame(run: Run, work: Work, tmp_p
     assert (found["meta"]["fps"], found["meta"]["tracker"]) == (None, None)
 
 
+def test_one_of_several_views_is_taken_by_its_name(run: Run, work: Work, tmp_path: Path) -> None:
+    with (
+        h5py.File(work.tracks / "pan.hdf5") as own,
+        h5py.File(tmp_path / "two.hdf5", "w") as theirs,
+    ):
+        for view, still in (("agentview", False), ("eye_in_hand", True)):
+            tracks = own["root/default/tracks"][:]
+            theirs[f"root/{view}/tracks"] = tracks[:, :1].repeat(6, axis=1) if still else tracks
+            theirs[f"root/{view}"].attrs.update(height=48, width=64)
+    unsaid = infer(run, work, tmp_path / "none", source=tmp_path / "two.hdf5")
+    assert "lacks the view default; it holds agentview, eye_in_hand, which data.views may" in unsaid.error
+    found = {}
+    for view in ("agentview", "eye_in_hand"):
+        result = infer(run, work, tmp_path / view, "--data.views", view, source=tmp_path / "two.hdf5")
+        assert result.status == 0, result.err
+        found[view] = written(tmp_path / view, "two")
+        assert found[view]["meta"]["views"] == [view]
+    assert min(found["agentview"]["motion_energy"]) > 0 == max(found["eye_in_hand"]["motion_energy"])
+    mixed = infer(
+        run, work, tmp_path / "agentview", "--data.views", "eye_in_hand", source=tmp_path / "two.hdf5"
+    )
+    assert mixed.status == 2
+    assert "another run (data.views ['agentview'] -> ['eye_in_hand'])" in mixed.err
+    two = infer(run, work, tmp_path / "two", "--data.views", "a", "b", source=tmp_path / "two.hdf5")
+    assert "data.views" in two.error
+
+
 def test_a_bad_file_fails_alone(run: Run, work: Work, tmp_path: Path) -> None:
     shutil.copytree(work.tracks, tmp_path / "tracks")
     whole = (tmp_path / "tracks/pan.hdf5").read_bytes()
