@@ -116,7 +116,7 @@ class TokenizingJob:
     def written_formats(self, clip: Clip) -> list[CodeFormat]:
         """The formats of the clip's files: what is wanted, and what an earlier run wrote, to keep it true."""
         of_clips = [form for form in code_formats() if not form.table]
-        # Unlike Path.is_file, isfile does not raise for names that are too long, which ``check_target`` tells.
+        # Unlike Path.is_file, isfile takes names that are too long, of which ``check_target`` tells.
         there = [form for form in of_clips if os.path.isfile(form.file(self.output, clip.name))]
         return [form for form in of_clips if form.name in self.formats or form in there]
 
