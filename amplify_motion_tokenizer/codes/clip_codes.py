@@ -16,13 +16,13 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.codes.encoding import (
     EXTRAS,
+    ClipBatches,
     Extra,
     WindowBatch,
     codes_of_arrays,
     encode_views,
     joined,
     no_windows,
-    tracked_batches,
 )
 from amplify_motion_tokenizer.codes.files.base import CodeFormat
 from amplify_motion_tokenizer.codes.formats import code_format, code_formats
@@ -204,11 +204,11 @@ class VideoTokenizing:
         codes = [_ClipCodes(job, model, clip) for job, model in self.jobs]
         with TrackedClip(clip, config, self.tracker) as tracked, tracked.times.stage("encode"):
             facts = source_meta(tracked.infos)
-            for batch in tracked_batches(tracked, tracked.sizes, config.inference.batch_size):
+            batches = ClipBatches(tracked, config.inference.batch_size)
+            for batch in batches:
                 for each in codes:
                     each.add(batch)
-        counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
-        windows = [each.write(facts | counts | {"parts": tracked.parts}) for each in codes]
+        windows = [each.write(facts | batches.facts) for each in codes]
         return {
             "output": codes[0].path.relative_to(self.jobs[0][0].output).as_posix(),
             "windows": windows[0],

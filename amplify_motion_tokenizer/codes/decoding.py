@@ -69,10 +69,35 @@ def decoded(
     Raises:
         ValueError: ids are outside of the codebook, or nothing says the size.
     """
-    ids, config = _ids_of(tokenizer, codes.ids), tokenizer.config
+    ids = _ids_of(tokenizer, codes.ids)
+    parts = [_decoded(tokenizer, ids[rows], meta, size) for rows, meta in _stretches(codes)]
+    return torch.cat([tracks for tracks, _ in parts]), torch.cat([visible for _, visible in parts])
+
+
+def _stretches(codes: MotionCodes) -> list[tuple[slice, Mapping[str, Any]]]:
+    """The windows of frames of each size, in order, and what ``meta`` says of these frames."""
+    changes = codes.meta.get("size_changes", [])
+    begins = [int(torch.searchsorted(codes.starts, change["start_frame"])) for change in changes]
+    rows = map(slice, [0, *begins], [*begins, len(codes)])
+    metas = [codes.meta, *({**_without_sizes(codes.meta), **change} for change in changes)]
+    return list(zip(rows, metas, strict=True))
+
+
+def _without_sizes(meta: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in meta.items() if key not in ("tracked_sizes", "contents")}
+
+
+def _decoded(
+    tokenizer: MotionTokenizer | Tokenizer,
+    ids: Tensor,
+    meta: Mapping[str, Any],
+    size: tuple[int, int] | None,
+) -> tuple[Tensor, Tensor]:
+    """As ``decoded``, of windows whose frames are all of the sizes that ``meta`` says."""
+    config = tokenizer.config
     tracks, visible = [], []
     for number, view in enumerate(config.data.views):
-        shown = _Shown.of(codes.meta, view, size)
+        shown = _Shown.of(meta, view, size)
         grid = query_grid(config.tracking.query_order, config.data.grid_size, shown.content) + shown.pad_xy
         parts = [
             _moved(tokenizer, ids[first : first + CHUNK_WINDOWS], shown.size, torch.from_numpy(grid))

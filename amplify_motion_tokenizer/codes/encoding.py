@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.codes.record import size_meta
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.inputs import encoder_input
 from amplify_motion_tokenizer.data.views import ViewTracks, stack_views
 from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.models.heads import head_answers
+from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks
 
 Extra = Literal["latents", "labels"]
@@ -75,6 +77,40 @@ def tracked_batches(
             "end_source_frames": torch.tensor([(-1, *window.source_frames)[-1] for window in firsts]),
         }
         yield WindowBatch(stack_views(batch, sizes), places)
+
+
+class ClipBatches:
+    """The windows of a clip that is tracked while they are asked for, in batches; iterate it once.
+
+    Args:
+        tracked: the clip.
+        batch_size: windows of a batch, at most.
+    """
+
+    def __init__(self, tracked: TrackedClip, batch_size: int) -> None:
+        self._tracked, self._size = tracked, batch_size
+        self._changes: list[dict[str, Any]] = []
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        for infos, windows in self._tracked.stretches():
+            changed = bool(self._changes) or infos != self._tracked.infos
+            for batch in tracked_batches(windows, [info.size for info in infos.values()], self._size):
+                if changed:
+                    begins = int(batch.places["window_starts"][0])
+                    self._changes.append({"start_frame": begins, **size_meta(infos)})
+                    changed = False
+                yield batch
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``meta`` has of the clip once it has ended: its frames, its parts, where its size changes."""
+        tracked = self._tracked
+        facts = {
+            "num_frames": tracked.num_frames,
+            "windows_dropped": tracked.windows_dropped,
+            "parts": tracked.parts,
+        }
+        return facts | ({"size_changes": self._changes} if self._changes else {})
 
 
 @torch.no_grad()

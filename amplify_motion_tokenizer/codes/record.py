@@ -140,25 +140,28 @@ def source_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
 
 
 def frames_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
-    """What is known of a clip's frames; sizes of all views are told where there are several.
-
-    ``contents`` tells where the picture lies in the padded frames of each view: (top, left, height, width).
+    """What is known of a clip's frames.
 
     Args:
-        infos: of each view, by name; rates and size are the first view's.
+        infos: of each view, by name; rates are the first view's.
     """
     info = next(iter(infos.values()))
-    facts: dict[str, Any] = {
-        "source_fps": info.source_fps,
-        "fps": info.fps,
-        "tracked_size": list(info.size),
-    }
-    if len(infos) > 1:
-        facts["tracked_sizes"] = {view: list(each.size) for view, each in infos.items()}
-    if info.letterbox.content_size != info.size:
+    return {"source_fps": info.source_fps, "fps": info.fps, **size_meta(infos)}
+
+
+def size_meta(infos: Mapping[str, ClipInfo]) -> dict[str, Any]:
+    """(height, width) of the tracked frames of the first view; and of all views, where there are several.
+
+    ``contents`` tells where the picture lies in the padded frames of each view: (top, left, height, width).
+    """
+    sizes = {view: list(info.size) for view, info in infos.items()}
+    facts: dict[str, Any] = {"tracked_size": next(iter(sizes.values()))}
+    if len(sizes) > 1:
+        facts["tracked_sizes"] = sizes
+    boxes = {view: info.letterbox for view, info in infos.items()}
+    if any(list(box.content_size) != sizes[view] for view, box in boxes.items()):
         facts["contents"] = {
-            view: [box.pad_top, box.pad_left, *box.content_size]
-            for view, box in ((view, each.letterbox) for view, each in infos.items())
+            view: [box.pad_top, box.pad_left, *box.content_size] for view, box in boxes.items()
         }
     return facts
 

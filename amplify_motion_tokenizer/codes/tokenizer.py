@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.codes.decoding import decoded
-from amplify_motion_tokenizer.codes.encoding import Extra, codes_of_arrays, encode_windows, joined, no_windows
+from amplify_motion_tokenizer.codes.encoding import (
+    ClipBatches,
+    Extra,
+    codes_of_arrays,
+    encode_views,
+    joined,
+    no_windows,
+)
 from amplify_motion_tokenizer.codes.given import (
     Array,
     given_fps,
@@ -34,6 +41,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.input_kinds import FRAME, WNORM
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.evaluation.code_length import digits_of
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, load_weights
 from amplify_motion_tokenizer.models.torch_files import file_hash
@@ -242,12 +250,7 @@ class Tokenizer:
         Raises:
             ValueError: ids are no whole numbers, or outside of the codebook.
         """
-        rest = given_ids(ids, self.codebook_size, "expected ids")
-        digits = []
-        for level in self.config.model.fsq_levels:
-            digits.append(rest % level)
-            rest = rest.div(level, rounding_mode="floor")
-        return torch.stack(digits, dim=-1)
+        return digits_of(given_ids(ids, self.codebook_size, "expected ids"), self.config.model.fsq_levels)
 
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """``MotionTokenizer.encode`` of velocities on any device; tokens (B, d, D) are on the model's.
@@ -281,11 +284,11 @@ class Tokenizer:
     ) -> MotionCodes:
         save: list[Extra] = ["latents"] if latents else []
         config = self._config_of_tracks
-        batches = list(encode_windows(tracked, tracked.sizes, self.model, config, save))
-        arrays = joined(batches or [no_windows(self.model, save)])
+        batches = ClipBatches(tracked, config.inference.batch_size)
+        made = [{**each.places, **encode_views(each.views, self.model, config, save)} for each in batches]
+        arrays = joined(made or [no_windows(self.model, save)])
         meta = run_meta(self._checkpoint, config, self._tracker.name, self.model)
-        counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
-        return codes_of_arrays(arrays, clip, {**meta, **facts, **counts, "parts": tracked.parts})
+        return codes_of_arrays(arrays, clip, {**meta, **facts, **batches.facts})
 
     def _placed(self, velocities: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor | None]:
         device = self.model.device

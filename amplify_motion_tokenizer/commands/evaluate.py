@@ -1,4 +1,4 @@
-"""Holds tracks against true ones, and the codes of overlapping windows against each other.
+"""Holds tracks against true ones, codes of overlapping windows against each other, tokenizers against tracks.
 
 tracking: both folders hold track files; the command scenes writes clips with truth. Printed are TAP-Vid's
 metrics, means over the clips of a kind, beside the metrics of points that never move.
@@ -7,11 +7,17 @@ codes: the folder is the output of infer. Printed are the codes in use, and the 
 that start 1, 2 ... strides apart: at the same position in both, and, where tokens are steps, about the same
 step of the clip. Chance is what any two different windows have in common; a dash stands where
 there is nothing to compare.
+
+tokenizer: for any tokenizers and folders of track files, how many bits a window takes and how much of its
+motion they leave, beside plain coders at the same bits: no motion, one similarity a step, cosine waves (DCT)
+and principal components (PCA) of made-up motion. Of tokenizers of a smaller grid or fewer frames the points
+next to that grid are coded, in the first frames, in a table of their own with its own no motion.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +26,8 @@ from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import write_json
+
+logger = logging.getLogger(__name__)
 
 TRACKING: Flags = {
     "--tracks": {"type": Path, "required": True, "help": "folder of the track files to judge"},
@@ -35,6 +43,27 @@ CODES: Flags = {
     "--codes": {"type": Path, "required": True, "help": "output folder of infer"},
     "--lags": {"type": int, "default": 4, "help": "neighbours to compare with (default 4)"},
     "--json": {"type": Path, "help": "file for all the numbers"},
+}
+TOKENIZER: Flags = {
+    "--tracks": {
+        "type": Path,
+        "action": "append",
+        "default": [],
+        "help": "folder of track files; may be repeated",
+    },
+    "--checkpoint": {
+        "action": "append",
+        "help": "file or shipped name of a tokenizer; may be repeated (default: all the shipped ones)",
+    },
+    "--made-up": {
+        "type": int,
+        "default": 0,
+        "metavar": "N",
+        "help": "judge on so many windows of made-up motion, too, with exact tracks",
+    },
+    "--json": {"type": Path, "help": "file for all the numbers"},
+    "--picture": {"type": Path, "help": "PNG of bits against error; needs matplotlib"},
+    "--markdown": {"action": "store_true", "help": "print the tables in Markdown"},
 }
 
 
@@ -74,7 +103,46 @@ def evaluate_codes(flags: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-FLAGS = {"tracking": TRACKING, "codes": CODES}
+def evaluate_tokenizer(flags: argparse.Namespace) -> int:
+    """Prints rate and distortion of tokenizers on folders of tracks; returns the exit status."""
+    if flags.made_up < 0:
+        raise UsageError(f"--made-up is {flags.made_up}; expected 1 or more windows")
+    if not flags.tracks and not flags.made_up:
+        raise UsageError("there is nothing to judge on: give --tracks FOLDER, --made-up N, or both")
+    from amplify_motion_tokenizer.evaluation.code_length import CODER, range_coder
+    from amplify_motion_tokenizer.evaluation.grid_windows import folder_windows, made_up_windows
+    from amplify_motion_tokenizer.evaluation.rate_picture import check_drawable, draw_rates
+    from amplify_motion_tokenizer.evaluation.tables import without_nan
+    from amplify_motion_tokenizer.evaluation.tokenizer_tables import report, text
+    from amplify_motion_tokenizer.evaluation.tokenizers import evaluate_tokenizers
+    from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
+    from amplify_motion_tokenizer.models.shipped import DEFAULT, names
+
+    if flags.picture is not None:
+        check_drawable()
+    if range_coder() is None:
+        logger.warning("coded bits are left out, as they need %s; pip install %s", CODER, CODER)
+    wanted = flags.checkpoint or [name for name in names() if name != DEFAULT]
+    models = {name: load_tokenizer(name, "auto") for name in dict.fromkeys(wanted)}
+    sources = [folder_windows(folder) for folder in dict.fromkeys(flags.tracks)]
+    if flags.made_up:
+        configs = [model.config for model in models.values()]
+        grid, frames = max(c.data.grid_size for c in configs), max(c.tracked_length for c in configs)
+        sources.append(made_up_windows(flags.made_up, grid, frames))
+    sections = evaluate_tokenizers(models, sources)
+    sys.stdout.write(text(sections, flags.markdown) + "\n")
+    if flags.json is not None:
+        write_json(flags.json, without_nan(report(sections)))
+    if flags.picture is not None:
+        draw_rates(flags.picture, sections)
+    return EXIT_OK
+
+
+FLAGS = {"tracking": TRACKING, "codes": CODES, "tokenizer": TOKENIZER}
 """What can be evaluated, and the flags of each."""
 
-RUN: dict[str, Callable[[argparse.Namespace], int]] = {"tracking": evaluate_tracking, "codes": evaluate_codes}
+RUN: dict[str, Callable[[argparse.Namespace], int]] = {
+    "tracking": evaluate_tracking,
+    "codes": evaluate_codes,
+    "tokenizer": evaluate_tokenizer,
+}

@@ -19,6 +19,8 @@ class InputKind:
     """Whether it can be made of velocity files, which hold W-normalised velocities of one view alone."""
     one_size: bool = False
     """Whether ``data.reference_size`` must be given: the model's velocities are in sides of that frame."""
+    fills_lost: bool = False
+    """Whether points that are not seen move as their neighbours; else they are taken as the tracker says."""
 
 
 WNORM = InputKind(name="wnorm", view_axis=False, frame_size=False, velocity_files=True)
@@ -27,7 +29,9 @@ WNORM = InputKind(name="wnorm", view_axis=False, frame_size=False, velocity_file
 FRAME = InputKind(name="frame", view_axis=True, frame_size=True, velocity_files=False)
 """Differences of positions (row, col) that are normalised by the frame, of every view."""
 
-SIDES = InputKind(name="sides", view_axis=False, frame_size=False, velocity_files=False, one_size=True)
+SIDES = InputKind(
+    name="sides", view_axis=False, frame_size=False, velocity_files=False, one_size=True, fills_lost=True
+)
 """Velocities (x, y) in shorter sides of the reference frame, of any size; lost points move as neighbours."""
 
 MODEL_INPUTS: dict[str, InputKind] = {

@@ -29,6 +29,7 @@ from amplify_motion_tokenizer.jobs.folder_run import FolderRun
 from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.letterbox import content_norm_from_px, source_from_letterbox_px
 from amplify_motion_tokenizer.trackers.windows import SEEN
+from amplify_motion_tokenizer.tracks.base import clip_of
 from amplify_motion_tokenizer.tracks.find import find_recorded
 from amplify_motion_tokenizer.tracks.stored import RecordedClip
 from amplify_motion_tokenizer.video.clips import Clip
@@ -117,15 +118,23 @@ def _clips(source: Path, config: Config) -> list[Clip]:
 def _paired(clips: Sequence[Clip], files: dict[str, RecordedClip], alone: bool) -> Pairs:
     """Clips and their track files by clip name; ``alone``: one file, whose folder is not known."""
     if not alone:
-        return {clip.name: (clip, files[clip.name]) for clip in clips if clip.name in files}
+        named = {clip.name: clip for clip in clips}
+        pairs = {name: (named.get(name) or named.get(clip_of(name) or ""), files[name]) for name in files}
+        return {
+            name: (dataclasses.replace(clip, name=name), file) for name, (clip, file) in pairs.items() if clip
+        }
     ((stem, file),) = files.items()
-    found = [clip for clip in clips if PurePosixPath(clip.name).name == stem]
+    found = [clip for clip in clips if PurePosixPath(clip.name).name in (stem, clip_of(stem))]
     if len(found) > 1:
         raise UsageError(
             f"{file.path}: the input has several clips of that name ({_listed(found)}); give the folder of "
             "the tracks, or the one video"
         )
-    return {clip.name: (clip, file) for clip in found}
+    return {
+        name: (dataclasses.replace(clip, name=name), file)
+        for clip in found
+        for name in [PurePosixPath(clip.name).with_name(stem).as_posix()]
+    }
 
 
 def _listed(clips: Sequence[Clip]) -> str:
@@ -269,14 +278,16 @@ class _View:
     """
 
     def __init__(self, file: RecordedClip, opened: Any, place: int, video: Video, config: Config) -> None:
-        tracked, self._box = placed(video.info.source_size, config.video)
+        size = file.view_attributes[place].get("source_size", video.info.source_size)
+        self.source_size = int(size[0]), int(size[1])
+        tracked, self._box = placed(self.source_size, config.video)
         if file.sizes[place] != tracked:
             raise TrackFileError(
                 f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
                 f"{video.info.source} gives {tracked} (height, width); track it again"
             )
         self.video = video
-        self._zoom = max(1.0, LEAST_ROWS / video.info.size[0])
+        self._zoom = max(1.0, LEAST_ROWS / self.source_size[0])
         stride = config.tracking.window_stride
         self.num_frames = int(file.attributes["num_frames"])
         last = self.num_frames - (1 if config.tracking.pads_end else file.length)
@@ -308,6 +319,8 @@ def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style)
     window: _Window | None = None
     with h264_writer(target, view.video.info.fps) as write:
         for index, frame in enumerate(itertools.islice(view.video, view.num_frames)):
+            if frame.source_size != view.source_size:
+                continue  # its tracks are in another file
             if index in windows:
                 window = view.window(index, windows[index], style)
             rgb = view.picture(frame.rgb)

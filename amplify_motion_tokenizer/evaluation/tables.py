@@ -60,9 +60,9 @@ def table(content: dict[str, Any]) -> str:
         heads = [kind, str(values["videos"]), windows, str(values["visible_positions"])]
         for name, shown in PREDICTIONS.items():
             numbers = [values[name][metric] for metric in COLUMNS]
-            rows.append([heads[0], shown, *heads[1:], *_numbers(numbers)])
+            rows.append([heads[0], shown, *heads[1:], *numbers_of(numbers)])
             heads = [""] * len(heads)
-    return _lines(rows)
+    return lines(rows)
 
 
 def code_table(content: dict[str, Any]) -> str:
@@ -71,27 +71,33 @@ def code_table(content: dict[str, Any]) -> str:
     rows = [["kind", "same", "clips", "windows", "codes", "perplexity", *lags]]
     for kind, values in [*content["kinds"].items(), ("overall", content["overall"])]:
         heads = [kind, *(str(values[name]) for name in ("clips", "windows", "unique_codes"))]
-        heads += _numbers([values["perplexity"]], digits=1)
+        heads += numbers_of([values["perplexity"]], digits=1)
         for name in [name for name in COMPARED if name in values]:
-            rows.append([heads[0], COMPARED[name], *heads[1:], *_numbers(values[name])])
+            rows.append([heads[0], COMPARED[name], *heads[1:], *numbers_of(values[name])])
             heads = [""] * len(heads)
-    return _lines(rows)
+    return lines(rows)
 
 
-def _numbers(values: Sequence[float], digits: int = 3) -> list[str]:
-    """Numbers as text; a dash stands for the mean of nothing."""
+def numbers_of(values: Sequence[float], digits: int = 3) -> list[str]:
+    """Numbers as text with so many decimals; a dash stands for the mean of nothing."""
     return ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
 
 
-def _lines(rows: Sequence[Sequence[str]]) -> str:
+def lines(rows: Sequence[Sequence[str]], names: int = 2) -> str:
+    """Rows of one length as lines of text; the first ``names`` columns to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(_cells(row, widths)).rstrip() for row in rows)
+    return "\n".join("  ".join(_cells(row, widths, names)).rstrip() for row in rows)
 
 
-def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Names to the left, numbers to the right."""
+def markdown(rows: Sequence[Sequence[str]], names: int = 2) -> str:
+    """Rows of one length as a table in Markdown, the first row its head."""
+    rule = ["---" if place < names else "---:" for place in range(len(rows[0]))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _cells(row: Sequence[str], widths: Sequence[int], names: int) -> list[str]:
     return [
-        text.ljust(width) if place < 2 else text.rjust(width)
+        text.ljust(width) if place < names else text.rjust(width)
         for place, (text, width) in enumerate(zip(row, widths, strict=True))
     ]
 

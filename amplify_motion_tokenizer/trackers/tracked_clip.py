@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,7 +40,7 @@ class TrackedClip:
         tracker: made by ``make_tracker``, shared between clips.
 
     Attributes:
-        infos: rates and sizes of the open views, by name.
+        infos: rates and sizes of the open views, by name; where pictures change their size, of the first.
         num_frames: frames read so far, of each view; the clip ends with its shortest view.
         windows_dropped: still windows that the motion gate dropped so far.
         times: time spent so far on open, read (waiting for frames), gate and track; users add their own.
@@ -76,8 +77,8 @@ class TrackedClip:
         """Oddities of the clip for the manifest, by view; empty where there are none.
 
         ``frames_missing`` has the numbers of frames stated and read of a view that ended early. ``parts``
-        lists where a view that is cut goes on: frame of the source, seconds, reason; ``left_out`` holds the
-        size of a part that is left out for its other picture size.
+        lists where a view that is cut goes on: frame of the source, seconds, reason; and the size (height,
+        width) of pictures that have another one than the first.
         """
         views = dict(zip(self.infos, self._videos, strict=True))
         short = {
@@ -91,7 +92,7 @@ class TrackedClip:
                     "source_frame": part.source_frame,
                     "seconds": round(part.time_s, 6),
                     "cut": part.cut,
-                    **({} if part.size == video.info.source_size else {"left_out": list(part.size)}),
+                    **({} if part.size == video.info.source_size else {"size": list(part.size)}),
                 }
                 for part in video.parts
             ]
@@ -119,18 +120,43 @@ class TrackedClip:
             video.close()
 
     def __iter__(self) -> Iterator[tuple[WindowTracks, ...]]:
-        config, views = self._config, len(self._videos)
+        """The windows of all stretches."""
+        for _, windows in self.stretches():
+            yield from windows
+
+    def stretches(self) -> Iterator[tuple[dict[str, ClipInfo], Iterator[tuple[WindowTracks, ...]]]]:
+        """The clip in stretches of pictures of one size, mostly a single one, in order.
+
+        Yields:
+            What is known of each view there, by name, and the windows, to be read up before the next stretch.
+        """
+
+        def sizes(row: tuple[Frame, ...]) -> tuple[tuple[int, int], ...]:
+            return tuple(frame.source_size for frame in row)
+
+        for found, rows in groupby(self._frames(), sizes):
+            infos = {
+                view: video.info_of(size)
+                for view, video, size in zip(self.infos, self._videos, found, strict=True)
+            }
+            yield infos, self._windows(rows, infos, self.num_frames - 1)
+
+    def _windows(
+        self, rows: Iterator[tuple[Frame, ...]], infos: dict[str, ClipInfo], begin: int
+    ) -> Iterator[tuple[WindowTracks, ...]]:
+        """The windows of a stretch whose first row of frames is the clip's row ``begin``."""
+        config, views = self._config, len(infos)
         length, stride = config.tracked_length, config.tracking.window_stride
-        pad_end = config.tracking.pads_end
         per_view = (
-            iter_windows(frames, length, stride, pad_end) for frames in _columns(self._frames(), views)
+            iter_windows(frames, length, stride, config.tracking.pads_end, begin)
+            for frames in _columns(rows, views)
         )
         windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
         if config.tracking.gate.enable:
-            windows = self._moving(windows)
+            windows = self._moving(windows, [info.letterbox for info in infos.values()])
         tracks = (
             self._tracked(column, info)
-            for column, info in zip(_columns(windows, views), self.infos.values(), strict=True)
+            for column, info in zip(_columns(windows, views), infos.values(), strict=True)
         )
         yield from self.times.each("track", zip(*tracks, strict=True))
 
@@ -206,10 +232,11 @@ class TrackedClip:
             f"expected at least {length} ({key}), or tracking.pad_end: repeat_last"
         )
 
-    def _moving(self, windows: Iterable[tuple[FrameWindow, ...]]) -> Iterator[tuple[FrameWindow, ...]]:
+    def _moving(
+        self, windows: Iterable[tuple[FrameWindow, ...]], boxes: Sequence[Letterbox]
+    ) -> Iterator[tuple[FrameWindow, ...]]:
         """The windows in which at least one view moves."""
-        gates = [MotionGate() for _ in self._videos]
-        boxes = [video.info.letterbox for video in self._videos]
+        gates = [MotionGate() for _ in boxes]
         for views in windows:
             # The gate judges shares of the frame, to which padding must not count.
             contents = map(_content, views, boxes)

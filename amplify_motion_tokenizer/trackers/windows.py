@@ -80,14 +80,14 @@ class WindowTracks:
 
 
 def iter_windows(
-    frames: Iterable[Frame], length: int, stride: int, pad_end: bool = False
+    frames: Iterable[Frame], length: int, stride: int, pad_end: bool = False, begin: int = 0
 ) -> Iterator[FrameWindow]:
     """Yields every window of ``length`` frames of one part that starts a multiple of ``stride`` into it.
 
     Holds at most ``length`` frames. A part's tail of fewer frames than a window is not yielded, unless
     ``pad_end`` repeats the part's last frame, so that every frame (every ``stride``-th) starts a window.
+    ``begin`` is the index of the first of ``frames`` among the yielded frames of the clip.
     """
-    begin = 0
     for _, part in groupby(frames, key=lambda frame: frame.part):
         count = 0
         held: deque[Frame] = deque(maxlen=length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from amplify_motion_tokenizer.tracks.stored import FoundClip, StoredClip, Stores
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import tracked_views
 
+_OF_SIZE = re.compile(r"(?P<clip>.+)\.size\d+")
+"""Names that ``TrackFormat.of_size`` gives, without their ending."""
+
 ClipT = TypeVar("ClipT", bound=StoredClip, covariant=True)
 
 
@@ -33,6 +37,12 @@ class OpenClip(Generic[ClipT]):
     def __call__(self, views: Sequence[str] | None) -> ClipT:
         """The clip; raises TrackFileError as ``TrackFormat.open`` does."""
         return self.open(views)
+
+
+def clip_of(name: str) -> str | None:
+    """The clip whose pictures of a further size ``name``, without an ending, holds; None for other names."""
+    match = _OF_SIZE.fullmatch(name)
+    return match and match["clip"]
 
 
 class TrackFormat(ABC):
@@ -56,6 +66,16 @@ class TrackFormat(ABC):
     def target(self, output: Path, clip: str) -> Path:
         """The file below ``output`` that is there when the clip of that name is complete."""
         return output / f"{clip}{self.endings[0]}"
+
+    def of_size(self, target: Path, number: int) -> Path:
+        """The file for pictures of a clip's size ``number``, counted from 1; ``target`` is the clip's own."""
+        ending = self.endings[0]
+        clip = target.name.removesuffix(ending)
+        return target if number == 1 else target.with_name(f"{clip}.size{number}{ending}")
+
+    def remove(self, target: Path) -> None:
+        """Removes the file ``target``, if it is there, and what belongs to it."""
+        target.unlink(missing_ok=True)
 
     def views(self, config: Config) -> list[str]:
         """The views of the input's clips that are tracked, all of them unless a format holds fewer.
@@ -99,7 +119,10 @@ class TrackFormat(ABC):
         """
 
     def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
-        """Whether ``target`` was made with ``settings`` from ``sources`` as they are now."""
+        """Whether ``target`` was made with ``settings`` from ``sources`` as they are now.
+
+        So must be the files of its pictures of other sizes.
+        """
         if not os.path.isfile(target):  # unlike Path.is_file also of a name too long for one
             return False
         try:
@@ -107,7 +130,10 @@ class TrackFormat(ABC):
         except (TrackFileError, UsageError):
             return False
         same = record.get("config_hash") in known_hashes(settings)
-        return record.get("format_version") == FORMAT_VERSION and same and is_made_of(record, sources)
+        if record.get("format_version") != FORMAT_VERSION or not same or not is_made_of(record, sources):
+            return False
+        others = (self.of_size(target, number) for number in range(2, record.get("num_sizes", 1) + 1))
+        return all(self.is_complete(other, settings, *sources) for other in others)
 
     def find(self, folder: Path) -> dict[str, OpenClip[FoundClip]]:
         """The clips below ``folder``, by their path below it without the ending, sorted; none is opened yet.

@@ -4,10 +4,12 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
     root                     attributes: format_version, settings (JSON), config_hash, tracker,
                              reader, fps, source_fps, source_height, source_width, source_name,
-                             source_bytes, source_fingerprint, num_frames, windows_dropped
+                             source_bytes, source_fingerprint, num_frames, windows_dropped, num_sizes
+                             (``clip_files``: files that the clip has; 0 in all but its own)
     root/<view>              attributes: height, width of the frames that were tracked, padding included;
                              scale (x, y), pad (top, left) of the upright source frame in square pixels;
-                             pixel_aspect, width over height of its stored pixels
+                             source_size (height, width) of that frame; pixel_aspect, width over height of
+                             its stored pixels
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
     root/<view>/vis          float32 (S, T, N), confidence 0..1
     root/<view>/start_frame  int64 (S,), index among the tracked frames
@@ -44,6 +46,7 @@ from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import TrackFormat
+from amplify_motion_tokenizer.tracks.hdf5_appending import ViewRows
 from amplify_motion_tokenizer.tracks.hdf5_groups import (
     damage_named,
     first_frame_size,
@@ -53,12 +56,13 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     tracked_size,
     valid_steps,
     view_groups,
-    window_places,
     window_shape,
+    window_starts,
+    window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
-from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
-from amplify_motion_tokenizer.tracks.stored import WindowPlaces
+from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version, view_attributes
+from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
@@ -92,6 +96,7 @@ class TrackFileWriter:
         root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
         for name, facts in self._views.items():
             root.create_group(name).attrs.update(facts)
+        self._rows = {name: ViewRows(root[name]) for name in self._views}
         return self
 
     def __exit__(
@@ -105,17 +110,21 @@ class TrackFileWriter:
         Raises:
             ValueError: a first frame is missing, or is of another side than the settings say.
         """
-        for name, window in zip(self._views, views, strict=True):
+        for rows, window in zip(self._rows.values(), views, strict=True):
             found = None if window.first_frame is None else window.first_frame.shape
             if found != self._frame_shape:
                 raise ValueError(f"first frame: expected {self._frame_shape}, found {found}")
-            _append_row(self._file["root"][name], window)
+            rows.append(window)
         self._written.check()
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Records the counts that are known only at the end."""
+        for rows in self._rows.values():
+            rows.flush()
+        self._written.check()
         root = self._file["root"]
-        root.attrs.update({"num_frames": num_frames, "windows_dropped": windows_dropped})
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
+        root.attrs.update(counts)
         length = self.record.settings["data.sequence_length"]
         points = self.record.settings["data.grid_size"] ** 2
         for view in (root[name] for name in self._views if "tracks" not in root[name]):
@@ -160,44 +169,6 @@ class _WrittenFile(io.FileIO):
         self.check()
 
 
-def _append_row(view: h5py.Group, window: WindowTracks) -> None:
-    rows: dict[str, NDArray[Any]] = {
-        "tracks": np.asarray(window.tracks_xy_px, np.float32),
-        "vis": np.asarray(window.visibility, np.float32),
-        "start_frame": np.asarray(window.start, np.int64),
-        "start_time": np.asarray(window.time_s, np.float64),
-        "step_seconds": np.asarray(
-            np.nan if window.step_seconds is None else window.step_seconds, np.float64
-        ),
-        "source_frame": np.asarray(window.source_frames or [-1] * len(window.visibility), np.int64),
-        "valid_steps": np.asarray(window.valid_steps, np.int64),
-    }
-    if window.first_frame is not None:
-        rows["first_frames"] = window.first_frame
-    for name, row in rows.items():
-        if name not in view:
-            # One window a chunk: a window is what a loader reads.
-            chunk = {0: (1024,), 1: (256, *row.shape)}.get(row.ndim, (1, *row.shape))
-            # Tracks are noise in their last bits; frames shrink to three quarters and less, and their
-            # numbers to almost nothing.
-            packed = name in ("first_frames", "source_frame")
-            packing = {"compression": "gzip", "compression_opts": 1} if packed else {}
-            # Rows of tracks that are never written read as lost.
-            fill = np.nan if name == "tracks" else None
-            view.create_dataset(
-                name,
-                (0, *row.shape),
-                row.dtype,
-                maxshape=(None, *row.shape),
-                chunks=chunk,
-                fillvalue=fill,
-                **packing,
-            )
-        data = view[name]
-        data.resize(data.shape[0] + 1, axis=0)
-        data[-1] = row
-
-
 class TrackFile:
     """One clip's HDF5 track file, ours or another writer's.
 
@@ -219,7 +190,7 @@ class TrackFile:
             more. All of them read as lost.
 
     Raises:
-        TrackFileError: the file cannot be opened, is truncated, or has another layout.
+        TrackFileError: the file cannot be opened, is truncated, or has another layout or version.
     """
 
     stores: Literal["positions"] = "positions"
@@ -228,6 +199,8 @@ class TrackFile:
         self.path = path
         self.first_row = 0
         with open_hdf5(path) as file, damage_named(path):
+            self.attributes = dict(file["root"].attrs) if "root" in file else {}
+            check_version(self.attributes, path)
             groups = view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [window_shape(group, path) for group in groups]
@@ -238,7 +211,6 @@ class TrackFile:
             self.sizes = [tracked_size(group) for group in groups]
             self.view_attributes = [dict(group.attrs) for group in groups]
             self.frame_size = first_frame_size(groups, path)
-            self.attributes = dict(file["root"].attrs)
             self.settings = _settings(self.attributes.get("settings"), path)
             self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
 
@@ -290,9 +262,23 @@ class TrackFile:
             return valid_steps(file[self.views[0]], self.path)
 
     def places(self, file: h5py.File) -> WindowPlaces:
-        """Where in the clip the windows are; see ``window_places``."""
+        """Where in the clip the windows are.
+
+        Raises:
+            TrackFileError: the file says it in another layout, or what cannot be.
+        """
         with damage_named(self.path):
-            return window_places(file[self.views[0]], self.fps, self.path)
+            starts = window_starts(file[self.views[0]], self.fps, self.path)
+        return WindowPlaces.of(*starts, self.times(file))
+
+    def times(self, file: h5py.File) -> WindowTimes:
+        """When the frames of the windows are, as far as the file says.
+
+        Raises:
+            TrackFileError: it says it in another layout.
+        """
+        with damage_named(self.path):
+            return window_times([file[view] for view in self.views], self.path)
 
     def check_readable(self) -> None:
         """Raises TrackFileError unless everything that its views hold is where the file says.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.tracks.stored import WindowPlaces
+from amplify_motion_tokenizer.tracks.stored import WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
@@ -84,40 +84,51 @@ def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
     return np.asarray(found, np.int64)
 
 
-def window_places(group: h5py.Group, fps: float | None, path: Path) -> WindowPlaces:
-    """Where in the clip the windows of a view are.
+def window_starts(
+    group: h5py.Group, fps: float | None, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(S,) first frame of each window of a view, and (S,) seconds from the clip's first frame to it.
 
     A file without ``start_frame`` is AMPLIFY's, whose row t begins at frame t.
 
     Raises:
         TrackFileError: a column is of another shape or type, or the starts do not ascend.
     """
-    windows, length, _ = window_shape(group, path)
-    shapes = {
-        "start_frame": ("iu", (windows,)),
-        "start_time": ("f", (windows,)),
-        "step_seconds": ("f", (windows,)),
-        "source_frame": ("iu", (windows, length)),
-    }
-    found = {name: group[name][:] for name in shapes if name in group}
+    windows, _, _ = window_shape(group, path)
+    found = {name: group[name][:] for name in ("start_frame", "start_time") if name in group}
     for name, column in found.items():
-        kinds, shape = shapes[name]
-        if column.shape != shape or column.dtype.kind not in kinds:
+        kinds, words = ("iu", "whole numbers") if name == "start_frame" else ("f", "numbers")
+        if column.shape != (windows,) or column.dtype.kind not in kinds:
             raise TrackFileError(
-                f"{path}: {name} is {column.dtype} {column.shape}, expected {shape} of "
-                f"{'whole ' if kinds == 'iu' else ''}numbers; remake it"
+                f"{path}: {name} is {column.dtype} {column.shape}, expected {words} ({windows},); remake it"
             )
     starts = np.asarray(found.get("start_frame", np.arange(windows)), np.int64)
     if (np.diff(starts) <= 0).any() or (starts < 0).any():
         raise TrackFileError(f"{path}: start_frame does not ascend from 0 on, as it should; remake it")
-    places = WindowPlaces.at(starts, fps)
-    if "start_time" in found:
-        places = places._replace(start_seconds=np.asarray(found["start_time"], np.float64))
-    if "step_seconds" in found:
-        places = places._replace(step_seconds=np.asarray(found["step_seconds"], np.float64))
-    if "source_frame" in found:
-        places = places._replace(source_frames=np.asarray(found["source_frame"][:, [0, -1]], np.int64))
-    return places
+    even = starts * np.float64(np.nan if fps is None else 1 / fps)
+    return starts, np.asarray(found.get("start_time", even), np.float64)
+
+
+def window_times(groups: Sequence[h5py.Group], path: Path) -> WindowTimes:
+    """When the frames of all windows of the views ``groups`` are; unknown where the file does not say.
+
+    Raises:
+        TrackFileError: it says it in arrays of other shapes or types than the layout has.
+    """
+    windows, length, _ = window_shape(groups[0], path)
+    times = WindowTimes.unknown(windows, len(groups), length)
+    for view, group in enumerate(groups):
+        for name, into in times._asdict().items():
+            if name not in group:
+                continue
+            data, wanted = group[name], into[:, view]
+            if data.shape != wanted.shape or data.dtype.kind != wanted.dtype.kind:
+                raise TrackFileError(
+                    f"{path}: {data.name} is {data.dtype} {data.shape}, expected {wanted.dtype} "
+                    f"{wanted.shape}; remake it"
+                )
+            wanted[...] = data[...]
+    return times
 
 
 def tracked_size(group: h5py.Group) -> tuple[int, int] | None:

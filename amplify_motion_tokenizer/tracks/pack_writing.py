@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.files import sync, write_json
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.tracks.pack_index import FORMAT_VERSION
 from amplify_motion_tokenizer.tracks.packs import LEVELS, LOST, PLACE, UNSEEN
-from amplify_motion_tokenizer.tracks.stored import PositionClip
+from amplify_motion_tokenizer.tracks.stored import PositionClip, WindowTimes
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any
         index["padded"] = _write_valid_steps(clips, unfinished, index["length"])
         index["placed"] = True
         _write_places(clips, unfinished)
+        index["timed"] = _write_times(clips, unfinished)
         index["max_error_px"] = max(errors_px.values())
         for clip in index["clips"]:
             clip["max_error_px"] = errors_px[clip["name"]]
@@ -194,11 +195,23 @@ def _write_places(clips: Mapping[str, PositionClip], folder: Path) -> None:
         with clip.open() as file:
             places = clip.places(file)
         own = np.zeros(clip.num_windows, PLACE)
-        columns = (*places[:3], *places.source_frames.T)
-        for name, column in zip(PLACE.names or (), columns, strict=True):
-            own[name] = column
+        own["start_frame"], own["start_time"] = places.starts, places.start_seconds
         rows.append(own)
     np.save(folder / "places.npy", np.concatenate(rows))
+
+
+def _write_times(clips: Mapping[str, PositionClip], folder: Path) -> bool:
+    """Returns whether it is known of any window when its frames are, so that there is anything to write."""
+    found = []
+    for clip in clips.values():
+        with clip.open() as file:
+            found.append(clip.times(file))
+    times = WindowTimes(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    timed = bool((times.source_frame >= 0).any() or np.isfinite(times.step_seconds).any())
+    if timed:
+        for name, array in times._asdict().items():
+            np.save(folder / f"{name}.npy", array)
+    return timed
 
 
 def _packed_tracks(

@@ -5,8 +5,9 @@ frames, N points)::
 
     pack.json            version, settings, views, length T, num_points N, max_error_px, and of each clip in
                          order: name, windows, sizes (height, width of each view, or null), fps and
-                         source_fps (or null; older packs lack them), max_error_px; padded (older packs
-                         lack it), whether frames of some window repeat the clip's last one
+                         source_fps (or null; older packs lack them), max_error_px; padded and timed
+                         (older packs lack them), whether frames of some window repeat the clip's last one,
+                         and whether it is known of some window when its frames are
     first.npy            float32 (S, V, N, 2), (x, y) pixels of the tracked frames, in the first frame where
                          they are not lost, which is mostly frame 0; 0 where all are lost
     units.npy            int8 (S, V, N), a track's unit is 2**units pixels
@@ -19,6 +20,10 @@ frames, N points)::
                          all are
     places.npy           (S,) of PLACE, where in its clip each window is; older packs, which lack ``placed``,
                          do not have it
+    source_frame.npy     int64 (S, V, T), index of each frame in the source, -1: not known; only where
+                         ``timed`` is true
+    step_seconds.npy     float64 (S, V), mean seconds from one of a window's frames to the next, NaN: not
+                         known; only where ``timed`` is true
 
 Displacements are rounded to the nearest unit: 1/256 pixel, or where a track goes 128 pixels or further from
 its first position, the finest power of two that holds it. So positions are off by at most half a unit
@@ -43,7 +48,7 @@ from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.tracks.base import OpenClip
 from amplify_motion_tokenizer.tracks.pack_index import read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces
+from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces, WindowTimes
 
 LOST = -(2**15)
 """Stands for a position that is lost."""
@@ -52,16 +57,8 @@ UNSEEN = 255
 LEVELS = 200
 
 
-PLACE = np.dtype(
-    [
-        ("start_frame", "<i8"),
-        ("start_time", "<f8"),
-        ("step_seconds", "<f8"),
-        ("first_source_frame", "<i8"),
-        ("last_source_frame", "<i8"),
-    ]
-)
-"""What ``places.npy`` has of a window: ``WindowPlaces``."""
+PLACE = np.dtype([("start_frame", "<i8"), ("start_time", "<f8")])
+"""What ``places.npy`` has of a window, as a track file has it."""
 
 
 class PackArrays(NamedTuple):
@@ -74,6 +71,8 @@ class PackArrays(NamedTuple):
     first_frames: NDArray[np.uint8] | None
     valid_steps: NDArray[np.int64] | None
     places: NDArray[np.void] | None
+    source_frame: NDArray[np.int64] | None
+    step_seconds: NDArray[np.float64] | None
 
     def close(self) -> None:
         """Nothing to do: the mappings go with the arrays."""
@@ -183,11 +182,17 @@ class PackedClip:
                 "again"
             )
         own = arrays.places[self.first_row : self.first_row + self.num_windows]
-        sources = np.stack([own["first_source_frame"], own["last_source_frame"]], axis=1)
-        starts, start_seconds, step_seconds = (
-            np.array(own[name]) for name in ("start_frame", "start_time", "step_seconds")
+        starts, start_seconds = np.array(own["start_frame"]), np.array(own["start_time"])
+        return WindowPlaces.of(starts, start_seconds, self.times(arrays))
+
+    def times(self, arrays: PackArrays) -> WindowTimes:
+        """As ``TrackFile.times``."""
+        if arrays.source_frame is None or arrays.step_seconds is None:
+            return WindowTimes.unknown(self.num_windows, len(self.views), self.length)
+        rows = slice(self.first_row, self.first_row + self.num_windows)
+        return WindowTimes(
+            arrays.source_frame[rows, self.view_rows], arrays.step_seconds[rows, self.view_rows]
         )
-        return WindowPlaces(starts, start_seconds, step_seconds, sources)
 
     def check_first_frames(self) -> tuple[int, int]:
         """As ``TrackFile.check_first_frames``."""
@@ -323,6 +328,9 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
         expected_shapes["valid_steps"] = (np.int64, (windows,))
     if arrays.places is not None:
         expected_shapes["places"] = (PLACE, (windows,))
+    if arrays.source_frame is not None:
+        expected_shapes["source_frame"] = (np.int64, (*lead, length))
+        expected_shapes["step_seconds"] = (np.float64, lead)
     for name, (dtype, shape) in expected_shapes.items():
         array = getattr(arrays, name)
         if not isinstance(array, np.ndarray):
@@ -339,10 +347,13 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
+    untimed = not index.get("timed", False)
     absent = {
         "first_frames": index["frame_size"] is None,
         "valid_steps": not index.get("padded", False),
         "places": not index.get("placed", False),
+        "source_frame": untimed,
+        "step_seconds": untimed,
     }
     try:
         arrays: list[Any] = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
 from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
-from amplify_motion_tokenizer.tracks.base import TrackFormat
+from amplify_motion_tokenizer.tracks.base import TrackFormat, clip_of
+from amplify_motion_tokenizer.tracks.clip_files import ClipFiles
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
-from amplify_motion_tokenizer.tracks.record import clip_record
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, other_files
+
+logger = logging.getLogger(__name__)
 
 
 def preprocess_folder(
@@ -43,8 +47,8 @@ def preprocess_folder(
         overwrite: redo clips that are complete.
 
     Raises:
-        UsageError: nothing to do, output not writable, or ``output`` holds tracks of other settings or of
-            another format, or what another command wrote.
+        UsageError: nothing to do, output not writable, two clips could share a file, or ``output`` holds
+            tracks of other settings or of another format, or what another command wrote.
         ConfigError: the format cannot hold what the config asks for: velocity files are of one view of a
             keypoint model, without first frames, ``data.true_horizon`` and ``tracking.pad_end``.
         TrackerError: the tracker cannot start.
@@ -55,6 +59,7 @@ def preprocess_folder(
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
     _check_format(output, own)
+    _check_names(clips, source)
     job = TrackingJob(output, config, own)
     summary = run.run(
         job,
@@ -79,6 +84,18 @@ def _check_format(output: Path, own: TrackFormat) -> None:
         there = (next(output.rglob(f"*{ending}"), None) for ending in other.endings)
         if other.name != own.name and any(there):
             raise UsageError(f"{output} holds tracks of --format {other.name}; choose another --output")
+
+
+def _check_names(clips: Sequence[Clip], source: Path) -> None:
+    """Refuses a clip whose file another clip's could be, if the other one's pictures change their size."""
+    names = {clip.name for clip in clips}
+    for name in sorted(names):
+        other = clip_of(name)
+        if other in names:
+            raise UsageError(
+                f"input folder {source} has clips named {other} and {name}, where pictures of {other} that "
+                f"have another size than its first would go to {name}, too; rename one"
+            )
 
 
 @dataclass(frozen=True)
@@ -133,15 +150,22 @@ class ClipTracking:
         began, windows = time.perf_counter(), 0
         job, target = self.job, self.job.target(clip)
         with TrackedClip(clip, job.config, self.tracker) as tracked:
-            record = clip_record(list(tracked.infos.values()), job.settings, self.tracker.name)
-            writer = job.format.writer(target, record, tracked.infos, job.config)
-            with tracked.times.stage("write"), writer:
-                for window in tracked:
-                    writer.append(*window)
-                    windows += 1
-                writer.finish(tracked.num_frames, tracked.windows_dropped)
+            files = ClipFiles(target, job.format, self.tracker.name, tracked.infos, job.config)
+            with tracked.times.stage("write"), files:
+                for infos, stretch in tracked.stretches():
+                    for window in stretch:
+                        files.append(infos, *window)
+                        windows += 1
+                files.finish(tracked.num_frames, tracked.windows_dropped)
+        output, *others = (path.relative_to(job.output).as_posix() for path in files.paths)
+        if others:
+            logger.warning(
+                "%s: its pictures change their size; the tracks of others than the first are in %s",
+                clip.source, ", ".join(others),
+            )  # fmt: skip
         return {
-            "output": target.relative_to(job.output).as_posix(),
+            "output": output,
+            **({"other_sizes": others} if others else {}),
             "windows": windows,
             "windows_dropped": tracked.windows_dropped,
             "frames": tracked.num_frames,

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
+
 from amplify_motion_tokenizer.config import settings_hash
+from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 FORMAT_VERSION = 1
+"""Of track files and velocity files; packs have one of their own."""
+
+
+def check_version(record: Mapping[str, Any], path: Path) -> None:
+    """Refuses ``path``, of which ``record`` tells, when its layout is one that is not known here.
+
+    Files of other writers have no version.
+
+    Raises:
+        TrackFileError: it is of another version.
+    """
+    found = record.get("format_version", FORMAT_VERSION)
+    if isinstance(found, np.generic):
+        found = found.item()
+    if type(found) is not int or found != FORMAT_VERSION:
+        raise TrackFileError(
+            f"{path}: format version {found!r}, expected {FORMAT_VERSION}; preprocess its clip again, or use "
+            "the version of this package that wrote it"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +97,7 @@ def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[st
             "scale": (info.letterbox.scale_x, info.letterbox.scale_y),
             "pad": (info.letterbox.pad_top, info.letterbox.pad_left),
             "pixel_aspect": info.pixel_aspect,
+            "source_size": info.source_size,
         }
         for name, info in frames.items()
     }
@@ -103,8 +127,14 @@ class ClipWriter(Protocol):
     def append(self, *views: WindowTracks) -> None:
         """Adds one window: its tracks in each view."""
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
-        """Makes the clip complete."""
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
+        """Makes the file complete.
+
+        Args:
+            num_frames: of the clip, at the rate that was tracked.
+            windows_dropped: windows of the clip that the motion gate dropped.
+            num_sizes: how many files the clip has (``clip_files``), told in its own one; 0 in the others.
+        """
 
     def __enter__(self) -> ClipWriter: ...
 

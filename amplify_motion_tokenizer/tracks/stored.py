@@ -38,8 +38,24 @@ class ViewArrays(NamedTuple):
         return ViewArrays(np.empty((*shape, 2), np.float32), np.empty(shape, np.float32))
 
 
+class WindowTimes(NamedTuple):
+    """When the frames of a clip's windows are."""
+
+    source_frame: NDArray[np.int64]
+    """(S, V, T), index of each frame among those that the view's source decodes to; -1 where not known."""
+    step_seconds: NDArray[np.float64]
+    """(S, V), mean seconds from one of a window's frames to the next; NaN where not known."""
+
+    @staticmethod
+    def unknown(windows: int, views: int, length: int) -> WindowTimes:
+        """Of S windows, V views and T frames of which nothing is known."""
+        return WindowTimes(
+            np.full((windows, views, length), -1, np.int64), np.full((windows, views), np.nan, np.float64)
+        )
+
+
 class WindowPlaces(NamedTuple):
-    """Where in its clip each window is."""
+    """Where in its clip each window is, in its first view."""
 
     starts: NDArray[np.int64]
     """(S,) index of each window's first frame among the tracked frames, ascending."""
@@ -51,11 +67,14 @@ class WindowPlaces(NamedTuple):
     """(S, 2) index of its first and its last real frame in the source; -1 where it is not known."""
 
     @staticmethod
-    def at(starts: NDArray[np.int64], fps: float | None) -> WindowPlaces:
-        """Places of windows of which only the first frames, and perhaps the even rate, are known."""
-        step = np.float64(np.nan if fps is None else 1 / fps)
-        steps = np.full(len(starts), step)
-        return WindowPlaces(starts, steps * starts, steps, np.full((len(starts), 2), -1, np.int64))
+    def of(starts: NDArray[np.int64], start_seconds: NDArray[np.float64], times: WindowTimes) -> WindowPlaces:
+        """Places by the first view of ``times``."""
+        return WindowPlaces(
+            starts,
+            start_seconds,
+            np.array(times.step_seconds[:, 0]),
+            np.array(times.source_frame[:, 0][:, [0, -1]]),
+        )
 
 
 class WindowReader(Protocol):
@@ -178,6 +197,13 @@ class PositionClip(_Clip, Protocol):
 
         Raises:
             TrackFileError: the file does not say which frames they begin with, or says what cannot be.
+        """
+
+    def times(self, opened: Any) -> WindowTimes:
+        """When the frames of the clip's windows are, in the views that are read.
+
+        Raises:
+            TrackFileError: the file holds it in another layout.
         """
 
     def read_first_frames(self, opened: Any, rows: Sequence[int]) -> list[NDArray[np.uint8]]:

@@ -37,8 +37,8 @@ from amplify_motion_tokenizer.geometry import tracks_to_velocities
 from amplify_motion_tokenizer.kinds import ABOVE_0, NUMBER, Kind, check_kinds, list_of, or_none, whole_from
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
-from amplify_motion_tokenizer.tracks.record import ClipRecord
-from amplify_motion_tokenizer.tracks.stored import FoundClip, WindowPlaces
+from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version
+from amplify_motion_tokenizer.tracks.stored import FoundClip, WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import model_views
 
@@ -95,15 +95,14 @@ class VelocityFilesWriter:
         self._steps_s.append(views[0].step_seconds)
         self._source_frames.append(views[0].source_frames[0] if views[0].source_frames else None)
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Moves the windows to their place, removes an earlier run's, and writes the index last."""
         with failure_named(self.path):
             self.path.unlink(missing_ok=True)
-            for stale in _windows_in(self.path.parent).get(self._clip, []):
-                stale.unlink()
+            _remove_windows(self.path)
             for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
                 window.replace(self.path.with_name(window.name))
-        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
         windows = {
             "start_frame": self._starts,
             "start_time": self._times,
@@ -121,7 +120,10 @@ class VelocityFiles:
 
     Args:
         clip: its name, without folders.
-        paths: its windows; TrackFileError where the first of them cannot be read.
+        paths: its windows.
+
+    Raises:
+        TrackFileError: the first window cannot be read, or the index is of another version.
     """
 
     stores: Literal["velocities"] = "velocities"
@@ -135,6 +137,7 @@ class VelocityFiles:
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
         index = self.path.with_name(f"{clip}{_INDEX_ENDING}")
         record = read_json(index) if index.is_file() else {}
+        check_version(record, index)
         made = record.get("settings")
         self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.fps: float | None = record.get("fps")
@@ -144,7 +147,8 @@ class VelocityFiles:
         """Where in the clip its windows are: their starts by name, the rest as the index tells."""
         names = (_WINDOW_NAME.fullmatch(path.name) for path in self.paths)
         starts = np.array([int(match["start"]) for match in names if match], np.int64)
-        places = WindowPlaces.at(starts, self.fps)
+        even = starts * np.float64(np.nan if self.fps is None else 1 / self.fps)
+        places = WindowPlaces.of(starts, even, WindowTimes.unknown(len(starts), 1, self.length))
         if not self._record:
             return places
         check_kinds(str(self._index), self._record, _PLACES, TrackFileError)
@@ -205,6 +209,12 @@ def _windows_in(folder: Path) -> dict[str, list[Path]]:
     return {clip: [path for _, path in sorted(found)] for clip, found in sorted(clips.items())}
 
 
+def _remove_windows(index: Path) -> None:
+    """Removes the window files of the clip whose index is, or would be, ``index``."""
+    for window in _windows_in(index.parent).get(index.name.removesuffix(_INDEX_ENDING), []):
+        window.unlink()
+
+
 class _VelocityFormat(TrackFormat):
     """The keypoint reproduction's layout."""
 
@@ -263,6 +273,10 @@ class _VelocityFormat(TrackFormat):
         clip = target.name.removesuffix(_INDEX_ENDING)
         starts = self.record(target)["start_frame"]
         return all(target.with_name(_window_name(clip, start)).is_file() for start in starts)
+
+    def remove(self, target: Path) -> None:
+        _remove_windows(target)
+        super().remove(target)
 
     def find(self, folder: Path) -> dict[str, OpenClip[FoundClip]]:
         """By the windows, as other writers' have no index."""

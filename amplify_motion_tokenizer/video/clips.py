@@ -54,7 +54,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo:
-    """What is known of a clip once it is open."""
+    """What is known of a clip once it is open; where its pictures change their size, of those of one size."""
 
     path: Path
     """File, or folder of an image sequence."""
@@ -67,11 +67,11 @@ class ClipInfo:
     fps: float
     """Rate of the frames that are yielded."""
     source_size: tuple[int, int]
-    """(height, width) of the source upright and in square pixels; of its first part where sizes change."""
+    """(height, width) of the source upright and in square pixels."""
     size: tuple[int, int]
     """(height, width) of the frames that are yielded, padding included."""
     letterbox: Letterbox
-    """Where the source frame of the first part lies in them."""
+    """Where the source frame lies in them."""
     pixel_aspect: float = 1.0
     """Width of a stored pixel over its height, as the upright picture shows it; 1 where they are square."""
     files: tuple[Path, ...] = ()
@@ -97,6 +97,8 @@ class Frame:
     """Which part of the clip it belongs to; no window spans two."""
     tick: int = 0
     """Index among the times at which frames are picked; of several views, frames of one tick are together."""
+    source_size: tuple[int, int] = (0, 0)
+    """(height, width) of its picture in the source, upright and in square pixels."""
 
 
 @dataclass(frozen=True)

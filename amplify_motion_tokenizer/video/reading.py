@@ -7,9 +7,9 @@ here they get their size.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -89,6 +89,11 @@ class SourceFrames(NamedTuple):
         """What messages call it."""
         return str(ViewSource(self.path, self.dataset))
 
+    @property
+    def square_size(self) -> tuple[int, int]:
+        """(height, width) of the first frame, upright and in square pixels."""
+        return square_size(self.stored_size, self.aspect)
+
 
 class Video:
     """An open clip; iterate it once, in order. Also a context manager.
@@ -97,27 +102,28 @@ class Video:
     ``video.shots``, ``shots.HELD`` more).
 
     Attributes:
-        info: rates and sizes of the clip.
+        info: rates and sizes of the clip; where its pictures change their size, of the first ones.
+        info_of: the same of pictures whose ``Frame.source_size`` is given.
         parts: the parts of the clip that were reached so far.
         frame_count: how many of the frames that the file states could be read; None where it states none.
     """
 
     def __init__(
         self,
-        info: ClipInfo,
+        info_of: Callable[[tuple[int, int]], ClipInfo],
+        source: SourceFrames,
         frames: Generator[Frame, None, None],
         parts: list[Part],
-        frame_count: FrameCount | None,
-        close: Callable[[], None],
     ) -> None:
-        self.info, self.parts, self.frame_count = info, parts, frame_count
-        self._frames, self._close = frames, close
+        self.info, self.parts, self.frame_count = info_of(source.square_size), parts, source.frame_count
+        self.info_of, self._frames, self._close = info_of, frames, source.close
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames that were not read yet.
 
-        Each has rgb (H, W, 3) uint8, C-contiguous, and time_s in seconds since the first frame: of the tick
-        k / target_fps, counted from its part's first frame, when resampled; else the frame's own timestamp.
+        Each has rgb (H, W, 3) uint8, C-contiguous, of the size that ``info_of`` tells of its pictures; and
+        time_s in seconds since the first frame: of the tick k / target_fps, counted from its part's first
+        frame, when resampled; else the frame's own timestamp.
         """
         return self._frames
 
@@ -195,25 +201,12 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
         VideoError: as ``output_fps``.
     """
     fps = output_fps(source, config) if common_fps is None else common_fps
-    source_size = square_size(source.stored_size, source.aspect)
-    size, box = placed(source_size, config)
-    info = ClipInfo(
-        path=source.path,
-        dataset=source.dataset,
-        files=source.files,
-        reader=source.reader,
-        source_fps=source.rate.mean,
-        fps=fps,
-        source_size=source_size,
-        pixel_aspect=source.aspect,
-        size=size,
-        letterbox=box,
-    )
+    infos = _Infos(source, config, fps)
     parts: list[Part] = []
     pictures = in_parts(source.frames, source.rate, source.aspect, parts)
     if source.frame_count is not None:
         pictures = source.frame_count.watch(pictures, parts)
-    fit: Callable[[RGB], RGB] = partial(_fit, info=info)
+    fit: Callable[[RGB], RGB] = infos.fit
     if config.shots == "auto":  # pictures wait for what comes after them, at the size of the frames
         shots: list[Part] = []
         pictures, parts, fit = in_shots(pictures, fit, parts, shots), shots, _as_it_is
@@ -226,7 +219,47 @@ def make_video(source: SourceFrames, config: VideoConfig, common_fps: float | No
         if every
         else at_ticks(pictures, fps, common_fps is not None, lone_s)
     )
-    return Video(info, _frames(timed, info, fit, parts), parts, source.frame_count, source.close)
+    return Video(infos.of, source, _frames(timed, fit, parts), parts)
+
+
+class _Infos:
+    """What is known of a clip, for each size that its pictures have."""
+
+    def __init__(self, source: SourceFrames, config: VideoConfig, fps: float) -> None:
+        self._config, self._aspect = config, source.aspect
+        size, box = placed(source.square_size, config)
+        self._first = ClipInfo(
+            path=source.path,
+            dataset=source.dataset,
+            files=source.files,
+            reader=source.reader,
+            source_fps=source.rate.mean,
+            fps=fps,
+            source_size=source.square_size,
+            pixel_aspect=source.aspect,
+            size=size,
+            letterbox=box,
+        )
+        self._found = {source.square_size: self._first}
+
+    def of(self, source_size: tuple[int, int]) -> ClipInfo:
+        """Of pictures of ``source_size`` (height, width), upright and in square pixels."""
+        if source_size not in self._found:
+            size, box = placed(source_size, self._config)
+            self._found[source_size] = dataclasses.replace(
+                self._first, source_size=source_size, size=size, letterbox=box
+            )
+        return self._found[source_size]
+
+    def fit(self, rgb: RGB) -> RGB:
+        """A source frame as it is tracked: resized, and padded with black where the content ends."""
+        info = self.of(square_size((rgb.shape[0], rgb.shape[1]), self._aspect))
+        content = resize(rgb, info.letterbox.content_size)
+        if info.letterbox.content_size == info.size:
+            return content
+        padded = np.zeros((*info.size, 3), np.uint8)
+        padded[info.letterbox.content] = content
+        return padded
 
 
 def make_videos(sources: Sequence[SourceFrames], config: VideoConfig) -> list[Video]:
@@ -240,29 +273,12 @@ def make_videos(sources: Sequence[SourceFrames], config: VideoConfig) -> list[Vi
 
 
 def _frames(
-    timed: Iterator[tuple[float, int, Picture]],
-    info: ClipInfo,
-    fit: Callable[[RGB], RGB],
-    parts: list[Part],
+    timed: Iterator[tuple[float, int, Picture]], fit: Callable[[RGB], RGB], parts: list[Part]
 ) -> Generator[Frame, None, None]:
-    """Frames at the clip's size; parts of another size than the first are left out, which is said."""
-    in_place = True
+    """Frames at the clip's size, or where its pictures change theirs at several sizes."""
     for time_s, tick, picture in timed:
-        part, before = parts[picture.part], in_place
-        in_place = part.size == info.source_size
-        if in_place:
-            yield Frame(fit(picture.rgb), time_s, picture.number, picture.part, tick)
-        elif before:
-            warnings.warn(_left_out(part, info), stacklevel=2)
-
-
-def _left_out(part: Part, info: ClipInfo) -> str:
-    found, wanted = (f"{width}x{height}" for height, width in (part.size, info.source_size))
-    return (
-        f"{info.source}: from {part.time_s:.3f} s on its pictures are {found} (width x height), not {wanted} "
-        f"as at the start; they are left out. To have them too, cut the file there: ffmpeg -ss "
-        f"{part.time_s:.3f} -i FILE OTHER_FILE"
-    )
+        size = parts[picture.part].size
+        yield Frame(fit(picture.rgb), time_s, picture.number, picture.part, tick, size)
 
 
 def output_fps(source: SourceFrames, config: VideoConfig) -> float:
@@ -303,13 +319,3 @@ def placed(size: tuple[int, int], config: VideoConfig) -> tuple[tuple[int, int],
 
 def _as_it_is(rgb: RGB) -> RGB:
     return rgb
-
-
-def _fit(rgb: RGB, info: ClipInfo) -> RGB:
-    """A source frame as it is tracked: resized, and padded with black where the content ends."""
-    content = resize(rgb, info.letterbox.content_size)
-    if info.letterbox.content_size == info.size:
-        return content
-    padded = np.zeros((*info.size, 3), np.uint8)
-    padded[info.letterbox.content] = content
-    return padded

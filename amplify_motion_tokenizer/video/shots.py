@@ -150,6 +150,16 @@ class _Reference:
     """To each later picture."""
 
 
+class _Neighbours(NamedTuple):
+    """Two pictures in a row, compared before it was known what is usual."""
+
+    first: _Look
+    second: _Look
+    number: int
+    """Of the second."""
+    alike: float
+
+
 class Cut(NamedTuple):
     """Where another shot begins."""
 
@@ -188,6 +198,7 @@ class ShotFinder:
         self._references: list[_Reference] = []
         self._candidates: list[_Candidate] = []
         self._usual: deque[float] = deque(maxlen=_USUAL)
+        self._early: list[_Neighbours] = []
 
     def add(self, rgb: RGB) -> list[Cut]:
         """Cuts that are sure now that ``rgb`` (H, W, 3) has come."""
@@ -232,24 +243,47 @@ class ShotFinder:
         compared = self._compared
         flow = compared.flow(last, look)
         alike = compared.similarity(last, look, compared.still + flow)
-        # The low end, as every other picture may be a mere repetition; as usual as it gets in the first few.
-        low = OTHER * float(np.quantile(self._usual, 0.25)) if len(self._usual) >= _STEADY else -1.0
+        low = self._low()
         if not np.isnan(alike):
             self._usual.append(alike)
         if alike < low and compared.direct(last, look) < low:
             self._references = []
             self._tell(_Candidate(number, last, look), number - 1)
             return
+        if low < 0:
+            self._early.append(_Neighbours(last, look, number, alike))
+            self._tell_early(look)
         self._references = [each for each in self._references if number - each.number <= SPAN]
         for each in self._references:
             each.places = each.places + bilinear(flow, each.places[..., 0], each.places[..., 1])
             each.similarities.append(compared.similarity(each.look, look, each.places))
         for each in list(self._references):
             if each.similarities[-1] < low and compared.direct(each.look, look) < low:
-                if self._tell(_Candidate(number, each.look, look, each), each.number):
+                # One that is unlike the next picture, too, is broken, or the first, coarse one of a stream.
+                broken = each.similarities[0] < AGAIN / OTHER * low
+                if not broken and self._tell(_Candidate(number, each.look, look, each), each.number):
                     self._references = []
                     return
                 self._references.remove(each)
+
+    def _low(self) -> float:
+        """Similarity below which two pictures show different shots; negative in the first few pictures.
+
+        By the low end of what neighbours have, as every other picture may be a mere repetition.
+        """
+        return OTHER * float(np.quantile(self._usual, 0.25)) if len(self._usual) >= _STEADY else -1.0
+
+    def _tell_early(self, look: _Look) -> None:
+        """Tells a cut before the latest picture, ``look``, once as many have come as tell what is usual."""
+        if len(self._usual) < _STEADY:
+            return
+        early, self._early = self._early, []
+        low, direct = OTHER * float(np.median(self._usual)), self._compared.direct
+        for first, second, number, alike in early:
+            if alike < low and direct(first, second) < low and not direct(first, look) > AGAIN:
+                self._references = [each for each in self._references if each.number >= number]
+                self._candidates.append(_Candidate(number, first, look))
+                self._usual.remove(alike)
 
     def _tell(self, found: _Candidate, number: int) -> bool:
         """Takes a candidate, unless its picture was there already, before number ``number``."""

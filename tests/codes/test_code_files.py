@@ -185,7 +185,7 @@ def test_a_file_that_is_cut_is_named_in_one_line(name: str, tmp_path: Path) -> N
 def test_an_unknown_version_is_refused(name: str, tmp_path: Path) -> None:
     path = file_of(name, tmp_path)
     code_format(name).write(path, [codes_of("a", 3, format_version=7)])
-    with pytest.raises(UsageError, match=r"format version 7, expected 1; read it with the package version"):
+    with pytest.raises(UsageError, match=r"format version 7, expected 1; run inference again, or use"):
         read_codes(path)
 
 

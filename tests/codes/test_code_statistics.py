@@ -146,6 +146,13 @@ def test_bad_code_files_are_named(tmp_path: Path, text: str | None, message: str
         code_set(read_codes(tmp_path))
 
 
+def test_codes_of_another_format_version_are_refused(tmp_path: Path) -> None:
+    ids = {"a": ([0], [[0, 1, 1, 2, 3]])}
+    assert len(read_codes(write_codes(tmp_path, ids, format_version=1))) == 1
+    with pytest.raises(UsageError, match=r"line 1\): format version 2, expected 1; run inference again"):
+        read_codes(write_codes(tmp_path, ids, format_version=2))
+
+
 def test_ids_that_are_no_codes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="ids of a are 0 to 50"):
         read_codes(write_codes(tmp_path, {"a": ([0], [[0, 50, 1, 2, 3]])}))

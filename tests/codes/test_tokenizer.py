@@ -83,6 +83,25 @@ def test_windows_say_where_they_are(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(none)[0].shape == (0, 16, 400, 2)
 
 
+def test_windows_of_each_size_are_decoded_in_pixels_of_their_own_frames(tokenizer: Tokenizer) -> None:
+    """As codes of a clip whose pictures change their size say it."""
+    turned = (320, 240)
+    one = tokenizer.encode_tracks(panned(), SEEN, size=SIZE, fps=20)
+    other = tokenizer.encode_tracks(panned(size=turned), SEEN, size=turned, fps=20, starts=[30])
+    columns = {
+        name: torch.cat([getattr(one, name), getattr(other, name)])
+        for name in one.__dataclass_fields__
+        if name not in ("clip", "meta", "latents")
+    }
+    changes = [{"start_frame": 30, "tracked_size": list(turned)}]
+    tracks, visible = tokenizer.decode(MotionCodes(**columns, meta={**one.meta, "size_changes": changes}))
+    for row, codes in enumerate((one, other)):
+        own_tracks, own_visible = tokenizer.decode(codes)
+        torch.testing.assert_close(tracks[row], own_tracks[0])
+        assert torch.equal(visible[row], own_visible[0])
+    assert tracks[0, 0, :, 0].max() > 300 > tracks[1, 0, :, 0].max()
+
+
 def test_energy_and_visible_share_are_of_seen_points_and_real_frames() -> None:
     tracks, seen = torch.zeros(3, 3, 2, 2), torch.ones(3, 3, 2)
     tracks[0, 1:, 0] = torch.tensor([3.0, 4.0])  # 5 px in one of four moves

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer.data.filling import fill_lost
-from amplify_motion_tokenizer.evaluation.rate_distortion import (
+from amplify_motion_tokenizer.evaluation.plain_coders import (
+    Components,
     PcaCoder,
-    distortion,
     global_similarity,
     no_motion,
 )
+from amplify_motion_tokenizer.evaluation.rate_distortion import Distortion, distortion
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
 
 
@@ -93,8 +94,9 @@ def test_more_bits_leave_less_error_and_a_similarity_less_than_none(made):
     fit = synthetic_windows(400, seed=10, grid_size=8)
     moves = fill_lost(fit.tracks_xy_px - fit.tracks_xy_px[:, :1], fit.visibility > 0)[:, 1:]
     moves = moves / fit.sizes.amin(dim=1)[:, None, None, None]
+    fitted = Components([moves[:100], moves[100:]])
     errors = [coded(coder, made).relative for coder in (no_motion, global_similarity)]
-    errors += [coded(PcaCoder(moves, ids), made).relative for ids in (4, 16)]
+    errors += [coded(PcaCoder(fitted, ids), made).relative for ids in (4, 16)]
     assert errors[0] == pytest.approx(1)
     assert errors[1] < 0.9
     assert errors[3] < errors[2] < 0.7
@@ -106,3 +108,17 @@ def test_speed_classes_share_out_all_windows(made):
     assert sum(part.windows for part in found.by_speed.values()) == found.windows == 96
     errors = [found.by_speed[name].error_px for name in ("slow", "medium", "fast")]
     assert errors == sorted(errors)
+
+
+def test_distortions_of_parts_add_up_to_the_distortion_of_all(made):
+    seen, decoded = made.visibility > 0, 0.9 * made.tracks_xy_px
+    whole = distortion(made.tracks_xy_px, decoded, seen, made.sizes)
+    total = Distortion()
+    for rows in (slice(0, 5), slice(5, 60), slice(60, 96)):
+        total = total.plus(distortion(made.tracks_xy_px[rows], decoded[rows], seen[rows], made.sizes[rows]))
+    parts = [(whole.by_speed[name], total.by_speed[name]) for name in whole.by_speed]
+    for one, other in [(whole, total), *parts]:
+        assert one.windows == other.windows
+        for figure in ("error_px", "no_motion_px", "delta_avg", "delta_auc"):
+            assert getattr(other, figure) == pytest.approx(getattr(one, figure), rel=1e-5)
+    assert list(total.by_speed) == list(whole.by_speed)

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import TrackFormat
 from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
-from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces
+from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
 
@@ -29,8 +29,8 @@ class NpzWriter:
     def append(self, *views: WindowTracks) -> None:
         self.windows.append(views)
 
-    def finish(self, num_frames: int, windows_dropped: int) -> None:
-        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped}
+    def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
         arrays: dict[str, Any] = {"record": json.dumps(self.record | counts)}
         for number, name in enumerate(self.record["views"]):
             column = [views[number] for views in self.windows]
@@ -85,7 +85,10 @@ class NpzClip:
         return opened["valid_steps"]
 
     def places(self, opened: Any) -> WindowPlaces:
-        return WindowPlaces.at(opened["starts"], self.fps)
+        return WindowPlaces.of(opened["starts"], opened["starts"] / self.fps, self.times(opened))
+
+    def times(self, opened: Any) -> WindowTimes:
+        return WindowTimes.unknown(self.num_windows, len(self.views), self.length)
 
     def with_views(self, views: Sequence[str]) -> "NpzClip":
         return NpzClip(self.path, views)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,6 +87,35 @@ def write_clip(
             frame.time_base = base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def write_moving(
+    path: Path, size: tuple[int, int], frames: int, fps: float = 10, step_px: int = 2, seed: int = 0
+) -> Path:
+    """VP8 of a texture of ``size`` (height, width) that moves ``step_px`` columns to the right a frame."""
+    noise = np.random.default_rng(seed).random((size[0] // 8, size[1] // 8, 3))
+    grown = np.asarray(cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC))
+    texture = (255 * np.clip(grown, 0, 1)).astype(np.uint8)
+    video = (np.roll(texture, step_px * index, axis=1) for index in range(frames))
+    options = {"deadline": "realtime", "crf": "4", "b": "4M"}
+    return write_clip(path, video, fps, codec="libvpx", options=options)
+
+
+def join_packets(path: Path, *parts: Path, fps: int = 10) -> Path:
+    """One stream of the pictures of ``parts``, as cameras and calls write when they are turned."""
+    with av.open(str(path), "w") as container:
+        stream, count = None, 0
+        for part in parts:
+            with av.open(str(part)) as source:
+                stream = stream or container.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.time_base = Fraction(1, fps)
+                        packet.pts = packet.dts = count
+                        packet.duration = 1
+                        packet.stream, count = stream, count + 1
+                        container.mux(packet)
     return path
 
 

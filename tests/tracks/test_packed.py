@@ -94,6 +94,45 @@ def test_tracks_visibility_and_frames_come_back(tmp_path: Path) -> None:
             assert np.array_equal(mine, theirs)
 
 
+def test_a_pack_says_when_the_frames_of_its_windows_are(tmp_path: Path) -> None:
+    for name, windows, views in (("a", 3, ("left", "right")), ("b", 2, ("left", "right"))):
+        write_tracks(tmp_path / f"in/{name}.hdf5", windows, windows, views)
+    frames = np.arange(3 * LENGTH).reshape(3, LENGTH)
+    with h5py.File(tmp_path / "in/a.hdf5", "a") as file:
+        for shift, view in enumerate(("left", "right")):
+            file[f"root/{view}/source_frame"] = 100 * shift + frames
+            file[f"root/{view}/step_seconds"] = [0.1, 0.2, np.nan]
+    assert pack(tmp_path / "in", tmp_path / "out")["timed"] is True
+    first, second = read_pack(tmp_path / "out", ("right", "left")).values()
+    times = first.times(first.open())
+    assert times.source_frame[:, 0].tolist() == (100 + frames).tolist()
+    assert times.source_frame[:, 1].tolist() == frames.tolist()
+    np.testing.assert_array_equal(times.step_seconds, np.repeat([[0.1], [0.2], [np.nan]], 2, axis=1))
+    nothing = second.times(second.open())
+    assert (nothing.source_frame == -1).all() and nothing.source_frame.shape == (2, 2, LENGTH)
+    assert np.isnan(nothing.step_seconds).all()
+    np.save(tmp_path / "out/source_frame.npy", np.zeros((5, 2, LENGTH), np.int32))
+    with pytest.raises(TrackFileError, match=r"source_frame\.npy: is int32 .*, expected int64 .*pack the"):
+        read_pack(tmp_path / "out", None)
+
+
+def test_packs_of_before_do_not_say_it(tmp_path: Path) -> None:
+    write_tracks(tmp_path / "in/a.hdf5", 3, 0)
+    assert pack(tmp_path / "in", tmp_path / "out")["timed"] is False
+    assert not (tmp_path / "out/source_frame.npy").exists()
+    index = json.loads((tmp_path / "out/pack.json").read_text())
+    del index["timed"]
+    (tmp_path / "out/pack.json").write_text(json.dumps(index))
+    (clip,) = read_pack(tmp_path / "out", None).values()
+    assert (clip.times(clip.open()).source_frame == -1).all()
+    with h5py.File(tmp_path / "in/a.hdf5", "a") as file:
+        file["root/default/step_seconds"] = np.zeros(4)
+    with pytest.raises(
+        TrackFileError, match=r"a\.hdf5: .*step_seconds is float64 \(4,\), expected float64 \(3,\)"
+    ):
+        pack(tmp_path / "in", tmp_path / "again")
+
+
 @settings(max_examples=25, deadline=None)
 @given(span=st.floats(0.0, 4000.0), seed=st.integers(0, 1000))
 def test_no_displacement_is_further_off_than_stated(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -78,6 +79,27 @@ def test_a_dissolve_is_cut_within_it(kinds: tuple[str, str], frames: int) -> Non
     first, second = (shot(kind, 20 + seed, 40) for seed, kind in enumerate(kinds))
     (cut,) = cuts_in(dissolved(first, second, frames))
     assert 40 - frames <= cut <= 40
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3, 4])
+def test_a_cut_within_the_first_pictures_is_found(pictures: int) -> None:
+    """As where a clip was taken from a film a little too early."""
+    for first, second in (("movers", "pan"), ("still", "zoom"), ("handheld", "low_texture")):
+        finder = ShotFinder(SIZE)
+        video = np.concatenate([shot(first, 1, 30)[-pictures:], shot(second, 2, 20)])
+        found = [cut for frame in video for cut in finder.add(frame)] + finder.end()
+        assert [(cut.number, cut.cut) for cut in found] == [(pictures, "a hard cut to another shot")]
+
+
+@pytest.mark.parametrize(("kind", "noise_levels"), [("movers", 14), ("tilt", 14), ("handheld", 18)])
+def test_a_first_picture_that_is_coarse_is_no_shot(kind: str, noise_levels: float) -> None:
+    """Calls begin with a picture of hardly any bits, which gets better with the next ones."""
+    video = shot(kind, 4, 40)
+    small = cv2.resize(video[0], (10, 7), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(0).normal(0, noise_levels, video[0].shape)
+    coarse = cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_CUBIC) + noise
+    video[0] = np.clip(coarse, 0, 255).astype(np.uint8)
+    assert cuts_in(video) == []
 
 
 def flash(video: Video) -> Video:

@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.models import build_model
-from benchmarks import attention, codebook, cuts, encode, loader, model, shots
+from amplify_motion_tokenizer.video.reading import open_video
+from benchmarks import altered_copies, attention, codebook, cuts, encode, loader, model, shots
 from benchmarks.support import measuring
-from tests.support.run_scripts import TINY, Work
+from tests.support.run_scripts import TINY, Work, render
 
 
 @pytest.fixture(autouse=True)
@@ -193,3 +194,39 @@ def test_shots_prints_cuts_found_missed_and_made_up(
     film = shots.Film(np.zeros((40, 4, 4, 3), np.uint8), [(10, 10), (19, 26)])
     assert shots.score(iter([film]), lambda _: [11, 20]) == (2, 1, 1)
     assert shots.Score(2, 1, 3).row().split() == ["2", "1", "3", "0.500", "0.250"]
+
+
+def test_copies_are_what_they_are_called(tmp_path: Path) -> None:
+    render(tmp_path / "clips" / "sub" / "pan.mp4")
+    config = config_from_dict(TINY | {"video": {"size": None, "target_fps": 10}}, "in the test")
+    counts = altered_copies.write_copies(tmp_path / "clips", tmp_path / "copies", config, 9)
+    assert counts == {"sub/pan": 8}  # 6 frames of a window, and whole strides of 2
+    found = {}
+    for copy in altered_copies.COPIES:
+        with open_video(tmp_path / "copies" / copy / "sub" / "pan.mkv", config.video) as video:
+            found[copy] = np.stack([frame.rgb for frame in video]).astype(int)
+    own = found["written again"]
+    np.testing.assert_array_equal(found["mirrored"], own[:, :, ::-1])
+    np.testing.assert_array_equal(found["reversed"], own[::-1])
+    np.testing.assert_array_equal(found["slowed to half"][::2], own)
+    np.testing.assert_array_equal(found["slowed to half"][1::2], own)
+    assert np.abs(found["darkened to 0.6"] - 0.6 * own).max() <= 0.5
+    assert found["half size"].shape == (8, own.shape[1] // 2, own.shape[2] // 2, 3)
+    assert abs(found["half size"].mean() - own.mean()) < 2
+
+
+def test_copies_are_held_against_the_same_frames_and_against_other_clips() -> None:
+    # Levels 5 and 4: the id 7 is the digits 2 and 1.
+    own = {"a": {0: np.array([7, 3]), 2: np.array([0, 19])}, "b": {0: np.array([1, 1])}}
+    reverse = {"a": {0: np.array([0, 19]), 2: np.array([7, 4])}, "b": {2: np.array([1, 1])}}
+    way = altered_copies.COPIES["reversed"]
+    one, other = altered_copies.compared(own, reverse, way, {"a": 8, "b": 8}, 6)
+    assert one.tolist() == [[7, 3], [0, 19], [1, 1]]
+    assert other.tolist() == [[7, 4], [0, 19], [1, 1]]
+    found = altered_copies.likeness(one, other, (5, 4))
+    assert (found.pairs, found.equal) == (3, pytest.approx(5 / 6))
+    assert found.distance == pytest.approx((1 / 4) / 12)
+    assert [len(part) for part in altered_copies.of_others(own)] == [4, 4]
+    alone = altered_copies.likeness(*altered_copies.of_others({"a": own["a"]}), (5, 4))
+    assert alone.pairs == 0
+    assert math.isnan(alone.equal)

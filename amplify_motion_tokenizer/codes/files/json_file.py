@@ -18,7 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes.files.base import CodeFormat, check_meta, check_values, damaged, missing
+from amplify_motion_tokenizer.codes.files.base import (
+    FORMAT_VERSION,
+    CodeFormat,
+    check_meta,
+    check_values,
+    damaged,
+    missing,
+)
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import write_json
@@ -171,7 +178,8 @@ class JsonFormat(CodeFormat):
         except (OSError, ValueError):
             return {}
         meta = content.get("meta") if isinstance(content, dict) else None
-        return meta if isinstance(meta, dict) else {}
+        known = isinstance(meta, dict) and meta.get("format_version", FORMAT_VERSION) == FORMAT_VERSION
+        return meta if meta and known else {}
 
 
 FORMAT = JsonFormat()

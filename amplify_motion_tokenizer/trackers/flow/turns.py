@@ -7,6 +7,8 @@ is told first, so that only the rest has to be found.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +47,7 @@ def camera_turn(forward: Floats) -> Affine | None:
     rows, columns, _ = flow.shape
     if min(rows, columns) < LEAST_PLACES:
         return None
-    y, x = start + SPACING_PX * np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float64)
-    places, flow = np.stack([x, y, np.ones_like(x)], axis=1), flow.reshape(-1, 2)
+    places, flow = _places(rows, columns), flow.reshape(-1, 2)
     weight = np.ones(len(places))
     for _ in range(ROUNDS):
         weighted = (places * weight[:, None]).T
@@ -59,6 +60,15 @@ def camera_turn(forward: Floats) -> Affine | None:
     most = (error < WITHIN_PX**2).mean() >= MOST
     far = np.abs(change[:2]).max() >= LEAST_TURN
     return turn if most and far and np.linalg.det(turn[:, :2]) > 0 else None
+
+
+@lru_cache(maxsize=8)
+def _places(rows: int, columns: int) -> NDArray[np.float64]:
+    """(rows * columns, 3), (x, y, 1) of the places at which flow is looked at, in pixels; read-only."""
+    y, x = SPACING_PX // 2 + SPACING_PX * np.mgrid[:rows, :columns].reshape(2, -1).astype(np.float64)
+    places = np.stack([x, y, np.ones_like(x)], axis=1)
+    places.setflags(write=False)
+    return places
 
 
 def turned(image: Grey, turn: Affine) -> Grey:
