@@ -116,8 +116,8 @@ def check_meta(meta: Any, where: str) -> dict[str, Any]:
     """
     if isinstance(meta, Mapping) and meta.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise UsageError(
-            f"{where}: format version {meta['format_version']!r:.40}, expected {FORMAT_VERSION}; run inference "
-            "again, or use the version of this package that wrote it"
+            f"{where}: format version {meta['format_version']!r:.40}, expected {FORMAT_VERSION}; run "
+            "inference again, or use the version of this package that wrote it"
         )
     require_kinds(f"{where}: meta", meta, NEEDED, UsageError)
     check_kinds(f"{where}: meta", meta, _MAY, UsageError)
