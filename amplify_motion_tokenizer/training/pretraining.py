@@ -29,12 +29,12 @@ from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of, random_prefixes
-from amplify_motion_tokenizer.models.displacement.mode_fitting import (
+from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
+from amplify_motion_tokenizer.training.mode_fitting import (
     FITTED_TO,
     displacements_of_made_up,
     fit_to_made_up,
 )
-from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 
 _WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""
@@ -70,12 +70,6 @@ def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int)
     data = model.config.data
     moves = displacements_of_made_up(options.seed, first, count, data.grid_size, data.sequence_length)
     return pool_of(model, *moves)
-
-
-def fit_all_modes(model: CodecTokenizer, options: Pretraining) -> None:
-    """Fits the modes of ``model`` to made-up motion."""
-    kept = model.get_buffer("_waves")
-    fit_to_made_up(model.modes, model.waves, kept, model.plain_modes, options.seed, options.fitted_to)
 
 
 def pretrain(
@@ -152,7 +146,7 @@ def write_pretrained(
             losses.append(loss)
             tell(step, loss, seconds)
 
-        fit_all_modes(model, options)
+        fit_to_made_up(model, options.seed, options.fitted_to)
         weights = {name: weight.half() for name, weight in pretrain(model, options, heard).items()}
         weights |= {name: buffer.half() for name, buffer in model.modes.state_dict(prefix="modes.").items()}
     content = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}

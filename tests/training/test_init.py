@@ -130,10 +130,9 @@ def test_what_contradicts_the_weights_is_named_with_both_values(codec: Config, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["default", "transform"])
-def test_what_has_nothing_to_learn_is_refused(name: str, tmp_path: Path) -> None:
-    line = ["--init", name, "--input", str(tmp_path), "--output", str(tmp_path / "run")]
-    with pytest.raises(UsageError, match=f"--init {name} is a transform tokenizer, .* give --init codec"):
+def test_what_has_nothing_to_learn_is_refused(tmp_path: Path) -> None:
+    line = ["--init", "transform", "--input", str(tmp_path), "--output", str(tmp_path / "run")]
+    with pytest.raises(UsageError, match="--init transform is a transform tokenizer, .* give --init codec"):
         train_main(line)
 
 

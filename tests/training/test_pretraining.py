@@ -12,12 +12,11 @@ from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.displacement.codec import STILL
 from amplify_motion_tokenizer.models.displacement.codec_loss import loss_of
-from amplify_motion_tokenizer.models.displacement.mode_fitting import fit_modes
 from amplify_motion_tokenizer.models.displacement.modes import Mode, Modes
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
+from amplify_motion_tokenizer.training.mode_fitting import fit_modes, fit_to_made_up
 from amplify_motion_tokenizer.training.pretraining import (
     Pretraining,
-    fit_all_modes,
     made_up,
     pretrain,
     write_pretrained,
@@ -45,7 +44,7 @@ def codec(**model):
 def fitted():
     """The modes of a codec that were fitted to a few windows."""
     model = codec()
-    fit_all_modes(model, SMALL)
+    fit_to_made_up(model, SMALL.seed, SMALL.fitted_to)
     return model.modes.state_dict()
 
 

@@ -18,7 +18,6 @@ from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.models.base import TokenizerOutput, Truth, check_images
 from amplify_motion_tokenizer.models.displacement.codec_loss import POWER, ROWS, random_prefixes
 from amplify_motion_tokenizer.models.displacement.digits import gain_places
-from amplify_motion_tokenizer.models.displacement.mode_fitting import fit_to_made_up
 from amplify_motion_tokenizer.models.displacement.modes import JUDGED_IDS, Mode, Modes, formula_modes
 from amplify_motion_tokenizer.models.displacement.objects import (
     IDS_OF_OBJECT,
@@ -60,9 +59,6 @@ SETTLED = 0.04
 
 STILL = 0
 """The mode in which nothing moves, which no window is too still for."""
-
-FITTED_AT_ONCE = 2_000
-"""Made-up windows that the modes of a codec are fitted to that is trained on tracks from nothing."""
 
 _FIRST_SHARE = 2.0
 """How much likelier than each sheet the waves are at every point, in logits, before anything is learned."""
@@ -185,11 +181,6 @@ class CodecTokenizer(DisplacementTokenizer):
             digits = torch.where(nearer[:, None, None], other, digits)
             least = torch.where(nearer, off, least)
         return digits
-
-    def load_pretrained(self) -> None:
-        """Fits the modes to made-up motion, which takes seconds; before, there are those by formula."""
-        kept = self.get_buffer("_waves")
-        fit_to_made_up(self.modes, self.waves, kept, self.plain_modes, seed=0, windows=FITTED_AT_ONCE)
 
     def forward(
         self, velocities: Tensor, images: Tensor | None = None, stage: Stage = "round"

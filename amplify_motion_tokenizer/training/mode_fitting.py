@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.data.filling import fill_lost
+from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.modes import Mode, Modes, formula_modes
 from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
 
 FITTED_TO = 16_000
 """Made-up windows that modes are fitted to."""
+
+FITTED_AT_ONCE = 2_000
+"""Made-up windows that the modes of a codec are fitted to that is trained on tracks from nothing."""
 
 _SEED = 1_000_003
 """What is added to the seed, so that modes are fitted to other windows than the network is trained on."""
@@ -36,19 +40,15 @@ _FEATURES = 12
 """Directions of the logarithms of the waves' powers in which the first modes are looked for."""
 
 
-def fit_to_made_up(
-    modes: Modes, waves: Waves, kept: Tensor, plain: int, seed: int, windows: int = FITTED_TO
-) -> None:
-    """Gives ``modes`` the plain ones, by formula and of all motion, and learned ones, of kinds of motion.
+def fit_to_made_up(model: CodecTokenizer, seed: int, windows: int = FITTED_TO) -> None:
+    """Gives ``model`` its modes: plain ones, by formula and of all motion, and ones of kinds of motion.
 
     Args:
-        modes: to be filled.
-        waves: of the grid and the steps.
-        kept: (W,), which of the waves modes are made of.
-        plain: number of the plain modes, the first ones.
+        model: whose modes are replaced.
         seed: of the windows and of the first modes.
         windows: how many windows are made up.
     """
+    modes, waves, kept, plain = model.modes, model.waves, model.get_buffer("_waves"), model.plain_modes
     random = torch.Generator().manual_seed(seed)
     shapes = torch.cat([
         _shapes(waves, kept, seed + _SEED, first, min(500, windows - first), random)
