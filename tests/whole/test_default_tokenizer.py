@@ -54,7 +54,7 @@ def test_codes_without_a_checkpoint_are_those_of_the_shipped_tokenizer(
     tokenizer = load_tokenizer("default", device="cpu", settings={"tracking.window_stride": STRIDE})
     ids = encode_tracks(tokenizer, tracks, visibility, size)
     assert torch.equal(ids, torch.tensor(written["codes"]))
-    assert written["meta"]["model"] == "transform"
+    assert written["meta"]["model"] == "codec"
     check_windows(tokenizer.encode_tracks(tracks, visibility, size=size, fps=20), written)
 
 
