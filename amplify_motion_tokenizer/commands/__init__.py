@@ -14,6 +14,7 @@ COMMANDS = {
     "infer": "write the motion codes of every clip of a folder",
     "scenes": "render small clips whose motion is known exactly",
     "draw": "draw tracks over the videos that they were made from",
+    "search": "find moments of clips that move like a moment of one of them",
     "inspect": "tell how the points of a folder of tracks move",
     "evaluate": "hold tracks against true ones, and codes against each other",
     "convert": "convert checkpoints to and from the two systems that this project unites",

@@ -1,0 +1,149 @@
+"""A picture of moments of clips: a row for each, with frames from its first to its last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.codes.search import Moment
+from amplify_motion_tokenizer.config import Config, VideoConfig
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.pixels import resize
+from amplify_motion_tokenizer.video.sources import find_clips, model_views, open_views
+from amplify_motion_tokenizer.video.writing import write_png
+
+RGB = NDArray[np.uint8]
+
+COLUMNS = 3
+"""Frames of a moment."""
+CELL = (120, 160)
+"""(height, width) in pixels that a frame is fitted into."""
+CAPTION_PX = 18
+GAP_PX = 4
+
+
+class Pictures:
+    """Frames of the clips below a folder, small, by their number in the source.
+
+    Args:
+        folder: the videos that codes were made of, as ``infer --input`` took them.
+
+    Raises:
+        UsageError: there are no videos.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        config = Config()
+        self._folder = folder
+        self._clips = {clip.name: clip for clip in find_clips(folder, config, model_views(config))}
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises UsageError where one of these clips has no video."""
+        missing = [name for name in names if name not in self._clips]
+        if missing:
+            raise UsageError(
+                f"{self._folder}: has no video of the clip {missing[0]}; give the folder that infer read"
+            )
+
+    def frames(self, clip: str, numbers: Sequence[int]) -> list[tuple[RGB, float]]:
+        """Frames ``CELL`` (H, W, 3), RGB, of a clip and their seconds since its first, in the given order.
+
+        Raises:
+            UsageError: the clip has fewer frames.
+            VideoError: it cannot be read.
+        """
+        found = _read(self._clips[clip], set(numbers))
+        if not found.keys() >= set(numbers):
+            raise UsageError(
+                f"{self._clips[clip].source}: has fewer than {max(numbers) + 1} frames; give the video that "
+                "the codes were made of"
+            )
+        return [found[number] for number in numbers]
+
+
+def _read(clip: Clip, numbers: set[int]) -> dict[int, tuple[RGB, float]]:
+    found: dict[int, tuple[RGB, float]] = {}
+    (video,) = open_views(clip, VideoConfig(target_fps=None, size={"shorter": CELL[0]}))
+    with video:
+        for frame in video:
+            if frame.source_frame in numbers:
+                found[frame.source_frame] = _fitted(frame.rgb), frame.time_s
+            if len(found) == len(numbers):
+                break
+    return found
+
+
+def contact_sheet(moments: Sequence[Moment], pictures: Pictures) -> RGB:
+    """The moments below each other, the first one, the query, set apart by a line.
+
+    Raises:
+        UsageError: a moment's frames in the source are not known, or its video is another.
+        VideoError: a clip cannot be read.
+    """
+    wanted = [_numbers(moment) for moment in moments]
+    of_clip: dict[str, set[int]] = {}
+    for moment, numbers in zip(moments, wanted, strict=True):
+        of_clip.setdefault(moment.clip, set()).update(numbers)
+    read = {
+        clip: dict(zip(sorted(numbers), pictures.frames(clip, sorted(numbers)), strict=True))
+        for clip, numbers in of_clip.items()
+    }
+    rows = [
+        _row(moment, [read[moment.clip][number] for number in numbers], rank)
+        for rank, (moment, numbers) in enumerate(zip(moments, wanted, strict=True))
+    ]
+    line = np.zeros((GAP_PX, rows[0].shape[1], 3), np.uint8)
+    return np.concatenate([rows[0], line, *rows[1:]])
+
+
+def write_contact_sheet(path: Path, moments: Sequence[Moment], pictures: Pictures) -> None:
+    """Writes ``contact_sheet`` as a PNG.
+
+    Raises:
+        UsageError: as there, or ``path`` cannot be written.
+        VideoError: a clip cannot be read.
+    """
+    write_png(path, contact_sheet(moments, pictures))
+
+
+def _numbers(moment: Moment) -> list[int]:
+    first, last = moment.source_frames
+    if first < 0:
+        raise UsageError(
+            f"the codes of {moment.clip} do not say which frames they are of; leave out --picture"
+        )
+    return [int(number) for number in np.linspace(first, last, COLUMNS).round()]
+
+
+def _row(moment: Moment, frames: Sequence[tuple[RGB, float]], rank: int) -> RGB:
+    cells = [np.pad(picture, ((0, 0), (0, GAP_PX), (0, 0)), constant_values=255) for picture, _ in frames]
+    row = np.concatenate(cells, axis=1)
+    caption = np.full((CAPTION_PX, row.shape[1], 3), 255, np.uint8)
+    name = "query" if rank == 0 else f"{rank}. {moment.distance:.2f}"
+    text = f"{name}  {moment.clip}".encode("ascii", "replace").decode()
+    _write(caption, text[:46], 2)
+    for column, (_, time_s) in enumerate(frames):
+        _write(row, f"{time_s:.2f} s", column * (CELL[1] + GAP_PX) + 4, CELL[0] - 6, (255, 255, 255))
+    return np.concatenate([caption, row])
+
+
+def _write(image: RGB, text: str, left: int, bottom: int = 13, colour: tuple[int, ...] = (0, 0, 0)) -> None:
+    style = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
+    if colour != (0, 0, 0):  # over a picture: an outline keeps it readable
+        cv2.putText(image, text, (left, bottom), *style, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, (left, bottom), *style, colour, 1, cv2.LINE_AA)
+
+
+def _fitted(rgb: RGB) -> RGB:
+    """A frame in the middle of a gray cell."""
+    scale = min(CELL[0] / rgb.shape[0], CELL[1] / rgb.shape[1])
+    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+    cell = np.full((*CELL, 3), 60, np.uint8)
+    top, left = (CELL[0] - height) // 2, (CELL[1] - width) // 2
+    cell[top : top + height, left : left + width] = resize(rgb, (height, width))
+    return cell
