@@ -97,7 +97,7 @@ def rounded(moves_px: Tensor, size: tuple[int, int], bits: int) -> Floats:
     cells = 2**BITS_OF_ID / 0.5
     numbers = (pooled.clamp(-0.25, 0.25) * cells).round() / cells
     length = numbers.norm(dim=1, keepdim=True)
-    return (numbers / length.clamp(min=1e-9) * (length / (length + 1 / 480))).numpy()
+    return np.asarray((numbers / length.clamp(min=1e-9) * (length / (length + 1 / 480))).numpy())
 
 
 def scores(distances: Floats, clips: NDArray[np.int64], labels: NDArray[np.str_]) -> list[float]:

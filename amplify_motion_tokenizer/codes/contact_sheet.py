@@ -50,6 +50,10 @@ class Pictures:
                 f"{self._folder}: has no video of the clip {missing[0]}; give the folder that infer read"
             )
 
+    def clip(self, name: str) -> Clip:
+        """The video of a clip that ``check`` has found."""
+        return self._clips[name]
+
     def frames(self, clip: str, numbers: Sequence[int]) -> list[tuple[RGB, float]]:
         """Frames ``CELL`` (H, W, 3), RGB, of a clip and their seconds since its first, in the given order.
 

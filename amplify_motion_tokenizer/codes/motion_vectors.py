@@ -40,13 +40,51 @@ def motion_vectors(tracks_xy_px: Tensor, size: tuple[int, int]) -> NDArray[np.fl
         size: (height, width) of the frames in pixels.
     """
     moves = (tracks_xy_px - tracks_xy_px[..., :1, :, :])[..., 1:, :, :] / min(size)
+    return _shapes(_averaged(moves, POOLED[0]), STILL)
+
+
+def half_vectors(
+    tracks_xy_px: Tensor, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors (S, K) of the first and of the second half of windows, as ``motion_vectors``.
+
+    A half of h of the t = T - 1 steps has the shape of its one displacement, and fades at h / t of ``STILL``.
+
+    Args:
+        tracks_xy_px: (S, [V, ]T, N, 2), (x, y) pixels; N is a square grid.
+        size: (height, width) of the frames in pixels.
+    """
+    steps = tracks_xy_px.shape[-3] - 1
+    half = max(1, steps // 2)
+    places = [tracks_xy_px[..., at : at + 1, :, :] / min(size) for at in (0, half, min(2 * half, steps))]
+    still = STILL * half / steps
+    return _shapes(_averaged(places[1] - places[0], 1), still), _shapes(
+        _averaged(places[2] - places[1], 1), still
+    )
+
+
+def _averaged(moves: Tensor, stretches: int) -> Tensor:
+    """(S, K) means of moves (S, [V, ]t, N, 2) over so many stretches of time and the fields of ``POOLED``."""
     side = math.isqrt(moves.shape[-2])
     fields = moves.reshape(-1, moves.shape[-3], side, side, 2).permute(0, 4, 1, 2, 3)
-    steps, rows, columns = (min(most, own) for most, own in zip(POOLED, fields.shape[2:], strict=True))
-    pooled = adaptive_avg_pool3d(fields, (steps, rows, columns)).reshape(len(moves), -1)
-    size_of_move = pooled.square().sum(dim=1, keepdim=True).sqrt()
-    mean = size_of_move * math.sqrt(2 / max(pooled.shape[1], 1))
-    return (pooled / size_of_move.clamp(min=1e-12) * (mean / (mean + STILL))).numpy()
+    wanted = (stretches, *POOLED[1:])
+    pooled = tuple(min(most, own) for most, own in zip(wanted, fields.shape[2:], strict=True))
+    return adaptive_avg_pool3d(fields, pooled).reshape(len(moves), -1)
+
+
+def _shapes(means: Tensor, still: float) -> NDArray[np.float32]:
+    """Moves (S, K) in shorter sides of the frame as shapes of length n / (n + ``still``)."""
+    length = means.square().sum(dim=1, keepdim=True).sqrt()
+    mean = length * math.sqrt(2 / max(means.shape[1], 1))
+    return (means / length.clamp(min=1e-12) * (mean / (mean + still))).numpy()
+
+
+def _decoded(codes: MotionCodes, tokenizer: Tokenizer) -> tuple[Tensor, tuple[int, int]]:
+    """The tracks that codes of a clip tell, and the size of frames that they are in."""
+    # Displacements are taken in shorter sides, and a move in a frame of one shape is that in any.
+    height, width = codes.meta.get("tracked_size") or (240, 320)
+    with torch.inference_mode():
+        return tokenizer.decode(codes, (height, width))[0], (height, width)
 
 
 def vectors_of(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float32]:
@@ -55,10 +93,7 @@ def vectors_of(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float32]:
     Raises:
         ValueError: codes are of another tokenizer.
     """
-    # Displacements are taken in shorter sides, and a move in a frame of one shape is that in any.
-    size = codes.meta.get("tracked_size") or (240, 320)
-    tracks, _ = tokenizer.decode(codes, (int(size[0]), int(size[1])))
-    return motion_vectors(tracks, (int(size[0]), int(size[1])))
+    return motion_vectors(*_decoded(codes, tokenizer))
 
 
 def all_vectors(codes: MotionCodeSet, tokenizer: Tokenizer) -> Mapping[str, NDArray[np.float32]]:
@@ -67,5 +102,14 @@ def all_vectors(codes: MotionCodeSet, tokenizer: Tokenizer) -> Mapping[str, NDAr
     Raises:
         ValueError: codes are of another tokenizer.
     """
-    with torch.inference_mode():
-        return {name: vectors_of(clip, tokenizer) for name, clip in codes.items()}
+    return {name: vectors_of(clip, tokenizer) for name, clip in codes.items()}
+
+
+def changes_within(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float64]:
+    """(S,) distance of the ``half_vectors`` of each window of a clip: from 0, the motion goes on, to 2.
+
+    Raises:
+        ValueError: codes are of another tokenizer.
+    """
+    before, after = half_vectors(*_decoded(codes, tokenizer))
+    return np.linalg.norm(after - before, axis=1).astype(np.float64)

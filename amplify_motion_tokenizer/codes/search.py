@@ -112,7 +112,7 @@ def mean_distances(asked: Floats, vectors: Floats, rows: Ints) -> Floats:
     total = np.zeros(len(rows), np.float32)
     for vector, column in zip(asked, rows.T, strict=True):
         total += np.linalg.norm(vectors - vector, axis=1)[column]
-    return total / len(asked)
+    return np.asarray(total / np.float32(len(asked)))
 
 
 def _apart(clip: MotionCodes, rows: Ints, distances: Floats, taken: list[range]) -> Iterator[int]:

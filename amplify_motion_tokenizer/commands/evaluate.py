@@ -12,6 +12,10 @@ tokenizer: for any tokenizers and folders of track files, how many bits a window
 motion they leave, beside plain coders at the same bits: no motion, one similarity a step, cosine waves (DCT)
 and principal components (PCA) of made-up motion. Of tokenizers of a smaller grid or fewer frames the points
 next to that grid are coded, in the first frames, in a table of their own with its own no motion.
+
+segmentation: both files are JSON as segment writes it. Printed is F1 of boundaries within some seconds of
+true ones, each matched once: of inner boundaries, and of both ends of every segment, which counts inner ones
+twice and a clip's own start and end too.
 """
 
 from __future__ import annotations
@@ -64,6 +68,11 @@ TOKENIZER: Flags = {
     "--json": {"type": Path, "help": "file for all the numbers"},
     "--picture": {"type": Path, "help": "PNG of bits against error; needs matplotlib"},
     "--markdown": {"action": "store_true", "help": "print the tables in Markdown"},
+}
+SEGMENTATION: Flags = {
+    "--segments": {"type": Path, "required": True, "help": "JSON of the segments to judge"},
+    "--truth": {"type": Path, "required": True, "help": "JSON of the true segments, of the same clips"},
+    "--json": {"type": Path, "help": "file for all the numbers"},
 }
 
 
@@ -138,11 +147,40 @@ def evaluate_tokenizer(flags: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-FLAGS = {"tracking": TRACKING, "codes": CODES, "tokenizer": TOKENIZER}
+def evaluate_segmentation(flags: argparse.Namespace) -> int:
+    """Prints how well segments agree with true ones; returns the exit status."""
+    from amplify_motion_tokenizer.codes.segment_files import read_segments
+    from amplify_motion_tokenizer.evaluation.boundaries import boundary_scores
+    from amplify_motion_tokenizer.evaluation.tables import lines, numbers_of, without_nan
+
+    found, true = read_segments(flags.segments), read_segments(flags.truth)
+    missing = sorted(true.keys() ^ found.keys())
+    if missing:
+        lacking = flags.segments if missing[0] in true else flags.truth
+        raise UsageError(f"{lacking}: has no segments of the clip {missing[0]}; give files of the same clips")
+    scores = boundary_scores(found, true)
+    rows = [["boundaries", "within s", "true", "found", "matched", "F1"]]
+    for way, by_tolerance in scores.items():
+        for tolerance, each in by_tolerance.items():
+            rows.append(
+                [way, tolerance, str(each.true), str(each.found), str(each.matched), *numbers_of([each.f1])]
+            )
+    sys.stdout.write(lines(rows) + "\n")
+    if flags.json is not None:
+        told = {
+            way: {within: {**each._asdict(), "f1": each.f1} for within, each in by_tolerance.items()}
+            for way, by_tolerance in scores.items()
+        }
+        write_json(flags.json, without_nan(told))
+    return EXIT_OK
+
+
+FLAGS = {"tracking": TRACKING, "codes": CODES, "tokenizer": TOKENIZER, "segmentation": SEGMENTATION}
 """What can be evaluated, and the flags of each."""
 
 RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "tracking": evaluate_tracking,
     "codes": evaluate_codes,
     "tokenizer": evaluate_tokenizer,
+    "segmentation": evaluate_segmentation,
 }

@@ -14,11 +14,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.evaluation import plain_coders
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.training.pretraining import Pretraining, write_pretrained
 from amplify_motion_tokenizer.video.reading import open_video
-from benchmarks import altered_copies, attention, codebook, cuts, encode, finetuning, loader, model, shots
-from benchmarks.support import measuring
+from benchmarks import (
+    altered_copies,
+    attention,
+    codebook,
+    cuts,
+    encode,
+    finetuning,
+    loader,
+    model,
+    search,
+    segmentation,
+    shots,
+)
+from benchmarks.support import measuring, moving_windows, phases
 from tests.support.run_scripts import TINY, Work, render
 
 
@@ -255,3 +268,33 @@ def test_copies_are_held_against_the_same_frames_and_against_other_clips() -> No
     alone = altered_copies.likeness(*altered_copies.of_others({"a": own["a"]}), (5, 4))
     assert alone.pairs == 0
     assert math.isnan(alone.equal)
+
+
+def test_search_ranks_windows_by_every_vector(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its components, which take seconds to find, have tests of their own.
+    monkeypatch.setattr(search, "made_up_components", lambda *_: None)
+    monkeypatch.setattr(search, "PcaCoder", lambda *_: plain_coders.no_motion)
+    kinds = {name: moving_windows.KINDS[name] for name in ("pan", "still", "movers")}
+    monkeypatch.setattr(moving_windows, "KINDS", kinds)
+    small = ["--seeds", "0", "1", "--speeds", "1", "--frames", "17", "--stride", "16"]
+    search.main([*small, "--size", "48x64", "--ids", "2"])
+    head, *rows = capsys.readouterr().out.splitlines()[2:]
+    assert head.split()[:3] == ["vectors", "of", "bits"]
+    figures = [[float(value) for value in row.split()[-6:]] for row in rows]
+    assert all(0 <= value <= 1 for row in figures for value in row)
+    assert len(figures) == 9  # two tokenizers, digits, ids, PCA, three of tracks, a random order
+
+
+def test_segmentation_scores_every_way_to_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its components, which take seconds to find, have tests of their own.
+    monkeypatch.setattr(segmentation, "made_up_components", lambda *_: None)
+    monkeypatch.setattr(segmentation, "PcaCoder", lambda *_: plain_coders.no_motion)
+    monkeypatch.setattr(phases, "FRAMES", (24, 28))
+    segmentation.main(["--clips", "1", "--tuned-on", "1", "--phases", "2", "--size", "48x64"])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["cut", "by", "threshold"]
+    assert [row.split()[-7] for row in rows] == ["1"] * 8  # one true boundary

@@ -1,0 +1,131 @@
+"""Cuts clips where their codes tell that the motion changes.
+
+Letters: S windows of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which changes of motion become boundaries."""
+
+    least_change: float = 0.8
+    """Change of a peak, at least: 0 where motion goes on, 1.4 between two that have nothing in common."""
+    ends_below: float = 0.7
+    """Share of ``least_change`` below which the change must fall before another peak counts."""
+    shortest_s: float = 0.6
+    """Seconds of a segment, at least."""
+    longest_s: float = 60.0
+    """Seconds of a segment, at most: a longer one is cut where the motion changes most."""
+
+
+class Change(NamedTuple):
+    """How much the motion of a clip changes."""
+
+    seconds: Floats
+    """(S,) ascending, since the clip's first frame."""
+    energy: Floats
+    """(S,) from 0, the same motion before and after, to 2, its opposite."""
+
+
+class Segment(NamedTuple):
+    """A stretch of a clip in which the motion stays what it is."""
+
+    start_s: float
+    end_s: float
+
+
+def change_of(clip: MotionCodes, within: Floats) -> Change:
+    """The changes (S,) within the windows of a clip, at the middle of each, but for windows with padding.
+
+    Raises:
+        UsageError: the codes do not say when their windows are.
+    """
+    seconds = clip.seconds.numpy()
+    if np.isnan(seconds).any():
+        raise UsageError(f"the codes of {clip.clip} do not say when their windows are; run infer again")
+    whole = (clip.valid_steps == clip.valid_steps.max()).numpy() if len(clip) else slice(0)
+    return Change(seconds.mean(axis=1)[whole], within[whole])
+
+
+def segments_of(clip: MotionCodes, change: Change, rules: Rules) -> list[Segment]:
+    """The segments of a clip, one after the other; none of a clip without windows.
+
+    Where a part of the clip begins there is a boundary in any case.
+
+    Args:
+        clip: its codes, whose seconds are known.
+        change: from ``change_of``, or any other curve over its seconds.
+        rules: which changes count.
+    """
+    if not len(clip):
+        return []
+    first, end = float(clip.seconds[0, 0]), float(clip.seconds[:, 1].max())
+    begins = clip.seconds[1:, 0][clip.parts.diff() != 0].tolist()
+    found: list[Segment] = []
+    for low, high in zip([first, *begins], [*begins, end], strict=True):
+        inner = (change.seconds > low) & (change.seconds < high)
+        own = Change(change.seconds[inner], change.energy[inner])
+        edges = [low, *boundaries(own, low, high, rules), high]
+        found += [Segment(*pair) for pair in zip(edges, edges[1:], strict=False)]
+    return found
+
+
+def boundaries(change: Change, low_s: float, high_s: float, rules: Rules) -> list[float]:
+    """Seconds, ascending, at which the motion changes between ``low_s`` and ``high_s``.
+
+    Each stretch of ``change`` from where it reaches ``least_change`` until it falls below ``ends_below`` of
+    that has one boundary, at its peak; of two that are nearer than ``shortest_s`` the higher peak stays.
+    """
+    peaks = _peaks(change.energy, rules.least_change, rules.ends_below * rules.least_change)
+    peaks.sort(key=lambda at: -change.energy[at])
+    kept = _apart([low_s, high_s], change.seconds[peaks].tolist(), rules.shortest_s)
+    by_change = change.seconds[np.argsort(-change.energy, kind="stable")].tolist()
+    while True:
+        edges = sorted([low_s, *kept, high_s])
+        wide = [pair for pair in zip(edges, edges[1:], strict=False) if pair[1] - pair[0] > rules.longest_s]
+        more = [at for low, high in wide for at in by_change if _inside(at, low, high, rules.shortest_s)]
+        if not more:
+            return sorted(kept)
+        kept.append(more[0])
+
+
+def _peaks(energy: Floats, threshold: float, ends_below: float) -> list[int]:
+    """The highest place of each stretch that begins at ``threshold`` and ends below ``ends_below``."""
+    found: list[int] = []
+    within = False
+    for at, value in enumerate(energy.tolist()):
+        if value < ends_below:
+            within = False
+        elif within and value > energy[found[-1]]:
+            found[-1] = at
+        elif not within and value >= threshold:
+            found.append(at)
+            within = True
+    return found
+
+
+def _apart(edges: Sequence[float], candidates: Sequence[float], least: float) -> list[float]:
+    """Those of the candidates, best first, that are ``least`` from edges and from better ones."""
+    kept: list[float] = []
+    for at in candidates:
+        if all(abs(at - other) >= least for other in (*edges, *kept)):
+            kept.append(at)
+    return kept
+
+
+def _inside(at: float, low: float, high: float, least: float) -> bool:
+    return low + least <= at <= high - least

@@ -1,0 +1,70 @@
+"""How well boundaries between segments agree with true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+TOLERANCES_S = (0.25, 0.5, 2.0, 5.0)
+"""How far a boundary may be from a true one, in seconds."""
+
+Spans = Sequence[tuple[float, float]]
+"""Segments of a clip, (start, end) in seconds, one after the other."""
+
+
+class Matched(NamedTuple):
+    """Boundaries that were found, that there are, and that agree."""
+
+    found: int
+    true: int
+    matched: int
+
+    def __add__(self, other: object) -> Matched:  # type: ignore[override]  # sums, unlike a tuple
+        assert isinstance(other, Matched)
+        return Matched(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def f1(self) -> float:
+        """F1, NaN where there is nothing to find and nothing was found."""
+        return 2 * self.matched / (self.found + self.true) if self.found + self.true else float("nan")
+
+
+def matched(found: Sequence[float], true: Sequence[float], tolerance_s: float) -> Matched:
+    """Most pairs of a found and a true boundary within the tolerance, each in one pair at most."""
+    count, left = 0, sorted(found)
+    for at in sorted(true):  # in order: the earliest that still fits leaves the others to the later ones
+        while left and left[0] < at - tolerance_s:
+            left.pop(0)
+        if left and left[0] <= at + tolerance_s:
+            left.pop(0)
+            count += 1
+    return Matched(len(found), len(true), count)
+
+
+def inner(spans: Spans) -> list[float]:
+    """The boundaries between segments, each once."""
+    return [start for start, _ in spans[1:]]
+
+
+def both_ends(spans: Spans) -> list[float]:
+    """Start and end of every segment, so inner boundaries twice, and the clip's own start and end."""
+    return [edge for span in spans for edge in span]
+
+
+def boundary_scores(found: Mapping[str, Spans], true: Mapping[str, Spans]) -> dict[str, dict[str, Matched]]:
+    """Sums over clips by tolerance, of ``inner`` boundaries and of ``both_ends``.
+
+    Args:
+        found: segments by clip.
+        true: segments of the same clips.
+    """
+    ways = {"inner": inner, "both ends": both_ends}
+    return {
+        way: {
+            f"{tolerance:g}": sum(
+                (matched(edges(found[clip]), edges(true[clip]), tolerance) for clip in true), Matched(0, 0, 0)
+            )
+            for tolerance in TOLERANCES_S
+        }
+        for way, edges in ways.items()
+    }
