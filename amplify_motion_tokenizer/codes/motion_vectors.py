@@ -68,8 +68,8 @@ def _averaged(moves: Tensor, stretches: int) -> Tensor:
     side = math.isqrt(moves.shape[-2])
     fields = moves.reshape(-1, moves.shape[-3], side, side, 2).permute(0, 4, 1, 2, 3)
     wanted = (stretches, *POOLED[1:])
-    pooled = tuple(min(most, own) for most, own in zip(wanted, fields.shape[2:], strict=True))
-    return adaptive_avg_pool3d(fields, pooled).reshape(len(moves), -1)
+    steps, rows, columns = (min(most, own) for most, own in zip(wanted, fields.shape[2:], strict=True))
+    return adaptive_avg_pool3d(fields, (steps, rows, columns)).reshape(len(moves), -1)
 
 
 def _shapes(means: Tensor, still: float) -> NDArray[np.float32]:
@@ -112,4 +112,4 @@ def changes_within(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float
         ValueError: codes are of another tokenizer.
     """
     before, after = half_vectors(*_decoded(codes, tokenizer))
-    return np.linalg.norm(after - before, axis=1).astype(np.float64)
+    return np.asarray(np.linalg.norm(after - before, axis=1), np.float64)

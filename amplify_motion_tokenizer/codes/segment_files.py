@@ -66,6 +66,7 @@ def cut(clip: Clip, segments: Sequence[Segment], folder: Path) -> list[Path]:
 
     Raises:
         VideoError: the clip cannot be read or written.
+        UsageError: it ends before a segment begins, or a file cannot be written.
     """
     written = []
     (video, *others) = open_views(clip, VideoConfig(target_fps=None, size=None))
@@ -77,6 +78,11 @@ def cut(clip: Clip, segments: Sequence[Segment], folder: Path) -> list[Path]:
         for number, (_, end_s) in enumerate(segments):
             last = number == len(segments) - 1
             path = folder / f"{clip.name}_{number:03d}.mp4"
+            if frame is None:
+                raise UsageError(
+                    f"{clip.source}: ends before its segment {number} begins; give the video that the codes "
+                    "were made of"
+                )
             with h264_writer(path, video.info.source_fps) as write:
                 while frame is not None and (last or frame.time_s < end_s - 1e-6):
                     height, width = frame.rgb.shape[:2]

@@ -73,3 +73,5 @@ def _check(flags: argparse.Namespace) -> None:
         raise UsageError(
             "--cut and --input go together: the folder for segments, and the folder of the videos"
         )
+    if flags.cut is not None and flags.input.resolve() in (flags.cut.resolve(), *flags.cut.resolve().parents):
+        raise UsageError(f"--cut {flags.cut} lies in --input {flags.input}; give a folder outside the videos")

@@ -121,7 +121,14 @@ def test_other_files_are_no_segments(tmp_path: Path, content: object, words: str
 
 
 @pytest.mark.parametrize(
-    "flags", [["--change", "0"], ["--shortest", "2", "--longest", "3"], ["--cut", "out"], ["--change", "nan"]]
+    "flags",
+    [
+        ["--change", "0"],
+        ["--shortest", "2", "--longest", "3"],
+        ["--cut", "out"],
+        ["--change", "nan"],
+        ["--cut", "a/b", "--input", "a"],
+    ],
 )
 def test_flags_that_make_no_sense_are_refused(flags: list[str]) -> None:
     with pytest.raises(UsageError):
