@@ -29,6 +29,8 @@ PACK_INDEX = "pack.json"
 
 CODES = "codes.jsonl"
 """The codes of all clips of a folder."""
+CODE_TABLE = "codes.parquet"
+"""The codes of all clips of a folder, as Parquet."""
 CHECKPOINT_RECORD = "checkpoint.yaml"
 """Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
 SCENES = "scenes.yaml"

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.codes.inference import tokenize_folder
-from amplify_motion_tokenizer.codes.reading import CodeSet, read_codes
+from amplify_motion_tokenizer.codes.reading import MotionCodeSet, read_codes
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import Given, build
 from amplify_motion_tokenizer.evaluation.code_length import digits_of
@@ -124,10 +124,11 @@ Windows = dict[str, dict[int, NDArray[np.int64]]]
 """Clip to first frame to ids (d,)."""
 
 
-def by_start(codes: CodeSet) -> Windows:
+def by_start(codes: MotionCodeSet) -> Windows:
     return {
-        clip.clip: {int(start): ids.ravel() for start, ids in zip(clip.starts, clip.codes, strict=True)}
-        for clip in codes.clips
+        name: {int(start): ids for start, ids in zip(clip.starts, clip.ids.numpy(), strict=True)}
+        for name, clip in codes.items()
+        if len(clip)
     }
 
 

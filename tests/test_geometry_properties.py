@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, DataConfig, ModelConfig, StaticFilterConfig
-from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import from_tracks
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.evaluation.reconstruction import predicted_tracks
 from amplify_motion_tokenizer.geometry import (
     center_label,

@@ -1,62 +1,74 @@
-"""Inference: the clips of a folder to files of motion codes, with a trained tokenizer."""
+"""Inference: the clips of a folder, or tracks that are stored, to files of motion codes."""
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import logging
-import math
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from amplify_motion_tokenizer.codes.record import (
-    changes_of_run,
-    known_config_hashes,
-    meta_of,
-    run_meta,
-    size_meta,
-    source_meta,
+from amplify_motion_tokenizer.codes.clip_codes import (
+    StoredTokenizing,
+    TokenizingJob,
+    VideoJobs,
+    VideoTokenizing,
+    load_model,
 )
-from amplify_motion_tokenizer.config import (
-    Config,
-    to_dict,
-)
-from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
-from amplify_motion_tokenizer.devices import resolve_device
-from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST, OUTPUT_CONFIG
-from amplify_motion_tokenizer.files import (
-    atomic_path,
-    check_target,
-    write_json,
-    write_torch,
-)
-from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
-from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
+from amplify_motion_tokenizer.codes.encoding import EXTRAS, Extra, encode_windows
+from amplify_motion_tokenizer.codes.formats import DEFAULT_FORMATS, check_formats, code_formats
+from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.codes.reading import with_latents
+from amplify_motion_tokenizer.codes.record import run_meta
+from amplify_motion_tokenizer.codes.stored import clips_of, config_of_tracks, first_that_fits
+from amplify_motion_tokenizer.config import Config, changes, track_settings
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import MANIFEST
+from amplify_motion_tokenizer.jobs.folder_run import FolderRun, run_together
 from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.jobs.manifest import Manifest
-from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
-from amplify_motion_tokenizer.models.heads import head_answers
+from amplify_motion_tokenizer.models import MotionTokenizer
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
-from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
-from amplify_motion_tokenizer.trackers.windows import WindowTracks
+from amplify_motion_tokenizer.tracks.find import clips_to_open, holds_tracks
 from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
-from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
+
+__all__ = [
+    "EXTRAS",
+    "Extra",
+    "Target",
+    "encode_windows",
+    "folders_of",
+    "tokenize_folder",
+    "tokenize_together",
+]
 
 logger = logging.getLogger(__name__)
 
-Extra = Literal["latents", "labels"]
-"""What can be saved besides the codes, in ``<clip>.pt``."""
-EXTRAS: tuple[Extra, ...] = ("latents", "labels")
+
+@dataclass(frozen=True)
+class Target:
+    """One checkpoint's codes."""
+
+    output: Path
+    """The folder that they are written to."""
+    checkpoint: Checkpoint
+    """From ``load_checkpoint``."""
+    config: Config
+    """The checkpoint's config, or one that ``check_overrides`` allows."""
+
+
+class Written(NamedTuple):
+    """What is written of each clip."""
+
+    save: tuple[Extra, ...]
+    """Extra arrays."""
+    formats: tuple[str, ...]
+    """Names of formats, from ``check_formats``."""
 
 
 def tokenize_folder(
@@ -66,14 +78,12 @@ def tokenize_folder(
     config: Config,
     save: Sequence[Extra] = (),
     overwrite: bool = False,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> Summary:
-    """Writes the codes of every clip below ``source`` as JSON below ``output``, subfolders kept.
+    """Writes the codes of every clip below ``source`` below ``output``, subfolders kept.
 
-    ``<clip>.json`` holds ``codes`` (windows, d), ``start_frames`` (index among the resampled
-    frames), ``start_seconds``, ``step_seconds`` (mean, from frame to frame; null where it is not known),
-    ``source_frames`` (index of a window's first frame in the source), ``valid_steps`` (how many of the
-    model's t steps are real; the rest repeats the clip's last frame) and ``meta``; ``codes.jsonl`` has the
-    same objects, one a line.
+    By default ``<clip>.json`` for each clip and ``codes.jsonl`` with the same objects, one a line;
+    docs/formats.md has every format. Files in other formats that an earlier run wrote there are kept true.
     With ``save``, ``<clip>.pt`` holds tensors: window_starts (windows,), code_sequences
     (windows, d), latent_tokens (windows, d, D) after quantising, labels_per_point (windows, [V,] t, N).
     What an earlier run saved there is kept.
@@ -83,39 +93,136 @@ def tokenize_folder(
     holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
     Args:
-        source: a video or a folder of videos.
+        source: a video or a folder of videos; or tracks, which are not tracked again: a folder of track files
+            of any format, a pack, or one track file. The same windows have the same codes either way.
         output: where to write.
         checkpoint: from ``load_checkpoint``.
         config: the checkpoint's config, or one that ``check_overrides`` allows.
         save: extra arrays.
         overwrite: redo clips that are complete.
+        formats: names of ``codes.formats.FORMATS``, one at least of a file for each clip.
 
     Raises:
         TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
             ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
+    target = Target(output, checkpoint, config)
+    return tokenize_together(source, [target], save, overwrite, formats)
+
+
+def tokenize_together(
+    source: Path,
+    targets: Sequence[Target],
+    save: Sequence[Extra] = (),
+    overwrite: bool = False,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+) -> Summary:
+    """As ``tokenize_folder``, with several checkpoints, which one tracking pass feeds.
+
+    Args:
+        source: as there.
+        targets: each checkpoint with its config and its folder of codes; one or more.
+        save: extra arrays.
+        overwrite: redo clips that are complete.
+        formats: as there.
+
+    Raises:
+        TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
+    """
+    written = Written(tuple(save), check_formats(formats))
+    if holds_tracks(source):
+        return _tokenize_stored(source, targets, written, overwrite)
+    _check_alike(targets)
+    config = targets[0].config
     clips = find_clips(source, config, model_views(config))
-    run = FolderRun.open(clips, output, "codes", overwrite)
-    model = _load_model(checkpoint, config)
-    if checkpoint.track_settings is None:
-        logger.warning(
-            "%s does not say how its training tracks were made: video.* and tracking.* are used as given",
-            checkpoint.path,
-        )
+    runs = [FolderRun.open(clips, target.output, "codes", overwrite) for target in targets]
+    for target in targets:
+        if target.checkpoint.track_settings is None:
+            logger.warning(
+                "%s does not say how its training tracks were made: video.* and tracking.* are used as given",
+                target.checkpoint.path,
+            )
     tracker = make_tracker(config)
-    config = record_weights(config, tracker)
-    meta = run_meta(checkpoint, config, tracker, model)
-    job = TokenizingJob(output, checkpoint, config, meta, tuple(save))
-    summary = run.run(
-        job,
-        ClipTokenizing(job, model, tracker),
-        num_workers=tokenizing_workers(config, tracker, model.device, len(clips)),
+    models = [load_model(target.checkpoint, target.config) for target in targets]
+    jobs = [
+        _job(target, record_weights(target.config, tracker), tracker.name, model, written)
+        for target, model in zip(targets, models, strict=True)
+    ]
+    summary = run_together(
+        list(zip(runs, jobs, strict=True)),
+        VideoTokenizing(tuple(zip(jobs, models, strict=True)), tracker),
+        VideoJobs(tuple(jobs)).prepare,
+        num_workers=tokenizing_workers(config, tracker, models[0].device, len(clips)),
     )
     summary.other_files = other_files(source, clips)
-    records = Manifest(output / MANIFEST).records
-    done = [name for name, record in records.items() if record["status"] != "failed"]
-    _collect(output, done, job.known)
+    for job in jobs:
+        _collect(job)
     return summary
+
+
+def _tokenize_stored(source: Path, targets: Sequence[Target], written: Written, overwrite: bool) -> Summary:
+    """Codes of tracks; one process, as reading and encoding take a thousandth of what tracking takes."""
+    openers = clips_to_open(source)
+    clips, first = clips_of(openers), first_that_fits(openers, targets[0].config)
+    runs = [FolderRun.open(clips, target.output, "codes", overwrite) for target in targets]
+    models = [load_model(target.checkpoint, target.config) for target in targets]
+    jobs = []
+    for target, model in zip(targets, models, strict=True):
+        config = config_of_tracks(first, target.checkpoint, target.config)
+        tracker = None if first.settings is None else config.tracking.tracker
+        jobs.append(_job(target, config, tracker, model, written))
+    process = StoredTokenizing(tuple(zip(jobs, models, strict=True)), openers)
+    summary = run_together(list(zip(runs, jobs, strict=True)), process, lambda _: process)
+    for job in jobs:
+        _collect(job)
+    return summary
+
+
+def _job(
+    target: Target, config: Config, tracker: str | None, model: MotionTokenizer, written: Written
+) -> TokenizingJob:
+    meta = run_meta(target.checkpoint, config, tracker, model)
+    return TokenizingJob(target.output, target.checkpoint, config, meta, *written)
+
+
+def _check_alike(targets: Sequence[Target]) -> None:
+    """Refuses checkpoints that one tracking pass cannot feed."""
+    first = targets[0]
+    for other in targets[1:]:
+        differ = changes(_tracked(first.config), _tracked(other.config))
+        if differ:
+            raise UsageError(
+                f"{first.checkpoint.path} and {other.checkpoint.path} take different tracks "
+                f"({'; '.join(differ)}); set these keys alike where that is allowed, or run them one by one"
+            )
+
+
+def _tracked(config: Config) -> dict[str, Any]:
+    """What decides the tracked windows that a model is given."""
+    return track_settings(config) | {"data.views": list(config.data.views)}
+
+
+def folders_of(output: Path, checkpoints: Sequence[str | Path]) -> list[Path]:
+    """The folder of codes of each checkpoint: ``output`` of a lone one, else subfolders named after them.
+
+    The name is the file's without its ending, with the folder's before it where several are called alike.
+
+    Raises:
+        UsageError: two checkpoints would share a folder.
+    """
+    if len(checkpoints) == 1:
+        return [output]
+    paths = [Path(checkpoint) for checkpoint in checkpoints]
+    stems = Counter(path.stem for path in paths)
+    names = [
+        path.stem if stems[path.stem] == 1 else f"{path.resolve().parent.name}_{path.stem}" for path in paths
+    ]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"--checkpoint: two checkpoints would share {output / twice}; give each once, or rename"
+        )
+    return [output / name for name in names]
 
 
 CLIPS_A_WORKER = 16
@@ -133,223 +240,23 @@ def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.devi
     return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
 
 
-def _load_model(checkpoint: Checkpoint, config: Config) -> MotionTokenizer:
-    """The checkpoint's model in evaluation mode, on ``inference.device``."""
-    device = resolve_device(config.inference.device, "inference.device")
-    model = build_model(checkpoint.config)
-    load_weights(model, checkpoint.model, str(checkpoint.path))
-    return model.to(device).eval()
-
-
-def encode_windows(
-    windows: Iterable[tuple[WindowTracks, ...]],
-    sizes: Sequence[tuple[int, int]],
-    model: MotionTokenizer,
-    config: Config,
-    save: Sequence[Extra] = (),
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of tracked windows to codes; stops after quantising unless labels are asked for.
-
-    Args:
-        windows: tracks of each window in each of the model's views.
-        sizes: (height, width) of each view's frames, whose pixels the tracks are in.
-        model: in evaluation mode, on its device.
-        config: decides reference size and batch size.
-        save: extra arrays to compute.
-
-    Yields:
-        CPU tensors of a batch of b windows: window_starts (b,) int64, start_seconds and step_seconds
-        (b,) float64, source_frames (b,) int64 (a step of NaN and a frame of -1 are not known),
-        valid_steps (b,) int64 (the first of the t steps, which are real; the rest is padding),
-        code_sequences (b, d) int64, and the tensors that ``save`` names.
-    """
-    device = model.device
-    stream = iter(windows)
-    while batch := list(islice(stream, config.inference.batch_size)):
-        inputs = from_tracks(stack_views(batch, sizes), config).to(device)
-        with torch.no_grad():
-            codes, indices = model.quantize(model.encode(inputs.velocities, inputs.images))
-            result = {
-                "window_starts": torch.tensor([views[0].start for views in batch]),
-                "start_seconds": torch.tensor([views[0].time_s for views in batch], dtype=torch.float64),
-                "step_seconds": torch.tensor(
-                    [views[0].step_seconds or torch.nan for views in batch], dtype=torch.float64
-                ),
-                "source_frames": torch.tensor([(*views[0].source_frames, -1)[0] for views in batch]),
-                "valid_steps": inputs.window_steps.cpu(),
-                "code_sequences": indices.cpu(),
-            }
-            if "latents" in save:
-                result["latent_tokens"] = codes.float().cpu()
-            if "labels" in save:
-                labels = head_answers(model.head(codes)).expand(-1, *model.input_shape[:-1])
-                result["labels_per_point"] = labels.to(torch.int32).cpu()
-        yield result
-
-
-def _arrays_of(path: Path) -> Path:
-    """The file for the arrays of the code file ``<clip>.json``; a clip's name may hold dots."""
-    return path.with_name(f"{path.name.removesuffix('.json')}.pt")
-
-
-def _with_saved(path: Path, known: set[str], save: Sequence[Extra]) -> tuple[Extra, ...]:
-    """``save``, and what an earlier run of this checkpoint and config saved beside ``path``, to keep it."""
-    found = meta_of(path) if path.is_file() else {}
-    before = found.get("saved", ()) if found.get("config_hash") in known else ()
-    return tuple(extra for extra in EXTRAS if extra in (*save, *before))
-
-
-def _of_no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, Tensor]:
-    """A batch of ``encode_windows`` with b = 0: a clip may have no windows, and its arrays still a shape."""
-    *labels, _ = model.input_shape
-    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "window_starts": ((0,), torch.int64),
-        "start_seconds": ((0,), torch.float64),
-        "step_seconds": ((0,), torch.float64),
-        "source_frames": ((0,), torch.int64),
-        "valid_steps": ((0,), torch.int64),
-        "code_sequences": ((0, model.num_codes), torch.int64),
-    }
-    if "latents" in save:
-        shapes["latent_tokens"] = ((0, model.num_codes, model.code_width), torch.float32)
-    if "labels" in save:
-        shapes["labels_per_point"] = ((0, *labels), torch.int32)
-    return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
-
-
 @dataclass(frozen=True)
-class TokenizingJob:
-    """The job of inference: a code file for each clip, in any process."""
-
-    output: Path
-    checkpoint: Checkpoint
-    config: Config
-    meta: dict[str, Any]
-    """What every clip's ``meta`` has in common."""
-    save: tuple[Extra, ...]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The job for workers, with weights as bytes: torch would share memory, which may be scarce."""
-        weights = io.BytesIO()
-        torch.save(self.checkpoint.model, weights)
-        checkpoint = dataclasses.replace(self.checkpoint, model={}, training=None)
-        return self.__dict__ | {"checkpoint": checkpoint, "weights": weights.getvalue()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        model = torch.load(io.BytesIO(state.pop("weights")), weights_only=True)
-        checkpoint = dataclasses.replace(state["checkpoint"], model=model)
-        self.__dict__.update(state | {"checkpoint": checkpoint})
-
-    @property
-    def records(self) -> dict[str, dict[str, Any]]:
-        """Which checkpoint and settings made the codes."""
-        checkpoint = {key: self.meta[key] for key in ("checkpoint", "checkpoint_sha256")}
-        return {CHECKPOINT_RECORD: checkpoint, OUTPUT_CONFIG: to_dict(self.config)}
-
-    @property
-    def known(self) -> set[str]:
-        """Every ``config_hash`` under which codes of this checkpoint and config were written."""
-        return known_config_hashes(self.config, self.meta["checkpoint_sha256"])
-
-    def changed(self) -> list[str]:
-        """How checkpoint and settings differ from the run whose codes are in the output folder."""
-        return changes_of_run(self.output, self.config, self.meta)
-
-    def is_complete(self, clip: Clip) -> bool:
-        """Whether the clip's codes, and what is to be saved beside them, were made of its source as it is."""
-        path = self.target(clip)
-        if not os.path.isfile(path) or (self.save and not _arrays_of(path).is_file()):
-            return False
-        found = meta_of(path)
-        same = found.get("config_hash") in self.known and is_made_of(found, clip.paths)
-        return same and set(self.save) <= set(found["saved"])
-
-    def target(self, clip: Clip) -> Path:
-        """The file of the clip's codes."""
-        return self.output / f"{clip.name}.json"
-
-    def prepare(self, threads: int) -> ClipTokenizing:
-        """Loads model and tracker on ``threads`` threads; returns what writes the codes of a clip."""
-        config = on_threads(self.config, threads)
-        job = dataclasses.replace(self, config=config)
-        return ClipTokenizing(job, _load_model(self.checkpoint, config), make_tracker(config))
-
-
-@dataclass(frozen=True)
-class ClipTokenizing:
-    """Writes the codes of clips, in one process."""
+class _WrittenClips:
+    """The codes of a job's clips, read from their files each time that they are walked through."""
 
     job: TokenizingJob
-    model: MotionTokenizer
-    tracker: PointTracker
 
-    def __call__(self, clip: Clip) -> dict[str, Any]:
-        """Writes the codes of ``clip``; returns what the manifest tells of it."""
-        began = time.perf_counter()
-        path = self.job.target(clip)
-        for target in (path, _arrays_of(path)):
-            check_target(target)
-        save = _with_saved(path, self.job.known, self.job.save)
-        with TrackedClip(clip, self.job.config, self.tracker) as tracked, tracked.times.stage("encode"):
-            meta = {**self.job.meta, "saved": list(save), **source_meta(tracked.infos)}
-            batches, changes = self._encoded(tracked, save)
-        batches = batches or [_of_no_windows(self.model, save)]
-        # Each batch lets go of what is joined: with ``save`` they are most of what a long clip holds.
-        arrays = {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
-        counts = {"num_frames": tracked.num_frames, "windows_dropped": tracked.windows_dropped}
-        _write(path, clip.name, arrays, meta | counts | ({"size_changes": changes} if changes else {}))
-        return {
-            "output": path.relative_to(self.job.output).as_posix(),
-            "windows": len(arrays["window_starts"]),
-            "windows_dropped": tracked.windows_dropped,
-            "frames": tracked.num_frames,
-            "seconds": round(time.perf_counter() - began, 3),
-            "stage_seconds": tracked.times.rounded(),
-            **tracked.findings,
-        }
-
-    def _encoded(
-        self, tracked: TrackedClip, save: Sequence[Extra]
-    ) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
-        """The batches of a clip's windows, and the first window of each stretch of another size."""
-        batches: list[dict[str, Tensor]] = []
-        changes: list[dict[str, Any]] = []
-        for infos, windows in tracked.stretches():
-            sizes = [info.size for info in infos.values()]
-            found = list(encode_windows(windows, sizes, self.model, self.job.config, save))
-            if found and (changes or infos != tracked.infos):
-                changes.append({"start_frame": int(found[0]["window_starts"][0]), **size_meta(infos)})
-            batches += found
-        return batches, changes
+    def __iter__(self) -> Iterator[MotionCodes]:
+        job, form, known = self.job, self.job.clip_formats[0], self.job.known
+        records = Manifest(job.output / MANIFEST).records
+        for name in sorted(name for name, record in records.items() if record["status"] != "failed"):
+            path = form.file(job.output, name)
+            if path.is_file() and form.meta(path).get("config_hash") in known:
+                yield from with_latents(form.read(path), job.output)
 
 
-def _write(path: Path, name: str, arrays: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Writes a clip's codes, last, and its arrays beside them where some are to be saved."""
-    beside = _arrays_of(path)
-    if meta["saved"]:
-        write_torch(beside, arrays)
-    else:
-        beside.unlink(missing_ok=True)  # of another run; its codes would differ
-    columns = {
-        "codes": "code_sequences",
-        "start_frames": "window_starts",
-        "start_seconds": "start_seconds",
-        "step_seconds": "step_seconds",
-        "source_frames": "source_frames",
-        "valid_steps": "valid_steps",
-    }
-    found = {key: arrays[column].tolist() for key, column in columns.items()}
-    found["step_seconds"] = [None if math.isnan(step) else step for step in found["step_seconds"]]
-    write_json(
-        path,
-        {"clip": name, **found, "meta": meta},
-    )
-
-
-def _collect(output: Path, names: Iterable[str], known: set[str]) -> None:
-    """Writes ``codes.jsonl``: a line for each clip whose codes are of this checkpoint and config."""
-    with atomic_path(output / CODES) as temporary, temporary.open("w", encoding="utf-8") as lines:
-        for name in sorted(names):
-            path = output / f"{name}.json"
-            if path.is_file() and meta_of(path).get("config_hash") in known:
-                lines.write(path.read_text(encoding="utf-8").strip() + "\n")
+def _collect(job: TokenizingJob) -> None:
+    """Writes the tables: what was wanted, and what an earlier run wrote, of the clips' codes of this run."""
+    for table in code_formats():
+        if table.table and (table.name in job.formats or table.file(job.output, "").is_file()):
+            table.write(table.file(job.output, ""), _WrittenClips(job))

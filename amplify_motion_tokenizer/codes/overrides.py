@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from typing import Any
+
 from amplify_motion_tokenizer.config import (
     SETTINGS,
     Config,
@@ -10,6 +14,7 @@ from amplify_motion_tokenizer.config import (
     may_differ,
     track_settings,
 )
+from amplify_motion_tokenizer.config.loading import Given, build, unknown_key
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.models.acting import in_effect
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
@@ -17,30 +22,52 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 ACTING = ("tracks", "velocities", "window", "codes")
 """What settings of inference decide."""
 
+logger = logging.getLogger(__name__)
+
+_VIEWS = "data.views"
+
 
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
     """What ``given`` changes of how the checkpoint's training tracks were made, as ``key old -> new``.
 
-    Values are compared as they act: keys that inference or the model does not use do not count.
+    Values are compared as they act: keys that inference or the model does not use do not count. As many views
+    as the model takes may have other names: they say which of the input's views it is given.
 
     Raises:
         ConfigError: a change of something that the weights fix, such as grid or model width.
     """
     tracks_known = checkpoint.track_settings is not None
     differ = changes(in_effect(checkpoint.config, *ACTING), in_effect(given, *ACTING))
-    fixed = [change for change in differ if not may_differ(_key_of(change), tracks_known)]
+    renamed = len(given.data.views) == len(checkpoint.config.data.views)
+    fixed = [
+        change
+        for change in differ
+        if not may_differ(_key_of(change), tracks_known) and not (renamed and _key_of(change) == _VIEWS)
+    ]
     if fixed:
         fixed.sort(key=lambda change: not change.startswith("model.name "))
         raise ConfigError(
             f"{fixed[0]} is impossible: the checkpoint fixes it; leave it out (allowed to differ: "
             f"{_allowed(tracks_known)})"
         )
-    told = {
-        key
-        for key in SETTINGS
-        if decides(key, "velocities") or (tracks_known and key in track_settings(given))
-    }
+    of_tracks = track_settings(given) if tracks_known else {}
+    told = {key for key in SETTINGS if decides(key, "velocities") or key in of_tracks or key == _VIEWS}
     return [change for change in differ if _key_of(change) in told]
+
+
+def overridden(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Config:
+    """The checkpoint's config with ``settings`` by dotted key; what they change of its training is warned of.
+
+    Raises:
+        ConfigError: as ``check_overrides``; or a setting is unknown or impossible.
+    """
+    for key, value in settings.items():
+        if key not in SETTINGS or SETTINGS[key].record:
+            raise ConfigError(unknown_key(key, str(value)))
+    config = build(checkpoint.config, {key: Given(value, "") for key, value in settings.items()})
+    for change in check_overrides(checkpoint, config):
+        logger.warning("differs from the checkpoint's training: %s", change)
+    return config
 
 
 def _key_of(change: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from amplify_motion_tokenizer.codes.reading import ClipCodes, CodeSet, Ids
+from amplify_motion_tokenizer.codes.code_set import ClipCodes, CodeSet, Ids
 from amplify_motion_tokenizer.evaluation.metrics import code_histogram, code_usage
 
 
@@ -19,7 +19,7 @@ def code_report(codes: CodeSet, num_lags: int, kinds: Collection[str] = ()) -> d
     """``code_summary`` of all clips, ``overall``, and of the clips of each kind of scene, ``kinds``.
 
     Args:
-        codes: from ``read_codes``.
+        codes: from ``code_set``.
         num_lags: neighbours that a window is compared with, as far as they overlap.
         kinds: names of the kinds of scene that clips may be of, such as ``scenes.KINDS``.
     """

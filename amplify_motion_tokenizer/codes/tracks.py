@@ -1,32 +1,34 @@
-"""Tracks that are in memory to codes, and codes back to tracks, with any tokenizer.
+"""Tracks that are in memory to codes, with any tokenizer of one view.
 
-Letters: B windows, V views, T frames, t = T - 1 steps, N points, d ids of a window.
+Letters: B windows, T frames, N points, d ids of a window.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks, moves_px
-from amplify_motion_tokenizer.geometry import integrate_velocities, query_grid
+from amplify_motion_tokenizer.codes.encoding import Extra, encode_views, joined
+from amplify_motion_tokenizer.codes.given import Array, given_tracks
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.inputs import encoder_input
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.models import MotionTokenizer
 
-Array = Tensor | NDArray[Any]
+if TYPE_CHECKING:
+    from amplify_motion_tokenizer.codes.tokenizer import Tokenizer
 
 CHUNK_WINDOWS = 32
 """Windows that become model input at a time: what is made of them stays in the CPU's caches."""
 
-_NORMALISED = 2.0
-"""Where no position is above this, in a frame of more than a few pixels, positions are not pixels."""
-
 
 @torch.no_grad()
 def encode_tracks(
-    tokenizer: MotionTokenizer, tracks_xy_px: Array, visibility: Array, size: tuple[int, int]
+    tokenizer: MotionTokenizer | Tokenizer, tracks_xy_px: Array, visibility: Array, size: tuple[int, int]
 ) -> Tensor:
     """Ids of windows of tracks of one view, each of which begins on the query grid.
 
@@ -43,72 +45,36 @@ def encode_tracks(
     Raises:
         ValueError: naming the shape, unit or order that was expected and what was found.
     """
-    tracks = torch.as_tensor(tracks_xy_px).float()
-    seen = torch.as_tensor(visibility).float()
-    _check(tokenizer, tracks, seen, size)
-    single = tracks.ndim == 3
-    if single:
-        tracks, seen = tracks[None], seen[None]
+    check_one_view(tokenizer)
+    view = given_tracks(tracks_xy_px, visibility, size, tokenizer.config)
     ids = [torch.empty(0, tokenizer.num_codes, dtype=torch.int64)]
-    for first in range(0, len(tracks), CHUNK_WINDOWS):
-        rows = slice(first, first + CHUNK_WINDOWS)
-        inputs = from_tracks([ViewTracks(tracks[rows], seen[rows], size)], tokenizer.config, truth=False)
+    for chunk in _chunks(view):
+        inputs = encoder_input([chunk], tokenizer.config)
         ids.append(tokenizer.tokenize(inputs.velocities.to(tokenizer.device)).cpu())
     every = torch.cat(ids)
-    return every[0] if single else every
+    return every[0] if np.ndim(tracks_xy_px) == 3 else every
 
 
-@torch.no_grad()
-def decode_tracks(
-    tokenizer: MotionTokenizer,
-    ids: Array,
-    size: tuple[int, int],
-    first_xy_px: Array | None = None,
-    likeliest: bool | None = None,
-) -> Tensor:
-    """Tracks that ids tell.
-
-    Args:
-        tokenizer: that made them.
-        ids: (B, d) or (d,) whole numbers; fewer than d, the first ones, where those are a code.
-        size: (height, width) of the frames to show them in, in pixels.
-        first_xy_px: (N, 2) or (B, N, 2), where the points are in frame 0; None is the query grid.
-        likeliest: whether points move as their likeliest class does, not by the mean over the classes; None:
-            as the tokenizer's ``model.reconstruction`` says.
-
-    Returns:
-        ([B, ][V, ]T, N, 2) float32, (x, y) pixels, on the CPU.
-
-    Raises:
-        ValueError: ids are outside of the codebook, or have another shape.
-    """
-    found = torch.as_tensor(ids).long().to(tokenizer.device)
-    single = found.ndim == 1
-    codes = tokenizer.codes_of(found[None] if single else found)
-    moves = moves_px(tokenizer.reconstruct(codes, likeliest), size, tokenizer.config).cpu()
-    config = tokenizer.config
-    if first_xy_px is None:
-        first_xy_px = query_grid(config.tracking.query_order, config.data.grid_size, size)
-    first = torch.as_tensor(first_xy_px).float()
-    first = first.view(-1, *[1] * (moves.ndim - 4), *first.shape[-2:]).expand_as(moves[..., 0, :, :])
-    tracks = integrate_velocities(first, moves)
-    return tracks[0] if single else tracks
+def encode_view(
+    model: MotionTokenizer, config: Config, view: ViewTracks, save: Sequence[Extra] = ()
+) -> dict[str, Tensor]:
+    """What ``encode_views`` gives of windows of one view, however many; at least one."""
+    return joined([encode_views([chunk], model, config, save) for chunk in _chunks(view)])
 
 
-def _check(tokenizer: MotionTokenizer, tracks: Tensor, seen: Tensor, size: tuple[int, int]) -> None:
-    config = tokenizer.config
-    if config.input_kind.view_axis or config.conditioned:
-        raise ValueError("encode_tracks is for tokenizers of one view that take no images; use encode")
-    if tracks.ndim not in (3, 4) or tracks.shape[-1] != 2 or tracks.shape[-2] != config.num_points:
-        expected = f"(B, T, {config.num_points}, 2) or (T, {config.num_points}, 2)"
-        raise ValueError(f"tracks_xy_px are {tuple(tracks.shape)}; expected {expected}")
-    if seen.shape != tracks.shape[:-1]:
-        raise ValueError(f"visibility is {tuple(seen.shape)}; expected {tuple(tracks.shape[:-1])}")
-    if tracks.shape[-3] < 2:
-        raise ValueError(f"tracks_xy_px have {tracks.shape[-3]} frame; expected 2 or more")
-    known = tracks[tracks.isfinite()]
-    if known.numel() and min(size) > 2 * _NORMALISED and known.abs().max() <= _NORMALISED:
-        raise ValueError(
-            f"tracks_xy_px reach {float(known.abs().max()):g}; expected (x, y) pixels of a frame of "
-            f"{size[0]} x {size[1]} (height x width), not normalised positions"
+def _chunks(view: ViewTracks) -> list[ViewTracks]:
+    """``view`` in parts of CHUNK_WINDOWS windows."""
+    parts = range(0, len(view.visibility), CHUNK_WINDOWS)
+    return [
+        view._replace(
+            tracks_xy_px=view.tracks_xy_px[first : first + CHUNK_WINDOWS],
+            visibility=view.visibility[first : first + CHUNK_WINDOWS],
         )
+        for first in parts
+    ]
+
+
+def check_one_view(tokenizer: MotionTokenizer | Tokenizer) -> None:
+    """Raises ValueError unless tracks of one view are all that ``tokenizer`` takes."""
+    if len(tokenizer.config.data.views) > 1 or tokenizer.config.conditioned:
+        raise ValueError("encode_tracks is for tokenizers of one view that take no images; use encode")

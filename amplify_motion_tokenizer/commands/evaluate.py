@@ -90,12 +90,13 @@ def evaluate_codes(flags: argparse.Namespace) -> int:
     """Prints how a folder of codes uses its codebook; returns the exit status."""
     if flags.lags < 1:
         raise UsageError(f"--lags is {flags.lags}; expected at least 1")
+    from amplify_motion_tokenizer.codes.code_set import code_set
     from amplify_motion_tokenizer.codes.reading import read_codes
     from amplify_motion_tokenizer.codes.statistics import code_report
     from amplify_motion_tokenizer.evaluation.tables import code_table, without_nan
     from amplify_motion_tokenizer.scenes import KINDS
 
-    content = code_report(read_codes(flags.codes), flags.lags, KINDS)
+    content = code_report(code_set(read_codes(flags.codes)), flags.lags, KINDS)
     sys.stdout.write(code_table(content) + "\n")
     if flags.json is not None:
         write_json(flags.json, without_nan(content))

@@ -1,4 +1,8 @@
-"""Writes the motion codes of a video, or of every video of a folder, with a trained or shipped tokenizer."""
+"""Writes the motion codes of a video, or of every video of a folder, with a trained or shipped tokenizer.
+
+Instead of videos it takes tracks that are stored: a folder of track files, a pack or one track file. The same
+windows have the same codes either way. Several checkpoints share one tracking pass, and each has a subfolder.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +23,15 @@ if TYPE_CHECKING:
 
 FLAGS: Flags = {
     "--checkpoint": {
-        "type": str,
-        "default": "default",
-        "help": "best.pth, another checkpoint, or the name of a shipped tokenizer (default: default)",
+        "action": "append",
+        "help": "best.pth, another checkpoint, or the name of a shipped tokenizer (default: default); "
+        "given several times, each gets a subfolder of the output, named after it",
     },
     "--input": {
         "type": str,
         "required": True,
         "help": "video file, or folder of videos (subfolders and links too); two of one name with "
-        "different extensions are refused",
+        "different extensions are refused; or track file, folder of track files, or pack",
     },
     "--output": {"type": str, "required": True, "help": "folder for the codes"},
     "--save": {
@@ -35,6 +39,12 @@ FLAGS: Flags = {
         "choices": ["latents", "labels"],
         "default": [],
         "help": "also write <clip>.pt with the codes' vectors, after quantising, and/or decoded labels",
+    },
+    "--formats": {
+        "type": str,
+        "default": "json,jsonl",
+        "help": "formats of the codes, joined by commas: json, npz, safetensors, reproduction (a file for "
+        "each clip); jsonl, parquet (one file of all clips) (default: json,jsonl)",
     },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
 }
@@ -47,26 +57,36 @@ def shows(setting: Setting) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
-    loaded: list[Checkpoint] = []
+    parsed: list[tuple[Checkpoint, Config]] = []
 
-    def trained_with(flags: argparse.Namespace) -> Config:
-        from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+    def parse(number: int) -> argparse.Namespace:
+        def trained_with(flags: argparse.Namespace) -> Config:
+            from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 
-        loaded.append(load_checkpoint(flags.checkpoint))
-        return loaded[0].config
+            loaded.append(load_checkpoint((flags.checkpoint or ["default"])[number]))
+            return loaded[0].config
 
-    told = "the checkpoint's"
-    config, flags = cli.parse(
-        argv, "infer", __doc__ or "", FLAGS, defaults=trained_with, shows=shows, defaults_are=told
-    )
-    from amplify_motion_tokenizer.codes.inference import tokenize_folder
+        loaded: list[Checkpoint] = []
+        told = "the checkpoint's"
+        config, flags = cli.parse(
+            argv, "infer", __doc__ or "", FLAGS, defaults=trained_with, shows=shows, defaults_are=told
+        )
+        parsed.append((loaded[0], config))
+        return flags
+
+    flags = parse(0)
+    names = flags.checkpoint or ["default"]
+    for number in range(1, len(names)):
+        parse(number)
+    from amplify_motion_tokenizer.codes.inference import Target, folders_of, tokenize_together
     from amplify_motion_tokenizer.codes.overrides import check_overrides
 
-    (checkpoint,) = loaded
-    for change in check_overrides(checkpoint, config):
-        logging.warning("differs from the checkpoint's training: %s", change)
-    summary = tokenize_folder(
-        Path(flags.input), Path(flags.output), checkpoint, config, flags.save, flags.overwrite
-    )
-    sys.stdout.write(f"codes in {flags.output}: {summary}\n")
+    for checkpoint, config in parsed:
+        for change in check_overrides(checkpoint, config):
+            logging.warning("differs from the checkpoint's training: %s", change)
+    folders = folders_of(Path(flags.output), names)
+    targets = [Target(folder, *made) for folder, made in zip(folders, parsed, strict=True)]
+    formats = [name.strip() for name in flags.formats.split(",")]
+    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats)
+    sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status

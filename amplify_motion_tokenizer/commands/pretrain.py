@@ -18,8 +18,8 @@ from amplify_motion_tokenizer.errors import EXIT_OK
 FLAGS: Flags = {
     "--output": {"type": Path, "required": True, "help": "the file to write, NAME.safetensors"},
     "--seed": {"type": int, "help": "of weights, made-up windows and all that is random (default 0)"},
-    "--steps": {"type": int, "help": "optimiser steps (default 2200)"},
-    "--windows": {"type": int, "help": "made-up windows to train on (default 16000)"},
+    "--steps": {"type": int, "help": "optimiser steps (default 4000)"},
+    "--windows": {"type": int, "help": "made-up windows to train on (default 32000)"},
     "--batch-size": {"type": int, "help": "windows of a step (default 192)"},
 }
 

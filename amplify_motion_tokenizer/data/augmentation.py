@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, take_frames
+from amplify_motion_tokenizer.data.inputs import ModelInput
+from amplify_motion_tokenizer.data.views import ViewTracks, take_frames
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.tracks.stored import StoredClip

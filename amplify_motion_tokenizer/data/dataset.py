@@ -19,9 +19,10 @@ from amplify_motion_tokenizer.data.augmentation import (
     draw_changes,
     drop_points,
 )
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks, from_velocities
+from amplify_motion_tokenizer.data.inputs import ModelInput, from_tracks, from_velocities
 from amplify_motion_tokenizer.data.made_up import MadeUpWindows
 from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler, EpochWindows
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.tracks.open_files import Readers
 from amplify_motion_tokenizer.tracks.stored import Clips, ViewArrays
 

@@ -11,16 +11,21 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.input_kinds import FRAME, SIDES, WNORM, InputKind
 from amplify_motion_tokenizer.data.filling import fill_lost
-from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import counting_mask
+from amplify_motion_tokenizer.data.views import (
+    ViewTracks,
+    at_model_frames,
+    in_model_time,
+    known_steps,
+)
 from amplify_motion_tokenizer.geometry import (
+    all_finite,
     beyond_rc_norm,
     beyond_wnorm,
     finite_points,
@@ -34,25 +39,7 @@ from amplify_motion_tokenizer.geometry import (
     wnorm_from_px,
     wnorm_from_rc_norm,
 )
-from amplify_motion_tokenizer.trackers.windows import SEEN, WindowTracks
-
-
-class ViewTracks(NamedTuple):
-    """Tracked windows of one view."""
-
-    tracks_xy_px: Tensor
-    """(B, T, N, 2), (x, y) pixels of the tracked size."""
-    visibility: Tensor
-    """(B, T, N), confidence 0..1."""
-    size: tuple[int, int] | None
-    """(height, width) that was tracked; None: the pixels are taken as those of the reference size."""
-    first_frames: Tensor | None = None
-    """(B, h, w, 3) uint8, RGB, each window's first frame; None where it is not kept or not needed."""
-    valid_steps: Tensor | None = None
-    """(B,) int64, how many of its T - 1 steps are real, the first ones; None: all of every window."""
-    sizes_px: Tensor | None = None
-    """(B, 2) float32, (height, width) of each window's own frame in reference pixels, which the tracks are in
-    then, and ``size`` is None; None: ``size`` says it."""
+from amplify_motion_tokenizer.trackers.windows import SEEN
 
 
 class ModelInput(NamedTuple):
@@ -92,11 +79,59 @@ class ModelInput(NamedTuple):
     @property
     def images(self) -> Tensor | None:
         """What ``encode`` takes: first frames as float32 in [0, 1]; None for models without conditioning."""
-        return self.first_frames.float() / 255 if self.first_frames.numel() else None
+        return _as_images(self.first_frames)
 
     def to(self, device: torch.device) -> ModelInput:
         """The same on ``device``."""
         return ModelInput(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class EncoderInput(NamedTuple):
+    """A batch of windows as far as ``encode`` needs it, and no further: no labels and no masks."""
+
+    velocities: Tensor
+    """As in ``ModelInput``, bit for bit."""
+    first_frames: Tensor
+    """As in ``ModelInput``."""
+    window_steps: Tensor
+    """(B,) int64, the real steps of each window, which all its views have in common."""
+
+    @property
+    def images(self) -> Tensor | None:
+        """As in ``ModelInput``."""
+        return _as_images(self.first_frames)
+
+    def to(self, device: torch.device) -> EncoderInput:
+        """The same on ``device``."""
+        return EncoderInput(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def _as_images(first_frames: Tensor) -> Tensor | None:
+    """First frames (B, [V, ]h, w, 3) uint8 as float32 in [0, 1]; None where there are none."""
+    return first_frames.float() / 255 if first_frames.numel() else None
+
+
+def encoder_input(windows: Sequence[ViewTracks] | Tensor, config: Config) -> EncoderInput:
+    """What ``from_tracks`` or ``from_velocities`` gives of the same windows, as far as codes depend on it.
+
+    Args:
+        windows: tracks of each of ``data.views``; or stored velocities (B, t, N, 2), (x, y), W-normalised.
+        config: how they become model input.
+
+    Raises:
+        ValueError: as ``from_tracks``.
+    """
+    if isinstance(windows, Tensor):
+        count, length = windows.shape[:2]
+        return EncoderInput(_known_velocities(windows), _no_images(count), _all_steps(count, length))
+    kind, views = config.input_kind, windows
+    ready = [in_model_time(view, config) for view in views]
+    steps = torch.stack([known_steps(view) for view in ready]).amin(dim=0)
+    parts = [(INPUTS[kind].velocities_of(view, config), _first_frames(view, config)) for view in ready]
+    if not kind.view_axis:
+        return EncoderInput(*parts[0], steps)
+    velocities, frames = (torch.stack(column, dim=1) for column in zip(*parts, strict=True))
+    return EncoderInput(velocities, frames, steps)
 
 
 def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True) -> ModelInput:
@@ -112,7 +147,7 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
         ValueError: the model is conditioned on images, and a view comes without first frames.
     """
     kind = config.input_kind
-    parts = [INPUTS[kind].of_view(_resampled(_held(view), config), config, truth) for view in views]
+    parts = [INPUTS[kind].of_view(in_model_time(view, config), config, truth) for view in views]
     if not kind.view_axis:
         return parts[0]
     if len(parts) == 1:
@@ -127,7 +162,7 @@ def from_velocities(velocities: Tensor, config: Config, truth: bool = True) -> M
     """
     finite = finite_points(velocities)
     batch, steps, points, _ = velocities.shape
-    velocities = velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
+    velocities = _known_velocities(velocities)
     visibility = torch.ones(batch, steps + 1, points)
     unknown = velocities.new_full((batch, steps + 1, points, 2), torch.nan)
     return ModelInput(
@@ -143,138 +178,115 @@ def from_velocities(velocities: Tensor, config: Config, truth: bool = True) -> M
     )
 
 
+def _known_velocities(velocities: Tensor) -> Tensor:
+    return velocities.nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
+
+
 def _all_steps(batch: int, steps: int) -> Tensor:
     """(B,) int64 of windows whose steps are all real."""
     return torch.full((batch,), steps)
 
 
-def _held(view: ViewTracks) -> ViewTracks:
-    """``view`` with its real steps counted, and points that stay as they are after the last of them.
-
-    What a tracker makes of frames that repeat the last real one says nothing, lost points included.
-    """
-    batch, frames = view.visibility.shape[:2]
-    if view.valid_steps is None:
-        return view._replace(valid_steps=_all_steps(batch, frames - 1))
-    if (view.valid_steps == frames - 1).all():
-        return view
-    return take_frames(view, torch.arange(frames).minimum(view.valid_steps[:, None]))
-
-
-def take_frames(view: ViewTracks, frames: Tensor) -> ViewTracks:
-    """Windows of the frames (B, T) of each, in that order: part of a window, every other frame, reversed.
-
-    The grid of queries is in frame 0 of the tracked window, wherever that comes then. First frames and the
-    count of real steps stay as they are.
-    """
-    return view._replace(
-        tracks_xy_px=view.tracks_xy_px.take_along_dim(frames[:, :, None, None], dim=1),
-        visibility=view.visibility.take_along_dim(frames[:, :, None], dim=1),
-    )
-
-
-def _resampled(view: ViewTracks, config: Config) -> ViewTracks:
-    """``view`` with visibility and real steps at the model's T frames; positions are the model's affair.
-
-    A step of the model is real where all of it lies within real steps of the tracked window.
-    """
-    frames, tracked = config.data.sequence_length, view.visibility.shape[1]
-    if tracked == frames:
-        return view
-    visibility = interpolate_time(view.visibility[..., None].expand(-1, -1, -1, 2), frames, "linear")[..., 0]
-    valid_steps = _known_steps(view) * (frames - 1) // (tracked - 1)
-    return view._replace(visibility=visibility, valid_steps=valid_steps)
-
-
-def _known_steps(view: ViewTracks) -> Tensor:
-    """The real steps of a view that went through ``_held``."""
-    assert view.valid_steps is not None
-    return view.valid_steps
-
-
 def _wnorm_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
-    data, width = config.data, config.model.decoder_window_size
-    tracks = _at_model_frames(view.tracks_xy_px, config)
-    velocities = tracks_to_velocities(tracks, view.size, data.reference_size, width)
+    width = config.model.decoder_window_size
+    tracks = at_model_frames(view.tracks_xy_px, config)
+    velocities = tracks_to_velocities(tracks, view.size, config.data.reference_size, width)
     finite = finite_points(view.tracks_xy_px)
     return ModelInput(
         velocities,
         labels_from_wnorm(velocities, width),
-        counting_mask(velocities, view.visibility, finite, _known_steps(view), config),
+        counting_mask(velocities, view.visibility, finite, known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view, config) if truth else _none_of(tracks),
         _sizes_px(view, config),
         _no_images(len(velocities)),
-        _known_steps(view),
+        known_steps(view),
     )
 
 
-def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
+def _wnorm_velocities(view: ViewTracks, config: Config) -> Tensor:
+    tracks, width = at_model_frames(view.tracks_xy_px, config), config.model.decoder_window_size
+    return tracks_to_velocities(tracks, view.size, config.data.reference_size, width)
+
+
+def _frame_positions(view: ViewTracks, config: Config) -> Tensor:
     """AMPLIFY's way: NaN and infinities are 0, positions are clamped, then interpolated in time."""
+    tracks = view.tracks_xy_px
+    known = tracks if all_finite(tracks) else tracks.nan_to_num(0.0, 0.0, 0.0)
+    return at_model_frames(_rc_norm(known, view, config), config)
+
+
+def _frame_velocities(view: ViewTracks, config: Config) -> Tensor:
+    return _frame_positions(view, config).diff(dim=-3)
+
+
+def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
     finite = finite_points(view.tracks_xy_px)
-    known = view.tracks_xy_px if finite.all() else view.tracks_xy_px.nan_to_num(0.0, 0.0, 0.0)
     size_px = _size_px(view.size, config)
-    tracks_rc_norm = _at_model_frames(_rc_norm(known, view, config), config)
+    tracks_rc_norm = _frame_positions(view, config)
     velocities = tracks_rc_norm.diff(dim=-3)
     # The static filter judges the same unit for every model.
     velocities_wnorm = wnorm_from_rc_norm(velocities, size_px, config.model.decoder_window_size)
     return ModelInput(
         velocities,
         labels_from_rc_norm(tracks_rc_norm, size_px, config.class_grid),
-        counting_mask(velocities_wnorm, view.visibility, finite, _known_steps(view), config),
+        counting_mask(velocities_wnorm, view.visibility, finite, known_steps(view), config),
         view.visibility if truth else _none_of(view.visibility),
         finite,
         tracks_rc_norm if truth else _none_of(tracks_rc_norm),
         velocities.new_tensor(size_px).expand(len(velocities), 2),
         _first_frames(view, config),
-        _known_steps(view),
+        known_steps(view),
     )
 
 
+def _sides_moves_px(tracks: Tensor, view: ViewTracks, config: Config) -> Tensor:
+    """Moves (B, t, N, 2) in reference pixels, not clamped; lost points move as their neighbours."""
+    scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
+    return fill_lost(scaled - scaled[:, :1], _seen(tracks, view)).diff(dim=1)
+
+
+def _sides_velocities(view: ViewTracks, config: Config) -> Tensor:
+    tracks = at_model_frames(view.tracks_xy_px, config)
+    return _sides_moves_px(tracks, view, config) / config.shorter_side
+
+
 def _sides_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
-    """Moves in shorter sides of the reference frame, not clamped; lost points move as their neighbours.
+    """Moves in shorter sides of the reference frame.
 
     Still points count as others do, whatever ``data.static_filter`` says: waves move them all too easily.
     """
     width = config.model.decoder_window_size
-    tracks = _at_model_frames(view.tracks_xy_px, config)
+    tracks = at_model_frames(view.tracks_xy_px, config)
     finite = finite_points(view.tracks_xy_px)
-    scaled = tracks if view.size is None else remap(tracks, view.size, config.data.reference_size)
-    seen = (view.visibility >= SEEN) & _about_frame(tracks, view.size)
-    displacements = fill_lost(scaled - scaled[:, :1], seen)
-    velocities_px = displacements.diff(dim=1)
+    velocities_px = _sides_moves_px(tracks, view, config)
     velocities_wnorm = wnorm_from_px(velocities_px, width)
     return ModelInput(
         velocities_px / config.shorter_side,
         labels_from_wnorm(velocities_wnorm, width),
-        counting_mask(None, view.visibility, finite, _known_steps(view), config) & seen[:, 1:],
+        counting_mask(None, view.visibility, finite, known_steps(view), config) & _seen(tracks, view)[:, 1:],
         view.visibility if truth else _none_of(view.visibility),
         finite,
         _rc_norm(tracks, view, config) if truth else _none_of(tracks),
         _sizes_px(view, config),
         _no_images(len(velocities_px)),
-        _known_steps(view),
+        known_steps(view),
     )
 
 
-def _about_frame(tracks_xy_px: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """(B, T, N) bool: finite positions that are in the frame or less than half of one off it.
+def _seen(tracks_xy_px: Tensor, view: ViewTracks) -> Tensor:
+    """(B, T, N) bool: points of ``view`` that are seen, in the frame or less than half of one off it.
 
     What is farther is a tracker's slip, whatever its confidence, and would outweigh all other points.
     """
-    if size is None:
-        return tracks_xy_px.isfinite().all(dim=-1)
-    sides = tracks_xy_px.new_tensor(size[::-1])
-    return ((tracks_xy_px - sides / 2).abs() < sides).all(dim=-1)
-
-
-def _at_model_frames(tracks: Tensor, config: Config) -> Tensor:
-    """Tracks (B, H, N, 2) float32 at the model's T frames; themselves where H is T."""
-    frames = config.data.sequence_length
-    if tracks.shape[1] == frames:
-        return tracks.float()
-    return interpolate_time(tracks, frames, config.data.interpolation)
+    seen = view.visibility >= SEEN
+    if view.size is None:
+        return seen & tracks_xy_px.isfinite().all(dim=-1)
+    height, width = view.size
+    # By axis: torch's all over an axis of two takes as long as the rest.
+    off = (tracks_xy_px - tracks_xy_px.new_tensor([width, height]) / 2).abs()
+    return seen & (off[..., 0] < width) & (off[..., 1] < height)
 
 
 def beyond_window(inputs: ModelInput, config: Config) -> Tensor:
@@ -324,12 +336,20 @@ class InputWays(NamedTuple):
     """``beyond_window`` of input of this kind."""
     to_px: Callable[[Tensor, Config], Tensor]
     """From velocities (..., t, N, 2) of input to (x, y) moves in pixels of the reference size."""
+    velocities: Callable[[ViewTracks, Config], Tensor] | None = None
+    """The velocities of ``of_view`` alone, for encoding; None makes all of the input for them."""
+
+    def velocities_of(self, view: ViewTracks, config: Config) -> Tensor:
+        """Velocities (B, t, N, 2) of one view, as ``of_view`` has them."""
+        if self.velocities is None:
+            return self.of_view(view, config, False).velocities
+        return self.velocities(view, config)
 
 
 INPUTS: dict[InputKind, InputWays] = {
-    WNORM: InputWays(_wnorm_input, _beyond_wnorm, _px_of_wnorm),
-    FRAME: InputWays(_frame_input, _beyond_frame, _px_of_frame),
-    SIDES: InputWays(_sides_input, _beyond_sides, _px_of_sides),
+    WNORM: InputWays(_wnorm_input, _beyond_wnorm, _px_of_wnorm, _wnorm_velocities),
+    FRAME: InputWays(_frame_input, _beyond_frame, _px_of_frame, _frame_velocities),
+    SIDES: InputWays(_sides_input, _beyond_sides, _px_of_sides, _sides_velocities),
 }
 """Each kind of input to how it is made."""
 
@@ -376,25 +396,3 @@ def _rc_norm(tracks_xy_px: Tensor, view: ViewTracks, config: Config) -> Tensor:
         tracks_xy_px = remap(tracks_xy_px, view.size, config.data.reference_size)
     # Of two numbers a roll is the quickest way to turn the order.
     return rc_norm_from_px(tracks_xy_px.roll(1, dims=-1).float(), size_px)
-
-
-def stack_views(
-    windows: Sequence[tuple[WindowTracks, ...]], sizes: Sequence[tuple[int, int]]
-) -> list[ViewTracks]:
-    """Windows of a ``TrackedClip`` as the batch, an entry for each view, that ``from_tracks`` takes."""
-    return [
-        ViewTracks(
-            torch.from_numpy(np.stack([window.tracks_xy_px for window in column])),
-            torch.from_numpy(np.stack([window.visibility for window in column])),
-            size,
-            _stack_frames(column),
-            torch.tensor([window.valid_steps for window in column]),
-        )
-        for column, size in zip(zip(*windows, strict=True), sizes, strict=True)
-    ]
-
-
-def _stack_frames(windows: Sequence[WindowTracks]) -> Tensor | None:
-    """(B, h, w, 3) uint8; None where no first frames are kept."""
-    frames = [window.first_frame for window in windows if window.first_frame is not None]
-    return torch.from_numpy(np.stack(frames)) if frames else None

@@ -37,7 +37,7 @@ def load_clips(folder: str | Path, config: Config, dataset: str | None = None) -
     """
     clips = open_tracks(Path(folder), config.data.views, dataset)
     for clip in clips.values():
-        _check_shape(clip, config)
+        check_fits(clip, config)
     _check_settings(clips, config)
     if config.conditioned:
         _check_first_frames(clips)
@@ -86,7 +86,8 @@ def _warn_of_sizes(clips: Clips, config: Config) -> None:
         )
 
 
-def _check_shape(clip: StoredClip, config: Config) -> None:
+def check_fits(clip: StoredClip, config: Config) -> None:
+    """Raises TrackFileError unless the windows of ``clip`` are of the T and N, and of a kind, that suit."""
     found = (clip.length, clip.num_points)
     expected = (config.tracked_length, config.num_points)
     if clip.stores == "velocities" and not config.input_kind.velocity_files:

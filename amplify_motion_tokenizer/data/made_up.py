@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import ModelInput, from_tracks
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.geometry import reference_scales
 from amplify_motion_tokenizer.scenes.synthetic import chosen_windows
 

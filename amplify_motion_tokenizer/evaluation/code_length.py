@@ -32,7 +32,7 @@ def range_coder() -> ModuleType | None:
 
 
 def digits_of(ids: Tensor, levels: Sequence[int]) -> Tensor:
-    """The FSQ digits (B, d, K) int64 of ids (B, d), the first digit the quickest."""
+    """The FSQ digits (..., K) int64 of ids (...), the first digit the quickest."""
     of_levels = torch.tensor(levels)
     return ids[..., None] // (of_levels.cumprod(0) // of_levels) % of_levels
 

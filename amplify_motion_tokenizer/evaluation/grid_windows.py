@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import ViewTracks
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.evaluation.against_truth import KIND_ATTRIBUTES
 from amplify_motion_tokenizer.jobs.progress import Progress

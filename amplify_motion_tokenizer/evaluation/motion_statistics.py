@@ -17,15 +17,10 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.dataset import WindowDataset
-from amplify_motion_tokenizer.data.inputs import (
-    ModelInput,
-    ViewTracks,
-    beyond_window,
-    from_tracks,
-    from_velocities,
-)
+from amplify_motion_tokenizer.data.inputs import ModelInput, beyond_window, from_tracks, from_velocities
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
 from amplify_motion_tokenizer.data.masks import motion_score
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.geometry import px_from_wnorm, reference_velocities, wnorm_from_px
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.trackers.windows import SEEN

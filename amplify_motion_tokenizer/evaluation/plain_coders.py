@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.data.filling import fill_lost
-from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, share_out
+from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, plan_with_gain
 from amplify_motion_tokenizer.models.displacement.tokenizer import OCTAVES, SMALLEST, companded, expanded
 from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
 from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
@@ -95,7 +95,7 @@ class PcaCoder:
         kept = min(len(fitted.deviations), 2 * ids * len(levels))
         deviations = fitted.deviations[:kept]
         self._waves = fitted.waves
-        self._digits = Digits(share_out(deviations, levels, ids), levels)
+        self._digits = Digits(plan_with_gain(deviations, levels, ids), levels)
         told = [component - 1 for component in self._digits.quantities if component != GAIN]
         self._basis, self._deviations = fitted.basis[:, told], deviations[told].float()
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
-from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.output_folders import Kind, open_output_folder
 from amplify_motion_tokenizer.jobs.workers import cleaned_up
 from amplify_motion_tokenizer.video.clips import Clip
@@ -92,6 +91,10 @@ class FolderRun:
             UsageError: outputs of other settings are in the folder; or it cannot be written any more.
             TokenizerError: as ``run_clips``.
         """
+        return run_together([(self, job)], process, job.prepare, num_workers=num_workers, others=others)
+
+    def begin(self, job: ClipJob, others: str = "") -> Manifest:
+        """Writes what the folder says of how it is made; arguments and errors as those of ``run``."""
         if not self.overwrite and (differ := job.changed()):
             raise UsageError(
                 f"{self.output} holds the {self.kind} of another run ({'; '.join(differ)}); "
@@ -102,11 +105,10 @@ class FolderRun:
         manifest = Manifest(self.output / MANIFEST)
         if others:
             self._warn_of_others(manifest, others)
-        workers = Workers(num_workers, job.prepare)
-        with cleaned_up(partial(remove_leftovers, self.output, own=True)):
-            return run_clips(self.clips, manifest, partial(self._is_done, job), process, workers)
+        return manifest
 
-    def _is_done(self, job: ClipJob, clip: Clip) -> bool:
+    def is_done(self, job: ClipJob, clip: Clip) -> bool:
+        """Whether nothing is to be made of ``clip``."""
         return not self.overwrite and job.is_complete(clip)
 
     def _warn_of_others(self, manifest: Manifest, consequence: str) -> None:
@@ -120,6 +122,44 @@ class FolderRun:
                 "and %s if they were renamed or removed",
                 self.output, self.kind, len(others), others[0], consequence, MANIFEST,
             )  # fmt: skip
+
+
+def run_together(
+    runs: Sequence[tuple[FolderRun, ClipJob]],
+    process: Process,
+    prepare: Callable[[int], Process],
+    *,
+    num_workers: int = 1,
+    others: str = "",
+) -> Summary:
+    """Runs over the same clips into several folders, in each of which the same file names are made of a clip.
+
+    A clip that is complete in all of them is skipped; else it is made anew in all.
+
+    Args:
+        runs: each folder's run and what is made in it, one or more.
+        process: makes the outputs of a clip in all folders, in this process.
+        prepare: makes such a function in a worker, on that many threads.
+        num_workers: as for ``FolderRun.run``.
+        others: as for ``FolderRun.run``.
+
+    Raises:
+        UsageError, TokenizerError: as ``FolderRun.run``.
+    """
+    manifests = [run.begin(job, others) for run, job in runs]
+
+    def clean_up() -> None:
+        for run, _ in runs:
+            remove_leftovers(run.output, own=True)
+
+    with cleaned_up(clean_up):
+        return run_clips(
+            runs[0][0].clips,
+            SeveralManifests(manifests),
+            lambda clip: all(run.is_done(job, clip) for run, job in runs),
+            process,
+            Workers(num_workers, prepare),
+        )
 
 
 def on_threads(config: Config, threads: int) -> Config:

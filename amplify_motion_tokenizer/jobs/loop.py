@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.errors import (
     WorkerError,
 )
 from amplify_motion_tokenizer.files import check_writable
-from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.jobs.workers import attempt, run_in_workers
 from amplify_motion_tokenizer.video.clips import Clip
@@ -98,7 +98,7 @@ class Workers:
 
 def run_clips(
     clips: Sequence[Clip],
-    manifest: Manifest,
+    manifest: Manifest | SeveralManifests,
     is_complete: Callable[[Clip], bool],
     process: Process,
     workers: Workers | None = None,
@@ -157,7 +157,7 @@ def _outcomes(
         yield clip, attempt(process, clip)
 
 
-def _skipped(clip: Clip, manifest: Manifest, summary: Summary) -> dict[str, Any]:
+def _skipped(clip: Clip, manifest: Manifest | SeveralManifests, summary: Summary) -> dict[str, Any]:
     summary.skipped += 1
     before = {k: v for k, v in manifest.records.get(clip.name, {}).items() if k not in ("stage", "error")}
     return before | {"clip": clip.name, "source": clip.source, "status": "skipped"}

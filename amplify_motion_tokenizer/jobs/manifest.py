@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +56,34 @@ class Manifest:
         """Rewrites the file with the last record of each clip, in the order of the names."""
         lines = (json.dumps(self.records[clip], allow_nan=False) + "\n" for clip in sorted(self.records))
         write_text(self.path, "".join(lines))
+
+
+class SeveralManifests:
+    """The manifests of output folders in which the same is made of each clip, written together.
+
+    Args:
+        manifests: one or more.
+    """
+
+    def __init__(self, manifests: Sequence[Manifest]) -> None:
+        self._manifests = manifests
+
+    @property
+    def path(self) -> Path:
+        """Of the first."""
+        return self._manifests[0].path
+
+    @property
+    def records(self) -> Mapping[str, dict[str, Any]]:
+        """Of the first."""
+        return self._manifests[0].records
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends ``record`` to each."""
+        for manifest in self._manifests:
+            manifest.add(record)
+
+    def compact(self) -> None:
+        """Compacts each."""
+        for manifest in self._manifests:
+            manifest.compact()

@@ -14,6 +14,7 @@ from typing import Literal
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import (
     CHECKPOINT_RECORD,
+    CODE_TABLE,
     CODES,
     MANIFEST,
     SCENES,
@@ -49,7 +50,7 @@ def kind_of(folder: Path) -> Kind | None:
         return "a pack"
     if checkpoints_in(folder):
         return "checkpoints of a run"
-    if any((folder / name).is_file() for name in (CODES, CHECKPOINT_RECORD)):
+    if any((folder / name).is_file() for name in (CODES, CODE_TABLE, CHECKPOINT_RECORD)):
         return "codes"
     if (folder / SCENES).is_file():
         return "rendered clips"

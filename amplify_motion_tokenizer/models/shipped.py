@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parents[1] / "pretrained"
 DEFAULT = "default"
 """Stands for the shipped tokenizer that is best: the name of ``DEFAULT_NAME``."""
 
-DEFAULT_NAME = "transform"
+DEFAULT_NAME = "codec"
 """The tokenizer that ``DEFAULT`` stands for."""
 
 SUFFIX = ".safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from amplify_motion_tokenizer.trackers.gate import MotionGate
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
 from amplify_motion_tokenizer.video.pixels import small_frame
+from amplify_motion_tokenizer.video.reading import Video
 from amplify_motion_tokenizer.video.sources import open_views
 
 _LEAST_AHEAD = 4
@@ -34,7 +35,7 @@ class TrackedClip:
     its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
 
     Args:
-        clip: the clip, with the files of its views.
+        clip: the clip, with the files of its views; or its views, open, by name, which it closes.
         config: sections video, tracking and data decide frames, windows and queries.
         tracker: made by ``make_tracker``, shared between clips.
 
@@ -49,15 +50,19 @@ class TrackedClip:
             none).
     """
 
-    def __init__(self, clip: Clip, config: Config, tracker: PointTracker) -> None:
+    def __init__(self, clip: Clip | Mapping[str, Video], config: Config, tracker: PointTracker) -> None:
         self._config = config
         self._tracker = tracker
         self.times = StageTimes()
         with self.times.stage("open"):
-            self._videos = open_views(clip, config.video)
+            views, self._videos = (
+                (list(clip.views), open_views(clip, config.video))
+                if isinstance(clip, Clip)
+                else (list(clip), list(clip.values()))
+            )
         self._rows = read_ahead(self._decoded(), self._frames_ahead())
         self.infos: dict[str, ClipInfo] = {
-            view: video.info for view, video in zip(clip.views, self._videos, strict=True)
+            view: video.info for view, video in zip(views, self._videos, strict=True)
         }
         self.num_frames = 0
         self.windows_dropped = 0
@@ -95,6 +100,11 @@ class TrackedClip:
             if len(video.parts) > 1
         }
         return ({"frames_missing": short} if short else {}) | ({"parts": parts} if parts else {})
+
+    @property
+    def parts(self) -> list[int]:
+        """The frame of the first view's source at which each part that was reached begins, ascending."""
+        return [part.source_frame for part in self._videos[0].parts]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

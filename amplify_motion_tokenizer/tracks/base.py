@@ -6,24 +6,37 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.gone import known_hashes
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
 from amplify_motion_tokenizer.tracks.record import FORMAT_VERSION, ClipRecord, ClipWriter
-from amplify_motion_tokenizer.tracks.stored import FoundClip, Stores
+from amplify_motion_tokenizer.tracks.stored import FoundClip, StoredClip, Stores
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import tracked_views
 
 _OF_SIZE = re.compile(r"(?P<clip>.+)\.size\d+")
 """Names that ``TrackFormat.of_size`` gives, without their ending."""
 
-OpenClip = Callable[[Sequence[str] | None], FoundClip]
-"""Opens a clip that was found, with its views in the order given; None stands for all of them."""
+ClipT = TypeVar("ClipT", bound=StoredClip, covariant=True)
+
+
+@dataclass(frozen=True)
+class OpenClip(Generic[ClipT]):
+    """Opens a clip that was found, with its views in the order given; None stands for all of them."""
+
+    paths: tuple[Path, ...]
+    """The files that hold it."""
+    open: Callable[[Sequence[str] | None], ClipT]
+
+    def __call__(self, views: Sequence[str] | None) -> ClipT:
+        """The clip; raises TrackFileError as ``TrackFormat.open`` does."""
+        return self.open(views)
 
 
 def clip_of(name: str) -> str | None:
@@ -122,7 +135,7 @@ class TrackFormat(ABC):
         others = (self.of_size(target, number) for number in range(2, record.get("num_sizes", 1) + 1))
         return all(self.is_complete(other, settings, *sources) for other in others)
 
-    def find(self, folder: Path) -> dict[str, OpenClip]:
+    def find(self, folder: Path) -> dict[str, OpenClip[FoundClip]]:
         """The clips below ``folder``, by their path below it without the ending, sorted; none is opened yet.
 
         Raises:
@@ -138,4 +151,4 @@ class TrackFormat(ABC):
                 raise TrackFileError(
                     f"{other} and {path.name} are two files of one clip; remove or rename one"
                 )
-        return {name: partial(self.open, path) for name, path in files.items()}
+        return {name: OpenClip((path,), partial(self.open, path)) for name, path in files.items()}

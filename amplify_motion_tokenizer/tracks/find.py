@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
+from amplify_motion_tokenizer.tracks.base import OpenClip
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
-from amplify_motion_tokenizer.tracks.packs import read_pack
+from amplify_motion_tokenizer.tracks.packs import find_packed, read_pack
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import Clips, FoundClip, RecordedClip
+from amplify_motion_tokenizer.tracks.stored import Clips, FoundClip, RecordedClip, StoredClip
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
+from amplify_motion_tokenizer.video.images import image_sequences
+from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, quiet_files_below
+from amplify_motion_tokenizer.video.libero import holds_demos
 
 
 def open_tracks(folder: Path, views: Sequence[str] | None, dataset: str | None = None) -> Clips:
@@ -43,23 +48,52 @@ def find_tracks(
             two files of one clip, or a file is bad; or the dataset selects none.
         ConfigError: the dataset string is malformed.
     """
-    _check_folder(folder)
-    formats = track_formats()
-    found = {each.name: clips for each in formats if (clips := each.find(folder))}
-    if len(found) > 1:
-        raise TrackFileError(
-            f"{folder}: holds tracks of both --format {' and --format '.join(found)}, expected one format; "
-            "move the files of one into another folder"
-        )
-    if not found:
-        looked_for = ", ".join(each.looked_for for each in formats)
-        raise TrackFileError(
-            f"{folder}: holds no track files; looked for {looked_for}; make some with preprocess_videos.py"
-        )
-    (clips,) = found.values()
+    clips = _found(folder)
     # Before they are opened, as most may not be wanted.
     names = list(clips) if dataset is None else select_demos(clips, dataset)
     return {name: clips[name](views) for name in names}
+
+
+def clips_to_open(source: Path) -> dict[str, OpenClip[StoredClip]]:
+    """The clips of a folder of tracks, of a pack or of one track file, by name; none is opened yet.
+
+    What opens a clip takes the views that are wanted, in their order; None stands for all.
+
+    Raises:
+        TrackFileError: as ``find_tracks`` and ``read_pack``, but for what is wrong with one clip alone.
+    """
+    if source.is_file():
+        own = next((each for each in track_formats() if source.name.endswith(each.endings)), None)
+        ending = next((end for end in own.endings if source.name.endswith(end)), "") if own else ""
+        form = own or track_format(DEFAULT_FORMAT)
+        return {source.name.removesuffix(ending): OpenClip((source,), partial(form.open, source))}
+    if is_pack(source):
+        return dict(find_packed(source))
+    return dict(_found(source))
+
+
+def holds_tracks(source: Path) -> bool:
+    """Whether ``source`` is a track file, or a folder that holds tracks and neither videos nor pictures.
+
+    LIBERO's demos, which are HDF5 files too, are videos.
+    """
+    if source.is_file():
+        return source.name.endswith(_endings()) and not holds_demos(source)
+    if not source.is_dir():
+        return False
+    if is_pack(source):
+        return True
+    files = quiet_files_below(source)
+    if any(path.suffix.lower() in VIDEO_EXTENSIONS for path in files) or image_sequences(files):
+        return False
+    first = next((path for path in files if path.name.endswith(_endings())), None)
+    if first is not None and holds_demos(first):
+        return False
+    return any(each.find(source) for each in track_formats())
+
+
+def _endings() -> tuple[str, ...]:
+    return tuple(ending for each in track_formats() for ending in each.endings)
 
 
 def find_recorded(source: Path) -> dict[str, RecordedClip]:
@@ -77,6 +111,25 @@ def find_recorded(source: Path) -> dict[str, RecordedClip]:
     if not recorded:
         raise TrackFileError(f"{source}: holds velocities of windows; expected track files (--format hdf5)")
     return recorded
+
+
+def _found(folder: Path) -> dict[str, OpenClip[FoundClip]]:
+    """The clips below ``folder``, which are of one format, none opened yet."""
+    _check_folder(folder)
+    formats = track_formats()
+    found = {each.name: clips for each in formats if (clips := each.find(folder))}
+    if len(found) > 1:
+        raise TrackFileError(
+            f"{folder}: holds tracks of both --format {' and --format '.join(found)}, expected one format; "
+            "move the files of one into another folder"
+        )
+    if not found:
+        looked_for = ", ".join(each.looked_for for each in formats)
+        raise TrackFileError(
+            f"{folder}: holds no track files; looked for {looked_for}; make some with preprocess_videos.py"
+        )
+    (clips,) = found.values()
+    return clips
 
 
 def _check_folder(folder: Path) -> None:

@@ -57,11 +57,12 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     valid_steps,
     view_groups,
     window_shape,
+    window_starts,
     window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
 from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version, view_attributes
-from amplify_motion_tokenizer.tracks.stored import WindowTimes
+from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
@@ -259,6 +260,16 @@ class TrackFile:
         """
         with damage_named(self.path):
             return valid_steps(file[self.views[0]], self.path)
+
+    def places(self, file: h5py.File) -> WindowPlaces:
+        """Where in the clip the windows are.
+
+        Raises:
+            TrackFileError: the file says it in another layout, or what cannot be.
+        """
+        with damage_named(self.path):
+            starts = window_starts(file[self.views[0]], self.fps, self.path)
+        return WindowPlaces.of(*starts, self.times(file))
 
     def times(self, file: h5py.File) -> WindowTimes:
         """When the frames of the windows are, as far as the file says.

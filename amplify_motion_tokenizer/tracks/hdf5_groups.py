@@ -84,6 +84,31 @@ def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
     return np.asarray(found, np.int64)
 
 
+def window_starts(
+    group: h5py.Group, fps: float | None, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(S,) first frame of each window of a view, and (S,) seconds from the clip's first frame to it.
+
+    A file without ``start_frame`` is AMPLIFY's, whose row t begins at frame t.
+
+    Raises:
+        TrackFileError: a column is of another shape or type, or the starts do not ascend.
+    """
+    windows, _, _ = window_shape(group, path)
+    found = {name: group[name][:] for name in ("start_frame", "start_time") if name in group}
+    for name, column in found.items():
+        kinds, words = ("iu", "whole numbers") if name == "start_frame" else ("f", "numbers")
+        if column.shape != (windows,) or column.dtype.kind not in kinds:
+            raise TrackFileError(
+                f"{path}: {name} is {column.dtype} {column.shape}, expected {words} ({windows},); remake it"
+            )
+    starts = np.asarray(found.get("start_frame", np.arange(windows)), np.int64)
+    if (np.diff(starts) <= 0).any() or (starts < 0).any():
+        raise TrackFileError(f"{path}: start_frame does not ascend from 0 on, as it should; remake it")
+    even = starts * np.float64(np.nan if fps is None else 1 / fps)
+    return starts, np.asarray(found.get("start_time", even), np.float64)
+
+
 def window_times(groups: Sequence[h5py.Group], path: Path) -> WindowTimes:
     """When the frames of all windows of the views ``groups`` are; unknown where the file does not say.
 

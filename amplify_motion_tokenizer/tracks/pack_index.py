@@ -32,7 +32,7 @@ _INDEX: dict[str, Kind] = {
     "frame_size": or_none(list_of(whole_from(1), 2)),
     "clips": list_of(MAPPING),
 }
-_INDEX_MAY: dict[str, Kind] = {"padded": FLAG, "timed": FLAG}
+_INDEX_MAY: dict[str, Kind] = {"padded": FLAG, "placed": FLAG, "timed": FLAG}
 _CLIP: dict[str, Kind] = {
     "name": TEXT,
     "windows": whole_from(0),

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import sync, write_json
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.tracks.pack_index import FORMAT_VERSION
-from amplify_motion_tokenizer.tracks.packs import LEVELS, LOST, UNSEEN
+from amplify_motion_tokenizer.tracks.packs import LEVELS, LOST, PLACE, UNSEEN
 from amplify_motion_tokenizer.tracks.stored import PositionClip, WindowTimes
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any
         unfinished.mkdir(parents=True)
         errors_px = _write_arrays(clips, unfinished, index)
         index["padded"] = _write_valid_steps(clips, unfinished, index["length"])
+        index["placed"] = True
+        _write_places(clips, unfinished)
         index["timed"] = _write_times(clips, unfinished)
         index["max_error_px"] = max(errors_px.values())
         for clip in index["clips"]:
@@ -185,6 +187,17 @@ def _write_valid_steps(clips: Mapping[str, PositionClip], folder: Path, length: 
     if padded:
         np.save(folder / "valid_steps.npy", valid_steps)
     return padded
+
+
+def _write_places(clips: Mapping[str, PositionClip], folder: Path) -> None:
+    rows = []
+    for clip in clips.values():
+        with clip.open() as file:
+            places = clip.places(file)
+        own = np.zeros(clip.num_windows, PLACE)
+        own["start_frame"], own["start_time"] = places.starts, places.start_seconds
+        rows.append(own)
+    np.save(folder / "places.npy", np.concatenate(rows))
 
 
 def _write_times(clips: Mapping[str, PositionClip], folder: Path) -> bool:

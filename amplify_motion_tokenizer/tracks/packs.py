@@ -18,6 +18,8 @@ frames, N points)::
     first_frames.npy     uint8 (S, V, h, w, 3), where the track files hold them
     valid_steps.npy      int64 (S,), how many of the T - 1 steps are real; only where ``padded`` is true, else
                          all are
+    places.npy           (S,) of PLACE, where in its clip each window is; older packs, which lack ``placed``,
+                         do not have it
     source_frame.npy     int64 (S, V, T), index of each frame in the source, -1: not known; only where
                          ``timed`` is true
     step_seconds.npy     float64 (S, V), mean seconds from one of a window's frames to the next, NaN: not
@@ -43,15 +45,20 @@ from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.tracks.base import OpenClip
 from amplify_motion_tokenizer.tracks.pack_index import read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowTimes
+from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces, WindowTimes
 
 LOST = -(2**15)
 """Stands for a position that is lost."""
 UNSEEN = 255
 """Stands for a confidence that is NaN or negative."""
 LEVELS = 200
+
+
+PLACE = np.dtype([("start_frame", "<i8"), ("start_time", "<f8")])
+"""What ``places.npy`` has of a window, as a track file has it."""
 
 
 class PackArrays(NamedTuple):
@@ -63,6 +70,7 @@ class PackArrays(NamedTuple):
     visibility: NDArray[np.uint8]
     first_frames: NDArray[np.uint8] | None
     valid_steps: NDArray[np.int64] | None
+    places: NDArray[np.void] | None
     source_frame: NDArray[np.int64] | None
     step_seconds: NDArray[np.float64] | None
 
@@ -162,6 +170,21 @@ class PackedClip:
             return np.full(len(at), self.length - 1, np.int64)
         return np.asarray(arrays.valid_steps[at])
 
+    def places(self, arrays: PackArrays) -> WindowPlaces:
+        """Where in the clip its windows are.
+
+        Raises:
+            TrackFileError: the pack is an older one, which does not say.
+        """
+        if arrays.places is None:
+            raise TrackFileError(
+                f"{self.path}: does not say where its windows begin, as an older pack; pack the track files "
+                "again"
+            )
+        own = arrays.places[self.first_row : self.first_row + self.num_windows]
+        starts, start_seconds = np.array(own["start_frame"]), np.array(own["start_time"])
+        return WindowPlaces.of(starts, start_seconds, self.times(arrays))
+
     def times(self, arrays: PackArrays) -> WindowTimes:
         """As ``TrackFile.times``."""
         if arrays.source_frame is None or arrays.step_seconds is None:
@@ -229,6 +252,26 @@ class PackReader:
         return self._arrays
 
 
+def find_packed(folder: Path) -> dict[str, OpenClip[PackedClip]]:
+    """The clips of a pack by name, in its order, each as what opens it with the views that are wanted.
+
+    Raises:
+        TrackFileError: as ``read_pack``.
+    """
+    index = _checked_index(folder)
+    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
+
+    paths = (folder / PACK_INDEX, *sorted(folder.glob("*.npy")))
+
+    def opening(number: int) -> OpenClip[PackedClip]:
+        return OpenClip(
+            paths,
+            lambda views: PackedClip(folder, index, number, rows[number], _views(folder, index, views)),
+        )
+
+    return {clip["name"]: opening(number) for number, clip in enumerate(index["clips"])}
+
+
 def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = None) -> dict[str, PackedClip]:
     """The clips of a pack by name, in its order.
 
@@ -242,21 +285,28 @@ def read_pack(folder: Path, views: Sequence[str] | None, dataset: str | None = N
             selects none of its clips.
         ConfigError: the dataset string is malformed.
     """
+    clips = {name: opened(views) for name, opened in find_packed(folder).items()}
+    return clips if dataset is None else {name: clips[name] for name in select_demos([*clips], dataset)}
+
+
+def _checked_index(folder: Path) -> dict[str, Any]:
     index = read_index(folder)
     _check_arrays(folder, index)
-    there = index["views"]
+    return index
+
+
+def _views(folder: Path, index: Mapping[str, Any], views: Sequence[str] | None) -> Sequence[str]:
+    """``views``, which the pack has; a pack of one view serves as the default one, as a file does."""
+    there: list[str] = index["views"]
     views = there if views is None else views
     missing = [view for view in views if view not in there]
     if missing and len(views) == len(there) == 1:
-        views, missing = there, []  # as a file with one view serves as the default one
+        return there
     if missing:
         raise TrackFileError(
             f"{folder}: lacks the view {missing[0]}; it holds {', '.join(there)}, which data.views may name"
         )
-    rows = np.cumsum([0, *(clip["windows"] for clip in index["clips"])]).tolist()
-    clips = [PackedClip(folder, index, i, row, views) for i, row in enumerate(rows[:-1])]
-    found = {clip.name: clip for clip in clips}
-    return found if dataset is None else {name: found[name] for name in select_demos([*found], dataset)}
+    return views
 
 
 def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
@@ -265,7 +315,7 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     windows = sum(clip["windows"] for clip in index["clips"])
     lead = windows, len(index["views"])
     length, points, frame = (index[key] for key in ("length", "num_points", "frame_size"))
-    shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
         "first": (np.float32, (points, 2)),
         "units": (np.int8, (points,)),
         "displacements": (np.int16, (length, points, 2)),
@@ -276,6 +326,8 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
     expected_shapes = {name: (dtype, lead + rest) for name, (dtype, rest) in shapes.items()}
     if arrays.valid_steps is not None:
         expected_shapes["valid_steps"] = (np.int64, (windows,))
+    if arrays.places is not None:
+        expected_shapes["places"] = (PLACE, (windows,))
     if arrays.source_frame is not None:
         expected_shapes["source_frame"] = (np.int64, (*lead, length))
         expected_shapes["step_seconds"] = (np.float64, lead)
@@ -299,6 +351,7 @@ def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
     absent = {
         "first_frames": index["frame_size"] is None,
         "valid_steps": not index.get("padded", False),
+        "places": not index.get("placed", False),
         "source_frame": untimed,
         "step_seconds": untimed,
     }

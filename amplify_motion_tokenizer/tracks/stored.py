@@ -54,6 +54,29 @@ class WindowTimes(NamedTuple):
         )
 
 
+class WindowPlaces(NamedTuple):
+    """Where in its clip each window is, in its first view."""
+
+    starts: NDArray[np.int64]
+    """(S,) index of each window's first frame among the tracked frames, ascending."""
+    start_seconds: NDArray[np.float64]
+    """(S,) seconds from the clip's first frame to the window's; NaN where it is not known."""
+    step_seconds: NDArray[np.float64]
+    """(S,) mean seconds from one of its frames to the next; NaN where it is not known."""
+    source_frames: NDArray[np.int64]
+    """(S, 2) index of its first and its last real frame in the source; -1 where it is not known."""
+
+    @staticmethod
+    def of(starts: NDArray[np.int64], start_seconds: NDArray[np.float64], times: WindowTimes) -> WindowPlaces:
+        """Places by the first view of ``times``."""
+        return WindowPlaces(
+            starts,
+            start_seconds,
+            np.array(times.step_seconds[:, 0]),
+            np.array(times.source_frame[:, 0][:, [0, -1]]),
+        )
+
+
 class WindowReader(Protocol):
     """Reads windows of positions in one process; opens what it needs, again after ``close``."""
 
@@ -169,6 +192,13 @@ class PositionClip(_Clip, Protocol):
             TrackFileError: the file holds numbers that no window has.
         """
 
+    def places(self, opened: Any) -> WindowPlaces:
+        """Where in the clip its windows are.
+
+        Raises:
+            TrackFileError: the file does not say which frames they begin with, or says what cannot be.
+        """
+
     def times(self, opened: Any) -> WindowTimes:
         """When the frames of the clip's windows are, in the views that are read.
 
@@ -216,6 +246,13 @@ class VelocityClip(_Clip, Protocol):
     @property
     def stores(self) -> Literal["velocities"]:
         """What is stored."""
+
+    def places(self) -> WindowPlaces:
+        """Where in the clip its windows are.
+
+        Raises:
+            TrackFileError: its index says something else than its files.
+        """
 
     def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """Windows ``rows``: float32 (R, t, N, 2), (x, y), W-normalised.

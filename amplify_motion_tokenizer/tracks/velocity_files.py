@@ -34,15 +34,26 @@ from amplify_motion_tokenizer.files import (
     write_torch,
 )
 from amplify_motion_tokenizer.geometry import tracks_to_velocities
+from amplify_motion_tokenizer.kinds import ABOVE_0, NUMBER, Kind, check_kinds, list_of, or_none, whole_from
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
 from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version
+from amplify_motion_tokenizer.tracks.stored import FoundClip, WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import model_views
 
 _INDEX_ENDING = ".windows.json"
 _UNFINISHED = ".unfinished"
 _WINDOW_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
+
+
+_PLACES: dict[str, Kind] = {
+    "start_frame": list_of(whole_from(0)),
+    "start_time": list_of(NUMBER),
+    "step_seconds": list_of(or_none(ABOVE_0)),
+    "source_frame": list_of(or_none(whole_from(0))),
+}
+"""The columns of the index, which tell where windows are."""
 
 
 class VelocityFilesWriter:
@@ -130,6 +141,31 @@ class VelocityFiles:
         made = record.get("settings")
         self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
         self.fps: float | None = record.get("fps")
+        self._index, self._record = index, record
+
+    def places(self) -> WindowPlaces:
+        """Where in the clip its windows are: their starts by name, the rest as the index tells."""
+        names = (_WINDOW_NAME.fullmatch(path.name) for path in self.paths)
+        starts = np.array([int(match["start"]) for match in names if match], np.int64)
+        even = starts * np.float64(np.nan if self.fps is None else 1 / self.fps)
+        places = WindowPlaces.of(starts, even, WindowTimes.unknown(len(starts), 1, self.length))
+        if not self._record:
+            return places
+        check_kinds(str(self._index), self._record, _PLACES, TrackFileError)
+        found = {name: self._record[name] for name in _PLACES if name in self._record}
+        if found.get("start_frame") != starts.tolist() or len({len(column) for column in found.values()}) > 1:
+            raise TrackFileError(
+                f"{self._index}: tells of other windows than the {len(starts)} files beside it; preprocess "
+                "the clip again"
+            )
+        if "start_time" in found:
+            places = places._replace(start_seconds=np.array(found["start_time"], np.float64))
+        if "step_seconds" in found:
+            places = places._replace(step_seconds=np.array(found["step_seconds"], np.float64))
+        if "source_frame" in found:
+            known = [[-1 if frame is None else frame, -1] for frame in found["source_frame"]]
+            places = places._replace(source_frames=np.array(known, np.int64).reshape(-1, 2))
+        return places
 
     def read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """Windows ``rows``: float32 (R, T - 1, N, 2), (x, y), W-normalised."""
@@ -242,11 +278,13 @@ class _VelocityFormat(TrackFormat):
         _remove_windows(target)
         super().remove(target)
 
-    def find(self, folder: Path) -> dict[str, OpenClip]:
+    def find(self, folder: Path) -> dict[str, OpenClip[FoundClip]]:
         """By the windows, as other writers' have no index."""
         parents = {path.parent for path in folder.rglob("*_start*.pt")}
         return {
-            (parent.relative_to(folder) / clip).as_posix(): partial(_opened, clip, paths)
+            (parent.relative_to(folder) / clip).as_posix(): OpenClip(
+                tuple(paths), partial(_opened, clip, paths)
+            )
             for parent in sorted(parents)
             if not parent.name.endswith(_UNFINISHED)
             for clip, paths in _windows_in(parent).items()

@@ -1,8 +1,8 @@
 """Trains the codec on made-up motion: no videos, no tracks, one seed.
 
-The codec quantises softly at first: for a few percent of the steps not at all, then for a third to a half
-of them with noise of one level in the place of rounding, then with rounding that lets gradients through.
-So no code dies. Each window is told by a random number of its ids, so that the first few are a code too.
+First its modes are fitted (``mode_fitting``). The codes of a window are fixed then, so that no code can die,
+and the decoder learns to make more of them. Each window is told by a random number of its ids, so that the
+first few are a code too.
 
 Letters: B windows, d ids, K digits of an id, t steps, N points.
 """
@@ -23,16 +23,18 @@ from torch.nn.utils import clip_grad_norm_
 
 from amplify_motion_tokenizer.config import Config, to_dict, track_settings
 from amplify_motion_tokenizer.config.input_kinds import SIDES
-from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
-from amplify_motion_tokenizer.models.displacement.codec_loss import PREFIXES, CodecLoss, Pool, loss_of
-from amplify_motion_tokenizer.models.displacement.waves import velocities_of
+from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of, random_prefixes
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
-from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
+from amplify_motion_tokenizer.training.mode_fitting import (
+    FITTED_TO,
+    displacements_of_made_up,
+    fit_to_made_up,
+)
 
 _WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""
@@ -42,12 +44,12 @@ _AVERAGE = 0.998
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretraining(CodecLoss):
+class Pretraining:
     """How the codec is trained."""
 
     seed: int = 0
     """Of the first weights, the made-up windows and all that is random."""
-    steps: int = 2200
+    steps: int = 4000
     """Optimiser steps."""
     batch_size: int = 192
     """Windows of a step."""
@@ -55,25 +57,19 @@ class Pretraining(CodecLoss):
     """Highest of a cosine."""
     weight_decay: float = 0.01
     """AdamW's."""
-    windows: int = 16000
+    windows: int = 32000
     """Made-up windows, each of which is seen several times."""
-    prefixes: tuple[int, ...] = PREFIXES
-    """Numbers of ids that a window is told by, each as often."""
+    fitted_to: int = FITTED_TO
+    """Made-up windows, other ones, that modes are fitted to."""
     judged: int = 3
     """Steps of a window, drawn anew for each batch, at which it is judged."""
 
 
 def made_up(model: CodecTokenizer, options: Pretraining, first: int, count: int) -> Pool:
     """Windows ``first`` to ``first + count - 1`` of the endless row that ``options.seed`` gives."""
-    config = model.config
-    made = synthetic_windows(count, options.seed, first, config.data.grid_size, config.data.sequence_length)
-    seen = made.visibility > 0
-    moves = made.tracks_xy_px - made.tracks_xy_px[:, :1]
-    moves = fill_lost(moves, seen) / made.sizes.amin(dim=1).float()[:, None, None, None]
-    amplitudes = model.waves.amplitudes(velocities_of(moves[:, 1:]))
-    gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
-    targets = (moves[:, 1:] / gain[..., None, None]).clamp(-1000, 1000)
-    return Pool(gain, (amplitudes / gain).half(), targets.half(), seen[:, 1:])
+    data = model.config.data
+    moves = displacements_of_made_up(options.seed, first, count, data.grid_size, data.sequence_length)
+    return pool_of(model, *moves)
 
 
 def pretrain(
@@ -92,7 +88,6 @@ def pretrain(
         model.parameters(), options.learning_rate, (0.9, 0.98), weight_decay=options.weight_decay
     )
     mean = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    prefixes = torch.tensor(options.prefixes).clamp(max=model.num_codes)
     # Windows are made as they are needed: all are there when half of the steps are over.
     part = max(1, options.windows // 20)
     pool = made_up(model, options, 0, part)
@@ -105,9 +100,9 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * _rate(step, options.steps)
         rows = torch.randint(len(pool.gain), (options.batch_size,), generator=random)
-        ids = prefixes[torch.randint(len(prefixes), (options.batch_size,), generator=random)]
+        ids = random_prefixes(options.batch_size, model.num_codes, rows.device, random)
         judged = torch.randperm(model.config.num_steps, generator=random)[: options.judged]
-        loss = loss_of(model, pool.take(rows, judged), judged, ids, options, step / options.steps)
+        loss = loss_of(model, pool.take(rows, judged), judged, ids)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(model.parameters(), 1.0)
@@ -151,14 +146,16 @@ def write_pretrained(
             losses.append(loss)
             tell(step, loss, seconds)
 
+        fit_to_made_up(model, options.seed, options.fitted_to)
         weights = {name: weight.half() for name, weight in pretrain(model, options, heard).items()}
+        weights |= {name: buffer.half() for name, buffer in model.modes.state_dict(prefix="modes.").items()}
     content = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
     content |= {"track_settings": track_settings(config), "metrics": {}, "versions": versions()}
     write_shipped(path, weights, content)
     record = {
         "model": config.model.name,
-        "options": dataclasses.asdict(options) | {"prefixes": list(options.prefixes)} if weights else {},
-        "weights": sum(weight.numel() for weight in weights.values()),
+        "options": dataclasses.asdict(options) if weights else {},
+        "weights": sum(weight.numel() for weight in model.parameters()),
         "bytes": path.stat().st_size,
         "cpu_seconds": round(time.process_time() - began, 1),
         "threads": torch.get_num_threads(),

@@ -26,6 +26,7 @@ from amplify_motion_tokenizer.file_names import BEST, LAST, epoch_name
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
+from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.training.checkpoints import RunFiles
 from amplify_motion_tokenizer.training.going_on import course_of, state_of, steps_left, with_course
 from amplify_motion_tokenizer.training.initial import told
@@ -33,6 +34,7 @@ from amplify_motion_tokenizer.training.interruption import Interruption, read_re
 from amplify_motion_tokenizer.training.learner import Learner, StepResult
 from amplify_motion_tokenizer.training.loader_faults import check_open_files, own_copy, worker_faults_told
 from amplify_motion_tokenizer.training.log import RunLog, StepClock
+from amplify_motion_tokenizer.training.mode_fitting import FITTED_AT_ONCE, fit_to_made_up
 from amplify_motion_tokenizer.training.pictures import Pictures
 from amplify_motion_tokenizer.training.schedule import Course, total_steps, whole_course
 from amplify_motion_tokenizer.training.state import (
@@ -85,6 +87,8 @@ class Trainer:
         model = build_model(config, pretrained=weights is None)
         if weights is not None:
             load_weights(model, weights.model, str(weights.path))
+        elif isinstance(model, CodecTokenizer):
+            fit_to_made_up(model, training.seed, FITTED_AT_ONCE)
         self.train_data = train_data
         self.train_sampler, self.train_loader = self._loader(train_data, shuffle=True)
         self.state, course = self._begin(resume, "" if initial is None else told(initial))

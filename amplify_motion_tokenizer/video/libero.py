@@ -61,6 +61,11 @@ def find_demos(source: Path, config: Config, views: Mapping[str, str]) -> list[C
     return clips
 
 
+def holds_demos(path: Path) -> bool:
+    """Whether the HDF5 file ``path`` holds LIBERO's demos, and not tracks, which are HDF5 files too."""
+    return bool(_demos(path))
+
+
 def _demos(path: Path) -> list[str]:
     try:
         with h5py.File(path, "r", locking=False) as file:

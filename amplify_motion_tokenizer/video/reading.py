@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -260,6 +260,16 @@ class _Infos:
         padded = np.zeros((*info.size, 3), np.uint8)
         padded[info.letterbox.content] = content
         return padded
+
+
+def make_videos(sources: Sequence[SourceFrames], config: VideoConfig) -> list[Video]:
+    """The views of a clip; several come at the same ticks, at the rate of the slowest.
+
+    Raises:
+        VideoError: as ``make_video``.
+    """
+    common = min(output_fps(source, config) for source in sources) if len(sources) > 1 else None
+    return [make_video(source, config, common) for source in sources]
 
 
 def _frames(

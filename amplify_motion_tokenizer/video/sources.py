@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
 from amplify_motion_tokenizer.video.images import ANIMATED, image_sequences, open_images
 from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, files_below, quiet_files_below
 from amplify_motion_tokenizer.video.libero import LIBERO_VIEWS, find_demos, open_demo
-from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video, open_source, output_fps
+from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_videos, open_source
 
 _WANTED = f"numbered pictures and {' '.join(VIDEO_EXTENSIONS)}"
 
@@ -80,8 +80,7 @@ def open_views(clip: Clip, config: VideoConfig) -> list[Video]:
                 )
             sources.append(_open_view(place, config))
             opened.callback(sources[-1].close)
-        common = min(output_fps(source, config) for source in sources) if len(sources) > 1 else None
-        videos = [make_video(source, config, common) for source in sources]
+        videos = make_videos(sources, config)
         opened.pop_all()
     return videos
 

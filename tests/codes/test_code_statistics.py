@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amplify_motion_tokenizer.codes.reading import ClipCodes, CodeSet, read_codes
+from amplify_motion_tokenizer.codes.code_set import ClipCodes, CodeSet, code_set
+from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.codes.statistics import code_report, code_summary
 from amplify_motion_tokenizer.commands.evaluate import main
 from amplify_motion_tokenizer.errors import UsageError
@@ -46,7 +47,7 @@ def write_codes(folder: Path, clips: dict[str, tuple[list[int], list[list[int]]]
 def test_tokens_of_one_step_are_found_in_overlapping_windows(tmp_path: Path, views: int) -> None:
     starts = list(range(0, 80, 2))
     clips = {name: (starts, step_codes(starts, seed, views)) for seed, name in enumerate("ab")}
-    found = code_report(read_codes(str(write_codes(tmp_path, clips))), 4)
+    found = code_report(code_set(read_codes(str(write_codes(tmp_path, clips)))), 4)
     # Three strides are six frames, and windows have no more.
     assert found["lags"] == [1, 2]
     overall = found["overall"]
@@ -62,7 +63,7 @@ def test_tokens_of_one_step_are_found_in_overlapping_windows(tmp_path: Path, vie
 
 def test_equal_windows_are_alike_at_every_position(tmp_path: Path) -> None:
     clips = {name: ([0, 2, 4], [[code] * 3] * 3) for code, name in enumerate("abcd")}
-    overall = code_report(read_codes(write_codes(tmp_path, clips, model="keypoint")), 1)["overall"]
+    overall = code_report(code_set(read_codes(write_codes(tmp_path, clips, model="keypoint"))), 1)["overall"]
     assert overall["same_position"] == [1.0] and "same_step" not in overall
     # 2 of the 11 other windows are of the same clip.
     assert overall["chance_position"] == [pytest.approx(2 / 11)]
@@ -88,9 +89,9 @@ def test_chance_is_the_mean_over_all_pairs_of_windows(seed: int, windows: int, l
 
 def test_dropped_windows_are_no_neighbours(tmp_path: Path) -> None:
     starts = [0, 2, 6, 8, 14]
-    overall = code_report(read_codes(write_codes(tmp_path, {"a": (starts, step_codes(starts))})), 2)[
-        "overall"
-    ]
+    overall = code_report(
+        code_set(read_codes(write_codes(tmp_path, {"a": (starts, step_codes(starts))}))), 2
+    )["overall"]
     assert overall["pairs"] == [2, 1]
     assert overall["same_step"] == [1.0, 1.0]
 
@@ -98,7 +99,8 @@ def test_dropped_windows_are_no_neighbours(tmp_path: Path) -> None:
 def test_steps_between_frames_have_no_like(tmp_path: Path) -> None:
     # Windows of 16 frames as 6: a token is 3 frames, so every third neighbour shares steps.
     starts = list(range(0, 20, 2))
-    codes = read_codes(write_codes(tmp_path, {"a": (starts, step_codes(starts))}, tracked_length=16))
+    written = write_codes(tmp_path, {"a": (starts, step_codes(starts))}, tracked_length=16)
+    codes = code_set(read_codes(written))
     assert codes.lags(99) == [1, 2, 3, 4, 5, 6, 7]
     assert [codes.shift(lag) for lag in codes.lags(99)] == [None, None, 2, None, None, 4, None]
     found = code_report(codes, 3)["overall"]
@@ -141,12 +143,12 @@ def test_bad_code_files_are_named(tmp_path: Path, text: str | None, message: str
     if text is not None:
         (tmp_path / "codes.jsonl").write_text(text)
     with pytest.raises(UsageError, match=message):
-        read_codes(tmp_path)
+        code_set(read_codes(tmp_path))
 
 
 def test_codes_of_another_format_version_are_refused(tmp_path: Path) -> None:
     ids = {"a": ([0], [[0, 1, 1, 2, 3]])}
-    assert len(read_codes(write_codes(tmp_path, ids, format_version=1)).clips) == 1
+    assert len(read_codes(write_codes(tmp_path, ids, format_version=1))) == 1
     with pytest.raises(UsageError, match=r"line 1\): format version 2, expected 1; run inference again"):
         read_codes(write_codes(tmp_path, ids, format_version=2))
 

@@ -3,12 +3,11 @@
 import dataclasses
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from amplify_motion_tokenizer.codes import inference, record
+from amplify_motion_tokenizer.codes import encoding, record
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.models import build_model
 from tests.support.checkpoints import KEYPOINT, changed, checkpoint_of
@@ -30,8 +29,8 @@ AMPLIFY = {"model__name": "amplify", "model__num_layers": 2, "data__reference_si
 def test_arrays_of_no_windows_are_shaped_as_those_of_some(config: Config) -> None:
     model = build_model(config).eval()
     windows = [(window,) for window in random_windows(config, 1, 0, (48, 64))]
-    (some,) = inference.encode_windows(windows, [(48, 64)], model, config, inference.EXTRAS)
-    none = inference._of_no_windows(model, inference.EXTRAS)
+    (some,) = encoding.encode_windows(windows, [(48, 64)], model, config, encoding.EXTRAS)
+    none = encoding.no_windows(model, encoding.EXTRAS)
     assert none.keys() == some.keys()
     for name, array in none.items():
         assert (array.shape, array.dtype) == ((0, *some[name].shape[1:]), some[name].dtype)
@@ -70,7 +69,7 @@ def test_meta_tells_the_classes_that_the_model_uses(tmp_path: Path) -> None:
         (KEYPOINT, {"decoder_window_size": 7}),
     ]:
         checkpoint = dataclasses.replace(checkpoint_of(config), path=tmp_path / "best.pth")
-        meta = record.run_meta(checkpoint, config, SimpleNamespace(name="flow"), build_model(config))
+        meta = record.run_meta(checkpoint, config, "flow", build_model(config))
         assert {k: v for k, v in meta.items() if k in ("class_grid", "decoder_window_size")} == expected
 
 

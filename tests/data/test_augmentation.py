@@ -21,7 +21,8 @@ from amplify_motion_tokenizer.data.augmentation import (
     drop_points,
     move_points,
 )
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks, take_frames
+from amplify_motion_tokenizer.data.inputs import ModelInput, from_tracks
+from amplify_motion_tokenizer.data.views import ViewTracks, take_frames
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import query_grid
 from tests.support.run_scripts import TINY

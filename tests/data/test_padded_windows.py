@@ -15,7 +15,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.augmentation import changed_view, draw_changes, real_first
-from amplify_motion_tokenizer.data.inputs import ModelInput, ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import ModelInput, from_tracks
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.evaluation.metrics import Mean
 from amplify_motion_tokenizer.evaluation.reconstruction import known_windows, predicted_tracks, track_means
 from amplify_motion_tokenizer.evaluation.tapvid import count_tracks

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from amplify_motion_tokenizer.codes.tracks import decode_tracks, encode_tracks
+from amplify_motion_tokenizer.codes.decoding import decode_tracks
+from amplify_motion_tokenizer.codes.tracks import encode_tracks
 from amplify_motion_tokenizer.commands.evaluate import main
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
-from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import from_tracks
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.errors import CheckpointError, TokenizerError, TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation import code_length, plain_coders
 from amplify_motion_tokenizer.evaluation.grid_windows import (

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+from amplify_motion_tokenizer.codes.code_set import code_set
 from amplify_motion_tokenizer.codes.inference import tokenize_folder
 from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.input_kinds import FRAME, MODEL_INPUTS, WNORM, InputKind
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
-from amplify_motion_tokenizer.data.inputs import INPUTS, InputWays, ModelInput, ViewTracks, beyond_window
+from amplify_motion_tokenizer.data.inputs import INPUTS, InputWays, ModelInput, beyond_window
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.geometry import px_from_wnorm
 from amplify_motion_tokenizer.models import MODELS, MotionTokenizer, build_model
@@ -140,7 +142,7 @@ def test_a_new_model_goes_from_videos_to_codes(
     assert tokenize_folder(videos, codes, checkpoint, checkpoint.config).done == 2
     meta = json.loads((codes / "0.json").read_text(encoding="utf-8"))["meta"]
     assert (meta["model"], meta["tokens_are_steps"], meta["per_view"]) == ("linear", token_frames == 1, False)
-    found = read_codes(codes)
+    found = code_set(read_codes(codes))
     assert found.token_frames == token_frames
     assert [clip.codes.shape for clip in found.clips] == [(5, 1, model.codes_of_a_window)] * 2
 
@@ -180,4 +182,4 @@ def test_codes_of_before_steps_were_recorded_are_read_by_the_models_name(tmp_pat
             "meta": {**meta, "model": model, **recorded},
         }
         (tmp_path / "codes.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
-        assert read_codes(tmp_path).clips[0].codes.shape == (1, *expected), (model, recorded)
+        assert code_set(read_codes(tmp_path)).clips[0].codes.shape == (1, *expected), (model, recorded)

@@ -15,7 +15,7 @@ from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import TrackFormat
 from amplify_motion_tokenizer.tracks.record import ClipRecord, view_attributes
-from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowTimes
+from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
 
@@ -83,6 +83,9 @@ class NpzClip:
 
     def valid_steps(self, opened: Any) -> Any:
         return opened["valid_steps"]
+
+    def places(self, opened: Any) -> WindowPlaces:
+        return WindowPlaces.of(opened["starts"], opened["starts"] / self.fps, self.times(opened))
 
     def times(self, opened: Any) -> WindowTimes:
         return WindowTimes.unknown(self.num_windows, len(self.views), self.length)

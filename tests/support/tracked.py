@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config, track_settings, velocity_settings
-from amplify_motion_tokenizer.data.inputs import ViewTracks, from_tracks
+from amplify_motion_tokenizer.data.inputs import from_tracks
+from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
 from amplify_motion_tokenizer.tracks.record import ClipRecord

@@ -76,9 +76,11 @@ def test_still_points_count_in_the_codecs_loss(codec: Config, tmp_path: Path, wr
 def test_prefixes_are_drawn_and_never_longer_than_the_code() -> None:
     torch.manual_seed(0)
     drawn = random_prefixes(3000, 14, torch.device("cpu"))
-    counts = torch.bincount(drawn)
-    assert set(counts.nonzero().flatten().tolist()) == {*PREFIXES[:2], 14}
-    assert (counts[counts > 0] > 900).all()
+    counts = torch.bincount(drawn, minlength=15)
+    assert counts[0] == 0
+    assert (counts[1:] > 20).all()  # a fifth of the windows, each number as often: 43
+    assert len(counts) == 15
+    assert (counts[[*PREFIXES[:2], 14]] > 700).all()
 
 
 def test_a_run_begins_with_the_weights_and_model_of_another_and_says_so(
@@ -128,10 +130,9 @@ def test_what_contradicts_the_weights_is_named_with_both_values(codec: Config, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["default", "transform"])
-def test_what_has_nothing_to_learn_is_refused(name: str, tmp_path: Path) -> None:
-    line = ["--init", name, "--input", str(tmp_path), "--output", str(tmp_path / "run")]
-    with pytest.raises(UsageError, match=f"--init {name} is a transform tokenizer, .* give --init codec"):
+def test_what_has_nothing_to_learn_is_refused(tmp_path: Path) -> None:
+    line = ["--init", "transform", "--input", str(tmp_path), "--output", str(tmp_path / "run")]
+    with pytest.raises(UsageError, match="--init transform is a transform tokenizer, .* give --init codec"):
         train_main(line)
 
 

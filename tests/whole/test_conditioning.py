@@ -17,8 +17,9 @@ from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
-from amplify_motion_tokenizer.data.inputs import from_tracks, stack_views
+from amplify_motion_tokenizer.data.inputs import from_tracks
 from amplify_motion_tokenizer.data.loading import load_clips
+from amplify_motion_tokenizer.data.views import stack_views
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_yaml
 from amplify_motion_tokenizer.models.amplify import vision

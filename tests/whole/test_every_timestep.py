@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from amplify_motion_tokenizer.codes.code_set import code_set
 from amplify_motion_tokenizer.codes.inference import tokenize_folder
 from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.codes.statistics import code_summary
@@ -193,7 +194,7 @@ def test_codes_say_which_steps_are_real(odd_clips: Path, padded: tuple[Path, Con
     assert tokenize_folder(odd_clips, tmp_path / "codes", checkpoint, config).failed == 0
     written = json.loads((tmp_path / "codes/pause.json").read_text())
     assert written["valid_steps"] == VALID and len(written["codes"]) == len(VALID)
-    codes = read_codes(tmp_path / "codes")
+    codes = code_set(read_codes(tmp_path / "codes"))
     assert {clip.clip: clip.valid_steps.tolist() for clip in codes.clips} == {
         "pause": VALID, "short": [3, 2, 1, 0],
     }  # fmt: skip

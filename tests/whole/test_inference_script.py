@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from amplify_motion_tokenizer.codes.code_set import code_set
 from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.codes.statistics import code_report
 from amplify_motion_tokenizer.data.dataset import WindowDataset
@@ -96,7 +97,7 @@ def test_all_codes_are_in_one_file_too(work: Work) -> None:
 
 
 def test_codes_can_be_judged(work: Work) -> None:
-    overall = code_report(read_codes(work.codes), 4)["overall"]
+    overall = code_report(code_set(read_codes(work.codes)), 4)["overall"]
     assert (overall["clips"], overall["windows"], overall["pairs"]) == (4, 20, [16, 12])
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes import inference
+from amplify_motion_tokenizer.codes import encoding
 from amplify_motion_tokenizer.codes.inference import encode_windows
 from amplify_motion_tokenizer.config import Config, settings_hash, track_settings
 from amplify_motion_tokenizer.config.checks import validate
@@ -92,14 +92,14 @@ class Encoded:
 def encode(clip: Path, config: Config, model: MotionTokenizer, monkeypatch: pytest.MonkeyPatch) -> Encoded:
     """Inference's way, with the velocities that the model was given."""
     given: list[Tensor] = []
-    real = inference.from_tracks
+    real = encoding.encoder_input
 
     def recording(*arguments: Any) -> Any:
         given.append(real(*arguments).velocities)
         return real(*arguments)
 
     with monkeypatch.context() as patch, TrackedClip(clip_of(clip), config, make_tracker(config)) as tracked:
-        patch.setattr(inference, "from_tracks", recording)
+        patch.setattr(encoding, "encoder_input", recording)
         batches = list(encode_windows(tracked, tracked.sizes, model, config))
     return Encoded(
         torch.cat(given),

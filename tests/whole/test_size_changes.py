@@ -241,8 +241,14 @@ def test_codes_are_of_every_part(turned: Path, parts: Path, tmp_path: Path, conf
     assert found["meta"]["size_changes"] == [{"start_frame": 12, "tracked_size": list(HIGH)}]
     assert "size_changes" not in wide["meta"]
     assert found["meta"]["format_version"] == 1
-    (clip,) = read_codes(tmp_path / "out").clips
-    assert len(clip.starts) == 8
+    (clip,) = read_codes(tmp_path / "out").values()
+    assert len(clip) == 8
+    # Of stored tracks, which are in a file for each size, the same windows have the same codes.
+    preprocess_folder(turned, tmp_path / "tracks", config)
+    assert tokenize_folder(tmp_path / "tracks", tmp_path / "stored", checkpoint, config).exit_status == 0
+    stored = [read_json(tmp_path / "stored" / f"{name}.json") for name in ("call", "call.size2")]
+    for key in ("codes", "start_frames", "source_frames", "motion_energy"):
+        assert stored[0][key] + stored[1][key] == found[key]
 
 
 def test_drawings_are_of_each_size(turned: Path, tmp_path: Path, config: Config) -> None:

@@ -14,8 +14,8 @@ GAIN = 0
 """The quantity that the first digit tells, with the last one of the first id: how much moves at all."""
 
 
-def share_out(deviations: Tensor, levels: Sequence[int], ids: int, refined: int | None = None) -> list[int]:
-    """The quantity that each digit tells, id by id: ``GAIN``, or 1 + the number of a wave.
+def share_out(deviations: Tensor, slot_levels: Sequence[int]) -> list[int]:
+    """The wave that each digit tells, in the order of the digits.
 
     Each digit goes where it takes most off the expected squared error. A wave of the deviation s has the
     error s^2 min(1, 2 / L) once its digits have L levels in all: halved by twice the levels, not quartered,
@@ -23,25 +23,38 @@ def share_out(deviations: Tensor, levels: Sequence[int], ids: int, refined: int 
 
     Args:
         deviations: of all waves.
-        levels: of the digits of an id.
-        ids: d.
-        refined: from the id of this number on every digit goes to a wave that has none; None: never.
+        slot_levels: levels of the digits.
     """
     squares = deviations.double().square()
     reached = torch.ones_like(squares)
-    quantities = []
-    for number in range(ids):
-        for place, level in enumerate(levels):
-            if number == 0 and (place == 0 or place == len(levels) - 1 > 1):
-                quantities.append(GAIN)
-                continue
-            gained = squares * (_error(reached) - _error(reached * level))
-            if refined is not None and number >= refined:
-                gained = torch.where(reached > 1, -1.0, gained)
-            wave = int(gained.argmax())
-            reached[wave] *= level
-            quantities.append(1 + wave)
-    return quantities
+    waves = []
+    for level in slot_levels:
+        wave = int((squares * (_error(reached) - _error(reached * level))).argmax())
+        reached[wave] *= level
+        waves.append(wave)
+    return waves
+
+
+def plan_with_gain(deviations: Tensor, levels: Sequence[int], ids: int) -> list[int]:
+    """The quantity that each digit tells, id by id: ``GAIN``, or 1 + the number of a wave.
+
+    The gain takes the first id's first digit and, where it has more than two, its last.
+
+    Args:
+        deviations: of all waves.
+        levels: of the digits of an id.
+        ids: d.
+    """
+    of_gain = gain_places(levels)
+    slots = [level for number in range(ids) for level in levels]
+    waves = share_out(deviations, [level for slot, level in enumerate(slots) if slot not in of_gain])
+    rest = iter(waves)
+    return [GAIN if slot in of_gain else 1 + next(rest) for slot in range(len(slots))]
+
+
+def gain_places(levels: Sequence[int]) -> tuple[int, ...]:
+    """Which digits of the first id tell the gain."""
+    return (0, len(levels) - 1) if len(levels) > 2 else (0,)
 
 
 def _error(levels: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""What tokenizers of displacements share: waves, companding, digits that are ordinary FSQ ids.
+"""What tokenizers of displacements share: waves, gain, companding, digits that are ordinary FSQ ids.
 
-Letters: B windows, t steps, N points, d ids of a window, K FSQ digits of an id, W waves that are told.
+Letters: B windows, t steps, N points, d ids of a window, K FSQ digits of an id.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.geometry import px_from_labels
 from amplify_motion_tokenizer.models.base import MotionTokenizer, check_images, check_shape
-from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, share_out
-from amplify_motion_tokenizer.models.displacement.waves import Waves, deviations, velocities_of
+from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
 from amplify_motion_tokenizer.models.heads import FieldHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
@@ -29,27 +29,30 @@ MOST_SIDES = 10.0
 class DisplacementTokenizer(MotionTokenizer):
     """A window's displacements as gain and shape of their waves, told digit by digit.
 
-    The gain is the root mean square displacement of the window. Each wave's amplitude, divided by the gain
-    and by the wave's typical deviation, is companded and cut into cells; ``share_out`` says which digit of
-    which id cuts which. Input is in shorter sides of the reference frame, so neither size nor aspect matters.
+    The gain is the root mean square displacement of the window. Numbers are cut into cells digit by digit,
+    coarse to fine, so that the first ids alone are a code. Input is in shorter sides of the reference frame:
+    neither size nor aspect matters.
+
+    Subclasses implement ``digits_of`` and ``displacements_of``.
 
     Args:
         config: grid, steps, ids (``model.encoder_sequence_len``) and their levels.
-        refined: as in ``share_out``.
     """
 
-    def __init__(self, config: Config, refined: int | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         levels = config.model.fsq_levels
         self.quantizer = build_fsq(levels, len(levels))
         self.waves = Waves(config.num_steps, config.data.grid_size)
-        typical = deviations(self.waves.shape)
-        plan = share_out(typical, levels, config.model.encoder_sequence_len, refined)
-        self.digits = Digits(plan, levels)
-        told = torch.tensor([wave - 1 for wave in self.digits.quantities if wave != GAIN])
-        self.register_buffer("_told", told, persistent=False)
-        self.register_buffer("_deviations", typical[told].float(), persistent=False)
         self.register_buffer("_levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
+
+    @abstractmethod
+    def digits_of(self, velocities: Tensor) -> Tensor:
+        """Digits before rounding, (B, d, K), of velocities (B, t, N, 2) that were checked."""
+
+    @abstractmethod
+    def displacements_of(self, digits: Tensor) -> Tensor:
+        """(B, t, N, 2) since frame 0, in shorter sides of the frame, of whole digits (B, 1 to d, K)."""
 
     def _fsq(self) -> nn.Module:
         return self.quantizer
@@ -87,7 +90,7 @@ class DisplacementTokenizer(MotionTokenizer):
         """
         check_images(images, velocities, conditioned=False)
         self._check(velocities)
-        return self.plain_digits(self.waves.amplitudes(velocities))
+        return self.digits_of(velocities)
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, K) float32, indices (B, d) int64) of digits before rounding (B, d, K)."""
@@ -119,7 +122,8 @@ class DisplacementTokenizer(MotionTokenizer):
         if codes.ndim != 3 or codes.shape[2] != self.code_width or not 1 <= codes.shape[1] <= self.num_codes:
             expected = f"(B, 1 to {self.num_codes}, {self.code_width})"
             raise ValueError(f"codes: expected (B, d, K) = {expected}, found {tuple(codes.shape)}")
-        return velocities_of(self._displacements(codes))
+        half = self._middle_digit()
+        return velocities_of(self.displacements_of((codes * half + half).round()))
 
     def head(self, codes: Tensor) -> Head:
         """Distributions over velocity classes around what is reconstructed: (B, t, N, C).
@@ -139,33 +143,13 @@ class DisplacementTokenizer(MotionTokenizer):
         """Digits before rounding (B, d, K) rounded down, each within its levels."""
         return latents.floor().clamp(min=0).minimum(self.get_buffer("_levels") - 1)
 
-    def plain_digits(self, amplitudes: Tensor) -> Tensor:
-        """Digits before rounding, (B, d, K), of amplitudes (B, all waves), as the plan shares them out."""
-        gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
-        share = (gain.clamp(min=1e-9) / SMALLEST).log2() / OCTAVES
-        numbers = torch.cat([share, torch.zeros_like(amplitudes[:, self.get_buffer("_told")])], dim=1)
-        coarse = self.digits.numbers(self.digits.of_numbers(numbers).floor())[:, :1]
-        shape = amplitudes[:, self.get_buffer("_told")] / gain_of(coarse)
-        numbers[:, 1:] = companded(shape, self.get_buffer("_deviations"))
-        return self.digits.of_numbers(numbers)
-
-    def _displacements(self, codes: Tensor) -> Tensor:
-        """(B, t, N, 2) since frame 0, of codes (B, d', K)."""
-        numbers = self.digits.numbers(self._whole(codes))
-        shape = expanded(numbers[:, 1:], self.get_buffer("_deviations"))
-        amplitudes = shape.new_zeros(len(codes), self.num_waves)
-        amplitudes[:, self.get_buffer("_told")] = shape * gain_of(numbers[:, :1])
-        return self.waves.displacements(amplitudes)
-
-    def _whole(self, codes: Tensor) -> Tensor:
-        """The whole digits (B, d', K) of codes."""
-        half = self.get_buffer("_levels").div(2, rounding_mode="floor")
-        return (codes * half + half).round()
-
     def _codes(self, digits: Tensor) -> Tensor:
         """What FSQ calls the codes of whole digits: -1 to 1, 0 for the middle one."""
-        half = self.get_buffer("_levels").div(2, rounding_mode="floor")
+        half = self._middle_digit()
         return (digits - half) / half
+
+    def _middle_digit(self) -> Tensor:
+        return self.get_buffer("_levels").div(2, rounding_mode="floor")
 
     def _check(self, velocities: Tensor) -> None:
         expected = "(x, y) in shorter sides of the frame a step"
@@ -182,6 +166,12 @@ class DisplacementTokenizer(MotionTokenizer):
             raise ValueError("velocities hold NaN or infinity; expected lost points filled from neighbours")
         if largest > MOST_SIDES:
             raise ValueError(f"velocities reach {largest:g}; expected {expected}, not pixels")
+
+
+def gain_share(amplitudes: Tensor) -> Tensor:
+    """The number (B, 1) that tells the gain of amplitudes (B, all waves); outside of [0, 1) at the limits."""
+    gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
+    return (gain.clamp(min=1e-9) / SMALLEST).log2() / OCTAVES
 
 
 def gain_of(share: Tensor) -> Tensor:

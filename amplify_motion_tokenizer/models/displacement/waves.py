@@ -32,10 +32,13 @@ class Waves(nn.Module):
     def __init__(self, steps: int, side: int) -> None:
         super().__init__()
         self.steps, self.side = steps, side
+        self.rows = list(range(side))
+        """Points of a side, of those that there are, that are told."""
         in_time, on_side = min(MOST_IN_TIME, steps), min(MOST_ON_A_SIDE, side)
         self.shape = (in_time, on_side, on_side, 2)
         sines, cosines = _quarter_sines(steps, in_time), _cosines(side, on_side)
         sums = torch.ones(steps, steps, dtype=torch.float64).tril()
+        self._hold("places", ((torch.arange(side) * 2 + 1) / side - 1).double())
         self._hold("_to_time", sines.mT @ sums / math.sqrt(steps))
         self._hold("_from_time", sines * math.sqrt(steps))
         self._hold("_to_side", cosines.mT / math.sqrt(side))
@@ -65,6 +68,14 @@ class Waves(nn.Module):
         from_side, on_side = self.get_buffer("_from_side"), self.shape[1]
         square = amplitudes.view(*amplitudes.shape[:2], on_side, on_side)
         return (from_side @ square @ from_side.mT).flatten(2)
+
+    def thinned(self, steps: Sequence[int], points: Sequence[int]) -> Waves:
+        """The same waves, told at some steps and at some points of each side; only for what decodes."""
+        fewer = Waves(self.steps, self.side)
+        fewer.side, fewer.rows = len(points), list(points)
+        for name, rows in {"places": points, "_from_time": steps, "_from_side": points}.items():
+            fewer.register_buffer(name, self.get_buffer(name)[list(rows)], persistent=False)
+        return fewer
 
     def over_time(self, steps: Sequence[int] | None = None) -> Tensor:
         """(t, K), the waves over time at all steps, or at some."""

@@ -1,4 +1,4 @@
-"""Windows of point tracks made up without pixels: a camera, a depth, layers that move and cover.
+"""Windows of point tracks made up without pixels: a camera, a depth, layers that move and cover, and warps.
 
 Letters: B windows, T frames, N points, L layers.
 """
@@ -23,6 +23,7 @@ from amplify_motion_tokenizer.scenes.synthetic.layers import (
 )
 from amplify_motion_tokenizer.scenes.synthetic.paths import Camera, camera
 from amplify_motion_tokenizer.scenes.synthetic.tracking import tracked
+from amplify_motion_tokenizer.scenes.synthetic.warps import warps
 
 CHUNK = 32
 """Windows that are made at a time: what fits a CPU's caches."""
@@ -108,7 +109,7 @@ def _chunk(
     layers = draw_layers(draws, seconds, half[:, 0], frames)
     x, y = _grid(grid_size, half)
     owner = _owners(layers, x, y)
-    bent = ripples(draws, seconds, x, y, owner, frames)
+    bent = ripples(draws, seconds, x, y, owner, frames) + warps(draws, seconds, x, y, frames)
     depth = _depths(draws, layers, owner, x, y, half)
     world = _moved(layers, owner, x[:, None] + bent[..., 0], y[:, None] + bent[..., 1])
     places, world = _seen_by(view, layers, owner, depth, world)

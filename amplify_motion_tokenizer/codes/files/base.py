@@ -1,0 +1,169 @@
+"""The interface of every code format, and what all formats say of codes alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.config import MAX_CODES
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.kinds import FLAG, TEXT, Kind, check_kinds, require_kinds, whole_from
+
+FORMAT_VERSION = 1
+"""Of ``meta`` and the columns, whatever file they are in; files without it are of before it was written."""
+
+DIGIT_ORDER = "id = sum over k of digit[k] * product of fsq_levels[:k]; the first digit counts by ones"
+
+
+class CodeFormat(ABC):
+    """A layout of codes on disk. Formats hold no state."""
+
+    name: ClassVar[str]
+    """The format's name, as ``--formats`` takes it."""
+    ending: ClassVar[str]
+    """End of the file's name, after the clip's name where a file is of one clip."""
+    table: ClassVar[str | None] = None
+    """Name of the one file of all clips of a folder; None where each clip has a file."""
+
+    def check_available(self) -> None:  # noqa: B027, most formats need nothing
+        """Raises UsageError where a library is missing; says how to install it."""
+
+    @abstractmethod
+    def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
+        """Writes the clips of one run, atomically.
+
+        Args:
+            path: the file.
+            clips: exactly one where a file is of one clip; they may be walked through more than once.
+        """
+
+    @abstractmethod
+    def read(self, path: Path) -> list[MotionCodes]:
+        """The clips in ``path``.
+
+        Raises:
+            UsageError: it is missing, damaged, or of another version.
+        """
+
+    def meta(self, path: Path) -> Mapping[str, Any]:
+        """``meta`` of a file of one clip; empty for one that is missing, cut or not ours."""
+        try:
+            (codes,) = self.read(path)
+        except UsageError:
+            return {}
+        return codes.meta
+
+    def file(self, output: Path, clip: str) -> Path:
+        """The clip's file below ``output``, or the table there."""
+        return output / (self.table or f"{clip}{self.ending}")
+
+
+NEEDED: dict[str, Kind] = {
+    "model": TEXT,
+    "codebook_size": whole_from(2, MAX_CODES),
+    "sequence_length": whole_from(2),
+    "tracked_length": whole_from(2),
+    "window_stride": whole_from(1),
+}
+"""Facts of ``meta`` without which ids cannot be understood."""
+_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG, "per_view": FLAG, "checkpoint_sha256": TEXT}
+"""Facts that older codes lack."""
+
+OF_RUN = (*NEEDED, *_MAY, "config_hash")
+"""Facts that all clips of a run have in common."""
+
+COLUMNS: dict[str, torch.dtype] = {
+    "ids": torch.int64,
+    "starts": torch.int64,
+    "seconds": torch.float64,
+    "step_seconds": torch.float64,
+    "source_frames": torch.int64,
+    "valid_steps": torch.int64,
+    "motion_energy": torch.float32,
+    "visible_share": torch.float32,
+    "latents": torch.float32,
+}
+"""The tensors of ``MotionCodes``, as formats of arrays hold them."""
+
+
+def damaged(path: Path | str, reason: object) -> UsageError:
+    """The error of a file that cannot be read."""
+    text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+    return UsageError(f"{path}: is damaged or of another version ({text}); run inference again")
+
+
+def missing(path: Path, error: OSError) -> UsageError:
+    """The error of a file that cannot be opened."""
+    reason = "No such file or directory" if isinstance(error, FileNotFoundError) else error.strerror or error
+    return UsageError(f"{path}: cannot be read ({reason}); give inference's output")
+
+
+def check_meta(meta: Any, where: str) -> dict[str, Any]:
+    """``meta`` of codes, once it is what codes can be understood by.
+
+    Args:
+        meta: as it was read.
+        where: what to call the file, for messages.
+
+    Raises:
+        UsageError: it lacks a fact, a fact is of another kind, or the version is unknown.
+    """
+    if isinstance(meta, Mapping) and meta.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+        raise UsageError(
+            f"{where}: format version {meta['format_version']!r:.40}, expected {FORMAT_VERSION}; run "
+            "inference again, or use the version of this package that wrote it"
+        )
+    require_kinds(f"{where}: meta", meta, NEEDED, UsageError)
+    check_kinds(f"{where}: meta", meta, _MAY, UsageError)
+    return dict(meta)
+
+
+def columns_of(codes: MotionCodes) -> dict[str, Tensor]:
+    """The tensors of ``codes`` by name; without latents where it has none."""
+    found = {name: getattr(codes, name) for name in COLUMNS}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any], where: str) -> MotionCodes:
+    """``MotionCodes`` of columns that were read.
+
+    Raises:
+        UsageError: a column is missing, of another shape or type, or holds what cannot be.
+    """
+    absent = [name for name in COLUMNS if name not in columns and name != "latents"]
+    if absent:
+        raise UsageError(f"{where}: lacks {', '.join(absent)}; run inference again")
+    try:
+        known = {name: columns[name] for name in COLUMNS if name in columns}
+        codes = MotionCodes(**known, clip=clip, meta=meta)
+    except ValueError as error:
+        raise damaged(where, error) from None
+    check_values(codes, where)
+    return codes
+
+
+def check_values(codes: MotionCodes, where: str) -> None:
+    """Raises UsageError for ids outside of the codebook, starts that do not ascend, impossible steps."""
+    size, steps = codes.meta["codebook_size"], codes.meta["sequence_length"] - 1
+    again = "run inference again"
+    if not len(codes):
+        return
+    if not codes.ids.shape[1]:
+        raise UsageError(f"{where}: windows of {codes.clip} have no ids; {again}")
+    low, high = int(codes.ids.min()), int(codes.ids.max())
+    if low < 0 or high >= size:
+        found = f"ids of {codes.clip} are {low} to {high}"
+        raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    if int(codes.starts[0]) < 0 or (codes.starts.diff() <= 0).any():
+        raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
+    if int(codes.valid_steps.min()) < 0 or int(codes.valid_steps.max()) > steps:
+        raise UsageError(
+            f"{where}: valid_steps of {codes.clip} are at most {int(codes.valid_steps.max())}; expected at "
+            f"most {steps}; {again}"
+        )

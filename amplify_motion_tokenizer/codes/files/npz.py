@@ -1,0 +1,50 @@
+"""Codes as a numpy archive: the tensors of ``MotionCodes`` by name, ``clip``, and ``meta`` as JSON text."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from amplify_motion_tokenizer.codes.files.base import (
+    COLUMNS,
+    CodeFormat,
+    check_meta,
+    checked_codes,
+    columns_of,
+    damaged,
+    missing,
+)
+from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.files import atomic_path
+
+
+class _Npz(CodeFormat):
+    name = "npz"
+    ending = ".npz"
+
+    def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
+        (codes,) = clips
+        arrays = {name: column.numpy() for name, column in columns_of(codes).items()}
+        texts = {"clip": np.array(codes.clip), "meta": np.array(json.dumps(dict(codes.meta)))}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **(arrays | texts))  # type: ignore[arg-type]
+
+    def read(self, path: Path) -> list[MotionCodes]:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                found = {name: archive[name] for name in archive.files}
+            clip, meta = str(found["clip"]), json.loads(str(found["meta"]))
+            columns = {name: torch.from_numpy(found[name]) for name in COLUMNS if name in found}
+        except FileNotFoundError as error:
+            raise missing(path, error) from None
+        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise damaged(path, error) from None
+        return [checked_codes(columns, clip, check_meta(meta, str(path)), str(path))]
+
+
+FORMAT = _Npz()

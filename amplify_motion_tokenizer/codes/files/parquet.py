@@ -1,0 +1,244 @@
+"""Codes as Parquet: a row for each window of every clip, or with ``per_view`` for each window and view.
+
+The schema's metadata holds, under ``motion_codes``, a JSON object that says all that is needed to read the
+rows: ``run`` and, for each clip, ``clips``, which together are ``meta`` of its codes, and ``views``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amplify_motion_tokenizer.codes.files.base import (
+    CodeFormat,
+    check_meta,
+    checked_codes,
+    damaged,
+    missing,
+)
+from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import CODE_TABLE
+from amplify_motion_tokenizer.files import atomic_path
+
+_KEY = b"motion_codes"
+
+_ROWS = 1 << 14
+"""Rows that are gathered before they are written."""
+
+
+class _Parquet(CodeFormat):
+    name = "parquet"
+    ending = ".parquet"
+    table = CODE_TABLE
+
+    def check_available(self) -> None:
+        if importlib.util.find_spec("pyarrow") is None:
+            raise UsageError(
+                "Parquet needs pyarrow, which is not installed; pip install 'pyarrow>=17' "
+                "(or this package with the extra parquet)"
+            )
+
+    def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
+        self.check_available()
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        metas: dict[str, Mapping[str, Any]] = {}
+        shape: list[int] | None = None
+        for codes in clips:  # the schema, which begins the file, tells of all clips
+            metas[codes.clip] = codes.meta
+            shape = shape or _shape(codes)
+        told = {_KEY: json.dumps(_description(metas, shape))}
+        schema = _schema(shape).with_metadata(told)
+        waiting: list[Any] = []
+        with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+            for codes in clips:
+                waiting.append(_rows(codes, schema))
+                if sum(len(rows) for rows in waiting) >= _ROWS:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting.clear()
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting))
+
+    def read(self, path: Path) -> list[MotionCodes]:
+        self.check_available()
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path, partitioning=None)
+            told = json.loads((table.schema.metadata or {})[_KEY])
+            run, metas, shape = dict(told["run"]), dict(told["clips"]), told["latent_shape"]
+        except FileNotFoundError as error:
+            raise missing(path, error) from None
+        except KeyError:
+            raise damaged(path, f"its schema does not say under {_KEY.decode()} how to read it") from None
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+            raise damaged(path, error) from None
+        try:
+            columns, names = _columns(table, shape), table["clip"].to_pylist()
+        except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+            raise damaged(path, f"its columns are not as they should be: {error}") from None
+        spans, first = {}, 0
+        for name, rows in groupby(names):
+            count = sum(1 for _ in rows)
+            if name not in metas or name in spans:
+                raise damaged(path, f"rows of {name} are told of nowhere, or in two places")
+            spans[name], first = slice(first, first + count), first + count
+        nowhere = slice(0, 0)
+        return [
+            _clip(columns, spans.get(name, nowhere), name, check_meta(run | own, str(path)), str(path))
+            for name, own in metas.items()
+        ]
+
+
+def _views(meta: Mapping[str, Any]) -> list[str]:
+    """The views of which a window has rows: each, or all of them together."""
+    views = [str(view) for view in meta.get("views", [])]
+    return views if meta.get("per_view") else ["+".join(views)]
+
+
+def _shape(codes: MotionCodes) -> list[int] | None:
+    """(d, D) of a row's latents."""
+    if codes.latents is None:
+        return None
+    _, ids, width = codes.latents.shape
+    return [ids // len(_views(codes.meta)), width]
+
+
+def _schema(latent_shape: list[int] | None) -> Any:
+    import pyarrow as pa
+
+    columns = {
+        "clip": pa.string(),
+        "view": pa.string(),
+        "part": pa.int32(),
+        "start_frame": pa.int64(),
+        "source_frame": pa.int64(),
+        "end_source_frame": pa.int64(),
+        "start_seconds": pa.float64(),
+        "end_seconds": pa.float64(),
+        "step_seconds": pa.float64(),
+        "valid_steps": pa.int32(),
+        "ids": pa.list_(pa.int32()),
+        "motion_energy": pa.float32(),
+        "visible_share": pa.float32(),
+    }
+    if latent_shape is not None:
+        columns["latents"] = pa.list_(pa.float32(), math.prod(latent_shape))
+    return pa.schema(columns.items())
+
+
+def _rows(codes: MotionCodes, schema: Any) -> Any:
+    import pyarrow as pa
+
+    views, windows = _views(codes.meta), len(codes)
+
+    def column(values: Tensor) -> Any:
+        repeated = values.numpy().repeat(len(views))
+        gone = np.isnan(repeated) if repeated.dtype.kind == "f" else repeated < 0
+        return pa.array(repeated, mask=gone)
+
+    found: dict[str, Any] = {
+        "clip": [codes.clip] * (windows * len(views)),
+        "view": views * windows,
+        "part": column(codes.parts).cast(pa.int32()),
+        "start_frame": column(codes.starts),
+        "source_frame": column(codes.source_frames[:, 0]),
+        "end_source_frame": column(codes.source_frames[:, 1]),
+        "start_seconds": column(codes.seconds[:, 0]),
+        "end_seconds": column(codes.seconds[:, 1]),
+        "step_seconds": column(codes.step_seconds),
+        "valid_steps": column(codes.valid_steps).cast(pa.int32()),
+        "ids": list(codes.ids.numpy().astype(np.int32).reshape(windows * len(views), -1)) if windows else [],
+        "motion_energy": column(codes.motion_energy),
+        "visible_share": column(codes.visible_share),
+    }
+    if "latents" in schema.names:
+        if codes.latents is None:
+            raise UsageError(f"the clip {codes.clip} has no latents, and others have; save them of all clips")
+        flat = pa.array(codes.latents.numpy().ravel())
+        found["latents"] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("latents").type)
+    arrays = [
+        pa.array(found[field.name], field.type) if isinstance(found[field.name], list) else found[field.name]
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _description(metas: Mapping[str, Mapping[str, Any]], latent_shape: list[int] | None) -> dict[str, Any]:
+    """``meta`` of all clips, what they have in common told once."""
+    first = next(iter(metas.values()), {})
+    common = {
+        key: value
+        for key, value in first.items()
+        if all(key in meta and meta[key] == value for meta in metas.values())
+    }
+    own = {
+        clip: {key: value for key, value in meta.items() if key not in common} for clip, meta in metas.items()
+    }
+    return {"run": common, "clips": own, "latent_shape": latent_shape}
+
+
+def _columns(table: Any, latent_shape: list[int] | None) -> dict[str, NDArray[Any]]:
+    """The columns as arrays, with NaN or -1 for null."""
+    rows = table.num_rows
+
+    def column(name: str, dtype: type) -> NDArray[Any]:
+        unknown = np.nan if np.issubdtype(dtype, np.floating) else -1
+        values = table[name].combine_chunks().fill_null(unknown)
+        return np.asarray(values.to_numpy(zero_copy_only=False), dtype)
+
+    def pair(one: str, other: str, dtype: type) -> NDArray[Any]:
+        return np.stack([column(one, dtype), column(other, dtype)], axis=1)
+
+    ids = table["ids"].combine_chunks()
+    widths = np.unique(np.diff(ids.offsets.to_numpy()))
+    if len(widths) > 1:
+        raise ValueError(f"ids are {widths.tolist()} a row")
+    found = {
+        "ids": ids.flatten().to_numpy().astype(np.int64).reshape(rows, widths[0] if rows else 0),
+        "starts": column("start_frame", np.int64),
+        "seconds": pair("start_seconds", "end_seconds", np.float64),
+        "step_seconds": column("step_seconds", np.float64),
+        "source_frames": pair("source_frame", "end_source_frame", np.int64),
+        "valid_steps": column("valid_steps", np.int64),
+        "motion_energy": column("motion_energy", np.float32),
+        "visible_share": column("visible_share", np.float32),
+    }
+    if latent_shape is not None and "latents" in table.column_names:
+        found["latents"] = table["latents"].combine_chunks().flatten().to_numpy().reshape(rows, *latent_shape)
+    return found
+
+
+def _clip(
+    columns: Mapping[str, NDArray[Any]], span: slice, clip: str, meta: dict[str, Any], where: str
+) -> MotionCodes:
+    """The rows ``span``, V of each window in the order of the views."""
+    views = len(_views(meta))
+    found: dict[str, Tensor] = {}
+    for name, column in columns.items():
+        own = column[span]
+        if name in ("ids", "latents"):
+            windows = len(own) // views
+            own = own.reshape(windows, views * own.shape[1], *own.shape[2:])
+        else:
+            own = own[::views]
+        found[name] = torch.from_numpy(own.copy())
+    if not len(found["ids"]):
+        found["ids"] = found["ids"].new_empty(0, int(meta.get("num_codes", 0)))
+    return checked_codes(found, clip, meta, where)
+
+
+FORMAT = _Parquet()
