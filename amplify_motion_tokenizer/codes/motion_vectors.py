@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool3d
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet
 from amplify_motion_tokenizer.codes.tokenizer import Tokenizer
+from amplify_motion_tokenizer.errors import UsageError
 
 POOLED = (3, 4, 4)
 """Stretches of time, rows and columns of the frame, over each of which displacements are averaged."""
@@ -110,6 +111,9 @@ def changes_within(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float
 
     Raises:
         ValueError: codes are of another tokenizer.
+        UsageError: windows are of one step, in which nothing can change.
     """
+    if tokenizer.config.num_steps < 2:
+        raise UsageError(f"codes of {codes.clip} are of windows of one step, which tell no change of motion")
     before, after = half_vectors(*_decoded(codes, tokenizer))
     return np.asarray(np.linalg.norm(after - before, axis=1), np.float64)

@@ -35,7 +35,10 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
     Raises:
         UsageError: the file is missing, no JSON, or of another form; says which clip is at fault.
     """
-    clips = read_json(path).get("clips")
+    try:
+        clips = read_json(path).get("clips")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a JSON file of segments") from None
     if not isinstance(clips, dict) or not clips:
         raise UsageError(
             f'{path}: holds no segments; expected {{"clips": {{name: [{{"{_START}", "{_END}"}}]}}}}'

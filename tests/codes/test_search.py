@@ -11,7 +11,7 @@ import torch
 
 from amplify_motion_tokenizer import MotionCodes, Tokenizer, load_tokenizer, write_codes
 from amplify_motion_tokenizer.codes.made_with import tokenizer_of
-from amplify_motion_tokenizer.codes.motion_vectors import all_vectors, motion_vectors
+from amplify_motion_tokenizer.codes.motion_vectors import all_vectors, half_vectors, motion_vectors
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet
 from amplify_motion_tokenizer.codes.search import nearest, query_moment
 from amplify_motion_tokenizer.commands.search import main
@@ -61,6 +61,19 @@ def test_vectors_are_shapes_that_fade_where_little_moves() -> None:
     middles = np.array([3, 8, 13]) / 48
     mean = np.sqrt((middles**2).mean())
     assert np.linalg.norm(one) == pytest.approx(mean / (mean + 1 / 480), rel=1e-4)
+
+
+def test_views_and_small_grids_have_vectors_too() -> None:
+    tracks = torch.rand(5, 2, 6, 9, 2, generator=torch.Generator().manual_seed(0)) * 20
+    # Two steps of the five to a half, or three stretches of five; all of the 3 x 3 fields.
+    assert motion_vectors(tracks, SIZE).shape == (5, 2 * 2 * 3 * 9)
+    both, first = half_vectors(tracks, SIZE), half_vectors(tracks[:, 0], SIZE)
+    for whole, one, steps in zip(both, first, ((0, 2), (2, 4)), strict=True):
+        moves = (tracks[:, 0, steps[1]] - tracks[:, 0, steps[0]]).mT.reshape(5, -1).numpy() / 48
+        shape = moves / np.linalg.norm(moves, axis=1, keepdims=True)
+        assert one / np.linalg.norm(one, axis=1, keepdims=True) == pytest.approx(shape, abs=1e-5)
+        parallel = whole[:, :18] / np.linalg.norm(whole[:, :18], axis=1, keepdims=True)
+        assert parallel == pytest.approx(shape, abs=1e-5)
 
 
 def test_the_nearest_moments_move_alike_and_do_not_overlap(

@@ -106,6 +106,7 @@ def test_the_command_finds_and_cuts_at_the_frame_of_the_change(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (None, "cannot be read"),
         ({}, "holds no segments"),
         ({"clips": {"a": [{"start_seconds": 0}]}}, "segments of a are not a list"),
         ({"clips": {"a": [{"start_seconds": 2, "end_seconds": 1}]}}, "run backwards"),
@@ -115,7 +116,8 @@ def test_the_command_finds_and_cuts_at_the_frame_of_the_change(
 def test_other_files_are_no_segments(tmp_path: Path, content: object, words: str) -> None:
     right, wrong = tmp_path / "right.json", tmp_path / "wrong.json"
     right.write_text(json.dumps({"clips": {"a": [{"start_seconds": 0, "end_seconds": 1}]}}), encoding="utf-8")
-    wrong.write_text(json.dumps(content), encoding="utf-8")
+    if content is not None:
+        wrong.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UsageError, match=words):
         evaluate(["segmentation", "--segments", str(wrong), "--truth", str(right)])
 
