@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
 
 logger = logging.getLogger(__name__)
+
+_RATE_TOLERANCE = 1e-4
+"""Relative difference of two frame rates that are the same."""
 
 
 def decode_folder(
@@ -164,14 +167,14 @@ def _check_output(output: Path, inputs: list[Path], clips: Mapping[str, Clip]) -
         if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{output} lies in the input {source}; choose an --output outside it")
     sources = {path.resolve() for clip in clips.values() for path in clip.paths}
-    for target in (target for clip in clips.values() for target in _targets(output, clip)):
+    for target in (each for clip in clips.values() for each in _targets(output, clip.name, list(clip.views))):
         if target.resolve() in sources:
             raise UsageError(f"{target} would be written over by a drawing; choose another --output")
 
 
-def _targets(output: Path, clip: Clip) -> list[Path]:
-    """The mp4 file of each view."""
-    names = [clip.name] if len(clip.views) == 1 else [f"{clip.name}/{view}" for view in clip.views]
+def _targets(output: Path, clip: str, views: Sequence[str]) -> list[Path]:
+    """The mp4 file of each view of the clip."""
+    names = [clip] if len(views) == 1 else [f"{clip}/{view}" for view in views]
     return [output / f"{name}.mp4" for name in names]
 
 
@@ -220,6 +223,9 @@ class DecodingJob:
             if len(files) > 1:
                 logger.warning("%s: its pictures change their size; only the first are drawn", clip.source)
             self._draw(codes, clip, target)
+        else:  # one of other codes would be told apart by nothing
+            for path in _targets(self.output, clip.name, codes.meta.get("views", (DEFAULT_VIEW,))):
+                path.unlink(missing_ok=True)
         return {"output": target.relative_to(self.output).as_posix(), "windows": len(codes)}
 
     def _check_video(self, codes: MotionCodes, clip: Clip) -> None:
@@ -230,7 +236,13 @@ class DecodingJob:
                 f"were made of, of {codes.meta.get('source_bytes')}; give that one, or run inference again"
             )
         if clip.name in self.true:
-            check_source(self.true[clip.name], clip)
+            true, fps = self.true[clip.name], codes.meta.get("fps")
+            check_source(true, clip)
+            if true.fps is not None and fps is not None and abs(true.fps - fps) > _RATE_TOLERANCE * fps:
+                raise TrackFileError(
+                    f"{true.path}: has {true.fps:g} frames per second, and the codes were made at {fps:g}; "
+                    "give tracks of the same video.target_fps"
+                )
 
     def _draw(self, codes: MotionCodes, clip: Clip, target: Path) -> None:
         views = list(clip.views)
@@ -241,12 +253,12 @@ class DecodingJob:
             if len(true.views) > 1:
                 true = true.with_views(views)
             shown.insert(0, Shown("true tracks", true))
-        draw_decoded(clip, codes, shown, _targets(self.output, clip), self.config, self.style)
+        draw_decoded(clip, codes, shown, _targets(self.output, clip.name, views), self.config, self.style)
 
 
 def _of_video(codes: MotionCodes) -> bool:
     """Whether codes were made of a video, not of stored tracks."""
-    return "num_frames" in codes.meta
+    return "parts" in codes.meta
 
 
 def _source(codes: MotionCodes, clip: Clip | None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def write_decoded(
                 writers[key] = stack.enter_context(TrackFileWriter(paths[-1], record, sizes))
             for window in _windows(codes, rows, meta, model, config.tracked_length):
                 writers[key].append(*window)
-        frames, dropped = _num_frames(codes), int(codes.meta.get("windows_dropped", 0))
+        frames, dropped = _num_frames(codes), int(codes.meta.get("windows_dropped") or 0)
         own, *others = writers.values()
         for writer in others:
             writer.finish(frames, dropped, num_sizes=0)
@@ -89,9 +89,9 @@ def _record(codes: MotionCodes, config: Config, source: Mapping[str, Any]) -> Cl
 
 
 def _num_frames(codes: MotionCodes) -> int:
-    """The clip's tracked frames; of codes of stored tracks the frames up to the end of the last window."""
+    """The clip's tracked frames; where codes do not say, the frames up to the end of the last window."""
     last = int(codes.starts[-1]) + codes.meta["tracked_length"] if len(codes) else 1
-    return int(codes.meta.get("num_frames", last))
+    return int(codes.meta.get("num_frames") or last)
 
 
 def _sizes(clip: str, meta: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
