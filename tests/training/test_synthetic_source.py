@@ -9,9 +9,10 @@ import torch
 
 from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
-from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
+from amplify_motion_tokenizer.models.convert import convert
 from amplify_motion_tokenizer.training.run import train
-from tests.support.configs import with_training
+from tests.support.configs import amplify_config, with_training
 from tests.support.training_runs import next_second, scalars
 
 
@@ -61,3 +62,17 @@ def test_tracks_that_are_missing_or_too_many_are_named(config: Config, tiny: Con
     with pytest.raises(UsageError, match="--input is required: with data.source: tracks"):
         train(tiny, None, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_made_up_motion_is_written_for_amplify_bit_for_bit(tmp_path: Path) -> None:
+    config = amplify_config(views=1)
+    data = dataclasses.replace(config.data, source="synthetic", synthetic_windows=8)
+    config = with_training(dataclasses.replace(config, data=data), epochs=1)
+    train(config, None, tmp_path / "run")
+    convert(tmp_path / "run" / "best.pth", tmp_path / "exported.pth", "amplify")
+    ours, theirs = (load_tokenizer(tmp_path / name) for name in ("run/best.pth", "exported.pth"))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    content = torch.load(tmp_path / "exported.pth", weights_only=True)
+    assert "format" not in content
+    assert content["config"]["num_tracks"] == 9
