@@ -18,6 +18,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import Given, build, config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.drawn_view import Style, check_source
+from amplify_motion_tokenizer.evaluation.tokenizers import prefixes
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, DECODED, OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun
@@ -71,9 +72,10 @@ def decode_folder(
     true = {} if tracks is None else _true_of(codes, tracks)
     _check_output(output, [each for each in (videos, tracks) if each is not None], clips)
     unseen = {name: Clip(name, {DEFAULT_VIEW: ViewSource(source)}) for name in codes}
-    run = FolderRun.open(list((unseen | clips).values()), output, "decoded codes", overwrite=True)
     made_by = {"checkpoint": checkpoint.path.name, "checkpoint_sha256": file_hash(checkpoint.path)}
     model = load_model(checkpoint, checkpoint.config)
+    _check_width(codes, model)
+    run = FolderRun.open(list((unseen | clips).values()), output, "decoded codes", overwrite=True)
     drawn = style or Style()
     record = {"codes": str(source), **made_by, **asdict(drawn), "starts": list(drawn.starts)}
     job = DecodingJob(output, codes, model, config, clips, true, drawn, record)
@@ -97,6 +99,13 @@ def _check_made_by(codes: MotionCodeSet, checkpoint: Checkpoint) -> None:
             f"expected {own.model.name} with {own.codebook_size}, as {checkpoint.path.name} has; give "
             "--checkpoint the one that made them"
         )
+
+
+def _check_width(codes: MotionCodeSet, model: MotionTokenizer) -> None:
+    """Raises UsageError unless windows have all ids of ``model``, or first ones where these are a code."""
+    found, most = next(iter(codes.values())).ids.shape[1], model.num_codes
+    if found > most or (found < most and prefixes(model) == [most]):
+        raise UsageError(f"{codes.path}: has {found} ids a window, expected {most}; run inference again")
 
 
 def _config_of(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Config:

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from amplify_motion_tokenizer import MotionCodes, WindowDataset, load_clips, load_tokenizer, read_codes
+from amplify_motion_tokenizer import (
+    MotionCodes,
+    WindowDataset,
+    decode_tracks,
+    load_clips,
+    load_tokenizer,
+    read_codes,
+)
 from amplify_motion_tokenizer.codes.code_strip import code_colours
 from amplify_motion_tokenizer.codes.decode_folder import decode_folder
 from amplify_motion_tokenizer.codes.inference import tokenize_folder
@@ -219,6 +226,19 @@ def test_codes_of_another_checkpoint_are_refused(made: Made, tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"holds codes of best\.pth \(SHA-256 00\.\.\.\), expected codec"):
         main(["--codes", str(lone), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_first_ids_alone_are_decoded_where_they_are_a_code(made: Made, tmp_path: Path) -> None:
+    codes, checkpoint = read_codes(made.codes)["pan"], load_checkpoint("default")
+    write_codes(tmp_path / "pan.jsonl", dataclasses.replace(codes, ids=codes.ids[:, :4]))
+    assert (
+        decode_folder(tmp_path / "pan.jsonl", tmp_path / "out", checkpoint, made.videos, None, THIN).done == 1
+    )
+    tracks = decode_tracks(load_tokenizer("default", device="cpu"), codes.ids[:, :4], (240, 320))
+    np.testing.assert_allclose(arrays_of(tmp_path / "out" / "pan.hdf5")["tracks"], tracks, atol=1e-3)
+    write_codes(tmp_path / "pan.jsonl", dataclasses.replace(codes, ids=codes.ids.repeat(1, 2)))
+    with pytest.raises(UsageError, match="has 32 ids a window, expected 16"):
+        decode_folder(tmp_path / "pan.jsonl", tmp_path / "out", checkpoint)
 
 
 def test_bad_input_is_told_in_a_line(made: Made, tmp_path: Path) -> None:
