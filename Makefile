@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-QUICK := --config configs/quickstart.yaml
+TOKENIZER := $(BIN)/python -m amplify_motion_tokenizer
+SO_FAR = $$(($$(date +%s) - $$(cat $(DEMO)/.began)))
+CLIPS := --frames 40 --size 240x320
 
 .PHONY: demo pretrain test lint format clean
 
@@ -19,18 +21,25 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m amplify_motion_tokenizer scenes --output $(DEMO)/videos --clips 60 --frames 40 --size 240x320 >/dev/null
-	$(BIN)/python preprocess_videos.py $(QUICK) --input $(DEMO)/videos --output $(DEMO)/tracks
-	$(BIN)/python train.py $(QUICK) --input $(DEMO)/tracks --output $(DEMO)/run --resume auto
-	$(BIN)/python inference_short_clip.py --checkpoint $(DEMO)/run/best.pth --input $(DEMO)/videos --output $(DEMO)/codes
-	@echo
-	@echo "Made in $(DEMO)/: videos/ (rendered clips), tracks/ (one HDF5 per clip), run/ (best.pth, TensorBoard),"
-	@echo "codes/ (one JSON per clip, all of them in codes.jsonl). The motion codes of the first clip:"
-	@head -c 300 $(DEMO)/codes/codes.jsonl; echo " ..."
+	@mkdir -p $(DEMO); date +%s >$(DEMO)/.began
+	$(TOKENIZER) scenes $(CLIPS) --clips 4 --output $(DEMO)/first --truth >/dev/null
+	$(BIN)/python inference_short_clip.py --quiet --input $(DEMO)/first --output $(DEMO)/codes
+	@echo "=> motion codes $(SO_FAR) s after set-up, by the tokenizer that comes with the package:"
+	@head -c 160 $(DEMO)/codes/codes.jsonl; echo " ..."
+	$(TOKENIZER) decode --quiet --codes $(DEMO)/codes --input $(DEMO)/first --tracks $(DEMO)/first/truth --output $(DEMO)/decoded
+	@echo "=> $(DEMO)/decoded/*.mp4 after $(SO_FAR) s: true tracks, beside them what the codes kept of these, and the codes below"
+	$(TOKENIZER) scenes $(CLIPS) --clips 60 --output $(DEMO)/videos >/dev/null
+	$(BIN)/python preprocess_videos.py --config codec --tracking.window_stride 2 --input $(DEMO)/videos --output $(DEMO)/tracks
+	$(BIN)/python train.py --config finetune --init default --training.epochs 10 --input $(DEMO)/tracks --output $(DEMO)/run --resume auto
+	$(TOKENIZER) scenes $(CLIPS) --clips 21 --seed 1 --output $(DEMO)/test --truth --stride 4 >/dev/null
+	$(TOKENIZER) evaluate tokenizer --tracks $(DEMO)/test/truth --checkpoint default --checkpoint $(DEMO)/run/best.pth >$(DEMO)/evaluation.txt
+	@echo "=> before (default) and after (best.pth) training on these clips, on 21 clips that neither saw:"
+	@grep "least first" $(DEMO)/evaluation.txt
+	@echo "Made in $(DEMO)/ in $(SO_FAR) s: first/, videos/ and test/ (rendered clips), codes/ (one JSON per clip of first/), decoded/"
+	@echo "(their tracks, drawn), tracks/ (one HDF5 per clip of videos/), run/ (best.pth, TensorBoard), evaluation.txt (all figures)."
 	@echo "Next, on your own videos:"
-	@echo "  $(BIN)/python preprocess_videos.py $(QUICK) --input YOUR_VIDEOS --output my/tracks"
-	@echo "  $(BIN)/accelerate launch train.py $(QUICK) --input my/tracks --output my/run"
-	@echo "  $(BIN)/python inference_short_clip.py --checkpoint my/run/best.pth --input YOUR_VIDEOS --output my/codes"
+	@echo "  $(BIN)/python inference_short_clip.py --input YOUR_VIDEOS --output my/codes"
+	@echo "  $(TOKENIZER) decode --codes my/codes --input YOUR_VIDEOS --output my/decoded"
 
 PRETRAINED := amplify_motion_tokenizer/pretrained
 

@@ -35,6 +35,8 @@ CHECKPOINT_RECORD = "checkpoint.yaml"
 """Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
 SCENES = "scenes.yaml"
 """Says in a folder of rendered clips, and in the folder of their true tracks, how they were rendered."""
+DECODED = "decoding.yaml"
+"""Says in a folder of tracks and drawings that were decoded from codes, from which codes."""
 DRAWINGS = "drawings.yaml"
 """Says in a folder of drawings what was drawn, and how."""
 
@@ -82,5 +84,5 @@ def is_pack(folder: Path) -> bool:
 
 
 def holds_drawings(folder: Path) -> bool:
-    """Whether ``draw`` made ``folder``, by its mark alone: this is asked of every folder of an input."""
-    return (folder / DRAWINGS).is_file()
+    """Whether ``draw`` or ``decode`` made ``folder``, by its mark: this is asked of every input folder."""
+    return any((folder / mark).is_file() for mark in (DRAWINGS, DECODED))

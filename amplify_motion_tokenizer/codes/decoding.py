@@ -73,12 +73,15 @@ def decoded(
         ValueError: ids are outside of the codebook, or nothing says the size.
     """
     ids = _ids_of(tokenizer, codes.ids)
-    parts = [_decoded(tokenizer, ids[rows], meta, size) for rows, meta in _stretches(codes)]
+    parts = [decoded_windows(tokenizer, ids[rows], meta, size) for rows, meta in stretches(codes)]
     return torch.cat([tracks for tracks, _ in parts]), torch.cat([visible for _, visible in parts])
 
 
-def _stretches(codes: MotionCodes) -> list[tuple[slice, Mapping[str, Any]]]:
-    """The windows of frames of each size, in order, and what ``meta`` says of these frames."""
+def stretches(codes: MotionCodes) -> list[tuple[slice, Mapping[str, Any]]]:
+    """The windows (rows of ``codes``) of frames of each size, in order, and what is known of these frames.
+
+    The latter is ``codes.meta``, with the size of the frames of these windows.
+    """
     changes = codes.meta.get("size_changes", [])
     begins = [int(torch.searchsorted(codes.starts, change["start_frame"])) for change in changes]
     rows = map(slice, [0, *begins], [*begins, len(codes)])
@@ -90,13 +93,24 @@ def _without_sizes(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in meta.items() if key not in ("tracked_sizes", "contents")}
 
 
-def _decoded(
+@torch.no_grad()
+def decoded_windows(
     tokenizer: MotionTokenizer | Tokenizer,
     ids: Tensor,
     meta: Mapping[str, Any],
-    size: tuple[int, int] | None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As ``decoded``, of windows whose frames are all of the sizes that ``meta`` says."""
+    """As ``decoded``, of windows whose frames are all of one size in each view.
+
+    Args:
+        tokenizer: that made the ids.
+        ids: (B, d) int64.
+        meta: what is known of the frames, from ``stretches``.
+        size: as in ``decoded``.
+
+    Raises:
+        ValueError: nothing says the size.
+    """
     config = tokenizer.config
     tracks, visible = [], []
     for number, view in enumerate(config.data.views):

@@ -112,12 +112,14 @@ def _read(path: Path) -> MotionCodeSet:
     )
 
 
-def write_codes(path: str | Path, codes: MotionCodes | Iterable[MotionCodes]) -> None:
+def write_codes(
+    path: str | Path, codes: MotionCodes | Mapping[str, MotionCodes] | Iterable[MotionCodes]
+) -> None:
     """Writes codes as a file, whose ending tells the format.
 
     Args:
         path: ends in .json, .npz or .safetensors for one clip; in .jsonl or .parquet for any number.
-        codes: of one run.
+        codes: of one run; of one clip, of several, or by the clips' names as ``read_codes`` gives.
 
     Raises:
         UsageError: no format has that ending, its library is missing, codes are of several runs, or the
@@ -126,7 +128,8 @@ def write_codes(path: str | Path, codes: MotionCodes | Iterable[MotionCodes]) ->
     path = Path(path)
     form = format_of(path)
     form.check_available()
-    clips = MotionCodeSet([codes] if isinstance(codes, MotionCodes) else codes)
+    several = codes.values() if isinstance(codes, Mapping) else codes
+    clips = MotionCodeSet([several] if isinstance(several, MotionCodes) else several)
     if not form.table and len(clips) != 1:
         raise UsageError(f"{path}: holds one clip, and there are {len(clips)}; write .jsonl or .parquet")
     form.write(path, clips.values())

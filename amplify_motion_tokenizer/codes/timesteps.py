@@ -42,7 +42,8 @@ class MotionCodeDataset(Dataset[dict[str, Any]]):
         latents: whether items hold the ids' vectors.
 
     Raises:
-        ValueError: a number is impossible, codes lack what is asked for, or frames cannot be counted so.
+        ValueError: a number is impossible, codes lack what is asked for, a mapping of arrays lacks a clip, or
+            frames cannot be counted so.
     """
 
     def __init__(
@@ -64,6 +65,13 @@ class MotionCodeDataset(Dataset[dict[str, Any]]):
         lacking = [each.clip for each in self._clips if latents and each.latents is None]
         if lacking:
             raise ValueError(f"codes of {lacking[0]} have no latents; run infer with --save latents")
+        given = arrays if isinstance(arrays, Mapping) else {each.clip for each in self._clips}
+        unjoined = [each.clip for each in self._clips if each.clip not in given]
+        if unjoined:
+            raise ValueError(
+                f"arrays have nothing for the clip {unjoined[0]} (of {len(unjoined)} clips of "
+                f"{len(self._clips)}); give every clip's, or leave its codes out"
+            )
         self._begins = [each.frames(of).numpy() for each in self._clips]
         self._frames = [
             _timesteps(*pair, of, timesteps) for pair in zip(self._clips, self._begins, strict=True)

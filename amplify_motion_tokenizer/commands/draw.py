@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
             f"--every is {flags.every}, --trail {flags.trail} and --visibility {flags.visibility:g}; "
             "expected at least 1, at least 0, and above 0 and at most 1"
         )
-    from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
+    from amplify_motion_tokenizer.evaluation.draw import draw_tracked
+    from amplify_motion_tokenizer.evaluation.drawn_view import Style
 
     style = Style(tuple(flags.starts), flags.every, flags.trail, flags.visibility)
     summary = draw_tracked(flags.tracks, flags.input, flags.output, style)

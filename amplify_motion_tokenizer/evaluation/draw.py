@@ -16,25 +16,26 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.loading import config_from_settings
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.against_truth import listed_starts
-from amplify_motion_tokenizer.evaluation.overlay import RGB, colours_by_position, draw_tracks
+from amplify_motion_tokenizer.evaluation.drawn_view import (
+    DrawnView,
+    DrawnWindow,
+    Style,
+    chained,
+    check_source,
+    config_of,
+)
+from amplify_motion_tokenizer.evaluation.overlay import RGB
 from amplify_motion_tokenizer.file_names import DRAWINGS
-from amplify_motion_tokenizer.jobs.fingerprint import is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun
 from amplify_motion_tokenizer.jobs.loop import Summary
-from amplify_motion_tokenizer.letterbox import content_norm_from_px, source_from_letterbox_px
-from amplify_motion_tokenizer.trackers.windows import SEEN
 from amplify_motion_tokenizer.tracks.base import clip_of
 from amplify_motion_tokenizer.tracks.find import find_recorded
 from amplify_motion_tokenizer.tracks.stored import RecordedClip
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.pixels import resize
-from amplify_motion_tokenizer.video.reading import Video, placed
 from amplify_motion_tokenizer.video.sources import find_clips, open_views, tracked_views
 from amplify_motion_tokenizer.video.writing import h264_writer, write_png
 
@@ -43,28 +44,12 @@ KEPT, DROPPED, NONE, NOW = (70, 180, 70), (210, 60, 60), (80, 80, 80), (255, 255
 BAR_PX = 8
 LEAST_ROWS = 480
 """Rows to which smaller pictures are enlarged."""
-_OLDEST = 0.2
-"""How strongly a trail's oldest step is drawn."""
 
 log = logging.getLogger(__name__)
 
 
 Pairs = Mapping[str, tuple[Clip, RecordedClip]]
 """Clips and their tracks, by the clip's name."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """What is drawn of a clip."""
-
-    starts: tuple[int, ...] = ()
-    """Start frames of the windows to draw, a later one over an earlier; () chains windows end to end."""
-    every: int = 1
-    """Step from one row or column of the grid to the next that is drawn; 1 draws all points."""
-    trail: int = 8
-    """Steps of the trail behind a point."""
-    min_visibility: float = SEEN
-    """Confidence from which a point counts as visible."""
 
 
 def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summary:
@@ -84,7 +69,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         TrackFileError: a track file is damaged or not of this project, or velocities are stored.
     """
     track_files = find_recorded(tracks)
-    config = _settings(next(iter(track_files.values())))
+    config = config_of(next(iter(track_files.values())))
     clips = _clips(source, config)
     pairs = _paired(clips, track_files, alone=tracks.is_file())
     if not pairs:
@@ -163,15 +148,6 @@ def _targets(output: Path, clip: Clip) -> list[Path]:
     return [output / f"{name}.mp4" for name in names]
 
 
-def _settings(file: RecordedClip) -> Config:
-    """The config that the frames were read with."""
-    if file.settings is None:
-        raise TrackFileError(
-            f"{file.path}: does not say how its frames were read; draw files of preprocess_videos.py"
-        )
-    return config_from_settings(file.settings, f"in the settings of {file.path}")
-
-
 @dataclass(frozen=True)
 class DrawingJob:
     """What is drawn of each clip, in any process."""
@@ -202,30 +178,22 @@ class DrawingJob:
     def __call__(self, clip: Clip) -> dict[str, Any]:
         """Draws ``clip``; returns what the manifest tells of it."""
         file = self.pairs[clip.name][1]
-        _check_source(file, clip)
+        check_source(file, clip)
         file = file.with_views(list(clip.views))  # in the order of the clip's
-        config = _settings(file)
+        config = config_of(file)
         videos = open_views(clip, dataclasses.replace(config.video, size=None))
         try:
             with file.open() as opened:
                 windows = _chosen(file, opened, self.style)
                 targets = zip(videos, _targets(self.output, clip), strict=True)
                 for place, (video, target) in enumerate(targets):
-                    view = _View(file, opened, place, video, config)
-                    _draw_view(view, windows, target, self.style)
+                    view = DrawnView(file, opened, place, video, config, _zoom)
+                    bar = _fates(file, opened, config)
+                    _draw_view(view, bar, windows, target, self.style)
         finally:
             for video in videos:
                 video.close()
         return {"output": clip.name, "windows": len(windows)}
-
-
-def _check_source(file: RecordedClip, clip: Clip) -> None:
-    if not is_made_of(file.attributes, clip.paths):
-        raise TrackFileError(
-            f"{file.path}: was tracked from a file of {file.attributes['source_bytes']} bytes, which is not "
-            f"{clip.source} as it is ({total_bytes(clip.paths)}); give the video that was tracked, or track "
-            "this one"
-        )
 
 
 def _chosen(file: RecordedClip, opened: Any, style: Style) -> dict[int, int]:
@@ -237,120 +205,52 @@ def _chosen(file: RecordedClip, opened: Any, style: Style) -> dict[int, int]:
             f"{file.path}: no window starts at frame {missing[0]}; they start at the frames "
             f"{listed_starts(sorted(rows))}"
         )
-    if style.starts:
-        return {start: rows[start] for start in sorted(style.starts)}
-    chain: dict[int, int] = {}
-    free = 0
-    for start in sorted(rows):
-        if start >= free:
-            chain[start] = rows[start]
-            free = start + file.length
-    return chain
+    return {start: rows[start] for start in sorted(style.starts) or chained(rows, file.length)}
 
 
-@dataclass(frozen=True)
-class _Window:
-    """One window's tracks in one view, thinned."""
-
-    start: int
-    tracks_xy_px: NDArray[np.float32]
-    visible: NDArray[np.bool_]
-    colours: RGB
-
-    def over(self, image: RGB, index: int, trail: int) -> RGB:
-        """``image``, frame ``index`` of the clip, with the points as they are there and their trails."""
-        last = index - self.start
-        if last >= len(self.tracks_xy_px):
-            return image
-        shown = slice(max(0, last - trail), last + 1)
-        return draw_tracks(image, self.tracks_xy_px[shown], self.visible[shown], self.colours, oldest=_OLDEST)
-
-    def whole(self, image: RGB) -> RGB:
-        """``image``, the window's first frame, with the points there and all their way from there."""
-        return draw_tracks(image, self.tracks_xy_px[::-1], self.visible[::-1], self.colours)
+def _zoom(source_size: tuple[int, int]) -> float:
+    return max(1.0, LEAST_ROWS / source_size[0])
 
 
-class _View:
-    """One view of an open track file, and its video at the source's size, or at ``LEAST_ROWS``.
-
-    Raises:
-        TrackFileError: the video's frames are not of the size that was tracked.
-    """
-
-    def __init__(self, file: RecordedClip, opened: Any, place: int, video: Video, config: Config) -> None:
-        size = file.view_attributes[place].get("source_size", video.info.source_size)
-        self.source_size = int(size[0]), int(size[1])
-        tracked, self._box = placed(self.source_size, config.video)
-        if file.sizes[place] != tracked:
-            raise TrackFileError(
-                f"{file.path}: {file.views[place]} was tracked in frames of {file.sizes[place]}, but "
-                f"{video.info.source} gives {tracked} (height, width); track it again"
-            )
-        self.video = video
-        self._zoom = max(1.0, LEAST_ROWS / self.source_size[0])
-        stride = config.tracking.window_stride
-        self.num_frames = int(file.attributes["num_frames"])
-        last = self.num_frames - (1 if config.tracking.pads_end else file.length)
-        starts = range(0, last + 1, stride)
-        self.fates = _fates(
-            starts, set(file.starts(opened).tolist()), self.num_frames, config.tracking.gate.enable
-        )
-        self._file, self._opened, self._place = file, opened, place
-
-    def picture(self, rgb: RGB) -> RGB:
-        """A frame as it is drawn on."""
-        return resize(rgb, (round(rgb.shape[0] * self._zoom), round(rgb.shape[1] * self._zoom)))
-
-    def window(self, start: int, row: int, style: Style) -> _Window:
-        """The window of that row, which starts at frame ``start``."""
-        tracks, visibility = (array[0] for array in self._file.read(self._opened, [row])[self._place])
-        side = round(self._file.num_points**0.5)
-        points = np.arange(side**2).reshape(side, side)[:: style.every, :: style.every].ravel()
-        tracks = tracks[:, points]
-        colours = colours_by_position(content_norm_from_px(tracks[0], self._box))
-        shown = (source_from_letterbox_px(tracks, self._box) + 0.5) * self._zoom - 0.5
-        return _Window(
-            start, shown.astype(np.float32), visibility[:, points] >= style.min_visibility, colours
-        )
-
-
-def _draw_view(view: _View, windows: dict[int, int], target: Path, style: Style) -> None:
+def _draw_view(view: DrawnView, fates: RGB, windows: dict[int, int], target: Path, style: Style) -> None:
     pictured = min(windows, default=0)
-    window: _Window | None = None
+    window: DrawnWindow | None = None
     with h264_writer(target, view.video.info.fps) as write:
-        for index, frame in enumerate(itertools.islice(view.video, view.num_frames)):
+        for index, frame in enumerate(itertools.islice(view.video, len(fates))):
             if frame.source_size != view.source_size:
                 continue  # its tracks are in another file
             if index in windows:
                 window = view.window(index, windows[index], style)
             rgb = view.picture(frame.rgb)
-            write(_with_bar(window.over(rgb, index, style.trail) if window else rgb, view, index))
+            write(_with_bar(window.over(rgb, index, style.trail) if window else rgb, fates, index))
             if index == pictured:
                 image = window.whole(rgb) if window else rgb
-                write_png(target.with_suffix(".png"), _with_bar(image, view, index))
+                write_png(target.with_suffix(".png"), _with_bar(image, fates, index))
 
 
-def _fates(starts: range, kept: set[int], num_frames: int, gated: bool) -> RGB:
+def _fates(file: RecordedClip, opened: Any, config: Config) -> RGB:
     """(num_frames, 3): for each frame the colour of the window that starts there, or last started.
 
     Only a gate drops windows: where none starts without one, a part of the clip is too short for it.
     """
+    num_frames, stride = int(file.attributes["num_frames"]), config.tracking.window_stride
     fates = np.full((num_frames, 3), NONE, np.uint8)
-    if gated:
-        for start in starts:
-            fates[start : start + starts.step] = DROPPED
-    for start in sorted(kept):
-        fates[start : start + starts.step] = KEPT
+    if config.tracking.gate.enable:
+        last = num_frames - (1 if config.tracking.pads_end else file.length)
+        for start in range(0, last + 1, stride):
+            fates[start : start + stride] = DROPPED
+    for start in sorted(set(file.starts(opened).tolist())):
+        fates[start : start + stride] = KEPT
     return fates
 
 
-def _with_bar(image: RGB, view: _View, index: int) -> RGB:
+def _with_bar(image: RGB, fates: RGB, index: int) -> RGB:
     """``image`` on a canvas with even sides, the bar below it."""
     height, width = image.shape[:2]
     canvas = np.zeros((height + BAR_PX + height % 2, width + width % 2, 3), np.uint8)
     canvas[:height, :width] = image
-    columns = np.arange(width) * view.num_frames // width
-    bar = view.fates[columns]
-    bar[(columns == index) | (np.arange(width) == index * width // view.num_frames)] = NOW
+    columns = np.arange(width) * len(fates) // width
+    bar = fates[columns]
+    bar[(columns == index) | (np.arange(width) == index * width // len(fates))] = NOW
     canvas[-BAR_PX:, :width] = bar
     return canvas

@@ -37,6 +37,7 @@ def text(sections: Sequence[Section], as_markdown: bool = False) -> str:
         parts += [f"**{heading(section)}**" if as_markdown else heading(section)]
         parts += [write([HEADS, *map(_cells, section.rows)], 1)]
         parts += [_BY_CLASS, write(_by_class(section), 1)]
+        parts += _order(section)
     return "\n\n".join([*parts, LEGEND])
 
 
@@ -117,7 +118,7 @@ def _cells(row: Row) -> list[str]:
 
 def _by_class(section: Section) -> list[list[str]]:
     """A row for each class of windows; a column for each coder at its highest rate."""
-    last = list({(row.name, row.reading): row for row in section.rows}.values())
+    last = _highest(section)
     names = [f"{row.name}{f' {row.bits:.0f}' if row.bits else ''}" for row in last]
     names = [f"{name}, {row.reading}" if row.reading else name for name, row in zip(names, last, strict=True)]
     first = last[0]
@@ -129,6 +130,23 @@ def _by_class(section: Section) -> list[list[str]]:
         of_class = [row.kinds[key] for row in last]
         rows.append([key, str(of_class[0].windows), *numbers_of([part.error_px for part in of_class], 2)])
     return rows
+
+
+def _highest(section: Section) -> list[Row]:
+    """Each coder at its highest rate."""
+    return list({(row.name, row.reading): row for row in section.rows}.values())
+
+
+def _order(section: Section) -> list[str]:
+    """A line that tells which of several tokenizers leaves the least error; none where there is no choice."""
+    rows = [row for row in _highest(section) if not row.plain and not math.isnan(row.total.error_px)]
+    if len(rows) < 2:
+        return []
+    rows.sort(key=lambda row: row.total.error_px)
+    told = [
+        f"{_cells(row)[0]} {row.total.error_px:.3f} px ({100 * row.total.relative:.2f} %)" for row in rows
+    ]
+    return [f"error with all ids, the least first: {', '.join(told)}"]
 
 
 def _speed_names(row: Row) -> dict[str, str]:

@@ -16,6 +16,7 @@ from amplify_motion_tokenizer.file_names import (
     CHECKPOINT_RECORD,
     CODE_TABLE,
     CODES,
+    DECODED,
     MANIFEST,
     SCENES,
     checkpoints_in,
@@ -24,7 +25,9 @@ from amplify_motion_tokenizer.file_names import (
 )
 from amplify_motion_tokenizer.files import make_output_folder
 
-Kind = Literal["tracks", "checkpoints of a run", "codes", "a pack", "drawings", "rendered clips"]
+Kind = Literal[
+    "tracks", "checkpoints of a run", "codes", "a pack", "drawings", "decoded codes", "rendered clips"
+]
 
 
 def open_output_folder(folder: Path, kind: Kind) -> None:
@@ -54,6 +57,8 @@ def kind_of(folder: Path) -> Kind | None:
         return "codes"
     if (folder / SCENES).is_file():
         return "rendered clips"
+    if (folder / DECODED).is_file():
+        return "decoded codes"
     if holds_drawings(folder):
         return "drawings"
     if any((folder / output).exists() for output in _outputs_listed(folder / MANIFEST)):

@@ -282,8 +282,13 @@ class MotionTokenizer(nn.Module, ABC):
         """Codes (B, d, D) float32, as ``quantize`` gives, of code ids (B, d).
 
         Raises:
-            ValueError: when an id is not in the codebook.
+            ValueError: when an id is not in the codebook, or they are no tensor of whole numbers.
         """
+        is_tensor = isinstance(indices, Tensor)
+        if not is_tensor or indices.dtype in (torch.bool, torch.complex64) or indices.is_floating_point():
+            found = indices.dtype if is_tensor else f"a {type(indices).__name__}"
+            raise ValueError(f"code ids: expected a tensor (B, d) of whole numbers, found {found}")
+        indices = indices.long()
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.codebook_size:
             found = f"{int(indices.min())} to {int(indices.max())}"
             raise ValueError(f"code ids are {found}; expected 0 to {self.codebook_size - 1}")

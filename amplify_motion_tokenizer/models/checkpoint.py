@@ -38,7 +38,7 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
-from amplify_motion_tokenizer.models.shipped import SUFFIX, place_of, read_shipped
+from amplify_motion_tokenizer.models.shipped import SUFFIX, names, place_of, read_shipped
 from amplify_motion_tokenizer.models.torch_files import TENSORS, read_torch, unwrapped
 from amplify_motion_tokenizer.version import __version__
 
@@ -115,6 +115,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ConfigError: the config that belongs to it is impossible.
     """
     path = place_of(path)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(
+            f"checkpoint {path} {found}; give a run's best.pth or last.pth, a file of another system, or a "
+            f"tokenizer that is shipped: {', '.join(names())}"
+        )
     content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _native(path, content)
@@ -153,7 +159,7 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: st
 
     Raises:
         CheckpointError: names the first keys that are missing, unknown or of another shape, or hold no
-            weights: whole numbers, NaN or infinity.
+            weights: whole numbers, NaN or infinity, modes that are none.
     """
     own = model.state_dict()
     problems = [
@@ -175,7 +181,11 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: st
         raise CheckpointError(
             f"{source}: its weights are of no use: {'; '.join(unusable[:3])}{more}; take another checkpoint"
         )
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except ValueError as error:
+        problem = f"{source}: its weights are of no use: {error}"
+        raise CheckpointError(f"{problem}; take another checkpoint") from None
 
 
 def _fault(own: Tensor, found: Tensor) -> str | None:

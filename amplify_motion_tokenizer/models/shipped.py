@@ -56,20 +56,21 @@ def write_shipped(path: Path, model: Mapping[str, Tensor], content: Mapping[str,
 
 
 def read_shipped(path: Path) -> dict[str, Any]:
-    """Weights, as float32, under ``model``, and the plain values of the metadata by their names.
+    """Weights, in float32, under ``model``, and the plain values of the metadata by their names.
 
     Raises:
         CheckpointError: the file is missing, damaged or no such file.
     """
-    if not path.is_file():
-        raise CheckpointError(
-            f"checkpoint {path} does not exist; give a file, or one of {', '.join(names())}"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            weights = {name: _in_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         content = {key: json.loads(value) for key, value in metadata.items()}
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: is damaged, or not written by this project ({error})") from None
     return {**content, "model": weights}
+
+
+def _in_float32(weight: Tensor) -> Tensor:
+    """Whole numbers stay so: they are no weights, which whoever loads them tells."""
+    return weight.float() if weight.is_floating_point() else weight

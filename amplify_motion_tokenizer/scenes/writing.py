@@ -48,6 +48,8 @@ class TruthWindows:
 class TruthRecord(ClipRecord):
     """The record of a truth file: three root attributes more than files of tracked clips have."""
 
+    fps: float
+    """Frames per second of the clip."""
     scene_kind: str
     """Key of ``KINDS``."""
     motion_class: str

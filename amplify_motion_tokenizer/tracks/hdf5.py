@@ -61,7 +61,7 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
-from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version, view_attributes
+from amplify_motion_tokenizer.tracks.record import ClipRecord, Frames, check_version, view_attributes
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
@@ -73,13 +73,10 @@ class TrackFileWriter:
     Args:
         path: the final file, replaced only when the ``with`` block ends without an error.
         record: what the file says of how it was made.
-        frames: what is known of each view's frames; or, for a file with the one view ``default``, just
-            the (height, width) that was tracked, in pixels.
+        frames: what is known of each view's frames.
     """
 
-    def __init__(
-        self, path: Path, record: ClipRecord, frames: tuple[int, int] | Mapping[str, ClipInfo]
-    ) -> None:
+    def __init__(self, path: Path, record: ClipRecord, frames: Frames) -> None:
         self.path = path
         self.record = record
         self._views = view_attributes(frames)
@@ -92,7 +89,7 @@ class TrackFileWriter:
         self._written = self._stack.enter_context(_WrittenFile(temporary))
         self._file = self._stack.enter_context(h5py.File(self._written, "w"))
         root = self._file.create_group("root")
-        attributes = asdict(self.record)
+        attributes = {name: value for name, value in asdict(self.record).items() if value is not None}
         root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
         for name, facts in self._views.items():
             root.create_group(name).attrs.update(facts)

@@ -47,11 +47,12 @@ class ClipRecord:
     """Dotted keys that decided the tracks (``config.track_settings``)."""
     tracker: str
     reader: str
-    fps: float
-    """Frames per second of the tracked frames."""
-    source_fps: float
-    source_height: int
-    source_width: int
+    fps: float | None
+    """Frames per second of the tracked frames; None where it is not known."""
+    source_fps: float | None
+    source_height: int | None
+    source_width: int | None
+    """Size of the source's pictures, upright and in square pixels; None where it is not known."""
     source_name: str
     source_bytes: int
     source_fingerprint: str = ""
@@ -86,12 +87,19 @@ def clip_record(infos: Sequence[ClipInfo], settings: dict[str, Any], tracker: st
     )
 
 
-def view_attributes(frames: tuple[int, int] | Mapping[str, ClipInfo]) -> dict[str, dict[str, Any]]:
-    """Attributes of each root/<view>; see ``TrackFileWriter`` for ``frames``."""
+Frames = tuple[int, int] | Mapping[str, ClipInfo | tuple[int, int]]
+"""What is known of the tracked frames of each view, by name, or of the one view ``default``; a tuple is their
+(height, width) in pixels, where nothing else is known."""
+
+
+def view_attributes(frames: Frames) -> dict[str, dict[str, Any]]:
+    """Attributes of each root/<view>."""
     if isinstance(frames, tuple):
-        return {DEFAULT_VIEW: {"height": frames[0], "width": frames[1]}}
+        return view_attributes({DEFAULT_VIEW: frames})
     return {
-        name: {
+        name: {"height": info[0], "width": info[1]}
+        if isinstance(info, tuple)
+        else {
             "height": info.size[0],
             "width": info.size[1],
             "scale": (info.letterbox.scale_x, info.letterbox.scale_y),

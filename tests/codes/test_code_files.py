@@ -106,6 +106,8 @@ def test_tables_hold_many_clips(name: str, tmp_path: Path) -> None:
     assert list(found) == ["b", "a", "c/d"]
     for codes in clips:
         check_same(found[codes.clip], codes)
+    write_codes(path, found)
+    assert list(read_codes(path)) == ["b", "a", "c/d"]
     # The same codes in another format: one line.
     for codes in found.values():
         write_codes(tmp_path / "again" / f"{codes.clip}.npz", codes)

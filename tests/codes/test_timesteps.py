@@ -118,6 +118,8 @@ def test_arrays_are_joined_by_frame_and_batched(tmp_path: Path) -> None:
 def test_what_cannot_be_joined_is_told() -> None:
     with pytest.raises(ValueError, match="action of a has 5 rows, and codes tell of frame 6"):
         list(MotionCodeDataset(CODES, arrays={"a": {"action": [0] * 5}, "c": {}}))
+    with pytest.raises(ValueError, match=r"nothing for the clip c \(of 1 clips of 2\); give every clip's"):
+        MotionCodeDataset(CODES, arrays={"a": {"action": [0] * 40}, "typo": {}})
     with pytest.raises(ValueError, match="an array of a is called ids"):
         MotionCodeDataset(CODES, arrays=lambda clip: {"ids": [0] * 40})[0]
     with pytest.raises(ValueError, match="horizon is 0 and every is None; expected at least 1"):

@@ -13,7 +13,8 @@ import pytest
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
-from amplify_motion_tokenizer.evaluation.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, Style, draw_tracked
+from amplify_motion_tokenizer.evaluation.draw import BAR_PX, DROPPED, KEPT, NONE, NOW, draw_tracked
+from amplify_motion_tokenizer.evaluation.drawn_view import Style
 from amplify_motion_tokenizer.evaluation.overlay import colours_by_position, draw_tracks
 from amplify_motion_tokenizer.letterbox import content_norm_from_px, letterbox, source_from_letterbox_px
 from amplify_motion_tokenizer.scenes import render_clip, write_clip

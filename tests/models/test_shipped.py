@@ -41,5 +41,5 @@ def test_damaged_and_missing_files_are_named(tmp_path):
     cut.write_bytes((FOLDER / "transform.safetensors").read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"cut.safetensors: is damaged"):
         load_checkpoint(cut)
-    with pytest.raises(CheckpointError, match="no.safetensors does not exist; give a file, or one of "):
+    with pytest.raises(CheckpointError, match="no.safetensors does not exist; give a run"):
         load_checkpoint(tmp_path / "no.safetensors")

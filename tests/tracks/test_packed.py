@@ -23,7 +23,8 @@ from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
-from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
+from amplify_motion_tokenizer.evaluation.draw import draw_tracked
+from amplify_motion_tokenizer.evaluation.drawn_view import Style
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.pack_writing import write_pack

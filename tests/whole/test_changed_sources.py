@@ -9,7 +9,8 @@ import h5py
 import pytest
 
 from amplify_motion_tokenizer.errors import VideoError
-from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
+from amplify_motion_tokenizer.evaluation.draw import draw_tracked
+from amplify_motion_tokenizer.evaluation.drawn_view import Style
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of
 from amplify_motion_tokenizer.scenes import render_clip
 from tests.support.render_clips import write_clip as encode_clip

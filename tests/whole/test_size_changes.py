@@ -15,7 +15,8 @@ from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.checks import validate
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.evaluation.draw import Style, draw_tracked
+from amplify_motion_tokenizer.evaluation.draw import draw_tracked
+from amplify_motion_tokenizer.evaluation.drawn_view import Style
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter

@@ -235,7 +235,7 @@ class CodecTokenizer(DisplacementTokenizer):
     def _where_judged(self, moves: Tensor) -> Tensor:
         """(B, t', N', 2) of displacements (B, t, N, 2): where modes are held against each other."""
         side, rows = self.waves.side, self.judged.rows
-        some = moves[:, self._judged_steps].view(len(moves), -1, side, side, 2)
+        some = moves[:, self._judged_steps].view(len(moves), len(self._judged_steps), side, side, 2)
         return some[:, :, rows][:, :, :, rows].flatten(2, 3)
 
     def _off(self, truth: Tensor, share: Tensor, modes: Tensor, told: Tensor) -> Tensor:
@@ -305,7 +305,7 @@ class CodecTokenizer(DisplacementTokenizer):
 
     def _learned(self, told: Told, waves: Waves) -> Tensor:
         """As ``said``, divided by the gain, of windows in learned modes."""
-        batch, (in_time, _, _, _) = len(told.share), self.waves.shape
+        batch, (in_time, on_side, _, _) = len(told.share), self.waves.shape
         typical = self.get_buffer("_typical")
         asked = torch.cat([torch.asinh(told.shapes / typical), 2 * told.share - 1], dim=1)
         context = self.of_mode(told.mode) + self.of_count(told.ids - 1)
@@ -317,7 +317,7 @@ class CodecTokenizer(DisplacementTokenizer):
         place = torch.cartesian_prod(waves.get_buffer("places"), waves.get_buffer("places"))
         affine = torch.cat([torch.ones_like(place[:, :1]), place], dim=1)
         sheets = affine @ over_time.view(*over_time.shape[:3], 3, 2)
-        logits = waves.surfaces(outlines.view(batch, SHEETS + 1, -1))
+        logits = waves.surfaces(outlines.view(batch, SHEETS + 1, on_side**2))
         logits[:, 0] += _FIRST_SHARE
         shares = logits.softmax(dim=1)
         for sheet in range(SHEETS):

@@ -98,7 +98,8 @@ class Digits(nn.Module):
         digits = before.remainder(self.get_buffer("_slot_levels"))
         # Kept off 1, which rounding in the sum could make of it.
         rest = ((cells - before * after) / after).clamp(max=0.999)
-        return (digits + rest).view(len(numbers), -1, len(self.levels))
+        width = len(self.levels)
+        return (digits + rest).view(len(numbers), len(after) // width, width)
 
     def numbers(self, digits: Tensor) -> Tensor:
         """The middles (B, Q) of the cells that whole digits (B, d', K) name; 0.5 where none is told.

@@ -31,6 +31,9 @@ FORMULAS = tuple(itertools.product((1.3, 2.1, 3.0), _OVER_GRID, (1.0, 6.0)))
 _NO_DEVIATION = 1e-5
 """Typical size of a component that a mode does not have: so small that telling it gains nothing."""
 
+_LONGEST = 1.01
+"""Length of a column of a basis at most: 1, but for rounding to half precision."""
+
 
 class Mode(NamedTuple):
     """One way to write a window's shape: its waves divided by the gain."""
@@ -80,6 +83,15 @@ class Modes(nn.Module):
             self.get_buffer("deviations")[number] = _NO_DEVIATION
             self.get_buffer("deviations")[number, :count] = mode.deviations[:count].half().float()
         self._derive()
+
+    def check(self) -> None:
+        """Raises ValueError where the modes are none, as those of a damaged file may be."""
+        wrong = int((self.get_buffer("deviations") <= 0).sum())
+        if wrong:
+            raise ValueError(f"modes.deviations holds {wrong} numbers that are not above 0")
+        longest = float(self.get_buffer("basis").norm(dim=1).max())
+        if longest > _LONGEST:
+            raise ValueError(f"modes.basis has a column of the length {longest:.3g}, not of 1 at most")
 
     def left(self, shapes: Tensor, among: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """What modes leave of shapes (B, W), (B, M), and the numbers (B, M, P) in [0, 1] that they tell.
@@ -152,6 +164,7 @@ def _middles(numbers: Tensor, cells: Tensor) -> Tensor:
 
 
 def _derive_again(modes: Modes, _: Any) -> None:
+    modes.check()
     modes._derive()
 
 

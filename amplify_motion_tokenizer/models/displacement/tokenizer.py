@@ -85,12 +85,18 @@ class DisplacementTokenizer(MotionTokenizer):
                 row by row, lost points filled (``data.filling``).
             images: None.
 
+        It is reckoned in float32, whatever autocast is active; after ``.half()`` and the like velocities may
+        be of that type too.
+
         Raises:
             ValueError: naming the expected and the found shape, type or values; or images are given.
         """
         check_images(images, velocities, conditioned=False)
+        if isinstance(velocities, Tensor) and velocities.dtype in self._also_takes:
+            velocities = velocities.float()
         self._check(velocities)
-        return self.digits_of(velocities)
+        with torch.autocast(velocities.device.type, enabled=False):
+            return self.digits_of(velocities)
 
     def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(codes (B, d, K) float32, indices (B, d) int64) of digits before rounding (B, d, K)."""
@@ -117,13 +123,17 @@ class DisplacementTokenizer(MotionTokenizer):
             likeliest: makes no difference, as nothing is a distribution.
 
         Raises:
-            ValueError: naming the expected and the found shape.
+            ValueError: naming the expected and the found shape; or they are codes of no ids.
         """
         if codes.ndim != 3 or codes.shape[2] != self.code_width or not 1 <= codes.shape[1] <= self.num_codes:
             expected = f"(B, 1 to {self.num_codes}, {self.code_width})"
             raise ValueError(f"codes: expected (B, d, K) = {expected}, found {tuple(codes.shape)}")
         half = self._middle_digit()
-        return velocities_of(self.displacements_of((codes * half + half).round()))
+        with torch.autocast(codes.device.type, enabled=False):
+            digits = (codes.float() * half + half).round()
+            if not torch.compiler.is_compiling() and not torch.equal(digits, self.whole_digits(digits)):
+                raise ValueError("codes hold NaN, or numbers that no id has; codes_of gives codes of ids")
+            return velocities_of(self.displacements_of(digits))
 
     def head(self, codes: Tensor) -> Head:
         """Distributions over velocity classes around what is reconstructed: (B, t, N, C).

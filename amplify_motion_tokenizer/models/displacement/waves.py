@@ -46,21 +46,21 @@ class Waves(nn.Module):
 
     def amplitudes(self, velocities: Tensor) -> Tensor:
         """(B, K J J 2) from (B, t, N, 2): of each wave over time, rows, columns and the axes x and y."""
-        batch = len(velocities)
+        batch, (in_time, on_side, _, _) = len(velocities), self.shape
         time = self.get_buffer("_to_time") @ velocities.flatten(2)
         to_side = self.get_buffer("_to_side")
-        rows = to_side @ time.view(batch, -1, self.side, self.side * 2)
-        columns = to_side @ rows.view(batch, -1, self.side, 2)
-        return columns.view(batch, -1)
+        rows = to_side @ time.view(batch, in_time, self.side, self.side * 2)
+        columns = to_side @ rows.view(batch, in_time * on_side, self.side, 2)
+        return columns.view(batch, math.prod(self.shape))
 
     def displacements(self, amplitudes: Tensor, steps: Sequence[int] | None = None) -> Tensor:
         """(B, t, N, 2) since frame 0, from (B, K J J 2); of some ``steps`` (0 is the first) or all."""
         batch, (in_time, on_side, _, _) = len(amplitudes), self.shape
         over_time = self.over_time(steps)
-        time = over_time @ amplitudes.view(batch, in_time, -1)
+        time = over_time @ amplitudes.view(batch, in_time, on_side**2 * 2)
         from_side = self.get_buffer("_from_side")
-        columns = from_side @ time.view(batch, -1, on_side, 2)
-        rows = from_side @ columns.view(batch, -1, on_side, self.side * 2)
+        columns = from_side @ time.view(batch, len(over_time) * on_side, on_side, 2)
+        rows = from_side @ columns.view(batch, len(over_time), on_side, self.side * 2)
         return rows.view(batch, len(over_time), self.side**2, 2)
 
     def surfaces(self, amplitudes: Tensor) -> Tensor:
