@@ -52,7 +52,18 @@ def write_shipped(path: Path, model: Mapping[str, Tensor], content: Mapping[str,
     with atomic_path(path) as temporary:
         metadata = {key: json.dumps(value) for key, value in content.items()}
         # As bytes: the library's own writing gives files that only their owner may read.
-        temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in model.items()}, metadata))
+        temporary.write_bytes(
+            _ordered(save({name: tensor.contiguous() for name, tensor in model.items()}, metadata))
+        )
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file whose header is in order: the library's comes in another one every time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, "little") + ordered + content[8 + size :]
 
 
 def read_shipped(path: Path) -> dict[str, Any]:

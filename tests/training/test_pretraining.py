@@ -211,6 +211,7 @@ def test_one_seed_gives_one_file_and_its_record(tmp_path):
         assert torch.equal(mine, its)
     assert torch.equal(one.modes.basis, other.modes.basis)
     assert one.modes.basis[-1].any()
+    assert paths[0].read_bytes() == paths[1].read_bytes()
     assert records[0] == json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert records[0]["options"]["steps"] == 3
 
