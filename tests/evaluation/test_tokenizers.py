@@ -274,6 +274,11 @@ def test_the_command_prints_writes_and_draws(
         (str(truth), 3, 9), (str(truth), 6, 9), ("made-up motion", 3, 5), ("made-up motion", 6, 5),
     ]  # fmt: skip
     coders = content["sections"][0]["coders"]
+    first = "error with all ids, the least first: "
+    order = next(line for line in printed.splitlines() if line.startswith(first)).removeprefix(first)
+    errors = [float(part.split(" px")[0].rsplit(" ", 1)[1]) for part in order.split(", ") if " px" in part]
+    theirs = sorted(coder["error_px"] for coder in coders if not coder["plain"])
+    assert errors == pytest.approx(theirs, abs=6e-4)
     assert {coder["name"] for coder in coders if coder["plain"]} == {
         "no motion",
         "one similarity",
