@@ -11,7 +11,7 @@ import shutil
 import socket
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -182,6 +182,20 @@ def write_torch(path: Path, value: Any) -> None:
             if not faults:
                 raise
             raise faults[0] from None
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Writes torch tensors by their names, and texts, atomically; equal content gives equal bytes."""
+    from safetensors.torch import save  # here, as it imports torch
+
+    # As bytes: the library's own writing gives files that only their owner may read.
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, dict(metadata))
+    # The library's header comes in another order every time.
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
 
 
 class _Noting:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError
-from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.files import write_safetensors
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
 """Where the shipped files lie, in the package."""
@@ -49,21 +48,7 @@ def place_of(path: str | Path) -> Path:
 
 def write_shipped(path: Path, model: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """Writes weights and plain values as a safetensors file, atomically."""
-    with atomic_path(path) as temporary:
-        metadata = {key: json.dumps(value) for key, value in content.items()}
-        # As bytes: the library's own writing gives files that only their owner may read.
-        temporary.write_bytes(
-            _ordered(save({name: tensor.contiguous() for name, tensor in model.items()}, metadata))
-        )
-
-
-def _ordered(content: bytes) -> bytes:
-    """A safetensors file whose header is in order: the library's comes in another one every time."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    ordered += b" " * (-len(ordered) % 8)
-    return len(ordered).to_bytes(8, "little") + ordered + content[8 + size :]
+    write_safetensors(path, model, {key: json.dumps(value) for key, value in content.items()})
 
 
 def read_shipped(path: Path) -> dict[str, Any]:

@@ -90,6 +90,13 @@ def test_codes_come_back_as_they_were(name: str, windows: int, tmp_path: Path) -
     assert found["sub/é 1.x"].parts.tolist() == [-1, 0, 0, 1, 1][:windows]
 
 
+def test_equal_codes_are_equal_safetensors_files(tmp_path: Path) -> None:
+    for number in range(8):
+        write_codes(tmp_path / f"{number}.safetensors", codes_of("a", 4))
+    # Of two texts in the library's own order, eight files would agree once in 128 times.
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 @pytest.mark.parametrize("name", ["npz", "safetensors", pytest.param("parquet", marks=needs_pyarrow)])
 def test_vectors_come_back_too(name: str, tmp_path: Path) -> None:
     codes = codes_of("a", 4, latents=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from amplify_motion_tokenizer.codes.files.base import (
     CodeFormat,
@@ -18,7 +17,7 @@ from amplify_motion_tokenizer.codes.files.base import (
     missing,
 )
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
-from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.files import write_safetensors
 
 
 class _Safetensors(CodeFormat):
@@ -28,9 +27,7 @@ class _Safetensors(CodeFormat):
     def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
         (codes,) = clips
         metadata = {"clip": codes.clip, "meta": json.dumps(dict(codes.meta))}
-        columns = {name: column.contiguous() for name, column in columns_of(codes).items()}
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(columns, metadata))
+        write_safetensors(path, columns_of(codes), metadata)
 
     def read(self, path: Path) -> list[MotionCodes]:
         try:
