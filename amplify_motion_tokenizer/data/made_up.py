@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.data.inputs import ModelInput, from_tracks
 from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.geometry import reference_scales
-from amplify_motion_tokenizer.scenes.synthetic import chosen_windows
+from amplify_motion_tokenizer.scenes.synthetic import chosen_windows, synthetic_windows
 
 HELD_OUT_SEED = 2**31
 """Seed of held-out windows: beyond every ``training.seed``, so that no training has seen them."""
@@ -63,6 +64,29 @@ class MadeUpWindows:
         side = self.config.data.grid_size
         grid = values.view(*values.shape[:2], side, side, -1)
         return grid.transpose(2, 3).flatten(2, 3)
+
+
+def displacements_of_made_up(
+    seed: int, first: int, count: int, grid_size: int, frames: int
+) -> tuple[Tensor, Tensor]:
+    """Displacements of windows of ``synthetic_windows``, and which of their points are seen.
+
+    Args:
+        seed: of the endless row of windows.
+        first: index of the first of them.
+        count: B.
+        grid_size: points on a side, N = grid_size^2, row by row.
+        frames: T, one more than the steps t.
+
+    Returns:
+        (B, t, N, 2) float32, (x, y) since frame 0 in shorter sides of the frame, lost points filled; and
+        (B, t, N) bool.
+    """
+    made = synthetic_windows(count, seed, first, grid_size, frames)
+    seen = made.visibility > 0
+    moves = made.tracks_xy_px - made.tracks_xy_px[:, :1]
+    moves = fill_lost(moves, seen) / made.sizes.amin(dim=1).float()[:, None, None, None]
+    return moves[:, 1:], seen[:, 1:]
 
 
 def made_up_training(config: Config, track_windows: int) -> MadeUpWindows | None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.data.filling import fill_lost
+from amplify_motion_tokenizer.data.made_up import displacements_of_made_up
 from amplify_motion_tokenizer.models.displacement.digits import GAIN, Digits, plan_with_gain
 from amplify_motion_tokenizer.models.displacement.tokenizer import OCTAVES, SMALLEST, companded, expanded
 from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
-from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
 
 GAIN_LEVELS = 32
 """Levels of a PCA coder's gain, which takes 5 bits."""
@@ -119,9 +119,8 @@ def made_up_components(grid: int, frames: int) -> Components:
 
     def parts() -> Iterator[Tensor]:
         for first in range(0, FIT_WINDOWS, _FIT_CHUNK):
-            made = synthetic_windows(min(_FIT_CHUNK, FIT_WINDOWS - first), FIT_SEED, first, grid, frames)
-            moves = fill_lost(made.tracks_xy_px - made.tracks_xy_px[:, :1], made.visibility > 0)[:, 1:]
-            yield moves / made.sizes.amin(dim=1)[:, None, None, None]
+            count = min(_FIT_CHUNK, FIT_WINDOWS - first)
+            yield displacements_of_made_up(FIT_SEED, first, count, grid, frames)[0]
 
     return Components(parts())
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.data.filling import fill_lost
+from amplify_motion_tokenizer.data.made_up import displacements_of_made_up
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.modes import Mode, Modes, formula_modes
+from amplify_motion_tokenizer.models.displacement.tokenizer import ROWS
 from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities_of
-from amplify_motion_tokenizer.scenes.synthetic import synthetic_windows
 
 FITTED_TO = 16_000
 """Made-up windows that modes are fitted to."""
@@ -48,7 +48,7 @@ def fit_to_made_up(model: CodecTokenizer, seed: int, windows: int = FITTED_TO) -
         seed: of the windows and of the first modes.
         windows: how many windows are made up.
     """
-    modes, waves, kept, plain = model.modes, model.waves, model.get_buffer("_waves"), model.plain_modes
+    modes, waves, kept, plain = model.modes, model.waves, model.mode_waves, model.plain_modes
     random = torch.Generator().manual_seed(seed)
     shapes = torch.cat([
         _shapes(waves, kept, seed + _SEED, first, min(500, windows - first), random)
@@ -66,23 +66,12 @@ def fit_to_made_up(model: CodecTokenizer, seed: int, windows: int = FITTED_TO) -
         first += count
 
 
-def displacements_of_made_up(
-    seed: int, first: int, count: int, grid_size: int, frames: int
-) -> tuple[Tensor, Tensor]:
-    """Displacements (B, t, N, 2) since frame 0, in shorter sides, lost points filled; seen (B, t, N) bool."""
-    made = synthetic_windows(count, seed, first, grid_size, frames)
-    seen = made.visibility > 0
-    moves = made.tracks_xy_px - made.tracks_xy_px[:, :1]
-    moves = fill_lost(moves, seen) / made.sizes.amin(dim=1).float()[:, None, None, None]
-    return moves[:, 1:], seen[:, 1:]
-
-
 def _shapes(waves: Waves, kept: Tensor, seed: int, first: int, count: int, random: torch.Generator) -> Tensor:
     """(B', W) of some windows, as often as the loss will count them, which still ones hardly do."""
     moves, _ = displacements_of_made_up(seed, first, count, waves.side, waves.steps + 1)
     amplitudes = waves.amplitudes(velocities_of(moves))
     gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt()
-    often = (gain[:, 0] * 240 / _FULL_WEIGHT_PX).clamp(max=1).sqrt()
+    often = (gain[:, 0] * ROWS / _FULL_WEIGHT_PX).clamp(max=1).sqrt()
     chosen = torch.rand(count, generator=random) < often
     return (amplitudes[:, kept] / gain.clamp(min=1e-9))[chosen]
 

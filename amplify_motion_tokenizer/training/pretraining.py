@@ -23,6 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from amplify_motion_tokenizer.config import Config, to_dict, track_settings
 from amplify_motion_tokenizer.config.input_kinds import SIDES
+from amplify_motion_tokenizer.data.made_up import displacements_of_made_up
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
@@ -30,11 +31,7 @@ from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, v
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of, random_prefixes
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
-from amplify_motion_tokenizer.training.mode_fitting import (
-    FITTED_TO,
-    displacements_of_made_up,
-    fit_to_made_up,
-)
+from amplify_motion_tokenizer.training.mode_fitting import FITTED_TO, fit_to_made_up
 
 _WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""

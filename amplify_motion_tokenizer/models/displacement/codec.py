@@ -16,8 +16,12 @@ from torch import Tensor, nn
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.models.base import TokenizerOutput, Truth, check_images
-from amplify_motion_tokenizer.models.displacement.codec_loss import POWER, ROWS, random_prefixes
-from amplify_motion_tokenizer.models.displacement.digits import gain_places
+from amplify_motion_tokenizer.models.displacement.codec_loss import POWER, random_prefixes
+from amplify_motion_tokenizer.models.displacement.digits import (
+    digits_of_whole,
+    gain_places,
+    whole_of_digits,
+)
 from amplify_motion_tokenizer.models.displacement.modes import JUDGED_IDS, Mode, Modes, formula_modes
 from amplify_motion_tokenizer.models.displacement.objects import (
     IDS_OF_OBJECT,
@@ -27,6 +31,7 @@ from amplify_motion_tokenizer.models.displacement.objects import (
     motion_of,
 )
 from amplify_motion_tokenizer.models.displacement.tokenizer import (
+    ROWS,
     DisplacementTokenizer,
     gain_of,
     gain_share,
@@ -106,7 +111,8 @@ class CodecTokenizer(DisplacementTokenizer):
         waves = typical.argsort(descending=True, stable=True)[:MODE_WAVES]
         self.register_buffer("_waves", waves, persistent=False)
         self.register_buffer("_typical", typical[waves].float(), persistent=False)
-        self._gain_places = gain_places(levels)
+        # The gain's first digit is the coarse one: whole numbers are written from the lowest digit on.
+        self._gain_places = list(gain_places(levels)[::-1])
         self._mode_places = [place for place in range(len(levels)) if place not in self._gain_places]
         number = min(MOST_MODES, math.prod(levels[place] for place in self._mode_places))
         self.outlines = Outlines(config.data.grid_size, config.codebook_size)
@@ -124,12 +130,16 @@ class CodecTokenizer(DisplacementTokenizer):
         # The last step, and two before it; every third point of a side.
         steps, side = config.num_steps, config.data.grid_size
         self._judged_steps = sorted({steps // 3, 2 * steps // 3, steps - 1})
-        self._judged_points = list(range(min(1, side - 1), side, 3))
-        self.judged = self.waves.thinned(self._judged_steps, self._judged_points)
+        self.judged = self.waves.thinned(self._judged_steps, range(min(1, side - 1), side, 3))
         self._parts = [len(waves), SHEETS * in_time * 3 * 2, (SHEETS + 1) * on_side**2]
         width = config.model.hidden_dim
         self.of_mode, self.of_count = nn.Embedding(number, width), nn.Embedding(self.num_codes, width)
         self.decoder = _Network(len(waves) + 1, width, sum(self._parts))
+
+    @property
+    def mode_waves(self) -> Tensor:
+        """(W,) int64, which of all waves modes are made of."""
+        return self.get_buffer("_waves")
 
     def digits_of(self, velocities: Tensor) -> Tensor:
         """As ``DisplacementTokenizer.digits_of``: in the mode whose decoding is nearest, of a few.
@@ -230,7 +240,7 @@ class CodecTokenizer(DisplacementTokenizer):
     def _shapes(self, amplitudes: Tensor) -> tuple[Tensor, Tensor]:
         """The gain's cell (B, 1), and the waves (B, W) that modes are made of, by the gain it tells."""
         share = self._whole_gain(gain_share(amplitudes))
-        return share, amplitudes[:, self.get_buffer("_waves")] / gain_of(self._gain_number(share))
+        return share, amplitudes[:, self.mode_waves] / gain_of(self._gain_number(share))
 
     def _where_judged(self, moves: Tensor) -> Tensor:
         """(B, t', N', 2) of displacements (B, t, N, 2): where modes are held against each other."""
@@ -261,8 +271,8 @@ class CodecTokenizer(DisplacementTokenizer):
     def _digits(self, share: Tensor, mode: Tensor, rest: Tensor) -> Tensor:
         """Digits before rounding (B, d, K) from a gain's cell (B, 1), a mode (B,) and all other digits."""
         first = torch.zeros(len(mode), self.code_width, device=mode.device)
-        self._write(first, self._gain_places[::-1], share[:, 0])
-        self._write(first, self._mode_places, mode.float())
+        for places, number in ((self._gain_places, share[:, 0]), (self._mode_places, mode)):
+            first[:, places] = digits_of_whole(number, self._levels_at(places))
         return torch.cat([first[:, None] + 0.5, rest], dim=1)
 
     def displacements_of(self, digits: Tensor) -> Tensor:
@@ -273,8 +283,11 @@ class CodecTokenizer(DisplacementTokenizer):
     def told(self, digits: Tensor, ids: Tensor) -> Told:
         """What the first ``ids`` (B,) of whole digits (B, 1 to d, K) tell, each of 1 to their number."""
         most = len(self.modes) + len(self.objects) - 1
-        mode = self._read(digits[:, 0], self._mode_places).long().clamp(max=most)
-        share = self._gain_number(self._read(digits[:, 0], self._gain_places[::-1])[:, None])
+        gain, mode = (
+            whole_of_digits(digits[:, 0, places], self._levels_at(places))
+            for places in (self._gain_places, self._mode_places)
+        )
+        share, mode = self._gain_number(gain.to(digits)[:, None]), mode.clamp(max=most)
         # Where objects are told, the waves of no motion.
         of_waves = torch.where(mode < len(self.modes), mode, STILL)
         return Told(share, mode, ids, self.modes.shapes(of_waves, digits[:, 1:], ids - 1), digits[:, 1:])
@@ -282,9 +295,7 @@ class CodecTokenizer(DisplacementTokenizer):
     def said(self, told: Told, waves: Waves | None = None) -> Tensor:
         """Displacements (B, t, N, 2) since frame 0 of what is told, where ``waves`` are told: everywhere."""
         waves = waves or self.waves
-        amplitudes = told.shapes.new_zeros(len(told.mode), self.num_waves)
-        amplitudes[:, self.get_buffer("_waves")] = told.shapes
-        moves = waves.displacements(amplitudes)
+        moves = self._moved(told.shapes, waves)
         learned = (told.mode >= self.plain_modes) & (told.mode < len(self.modes))
         moves = self._put(moves, learned, told, lambda some: self._learned(some, waves))
         for number, objects in self._object_modes.items():
@@ -303,6 +314,12 @@ class CodecTokenizer(DisplacementTokenizer):
             return moves
         return moves.index_put((found,), decoded(Told(*(column[found] for column in told))))
 
+    def _moved(self, shapes: Tensor, waves: Waves) -> Tensor:
+        """(B, t, N, 2) where ``waves`` are told, divided by the gain, of shapes (B, W)."""
+        amplitudes = shapes.new_zeros(len(shapes), self.num_waves)
+        amplitudes[:, self.mode_waves] = shapes
+        return waves.displacements(amplitudes)
+
     def _learned(self, told: Told, waves: Waves) -> Tensor:
         """As ``said``, divided by the gain, of windows in learned modes."""
         batch, (in_time, on_side, _, _) = len(told.share), self.waves.shape
@@ -310,9 +327,7 @@ class CodecTokenizer(DisplacementTokenizer):
         asked = torch.cat([torch.asinh(told.shapes / typical), 2 * told.share - 1], dim=1)
         context = self.of_mode(told.mode) + self.of_count(told.ids - 1)
         more, motion, outlines = self.decoder(asked, context).split(self._parts, dim=1)
-        amplitudes = more.new_zeros(batch, self.num_waves)
-        amplitudes[:, self.get_buffer("_waves")] = told.shapes + more * typical
-        total = under = waves.displacements(amplitudes)
+        total = under = self._moved(told.shapes + more * typical, waves)
         over_time = waves.over_time() @ motion.view(batch, SHEETS, in_time, 6)
         place = torch.cartesian_prod(waves.get_buffer("places"), waves.get_buffer("places"))
         affine = torch.cat([torch.ones_like(place[:, :1]), place], dim=1)
@@ -326,28 +341,15 @@ class CodecTokenizer(DisplacementTokenizer):
 
     def _whole_gain(self, share: Tensor) -> Tensor:
         """The number of the gain's cell, of its number in [0, 1)."""
-        cells = self._cells(self._gain_places)
+        cells = math.prod(self._levels_at(self._gain_places))
         return (share * cells).floor().clamp(0, cells - 1)
 
     def _gain_number(self, whole: Tensor) -> Tensor:
-        return (whole + 0.5) / self._cells(self._gain_places)
+        return (whole + 0.5) / math.prod(self._levels_at(self._gain_places))
 
-    def _cells(self, places: Sequence[int]) -> int:
-        return math.prod(self.config.model.fsq_levels[place] for place in places)
-
-    def _write(self, digits: Tensor, places: Sequence[int], number: Tensor) -> None:
-        """Writes whole numbers (B,) into digits (B, K) at ``places``, the lowest first."""
-        for place in places:
-            level = self.config.model.fsq_levels[place]
-            digits[:, place] = number.remainder(level)
-            number = (number / level).floor()
-
-    def _read(self, digits: Tensor, places: Sequence[int]) -> Tensor:
-        """What ``_write`` wrote."""
-        number = torch.zeros_like(digits[:, 0])
-        for place in reversed(places):
-            number = number * self.config.model.fsq_levels[place] + digits[:, place]
-        return number
+    def _levels_at(self, places: Sequence[int]) -> list[int]:
+        """Levels of the first id's digits at ``places``, in that order."""
+        return [self.config.model.fsq_levels[place] for place in places]
 
 
 class _Network(nn.Module):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.models.displacement.tokenizer import ROWS
+
 if TYPE_CHECKING:
     from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 
@@ -18,9 +20,6 @@ PREFIXES = (4, 8, 16)
 
 ANY_PREFIX = 0.2
 """Share of the windows that are told by any other number of ids."""
-
-ROWS = 240
-"""Rows of the frame whose pixels motion is told in."""
 
 POWER = 0.6
 """An error counts by the window's motion to the power of minus this: 0 would be pixels, 1 shares of it."""

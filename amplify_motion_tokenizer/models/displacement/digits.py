@@ -14,25 +14,56 @@ GAIN = 0
 """The quantity that the first digit tells, with the last one of the first id: how much moves at all."""
 
 
-def share_out(deviations: Tensor, slot_levels: Sequence[int]) -> list[int]:
-    """The wave that each digit tells, in the order of the digits.
+def share_out(deviations: Tensor, slot_levels: Sequence[int]) -> Tensor:
+    """The wave (..., S) int64 that each digit tells, in the order of the S digits; of equals the first.
 
     Each digit goes where it takes most off the expected squared error. A wave of the deviation s has the
     error s^2 min(1, 2 / L) once its digits have L levels in all: halved by twice the levels, not quartered,
     as most windows have few waves that are high.
 
     Args:
-        deviations: of all waves.
+        deviations: (..., W), of all waves, on the CPU.
         slot_levels: levels of the digits.
     """
     squares = deviations.double().square()
     reached = torch.ones_like(squares)
-    waves = []
-    for level in slot_levels:
-        wave = int((squares * (_error(reached) - _error(reached * level))).argmax())
-        reached[wave] *= level
-        waves.append(wave)
+    waves = torch.empty(*squares.shape[:-1], len(slot_levels), dtype=torch.int64)
+    for slot, level in enumerate(slot_levels):
+        wave = (squares * (_error(reached) - _error(reached * level))).argmax(dim=-1, keepdim=True)
+        reached.scatter_(-1, wave, reached.gather(-1, wave) * level)
+        waves[..., slot] = wave[..., 0]
     return waves
+
+
+def cut(cells: Tensor, after: Tensor, slot_levels: Tensor) -> Tensor:
+    """Digits before rounding down (B, S), each in [0, its levels), of the cells that numbers lie in.
+
+    Args:
+        cells: (B, S), for each digit the number that it tells, in units of that number's finest cells.
+        after: (B, S) or (S,), finest cells of a step of the digit: what the digits after it have levels.
+        slot_levels: (S,), levels of the digits.
+    """
+    before = (cells.floor() / after).floor()
+    # Kept off 1, which rounding in the sum could make of it.
+    rest = ((cells - before * after) / after).clamp(max=0.999)
+    return before.remainder(slot_levels) + rest
+
+
+def digits_of_whole(number: Tensor, levels: Sequence[int]) -> Tensor:
+    """Digits (B, K) of whole numbers (B,), the lowest first, as float32."""
+    digits = []
+    for level in levels:
+        digits.append(number.remainder(level))
+        number = number.div(level, rounding_mode="floor")
+    return torch.stack(digits, dim=1).float()
+
+
+def whole_of_digits(digits: Tensor, levels: Sequence[int]) -> Tensor:
+    """Whole numbers (B,) int64 that digits (B, K) of so many levels tell, the lowest first."""
+    number = torch.zeros_like(digits[:, 0])
+    for place in reversed(range(len(levels))):
+        number = number * levels[place] + digits[:, place]
+    return number.long()
 
 
 def plan_with_gain(deviations: Tensor, levels: Sequence[int], ids: int) -> list[int]:
@@ -48,7 +79,7 @@ def plan_with_gain(deviations: Tensor, levels: Sequence[int], ids: int) -> list[
     of_gain = gain_places(levels)
     slots = [level for number in range(ids) for level in levels]
     waves = share_out(deviations, [level for slot, level in enumerate(slots) if slot not in of_gain])
-    rest = iter(waves)
+    rest = iter(waves.tolist())
     return [GAIN if slot in of_gain else 1 + next(rest) for slot in range(len(slots))]
 
 
@@ -94,12 +125,9 @@ class Digits(nn.Module):
         total, of_slot = self.get_buffer("_total"), self.get_buffer("_of_slot")
         cells = (numbers * total).clamp(min=0).minimum(total * (1 - 1e-6))[:, of_slot]
         after = self.get_buffer("_after")
-        before = (cells.floor() / after).floor()
-        digits = before.remainder(self.get_buffer("_slot_levels"))
-        # Kept off 1, which rounding in the sum could make of it.
-        rest = ((cells - before * after) / after).clamp(max=0.999)
         width = len(self.levels)
-        return (digits + rest).view(len(numbers), len(after) // width, width)
+        digits = cut(cells, after, self.get_buffer("_slot_levels"))
+        return digits.view(len(numbers), len(after) // width, width)
 
     def numbers(self, digits: Tensor) -> Tensor:
         """The middles (B, Q) of the cells that whole digits (B, d', K) name; 0.5 where none is told.

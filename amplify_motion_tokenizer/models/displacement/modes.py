@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from amplify_motion_tokenizer.models.displacement.digits import share_out
+from amplify_motion_tokenizer.models.displacement.digits import cut, share_out
 from amplify_motion_tokenizer.models.displacement.tokenizer import companded, expanded
 
 JUDGED_IDS = (4, 8, 16)
@@ -120,9 +120,7 @@ class Modes(nn.Module):
         """Digits before rounding (B, ids, K), each in [0, its levels), of numbers (B, P) in [0, 1]."""
         of_slot, after, total = (self.get_buffer(name)[mode] for name in ("_of_slot", "_after", "_total"))
         cells = (numbers * total).clamp(min=0).minimum(total * (1 - 1e-6)).gather(1, of_slot)
-        before = (cells.floor() / after).floor()
-        rest = ((cells - before * after) / after).clamp(max=0.999)
-        digits = before.remainder(self.get_buffer("_slot_levels")) + rest
+        digits = cut(cells, after, self.get_buffer("_slot_levels"))
         return digits.view(len(mode), self.ids, len(self.levels))
 
     def shapes(self, mode: Tensor, digits: Tensor, ids: Tensor) -> Tensor:
@@ -140,9 +138,7 @@ class Modes(nn.Module):
     def _derive(self) -> None:
         """What follows from the deviations: which digit cuts which component into how many cells."""
         deviations, slot_levels = self.get_buffer("deviations"), self.get_buffer("_slot_levels")
-        every = slot_levels.int().tolist()
-        of_slot = torch.tensor([share_out(each, every) for each in deviations.cpu()])
-        of_slot = of_slot.view(len(self), self.slots).to(deviations.device)
+        of_slot = share_out(deviations.cpu(), list(self.levels) * self.ids).to(deviations.device)
         after, total = torch.ones_like(of_slot, dtype=torch.float32), torch.ones_like(deviations)
         reached = torch.ones(len(JUDGED_IDS), *deviations.shape, device=deviations.device)
         for row, count in enumerate(JUDGED_IDS):

@@ -16,7 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from amplify_motion_tokenizer.models.displacement.digits import Digits, share_out
+from amplify_motion_tokenizer.models.displacement.digits import (
+    Digits,
+    digits_of_whole,
+    share_out,
+    whole_of_digits,
+)
 from amplify_motion_tokenizer.models.displacement.tokenizer import companded, expanded
 from amplify_motion_tokenizer.models.displacement.waves import Waves
 
@@ -151,7 +156,7 @@ class Objects(nn.Module):
         for rank in range(self.number):
             first = self.camera_ids + IDS_OF_OBJECT * rank
             own = fitted(flat, fields[:, rank:])[..., 0]
-            digits[:, first] = self._named(found[:, rank])
+            digits[:, first] = digits_of_whole(found[:, rank], self.levels)
             motion_ids = slice(first + 1, first + IDS_OF_OBJECT)
             digits[:, motion_ids] = self._motion_of(rank).digits(own)
             told = self._motion_of(rank).told(digits[:, motion_ids])
@@ -166,7 +171,9 @@ class Objects(nn.Module):
         total = self._camera_motion(full, ids)
         for rank in range(self.number):
             first = self.camera_ids + IDS_OF_OBJECT * rank
-            outline = self._number(full[:, first]).clamp(max=len(self._book.get_buffer("unit")) - 1)
+            outline = whole_of_digits(full[:, first], self.levels).clamp(
+                max=len(self._book.get_buffer("unit")) - 1
+            )
             told = self._motion_of(rank).told(full[:, first + 1 : first + IDS_OF_OBJECT], ids - first - 1)
             field = self._book.get_buffer("unit")[outline]
             moved = told.view(batch, -1, 2, 1) * field[:, None, None]
@@ -181,26 +188,13 @@ class Objects(nn.Module):
         told = self._camera.told(digits[:, : self.camera_ids], ids)
         return told.view(len(digits), self.waves[0], 2, 3) @ fields
 
-    def _named(self, outline: Tensor) -> Tensor:
-        digits = []
-        for level in self.levels:
-            digits.append(outline.remainder(level))
-            outline = outline // level
-        return torch.stack(digits, dim=1).float()
-
-    def _number(self, digits: Tensor) -> Tensor:
-        number = torch.zeros_like(digits[:, 0])
-        for place in reversed(range(len(self.levels))):
-            number = number * self.levels[place] + digits[:, place]
-        return number.long()
-
 
 class _Numbers(nn.Module):
     """Coefficients of known deviations as the digits of some ids."""
 
     def __init__(self, deviations: Tensor, levels: Sequence[int], ids: int) -> None:
         super().__init__()
-        plan = share_out(deviations, list(levels) * ids)
+        plan = share_out(deviations, list(levels) * ids).tolist()
         self._cells = Digits(plan, levels)
         told = torch.tensor(self._cells.quantities, dtype=torch.int64)
         self._count = len(deviations)

@@ -18,7 +18,10 @@ from amplify_motion_tokenizer.models.displacement.waves import Waves, velocities
 from amplify_motion_tokenizer.models.heads import FieldHead, Head
 from amplify_motion_tokenizer.models.quantizer import build_fsq
 
-SMALLEST, OCTAVES = 2.0**-4 / 240, 12
+ROWS = 240
+"""Rows of the frame whose pixels motion is told in."""
+
+SMALLEST, OCTAVES = 2.0**-4 / ROWS, 12
 """The gains that can be told: root mean square displacements, in shorter sides of the frame, from
 ``SMALLEST`` over so many octaves."""
 
@@ -80,13 +83,13 @@ class DisplacementTokenizer(MotionTokenizer):
     def encode(self, velocities: Tensor, images: Tensor | None = None) -> Tensor:
         """Digits before rounding, (B, d, K), in units of their levels: n to n + 1 is the digit n.
 
+        It is reckoned in float32, whatever autocast is active; after ``.half()`` and the like velocities may
+        be of that type too.
+
         Args:
             velocities: (B, t, N, 2) float32, (x, y) moves per step in shorter sides of the frame, a grid
                 row by row, lost points filled (``data.filling``).
             images: None.
-
-        It is reckoned in float32, whatever autocast is active; after ``.half()`` and the like velocities may
-        be of that type too.
 
         Raises:
             ValueError: naming the expected and the found shape, type or values; or images are given.
