@@ -166,7 +166,7 @@ class _ClipCodes:
     def write(self, facts: Mapping[str, Any]) -> int:
         """Writes the clip's files, its extra arrays first; returns its number of windows."""
         job, clip = self._job, self._clip
-        arrays = joined(self._batches or [no_windows(self._model, self._save)])
+        arrays = joined(self._batches or [no_windows(self._model, job.config, self._save)])
         if self._save:
             write_torch(job.arrays(clip), {name: arrays[name] for name in _SAVED if name in arrays})
         else:

@@ -116,7 +116,10 @@ def _config_of(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Co
     """
     meta = next(iter(codes.values())).meta
     own = checkpoint.config
-    given = {"tracking.window_stride": Given(meta["window_stride"], "")}
+    given = {
+        "tracking.window_stride": Given(meta["window_stride"], ""),
+        "data.camera": Given(meta.get("camera", "keep"), ""),
+    }
     found = [build(own, given)]
     folders = (source, *source.resolve().parents)
     beside = next((folder for folder in folders if (folder / CHECKPOINT_RECORD).is_file()), None)

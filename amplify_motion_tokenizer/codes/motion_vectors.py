@@ -81,11 +81,14 @@ def _shapes(means: Tensor, still: float) -> NDArray[np.float32]:
 
 
 def _decoded(codes: MotionCodes, tokenizer: Tokenizer) -> tuple[Tensor, tuple[int, int]]:
-    """The tracks that codes of a clip tell, and the size of frames that they are in."""
+    """The tracks that codes of a clip tell, and the size of frames that they are in.
+
+    What was taken out of them as the camera's motion stays out.
+    """
     # Displacements are taken in shorter sides, and a move in a frame of one shape is that in any.
     height, width = codes.meta.get("tracked_size") or (240, 320)
     with torch.inference_mode():
-        return tokenizer.decode(codes, (height, width))[0], (height, width)
+        return tokenizer.decode(codes, (height, width), camera=False)[0], (height, width)
 
 
 def vectors_of(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float32]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config import Config, may_differ
-from amplify_motion_tokenizer.config.loading import Flags
+from amplify_motion_tokenizer.config.loading import Flags, Given, build
 from amplify_motion_tokenizer.config.settings import Setting
+from amplify_motion_tokenizer.errors import UsageError
 
 if TYPE_CHECKING:
     from amplify_motion_tokenizer.models.checkpoint import Checkpoint
@@ -46,6 +47,12 @@ FLAGS: Flags = {
         "help": "formats of the codes, joined by commas: json, npz, safetensors, reproduction (a file for "
         "each clip); jsonl, parquet (one file of all clips) (default: json,jsonl)",
     },
+    "--camera": {
+        "choices": ["keep", "remove", "both"],
+        "help": "what becomes of the camera's motion, as --data.camera: keep leaves it in the codes, remove "
+        "takes it out and keeps it as numbers beside them, both also writes codes of it (default: the "
+        "checkpoint's)",
+    },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
 }
 
@@ -53,6 +60,19 @@ FLAGS: Flags = {
 def shows(setting: Setting) -> bool:
     """The settings that ``--help`` tells: what may be another than in training, and inference's own."""
     return may_differ(setting.key)
+
+
+def _with_camera(config: Config, checkpoint: Checkpoint, camera: str | None) -> Config:
+    """``config`` with the value of ``--camera``, where that is given.
+
+    Raises:
+        UsageError: the setting is given, too, with another value.
+    """
+    if camera is None:
+        return config
+    if config.data.camera not in (camera, checkpoint.config.data.camera):
+        raise UsageError(f"--camera is {camera} and data.camera {config.data.camera}; give one of them")
+    return build(config, {"data.camera": Given(camera, "")})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
         config, flags = cli.parse(
             argv, "infer", __doc__ or "", FLAGS, defaults=trained_with, shows=shows, defaults_are=told
         )
-        parsed.append((loaded[0], config))
+        parsed.append((loaded[0], _with_camera(config, loaded[0], flags.camera)))
         return flags
 
     flags = parse(0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from amplify_motion_tokenizer.config.convert import show
-from amplify_motion_tokenizer.config.keys import settings_hash
+from amplify_motion_tokenizer.config.keys import decides, settings_hash
 from amplify_motion_tokenizer.config.schema import Config
 
 
@@ -65,8 +65,10 @@ ADDED = {
     "video.fps": None,
     "tracking.pad_end": "none",
     "video.shots": "off",
+    "data.camera": "keep",
 }
-"""Settings of tracks that were added later, in that order, with the values that act as if there were none."""
+"""Settings of tracks and velocities that were added later, in that order, with the values that act as if
+there were none."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
 _SHORTER, _FIT, _TARGET, _SIZE = "video.resize_shorter", "video.fit", "video.target_size", "video.size"
@@ -140,7 +142,11 @@ def settings_now(stored: dict[str, Any]) -> dict[str, Any]:
     A gone key with another value than today's constant stays, so that such tracks equal no others.
     """
     found = translate(stored)
-    added = ADDED if "video.target_fps" in stored else {}
+    # Of velocities only files of velocities tell.
+    told = {"tracks": "video.target_fps" in stored, "velocities": "data.reference_size" in stored}
+    added = {
+        key: value for key, value in ADDED.items() if any(told[word] and decides(key, word) for word in told)
+    }
     return added | found.now | found.other
 
 

@@ -88,8 +88,13 @@ COLUMNS: dict[str, torch.dtype] = {
     "motion_energy": torch.float32,
     "visible_share": torch.float32,
     "latents": torch.float32,
+    "camera": torch.float32,
+    "camera_ids": torch.int64,
 }
 """The tensors of ``MotionCodes``, as formats of arrays hold them."""
+
+OPTIONAL = ("latents", "camera", "camera_ids")
+"""Columns that not all codes have."""
 
 
 def damaged(path: Path | str, reason: object) -> UsageError:
@@ -125,7 +130,7 @@ def check_meta(meta: Any, where: str) -> dict[str, Any]:
 
 
 def columns_of(codes: MotionCodes) -> dict[str, Tensor]:
-    """The tensors of ``codes`` by name; without latents where it has none."""
+    """The tensors of ``codes`` by name; without those that it does not have."""
     found = {name: getattr(codes, name) for name in COLUMNS}
     return {name: column for name, column in found.items() if column is not None}
 
@@ -136,7 +141,7 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
     Raises:
         UsageError: a column is missing, of another shape or type, or holds what cannot be.
     """
-    absent = [name for name in COLUMNS if name not in columns and name != "latents"]
+    absent = [name for name in COLUMNS if name not in columns and name not in OPTIONAL]
     if absent:
         raise UsageError(f"{where}: lacks {', '.join(absent)}; run inference again")
     try:
@@ -156,10 +161,15 @@ def check_values(codes: MotionCodes, where: str) -> None:
         return
     if not codes.ids.shape[1]:
         raise UsageError(f"{where}: windows of {codes.clip} have no ids; {again}")
-    low, high = int(codes.ids.min()), int(codes.ids.max())
-    if low < 0 or high >= size:
-        found = f"ids of {codes.clip} are {low} to {high}"
-        raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    for name, ids in (("ids", codes.ids), ("camera_ids", codes.camera_ids)):
+        low, high = (0, 0) if ids is None else (int(ids.min()), int(ids.max()))
+        if low < 0 or high >= size:
+            found = f"{name} of {codes.clip} are {low} to {high}"
+            raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    if codes.camera is not None and codes.camera.shape[2] != steps:
+        raise UsageError(
+            f"{where}: camera of {codes.clip} has {codes.camera.shape[2]} steps; expected {steps}; {again}"
+        )
     if int(codes.starts[0]) < 0 or (codes.starts.diff() <= 0).any():
         raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
     if int(codes.valid_steps.min()) < 0 or int(codes.valid_steps.max()) > steps:

@@ -3,7 +3,9 @@
 ``clip``, ``meta``, and of each window: ``codes`` (ids), ``start_frames`` (index among the tracked frames),
 ``start_seconds``, ``end_seconds``, ``step_seconds``, ``source_frames`` and ``end_source_frames`` (index of
 its first and last real frame in the source), ``valid_steps``, ``motion_energy``, ``visible_share``. What is
-not known is null, and -1 where it is a frame. Vectors are in ``<clip>.pt`` beside it where they were saved.
+not known is null, and -1 where it is a frame. Where the camera's motion was taken out there is ``camera``, of
+each window, view, step and corner point (x, y), and perhaps ``camera_codes``. Vectors are in ``<clip>.pt``
+beside it where they were saved.
 """
 
 from __future__ import annotations
@@ -61,6 +63,12 @@ _MAY: dict[str, Kind] = {
 }
 """Columns that older codes lack: what they would say is not known, and all steps are real."""
 
+_CAMERA: dict[str, Kind] = {
+    "camera": list_of(list_of(list_of(list_of(list_of(or_none(NUMBER)))))),
+    "camera_codes": list_of(list_of(whole_from(0))),
+}
+"""Columns of codes from which the camera's motion was taken out."""
+
 REPRODUCTION_KEYS = {"codes": "code_sequences", "start_frames": "window_starts"}
 """Keys that have another name in the keypoint reproduction's files."""
 
@@ -79,8 +87,20 @@ def json_of(codes: MotionCodes) -> dict[str, Any]:
         "valid_steps": codes.valid_steps.tolist(),
         "motion_energy": _numbers(codes.motion_energy),
         "visible_share": _numbers(codes.visible_share),
+        **_camera_of(codes),
         "meta": dict(codes.meta),
     }
+
+
+def _camera_of(codes: MotionCodes) -> dict[str, Any]:
+    """The columns of ``_CAMERA`` that ``codes`` have."""
+    found: dict[str, Any] = {}
+    if codes.camera is not None:
+        flat = np.array(_numbers(codes.camera.flatten()), object)
+        found["camera"] = flat.reshape(codes.camera.shape).tolist()
+    if codes.camera_ids is not None:
+        found["camera_codes"] = codes.camera_ids.tolist()
+    return found
 
 
 def codes_of_json(content: Any, where: str) -> MotionCodes:
@@ -99,7 +119,7 @@ def codes_of_json(content: Any, where: str) -> MotionCodes:
         }
     try:
         require_kinds(where, content, _NEEDED, UsageError)
-        check_kinds(where, content, _MAY, UsageError)
+        check_kinds(where, content, _MAY | _CAMERA, UsageError)
         meta = check_meta(content["meta"], where)
         codes = _codes(content, meta, where)
     except UsageError as error:
@@ -117,9 +137,9 @@ def _codes(content: Mapping[str, Any], meta: dict[str, Any], where: str) -> Moti
             f"{where}: codes are {count} windows of {widths} ids with {len(content['start_frames'])} "
             "start_frames; expected as many ids in each window, and a start for each"
         )
-    for name in _MAY:
+    for name in _MAY | _CAMERA:
         if name in content and len(content[name]) != count:
-            raise UsageError(f"{where}: {name} are {len(content[name])} numbers; expected {count}")
+            raise UsageError(f"{where}: {name} are {len(content[name])} values; expected {count}")
 
     def known(name: str, dtype: torch.dtype) -> Tensor:
         unknown: list[Any] = [None if dtype.is_floating_point else -1] * count
@@ -137,9 +157,32 @@ def _codes(content: Mapping[str, Any], meta: dict[str, Any], where: str) -> Moti
         valid_steps=torch.tensor(steps, dtype=i64),
         motion_energy=known("motion_energy", f32),
         visible_share=known("visible_share", f32),
+        **_camera(content, meta, where),
         clip=content["clip"],
         meta=meta,
     )
+
+
+def _camera(content: Mapping[str, Any], meta: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """The columns ``camera`` and ``camera_ids``, where ``content`` has them."""
+    found: dict[str, Tensor] = {}
+    count = len(content["codes"])
+    if "camera" in content:
+        views, steps = max(len(meta.get("views", ())), 1), meta["sequence_length"] - 1
+        try:
+            values = np.array(content["camera"], np.float32).reshape(count, views, steps, 4, 2)
+        except ValueError as error:
+            raise UsageError(
+                f"{where}: camera is not {count} windows of {views} views, {steps} steps, 4 points ({error})"
+            ) from None
+        found["camera"] = torch.from_numpy(values)
+    if "camera_codes" in content:
+        rows, widths = content["camera_codes"], {len(row) for row in content["codes"]}
+        if {len(row) for row in rows} != widths:
+            raise UsageError(f"{where}: camera_codes are not as many in each window as codes")
+        width = next(iter(widths), int(meta.get("num_codes", 0)))
+        found["camera_ids"] = torch.tensor(rows, dtype=torch.int64).view(count, width)
+    return found
 
 
 def _numbers(column: Tensor) -> list[float | None]:

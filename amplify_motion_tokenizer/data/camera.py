@@ -1,0 +1,199 @@
+"""The camera's motion apart from the objects': found in the tracks of a window, taken out, put back.
+
+The camera of a frame is the projective map that takes places of the window's first frame to where the
+background under them lies in that frame. It is found by a robust fit to the points that are seen in both.
+Letters: B windows, V views, T frames, t = T - 1 steps, N points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.checks import LEAST_CAMERA_POINTS
+from amplify_motion_tokenizer.data.views import ViewTracks, at_model_frames, in_model_time
+from amplify_motion_tokenizer.homographies import corner_points, map_of_corners, projected
+from amplify_motion_tokenizer.trackers.windows import SEEN
+
+Floats = NDArray[np.float64]
+
+LEAST_SHARE = 0.3
+"""Share of these points that must move with the camera."""
+TOLERANCE = 1 / 480
+"""How far a point may be off the camera's motion and still move with it, in shorter sides of the picture."""
+STILL = 0.25 / 480
+"""How far points may move where the camera stands still, in the same unit."""
+_NARROWEST = 0.02
+"""Least spread of points across their line, in the same unit: on a line any number of maps fits."""
+_METHOD = cv2.USAC_FAST
+_MOST_TRIES = 300
+_CONFIDENCE = 0.999
+
+
+def picture_side(first_xy_px: Tensor) -> Tensor:
+    """(B,) shorter sides, in pixels, of the pictures that query grids (B, N, 2) of frame 0 span.
+
+    NaN where a corner point of the grid has no position.
+    """
+    corners = corner_points(first_xy_px)
+    side = round(first_xy_px.shape[-2] ** 0.5)
+    spans = (corners.amax(dim=-2) - corners.amin(dim=-2)).amin(dim=-1)
+    return torch.mul(spans, side / max(side - 1, 1))
+
+
+def cameras_of(tracks_xy_px: Tensor, visibility: Tensor) -> Tensor:
+    """The camera of each frame of windows that begin on the query grid.
+
+    Args:
+        tracks_xy_px: (B, T, N, 2), (x, y) pixels, NaN where a point is lost.
+        visibility: (B, T, N), confidence 0..1.
+
+    Returns:
+        (B, T, 3, 3) float64, maps of (x, y) pixels of the first frame; that of frame 0 is the identity. NaN
+        in frames whose camera is not known: fewer than ``LEAST_CAMERA_POINTS`` of the points that frame 0
+        shows are seen, these are all but on a line, or less than ``LEAST_SHARE`` of them move alike.
+    """
+    seen = (visibility >= SEEN) & tracks_xy_px.isfinite().all(dim=-1)
+    both = (seen & seen[:, :1]).numpy()
+    places = tracks_xy_px.numpy().astype(np.float64)
+    sides = picture_side(tracks_xy_px[:, 0].double()).tolist()
+    windows = [_window(*window) for window in zip(places, both, sides, strict=True)]
+    return torch.from_numpy(np.stack(windows)) if windows else torch.empty(0, *seen.shape[1:2], 3, 3)
+
+
+def _window(places: Floats, both: NDArray[np.bool_], side: float) -> Floats:
+    """(T, 3, 3) of one window: places (T, N, 2), and which points are seen there and in frame 0 (T, N)."""
+    found = np.full((len(places), 3, 3), np.nan)
+    if not np.isfinite(side):
+        return found
+    found[0] = np.eye(3)
+    counts = both.sum(axis=1)
+    moved = np.linalg.norm(np.nan_to_num(places - places[0], nan=np.inf), axis=-1)
+    rests = ((moved < STILL * side) & both).sum(axis=1)
+    stands = rests * 2 > counts
+    for frame in range(1, len(places)):
+        if counts[frame] >= LEAST_CAMERA_POINTS:
+            at = both[frame]
+            found[frame] = np.eye(3) if stands.all() else _fit(places[0, at], places[frame, at], side)
+    return found
+
+
+def _fit(first: Floats, now: Floats, side: float) -> Floats | float:
+    """The map (3, 3) that takes most of the points ``first`` (n, 2) to ``now``; NaN where none does."""
+    if _narrow(first, side):
+        return np.nan
+    tolerance = TOLERANCE * side
+    matrix, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
+    if matrix is None or not np.isfinite(matrix).all():
+        return np.nan
+    depth = first @ matrix[2, :2] + matrix[2, 2]
+    if (depth <= 0).any():  # a part of the picture would be behind the camera
+        return np.nan
+    off = np.linalg.norm((first @ matrix[:2, :2].T + matrix[:2, 2]) / depth[:, None] - now, axis=-1)
+    follows = off < tolerance
+    if follows.mean() < LEAST_SHARE or _narrow(first[follows], side):
+        return np.nan
+    return np.asarray(matrix)
+
+
+def _narrow(points: Floats, side: float) -> bool:
+    """Whether points (n, 2) are so few, or so near to one line, that no map can be told from them."""
+    if len(points) < LEAST_CAMERA_POINTS // 2:
+        return True
+    x, y = (points - points.mean(axis=0)).T
+    xx, yy, xy = (float(a @ b) / len(points) for a, b in ((x, x), (y, y), (x, y)))
+    # The smaller eigenvalue of their covariance.
+    across = (xx + yy - math.hypot(xx - yy, 2 * xy)) / 2
+    return across < (_NARROWEST * side) ** 2
+
+
+def camera_apart(view: ViewTracks, config: Config) -> ViewTracks:
+    """``view`` as ``data.camera`` wants it: as it is, or ``without_camera``."""
+    return view if config.data.camera == "keep" or view.camera is not None else without_camera(view)
+
+
+def without_camera(view: ViewTracks) -> ViewTracks:
+    """Windows as a camera would have seen them that stayed where it was in frame 0.
+
+    In a frame whose camera is not known points stay where they were in the last frame before, and are not
+    seen. ``camera`` of the result tells the maps.
+
+    Args:
+        view: windows that begin on the query grid.
+    """
+    maps = cameras_of(view.tracks_xy_px, view.visibility)
+    known = _known(maps)
+    back = torch.linalg.inv(torch.where(known[..., None, None], maps, torch.eye(3, dtype=maps.dtype)))
+    rest = _held(projected(back, view.tracks_xy_px).float(), known)
+    return view._replace(tracks_xy_px=rest, visibility=view.visibility * known[..., None], camera=maps)
+
+
+def camera_alone(view: ViewTracks) -> ViewTracks:
+    """The windows of a result of ``without_camera`` if nothing but the camera had moved: its grid's tracks.
+
+    All points are seen, but in frames whose camera is not known, where they stay as ``without_camera`` says.
+    """
+    assert view.camera is not None
+    known = _known(view.camera)
+    safe = torch.where(known[..., None, None], view.camera, torch.eye(3, dtype=view.camera.dtype))
+    moved = _held(projected(safe, view.tracks_xy_px[:, :1]).float(), known)
+    seen = known[..., None].expand(view.visibility.shape).to(view.visibility.dtype)
+    return view._replace(tracks_xy_px=moved, visibility=seen)
+
+
+def camera_moves(views: Sequence[ViewTracks], config: Config) -> Tensor:
+    """What is kept of the camera, of results of ``without_camera``.
+
+    Returns:
+        (B, V, t, 4, 2) float32 at the model's frames: how far the camera has moved the four corner points of
+        the query grid since frame 0, (x, y) in shorter sides of the picture; NaN where it is not known.
+        After the last real step it stays as it is.
+    """
+    moves = []
+    for view in views:
+        first = view.tracks_xy_px[:, 0].double()
+        maps = in_model_time(view, config).camera
+        assert maps is not None
+        corners = corner_points(first)
+        tracks = projected(maps, corners[:, None]) - corners[:, None]
+        steps = at_model_frames(tracks / picture_side(first)[:, None, None, None], config)
+        moves.append(steps[:, 1:])
+    return torch.stack(moves, dim=1)
+
+
+def with_camera(tracks_xy_px: Tensor, moves: Tensor, side_px: float, scale_xy: tuple[float, float]) -> Tensor:
+    """Tracks of the whole motion, from those without the camera's.
+
+    Args:
+        tracks_xy_px: (B, T, N, 2), (x, y) pixels of the frames that are shown, from the query grid on.
+        moves: (B, t, 4, 2), as ``camera_moves`` gives of one view.
+        side_px: shorter side of the picture in pixels of the tracked frames.
+        scale_xy: pixels of the shown frames for one of the tracked ones, along x and y.
+
+    Returns:
+        (B, T, N, 2) float32; NaN in frames whose camera is not known.
+    """
+    corners = corner_points(tracks_xy_px[:, :1].double())
+    moved = corners + moves.double() * (moves.new_tensor(scale_xy, dtype=torch.float64) * side_px)
+    whole = projected(map_of_corners(corners, moved), tracks_xy_px[:, 1:]).float()
+    return torch.cat([tracks_xy_px[:, :1], whole], dim=1)
+
+
+def _known(maps: Tensor) -> Tensor:
+    """(B, T) bool of maps (B, T, 3, 3)."""
+    return maps[..., 2, 2].isfinite()
+
+
+def _held(tracks_xy_px: Tensor, known: Tensor) -> Tensor:
+    """Tracks (B, T, N, 2) whose points stay in place in frames that are not ``known`` (B, T) bool."""
+    if known.all():
+        return tracks_xy_px
+    last = torch.where(known, torch.arange(known.shape[1]), 0).cummax(dim=1).values
+    return tracks_xy_px.take_along_dim(last[:, :, None, None], dim=1)
