@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,17 +25,22 @@ from amplify_motion_tokenizer.trackers.windows import SEEN
 
 Floats = NDArray[np.float64]
 
-LEAST_SHARE = 0.3
+LEAST_SHARE = 0.2
 """Share of these points that must move with the camera."""
+MARGIN = 1.5
+"""How many times as much as another motion the camera's must weigh: points, times the area that they span."""
 TOLERANCE = 1 / 480
 """How far a point may be off the camera's motion and still move with it, in shorter sides of the picture."""
 STILL = 0.25 / 480
-"""How far points may move where the camera stands still, in the same unit."""
+"""How far points may be off their places where the camera stands still, in the same unit."""
 _NARROWEST = 0.02
 """Least spread of points across their line, in the same unit: on a line any number of maps fits."""
+_CLEAR = 0.75
+"""Share of the points that move alike from which no other motion is looked for."""
 _METHOD = cv2.USAC_FAST
 _MOST_TRIES = 300
 _CONFIDENCE = 0.999
+_UNKNOWN = np.full((3, 3), np.nan)
 
 
 def picture_side(first_xy_px: Tensor) -> Tensor:
@@ -58,7 +64,9 @@ def cameras_of(tracks_xy_px: Tensor, visibility: Tensor) -> Tensor:
     Returns:
         (B, T, 3, 3) float64, maps of (x, y) pixels of the first frame; that of frame 0 is the identity. NaN
         in frames whose camera is not known: fewer than ``LEAST_CAMERA_POINTS`` of the points that frame 0
-        shows are seen, these are all but on a line, or less than ``LEAST_SHARE`` of them move alike.
+        shows are seen, these are all but on a line, less than ``LEAST_SHARE`` of them move alike, another
+        motion weighs about as much (``MARGIN``), or what rests, less than half of the points that frame 0
+        shows, may ride with the camera.
     """
     seen = (visibility >= SEEN) & tracks_xy_px.isfinite().all(dim=-1)
     both = (seen & seen[:, :1]).numpy()
@@ -76,42 +84,81 @@ def _window(places: Floats, both: NDArray[np.bool_], side: float) -> Floats:
     found[0] = np.eye(3)
     counts = both.sum(axis=1)
     moved = np.linalg.norm(np.nan_to_num(places - places[0], nan=np.inf), axis=-1)
-    rests = ((moved < STILL * side) & both).sum(axis=1)
-    stands = rests * 2 > counts
+    rest = 2 * ((moved < STILL * side) & both).sum(axis=1) > counts[0]
+    corners = corner_points(torch.from_numpy(places[0])).numpy()
     for frame in range(1, len(places)):
-        if counts[frame] >= LEAST_CAMERA_POINTS:
+        if rest.all():
+            found[frame] = np.eye(3)
+        elif counts[frame] >= LEAST_CAMERA_POINTS:
             at = both[frame]
-            found[frame] = np.eye(3) if stands.all() else _fit(places[0, at], places[frame, at], side)
+            matrix = _fit(places[0, at], places[frame, at], side)
+            # What rests and is less than half of the picture may ride with the camera, as a gripper does.
+            rides = np.abs(_moved(matrix, corners) - corners).max() < STILL * side and not rest[frame]
+            found[frame] = np.nan if rides else matrix
     return found
 
 
-def _fit(first: Floats, now: Floats, side: float) -> Floats | float:
-    """The map (3, 3) that takes most of the points ``first`` (n, 2) to ``now``; NaN where none does."""
-    if _narrow(first, side):
-        return np.nan
-    tolerance = TOLERANCE * side
-    matrix, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
-    if matrix is None or not np.isfinite(matrix).all():
-        return np.nan
-    depth = first @ matrix[2, :2] + matrix[2, 2]
-    if (depth <= 0).any():  # a part of the picture would be behind the camera
-        return np.nan
-    off = np.linalg.norm((first @ matrix[:2, :2].T + matrix[:2, 2]) / depth[:, None] - now, axis=-1)
-    follows = off < tolerance
-    if follows.mean() < LEAST_SHARE or _narrow(first[follows], side):
-        return np.nan
-    return np.asarray(matrix)
+def _fit(first: Floats, now: Floats, side: float) -> Floats:
+    """The map (3, 3) by which the background moves points ``first`` (n, 2) to ``now``; NaN: nothing is clear.
+
+    Of two motions that each move many points the background's is the one that is spread out: it surrounds
+    what is before it. Where they are about as many and as spread, nothing says which one it is.
+    """
+    best = _Motion.of(first, now, side)
+    if best is None:
+        return _UNKNOWN
+    share = best.follows.mean()
+    rest = ~best.follows
+    if share < _CLEAR and rest.sum() >= LEAST_CAMERA_POINTS:
+        other = _Motion.of(first[rest], now[rest], side)
+        if other is not None:
+            fewer = min(best.weight, other.weight)
+            if max(best.weight, other.weight) < MARGIN * fewer:
+                return _UNKNOWN
+            if other.weight > best.weight:
+                best, share = other, other.follows.sum() / len(first)
+    return best.matrix if share >= LEAST_SHARE else _UNKNOWN
 
 
-def _narrow(points: Floats, side: float) -> bool:
-    """Whether points (n, 2) are so few, or so near to one line, that no map can be told from them."""
-    if len(points) < LEAST_CAMERA_POINTS // 2:
-        return True
+class _Motion(NamedTuple):
+    """A map that moves many points alike."""
+
+    matrix: Floats
+    """(3, 3)."""
+    follows: NDArray[np.bool_]
+    """(n,), the points that it moves."""
+    weight: float
+    """Their number times the area that they are spread over."""
+
+    @staticmethod
+    def of(first: Floats, now: Floats, side: float) -> _Motion | None:
+        """The map that takes most of the points ``first`` (n, 2) to ``now``; None where none can be told."""
+        if _spread(first) < _NARROWEST * side:
+            return None
+        tolerance = TOLERANCE * side
+        matrix, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
+        if matrix is None or not np.isfinite(matrix).all():
+            return None
+        if (first @ matrix[2, :2] + matrix[2, 2] <= 0).any():  # a part would be behind the camera
+            return None
+        follows = np.hypot(*(_moved(matrix, first) - now).T) < tolerance
+        if follows.sum() < LEAST_CAMERA_POINTS or (across := _spread(first[follows])) < _NARROWEST * side:
+            return None
+        along = math.sqrt(first[follows].var(axis=0).sum() - across**2)
+        return _Motion(np.asarray(matrix), follows, float(follows.sum() * across * along))
+
+
+def _moved(matrix: Floats, points: Floats) -> Floats:
+    """Points (n, 2) under a map (3, 3)."""
+    moved = points @ matrix[:2, :2].T + matrix[:2, 2]
+    return np.asarray(moved / (points @ matrix[2:, :2].T + matrix[2, 2]))
+
+
+def _spread(points: Floats) -> float:
+    """Root mean square distance of points (n, 2) from the line that is nearest to all of them."""
     x, y = (points - points.mean(axis=0)).T
     xx, yy, xy = (float(a @ b) / len(points) for a, b in ((x, x), (y, y), (x, y)))
-    # The smaller eigenvalue of their covariance.
-    across = (xx + yy - math.hypot(xx - yy, 2 * xy)) / 2
-    return across < (_NARROWEST * side) ** 2
+    return math.sqrt(max(0.0, xx + yy - math.hypot(xx - yy, 2 * xy)) / 2)
 
 
 def camera_apart(view: ViewTracks, config: Config) -> ViewTracks:

@@ -63,6 +63,9 @@ class WindowTracks:
     """(h, w, 3), RGB, the window's first frame from ``pixels.small_frame``; None when none are kept."""
     padding: int = 0
     """As in ``FrameWindow``."""
+    camera: NDArray[np.float64] | None = None
+    """(T, 3, 3), the true maps of (x, y, 1) in pixels by which the background moves from the window's first
+    frame to each; None where nobody knows, as of every video."""
 
     @property
     def valid_steps(self) -> int:

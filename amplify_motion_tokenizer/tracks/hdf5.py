@@ -21,6 +21,8 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
                              last one (tracking.pad_end); in files without it all are
     root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
                              (``pixels.small_frame``); only with tracking.first_frames
+    root/<view>/camera       float64 (S, T, 3, 3), maps of (x, y, 1) in pixels by which the background moves
+                             from a window's first frame to each; only in the truth of rendered clips
 
 ``velocity_files`` has the other layout, a file per window.
 """
