@@ -15,7 +15,6 @@ Windows of 16 frames begin every 8 of 48. Three tables, in pixels of 480 rows:
 """
 
 import argparse
-import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amplify_motion_tokenizer import Tokenizer, load_tokenizer
+from amplify_motion_tokenizer import load_tokenizer
 from amplify_motion_tokenizer.data.camera import cameras_of, without_camera
 from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.evaluation.tables import lines, markdown
@@ -99,7 +98,7 @@ def errors_px(found: Tensor, true: Tensor, size: tuple[int, int]) -> NDArray[np.
     """Mean distance on the query grid of each frame but the first, in pixels of ROWS rows; NaN: not known."""
     grid = torch.from_numpy(query_grid("row_major", GRID, size)).double()
     off = (projected(found, grid) - projected(true, grid)).norm(dim=-1).mean(dim=-1)[:, 1:]
-    return (off * (ROWS / size[0])).flatten().numpy()
+    return np.asarray((off * (ROWS / size[0])).flatten().numpy())
 
 
 def limits(cases: Sequence[str], scenes: int, size: tuple[int, int]) -> list[list[str]]:
@@ -135,15 +134,9 @@ def by_labels(view: ViewTracks, size: tuple[int, int]) -> tuple[Tensor, float]:
 
 def kept(cases: Sequence[str], scenes: int, size: tuple[int, int]) -> list[list[str]]:
     """Table 2, of the embedded tracker's tracks."""
-    tokenizers = {name: load_tokenizer(name, "cpu") for name in ("transform", "codec")}
+    names = ("transform", "codec")
     rows = [
-        [
-            "case",
-            "camera",
-            "frames unknown",
-            "labels at the edge",
-            *(f"{n} px" for n in ("labels", *tokenizers)),
-        ]
+        ["case", "camera", "unknown", "labels at the edge", *(f"{name} px" for name in ("labels", *names))]
     ]
     for case in cases:
         view = windows_of(case, scenes, size).found
@@ -151,23 +144,22 @@ def kept(cases: Sequence[str], scenes: int, size: tuple[int, int]) -> list[list[
         assert apart.camera is not None
         known = apart.camera[..., 2, 2].isfinite()
         counted = (view.visibility >= SEEN) & known[..., None]
-        for name, given in (("keep", view), ("remove", apart)):
+        for camera, given in (("keep", view), ("remove", apart)):
             tracks, edge = by_labels(given, size)
-            if name == "remove":
+            if camera == "remove":
                 tracks = projected(apart.camera, tracks).float()
-            made = [tracks, *(_decoded(tokenizer, view, size, name) for tokenizer in tokenizers.values())]
+            made = [tracks, *(_decoded(name, view, size, camera) for name in names)]
             off = [(each - view.tracks_xy_px).square().sum(dim=-1)[counted].mean().sqrt() for each in made]
-            unknown = "-" if name == "keep" else f"{1 - known.float().mean():.1%}"
+            unknown = "-" if camera == "keep" else f"{1 - known.float().mean():.1%}"
             told = [f"{float(each) * ROWS / size[0]:.2f}" for each in off]
-            rows.append([case if name == "keep" else "", name, unknown, f"{edge:.1%}", *told])
+            rows.append([case if camera == "keep" else "", camera, unknown, f"{edge:.1%}", *told])
     return rows
 
 
-def _decoded(tokenizer: Tokenizer, view: ViewTracks, size: tuple[int, int], camera: str) -> Tensor:
-    data = dataclasses.replace(tokenizer.config.data, camera=camera)
-    own = Tokenizer(tokenizer.model, dataclasses.replace(tokenizer.config, data=data), tokenizer._checkpoint)
-    codes = own.encode_tracks(view.tracks_xy_px, view.visibility, size=size, fps=FPS)
-    return own.decode(codes)[0]
+def _decoded(name: str, view: ViewTracks, size: tuple[int, int], camera: str) -> Tensor:
+    tokenizer = load_tokenizer(name, "cpu", {"data.camera": camera})
+    codes = tokenizer.encode_tracks(view.tracks_xy_px, view.visibility, size=size, fps=FPS)
+    return tokenizer.decode(codes)[0]
 
 
 def cost(scenes: int, size: tuple[int, int]) -> list[list[str]]:

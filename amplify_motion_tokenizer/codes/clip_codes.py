@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -44,6 +45,8 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,15 @@ class _ClipCodes:
         else:
             job.arrays(clip).unlink(missing_ok=True)  # of another run; its codes would differ
         codes = codes_of_arrays(arrays, clip.name, {**job.meta, "saved": list(self._save), **facts})
+        if codes.camera_known is not None and not codes.camera_known.all():
+            steps = codes.camera_known.flatten()
+            logger.warning(
+                "%s: the camera is not known in %d of %d steps; its codes say that points rest there, and "
+                "camera has no numbers",
+                clip.name,
+                int((~steps).sum()),
+                len(steps),
+            )
         for form in self._formats:
             form.write(form.file(job.output, clip.name), [codes])
         return len(codes)

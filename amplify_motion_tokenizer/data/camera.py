@@ -85,7 +85,7 @@ def _window(places: Floats, both: NDArray[np.bool_], side: float) -> Floats:
     counts = both.sum(axis=1)
     moved = np.linalg.norm(np.nan_to_num(places - places[0], nan=np.inf), axis=-1)
     rest = 2 * ((moved < STILL * side) & both).sum(axis=1) > counts[0]
-    corners = corner_points(torch.from_numpy(places[0])).numpy()
+    corners: Floats = corner_points(torch.from_numpy(places[0])).numpy()
     for frame in range(1, len(places)):
         if rest.all():
             found[frame] = np.eye(3)
@@ -139,13 +139,14 @@ class _Motion(NamedTuple):
         matrix, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
         if matrix is None or not np.isfinite(matrix).all():
             return None
+        matrix = np.asarray(matrix, np.float64)
         if (first @ matrix[2, :2] + matrix[2, 2] <= 0).any():  # a part would be behind the camera
             return None
         follows = np.hypot(*(_moved(matrix, first) - now).T) < tolerance
         if follows.sum() < LEAST_CAMERA_POINTS or (across := _spread(first[follows])) < _NARROWEST * side:
             return None
         along = math.sqrt(first[follows].var(axis=0).sum() - across**2)
-        return _Motion(np.asarray(matrix), follows, float(follows.sum() * across * along))
+        return _Motion(matrix, follows, float(follows.sum() * across * along))
 
 
 def _moved(matrix: Floats, points: Floats) -> Floats:

@@ -36,7 +36,9 @@ META: dict[str, Any] = {
 needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
 
 
-def codes_of(clip: str, windows: int, seed: int = 0, latents: bool = False, **meta: Any) -> MotionCodes:
+def codes_of(
+    clip: str, windows: int, seed: int = 0, latents: bool = False, camera: bool = False, **meta: Any
+) -> MotionCodes:
     """Codes whose columns differ everywhere, with some things unknown."""
     generator = torch.Generator().manual_seed(seed)
     starts = torch.arange(windows) * 4
@@ -56,9 +58,18 @@ def codes_of(clip: str, windows: int, seed: int = 0, latents: bool = False, **me
         motion_energy=energy,
         visible_share=torch.rand(windows, generator=generator),
         latents=torch.randn(windows, 3, 4, generator=generator) if latents else None,
+        **(_camera(windows, META | meta, generator) if camera else {}),
         clip=clip,
         meta={**META, **facts, **meta},
     )
+
+
+def _camera(windows: int, meta: dict[str, Any], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    moves = torch.randn(windows, len(meta["views"]), 15, 4, 2, generator=generator)
+    if windows > 1:
+        moves[1, -1, 3:5] = math.nan
+    ids = torch.randint(0, 2048, (windows, meta["num_codes"]), generator=generator)
+    return {"camera": moves, "camera_ids": ids}
 
 
 def check_same(found: MotionCodes, wanted: MotionCodes) -> None:
@@ -88,6 +99,46 @@ def test_codes_come_back_as_they_were(name: str, windows: int, tmp_path: Path) -
     assert list(found) == ["sub/é 1.x"]
     check_same(found["sub/é 1.x"], codes)
     assert found["sub/é 1.x"].parts.tolist() == [-1, 0, 0, 1, 1][:windows]
+
+
+@pytest.mark.parametrize("windows", [4, 0])
+@pytest.mark.parametrize(
+    "meta",
+    [{}, {"views": ["a", "b"], "num_codes": 6}, {"views": ["a", "b"], "num_codes": 6, "per_view": True}],
+    ids=["view", "views", "per_view"],
+)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_the_camera_comes_back_as_it_was(
+    name: str, meta: dict[str, Any], windows: int, tmp_path: Path
+) -> None:
+    codes = codes_of("a", windows, camera=True, **meta)
+    write_codes(file_of(name, tmp_path), codes)
+    found = read_codes(file_of(name, tmp_path))["a"]
+    check_same(found, codes)
+    assert found.camera is not None and found.camera_known is not None
+    assert found.camera_known.sum() == found.camera_known.numel() - 2 * (windows > 1)
+    write_codes(file_of(name, tmp_path), dataclasses.replace(codes, camera_ids=None))
+    assert read_codes(file_of(name, tmp_path))["a"].camera_ids is None
+
+
+@pytest.mark.parametrize("changed", ["camera", "camera_codes"])
+@pytest.mark.parametrize("rows", [[], [[[1]]] * 4])
+def test_a_camera_that_cannot_be_is_refused(changed: str, rows: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_codes(path, codes_of("a", 4, camera=True))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {changed: rows}))
+    with pytest.raises(UsageError, match=rf"a.json.*{changed}.*run inference again"):
+        read_codes(path)
+
+
+@needs_pyarrow
+def test_a_table_takes_the_camera_of_all_clips_or_of_none(tmp_path: Path) -> None:
+    for clips in (
+        [codes_of("a", 2, camera=True), codes_of("b", 2)],
+        [codes_of("b", 2), codes_of("a", 2, camera=True)],
+    ):
+        with pytest.raises(UsageError, match=r"the clip \w has (no )?camera, and others have"):
+            write_codes(tmp_path / "codes.parquet", ordered)
 
 
 def test_equal_codes_are_equal_safetensors_files(tmp_path: Path) -> None:
