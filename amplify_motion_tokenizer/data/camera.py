@@ -35,8 +35,6 @@ STILL = 0.25 / 480
 """How far points may be off their places where the camera stands still, in the same unit."""
 _NARROWEST = 0.02
 """Least spread of points across their line, in the same unit: on a line any number of maps fits."""
-_CLEAR = 0.75
-"""Share of the points that move alike from which no other motion is looked for."""
 _METHOD = cv2.USAC_FAST
 _MOST_TRIES = 300
 _CONFIDENCE = 0.999
@@ -109,7 +107,8 @@ def _fit(first: Floats, now: Floats, side: float) -> Floats:
         return _UNKNOWN
     share = best.follows.mean()
     rest = ~best.follows
-    if share < _CLEAR and rest.sum() >= LEAST_CAMERA_POINTS:
+    # Looked for only where it could weigh enough: a search in points that move each by itself takes long.
+    if rest.sum() >= LEAST_CAMERA_POINTS and MARGIN * _weight(first[rest]) >= best.weight:
         other = _Motion.of(first[rest], now[rest], side)
         if other is not None:
             fewer = min(best.weight, other.weight)
@@ -136,23 +135,28 @@ class _Motion(NamedTuple):
         if _spread(first) < _NARROWEST * side:
             return None
         tolerance = TOLERANCE * side
-        matrix, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
-        if matrix is None or not np.isfinite(matrix).all():
+        made, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
+        if made is None or not np.isfinite(made).all():
             return None
-        matrix = np.asarray(matrix, np.float64)
+        matrix = np.asarray(made, np.float64)
         if (first @ matrix[2, :2] + matrix[2, 2] <= 0).any():  # a part would be behind the camera
             return None
         follows = np.hypot(*(_moved(matrix, first) - now).T) < tolerance
-        if follows.sum() < LEAST_CAMERA_POINTS or (across := _spread(first[follows])) < _NARROWEST * side:
+        if follows.sum() < LEAST_CAMERA_POINTS or _spread(first[follows]) < _NARROWEST * side:
             return None
-        along = math.sqrt(first[follows].var(axis=0).sum() - across**2)
-        return _Motion(matrix, follows, float(follows.sum() * across * along))
+        return _Motion(matrix, follows, _weight(first[follows]))
 
 
 def _moved(matrix: Floats, points: Floats) -> Floats:
     """Points (n, 2) under a map (3, 3)."""
     moved = points @ matrix[:2, :2].T + matrix[:2, 2]
     return np.asarray(moved / (points @ matrix[2:, :2].T + matrix[2, 2]))
+
+
+def _weight(points: Floats) -> float:
+    """The number of points (n, 2) times the area that they are spread over."""
+    across = _spread(points)
+    return len(points) * across * math.sqrt(float(points.var(axis=0).sum()) - across**2)
 
 
 def _spread(points: Floats) -> float:
