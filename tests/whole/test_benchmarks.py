@@ -22,6 +22,7 @@ from amplify_motion_tokenizer.video.reading import open_video
 from benchmarks import (
     altered_copies,
     attention,
+    camera,
     codebook,
     cuts,
     encode,
@@ -89,6 +90,20 @@ def test_finetuning_leaves_each_clip_out_and_judges_it(
     left = [[float(value.rstrip(" %")) for value in row[1:4]] for row in rows]
     assert all(0 < share < 200 for row in left for share in row)
     assert left[0] != left[1] != left[3]
+
+
+def test_the_camera_of_scenes_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--scenes", "1", "--size", "64x96", "--cases", "zoom", "--shaken", "shake", "--markdown"]
+    camera.main(line)
+    found, kept, cost = (table.splitlines()[2:] for table in capsys.readouterr().out.split("\n\n"))
+    case, _, frames, *errors = found[0].strip("| ").split(" | ")
+    assert (case, frames, float(errors[0])) == ("zoom", "75", pytest.approx(0, abs=0.01))
+    assert float(errors[5]) < 1 < float(errors[9])  # tracked: ours, and the plain camera's
+    keep, remove = ([cell.strip() for cell in row.strip("|").split("|")] for row in kept)
+    assert (keep[:2], remove[:2]) == (["shake", "keep"], ["", "remove"])
+    assert float(keep[3].rstrip("%")) > 10 * float(remove[3].rstrip("%"))
+    assert float(keep[4]) > 5 * float(remove[4])
+    assert len(cost) == 5
 
 
 SMALL = ["--dim", "32", "--steps", "3", "--batch-size", "1", "--repeats", "1", "--threads", "1"]
