@@ -200,6 +200,7 @@ class VisionConfig:
     weights: str | None = setting(
         None,
         decides="run",
+        local=True,
         help="Weights that the vision encoder begins training with: a folder that transformers saved, or an "
         "id on the Hugging Face hub; null is random. Checkpoints hold the weights themselves.",
     )

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.gone import settings_now
-from amplify_motion_tokenizer.config.loading import config_from_dict, stored_settings
+from amplify_motion_tokenizer.config.loading import config_from_dict, local_settings, stored_settings
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
@@ -69,6 +69,8 @@ class Checkpoint:
     """Versions of this package and its libraries when the file was written; empty when unknown."""
     gone: dict[str, Any] = field(default_factory=dict)
     """Settings of its training that no longer exist, where their values are not today's constants."""
+    not_followed: dict[str, Any] = field(default_factory=dict)
+    """Code, paths and network places that the file names (``Setting.local``): told, never followed."""
 
 
 @cache
@@ -220,11 +222,12 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         path=path,
         model=unwrapped(content["model"]),
         config=config_from_dict(content["config"], source),
-        track_settings=None if made is None else settings_now(made),
+        track_settings=None if made is None else settings_now(made, str(path), CheckpointError),
         metrics=content["metrics"],
         training=content.get("training"),
         versions=content.get("versions", {}),
         gone=stored_settings(content["config"], source).other,
+        not_followed=local_settings(content["config"]),
     )
 
 

@@ -139,7 +139,7 @@ class VelocityFiles:
         record = read_json(index) if index.is_file() else {}
         check_version(record, index)
         made = record.get("settings")
-        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made, str(index))
         self.fps: float | None = record.get("fps")
         self._index, self._record = index, record
 

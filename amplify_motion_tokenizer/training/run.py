@@ -15,16 +15,16 @@ from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
 
 from amplify_motion_tokenizer.config import (
+    SETTINGS,
     Config,
     changes,
     flatten,
     free_on_resume,
     to_dict,
     track_settings,
-    unflatten,
 )
 from amplify_motion_tokenizer.config.gone import CONSTANTS, what_took_its_place
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.loading import Given, build, config_from_settings
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.data.made_up import made_up_training, made_up_validation
@@ -206,8 +206,13 @@ def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str
     if differ:
         logger.info("the tracks were made with their own settings, which are used: %s", "; ".join(differ))
     # T and N were checked against the files already; what is left concerns video and tracking alone.
-    merged = flatten(to_dict(config)) | {k: v for k, v in settings.items() if not k.startswith("data.")}
-    return config_from_dict(unflatten(merged), "from the track files"), settings
+    theirs = flatten(to_dict(config_from_settings(settings, "from the track files")))
+    given = {key: Given(theirs[key], "") for key in settings if _of_video(key)}
+    return build(config, given), settings
+
+
+def _of_video(key: str) -> bool:
+    return key in SETTINGS and SETTINGS[key].section in ("video", "tracking")
 
 
 def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:
