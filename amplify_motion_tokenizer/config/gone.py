@@ -165,9 +165,10 @@ def settings_now(
 def _makes_tracks(key: str) -> bool:
     """Whether a file of tracks or of velocities may say what the setting was; data.views is among them."""
     own = SETTINGS.get(key)
-    if own is None or own.local or own.section not in ("video", "tracking", "data"):
+    if own is None or own.local:
         return False
-    return decides(key, "tracks", "velocities", "window", "codes")
+    views = own.section == "data" and decides(key, "codes")
+    return views or decides(key, "tracks", "velocities", "window")
 
 
 def known_hashes(settings: dict[str, Any]) -> set[str]:
