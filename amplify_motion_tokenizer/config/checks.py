@@ -52,6 +52,10 @@ def problem_of(config: Config) -> Problem | None:
     return next(((key, value, allowed) for key, value, ok, allowed in _rules(config) if not ok), None)
 
 
+MOST_POSITIONS = 2**24
+"""Points times frames of a window: 2,600 times the default's, for which there is room in memory."""
+
+
 def _rules(config: Config) -> Iterator[Rule]:
     yield _view_files_rule(config)
     yield _dataset_rule(config)
@@ -92,7 +96,13 @@ def _dataset_rule(config: Config) -> Rule:
 
 def _data_rules(config: Config) -> Iterator[Rule]:
     data, filter_, points = config.data, config.data.static_filter, config.num_points
-    kind = config.input_kind
+    kind, length = config.input_kind, max(config.tracked_length, config.data.sequence_length)
+    yield (
+        "data.grid_size",
+        data.grid_size,
+        points * length <= MOST_POSITIONS,
+        f"at most {MOST_POSITIONS} positions in a window, grid_size^2 x {length} frames",
+    )
     yield (
         "data.reference_size",
         data.reference_size,

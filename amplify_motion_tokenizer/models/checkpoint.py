@@ -34,7 +34,7 @@ from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
-from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.models import MODELS, MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
@@ -125,7 +125,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        return _native(path, content)
+        checkpoint = _native(path, content)
+        _check_size(checkpoint)
+        return checkpoint
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
         return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
@@ -200,6 +202,20 @@ def _fault(own: Tensor, found: Tensor) -> str | None:
         return f"is {found.dtype}, expected floating-point numbers"
     finite = found.to(own.dtype).isfinite()  # numbers of 8 bits have no such test
     return None if finite.all() else f"holds {int((~finite).sum())} numbers that are NaN or infinite"
+
+
+def _check_size(checkpoint: Checkpoint) -> None:
+    """Refuses a config of a network that is larger than the weights, before there is one in memory."""
+    model = checkpoint.config.model
+    has_layers = "model.num_layers" not in MODELS[model.name].unused_settings
+    wanted = model.num_layers * model.hidden_dim**2 if has_layers else 0
+    found = sum(tensor.numel() for tensor in checkpoint.model.values())
+    if wanted > found:
+        raise CheckpointError(
+            f"{checkpoint.path}: weights do not fit the config: {model.num_layers} layers of width "
+            f"{model.hidden_dim} have more than {wanted} weights, the file holds {found}; use the config "
+            "that the checkpoint was trained with"
+        )
 
 
 def _foreign(path: Path, content: Exchanged) -> Checkpoint:

@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.codes.overrides import overridden
 from amplify_motion_tokenizer.codes.tokenizer import load_tokenizer
 from amplify_motion_tokenizer.config import SETTINGS, Config, flatten, to_dict, unflatten
 from amplify_motion_tokenizer.config.loading import config_from_dict
-from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
+from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, TrackFileError
 from amplify_motion_tokenizer.models.amplify.exchange import amplify_content
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.models.convert import convert
@@ -125,3 +125,26 @@ def test_a_track_file_says_nothing_of_training(tmp_path: Path, write_tracks: Any
 def test_a_shipped_tokenizer_names_nothing_outside() -> None:
     assert flatten(to_dict(load_tokenizer("default", "cpu").config))["tracking.cotracker.checkout"] is None
     assert load_checkpoint("default").not_followed == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"model.num_layers": 1000, "model.hidden_dim": 65536}, "1000 layers of width 65536 have more than"),
+        ({"model.num_layers": 100000}, "model.num_layers = 100000 is impossible; allowed: .* from 1 to 1000"),
+        ({"data.sequence_length": 2**70}, "data.sequence_length = 1180591620717411303424 is impossible"),
+        (
+            {"data.sequence_length": 4096, "data.grid_size": 512},
+            "data.grid_size = 512 is impossible; allowed",
+        ),
+    ],
+)
+def test_a_network_that_memory_has_no_room_for_is_never_made(
+    tmp_path: Path, keys: dict[str, Any], words: str
+) -> None:
+    save_native(tmp_path / "ours.pth", KEYPOINT)
+    content = torch.load(tmp_path / "ours.pth", weights_only=True)
+    content["config"] = unflatten(flatten(content["config"]) | keys)
+    torch.save(content, tmp_path / "ours.pth")
+    with pytest.raises((CheckpointError, ConfigError), match=words):
+        load_tokenizer(tmp_path / "ours.pth", "cpu")
