@@ -72,7 +72,12 @@ NEEDED: dict[str, Kind] = {
     "window_stride": whole_from(1),
 }
 """Facts of ``meta`` without which ids cannot be understood."""
-_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG, "per_view": FLAG, "checkpoint_sha256": TEXT}
+_MAY: dict[str, Kind] = {
+    "tokens_are_steps": FLAG,
+    "per_view": FLAG,
+    "checkpoint_sha256": TEXT,
+    "camera": TEXT,
+}
 """Facts that older codes lack."""
 
 OF_RUN = (*NEEDED, *_MAY, "config_hash")
