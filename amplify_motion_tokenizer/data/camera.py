@@ -24,6 +24,7 @@ from amplify_motion_tokenizer.homographies import corner_points, map_of_corners,
 from amplify_motion_tokenizer.trackers.windows import SEEN
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 LEAST_SHARE = 0.2
 """Share of these points that must move with the camera."""
@@ -38,7 +39,12 @@ _NARROWEST = 0.02
 _METHOD = cv2.USAC_FAST
 _MOST_TRIES = 300
 _CONFIDENCE = 0.999
-_UNKNOWN = np.full((3, 3), np.nan)
+_WORST = 1e10
+"""Condition of equations from which they tell no map: points all but on a line."""
+_CLEAR = 3.0
+"""As ``MARGIN``, from which the motion is the background's in all frames of the window."""
+_AGREE = 0.9
+"""Share of the background's points that must move alike in another frame, too, not to be looked for anew."""
 
 
 def picture_side(first_xy_px: Tensor) -> Tensor:
@@ -74,49 +80,110 @@ def cameras_of(tracks_xy_px: Tensor, visibility: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(windows)) if windows else torch.empty(0, *seen.shape[1:2], 3, 3)
 
 
-def _window(places: Floats, both: NDArray[np.bool_], side: float) -> Floats:
+def _window(places: Floats, both: Flags, side: float) -> Floats:
     """(T, 3, 3) of one window: places (T, N, 2), and which points are seen there and in frame 0 (T, N)."""
     found = np.full((len(places), 3, 3), np.nan)
     if not np.isfinite(side):
         return found
-    found[0] = np.eye(3)
-    counts = both.sum(axis=1)
-    moved = np.linalg.norm(np.nan_to_num(places - places[0], nan=np.inf), axis=-1)
-    rest = 2 * ((moved < STILL * side) & both).sum(axis=1) > counts[0]
-    corners: Floats = corner_points(torch.from_numpy(places[0])).numpy()
-    for frame in range(1, len(places)):
-        if rest.all():
-            found[frame] = np.eye(3)
-        elif counts[frame] >= LEAST_CAMERA_POINTS:
-            at = both[frame]
-            matrix = _fit(places[0, at], places[frame, at], side)
-            # What rests and is less than half of the picture may ride with the camera, as a gripper does.
-            rides = np.abs(_moved(matrix, corners) - corners).max() < STILL * side and not rest[frame]
-            found[frame] = np.nan if rides else matrix
+    first = places[0]
+    moved = np.linalg.norm(np.nan_to_num(places - first, nan=np.inf), axis=-1)
+    rest = 2 * ((moved < STILL * side) & both).sum(axis=1) > both[0].sum()
+    found[0 if not rest.all() else slice(None)] = np.eye(3)
+    # Half way things have come far from the background, and little of it is out of the picture yet.
+    waiting = [] if rest.all() else _from_middle(len(places))
+    while waiting:
+        frame, *waiting = waiting
+        at = both[frame]
+        motion = _background(first[at], places[frame, at], side)
+        if motion is None:
+            continue
+        found[frame] = motion.matrix
+        if motion.margin < _CLEAR:  # in another frame the other motion may weigh more
+            continue
+        own = np.zeros_like(at)
+        own[at] = motion.follows
+        maps = _fitted(first, places[waiting], both[waiting], own, side)
+        found[waiting] = maps
+        waiting = [frame for frame, matrix in zip(waiting, maps, strict=True) if np.isnan(matrix[2, 2])]
+    corners: Floats = corner_points(torch.from_numpy(first)).numpy()
+    for frame in np.flatnonzero(~rest).tolist():
+        # What rests and is less than half of the picture may ride with the camera, as a gripper does.
+        if np.abs(_moved(found[frame], corners) - corners).max() < STILL * side:
+            found[frame] = np.nan
     return found
 
 
-def _fit(first: Floats, now: Floats, side: float) -> Floats:
-    """The map (3, 3) by which the background moves points ``first`` (n, 2) to ``now``; NaN: nothing is clear.
+def _from_middle(frames: int) -> list[int]:
+    """The frames after the first, the one in the middle first and the ones at the ends last."""
+    return sorted(range(1, frames), key=lambda frame: abs(2 * frame - frames))
+
+
+def _fitted(first: Floats, now: Floats, seen: Flags, own: Flags, side: float) -> Floats:
+    """The maps (F, 3, 3) by which the background moves to F frames; NaN where that must be looked for anew.
+
+    Args:
+        first: (N, 2), where the points are in frame 0.
+        now: (F, N, 2), where they are then.
+        seen: (F, N), whether they are seen then.
+        own: (N,), the points of the background, as another frame tells them.
+        side: the picture's shorter side.
+    """
+    of_it = seen & own
+    maps, _ = _least_squares(first[own], now[:, own], of_it[:, own], side)
+    follow = _follow(maps, first[own], now[:, own], of_it[:, own], side)
+    maps, known = _least_squares(first[own], now[:, own], follow, side)
+    follow = _follow(maps, first, now, seen, side)
+    known &= (follow & own).sum(axis=1) >= _AGREE * of_it.sum(axis=1)
+    known &= follow.sum(axis=1) >= LEAST_SHARE * seen.sum(axis=1)
+    return np.where(known[:, None, None], maps, np.nan)
+
+
+def _follow(maps: Floats, first: Floats, now: Floats, seen: Flags, side: float) -> Flags:
+    """Which points (F, n) are where the maps (F, 3, 3) take them, before the camera."""
+    moved = first @ np.swapaxes(maps[:, :2, :2], 1, 2) + maps[:, None, :2, 2]
+    depth = (maps[:, 2, :2] @ first.T + maps[:, 2, 2:])[..., None]
+    near = np.linalg.norm(moved - np.where(seen[..., None], now, 0) * depth, axis=-1)
+    return np.asarray(seen & (depth[..., 0] > 0) & (near < TOLERANCE * side * depth[..., 0]))
+
+
+def _least_squares(first: Floats, now: Floats, used: Flags, side: float) -> tuple[Floats, Flags]:
+    """The maps (F, 3, 3) that take points ``used`` (F, n) nearest to ``now``; whether they tell one (F,)."""
+    middle = first.mean(axis=0)
+    x, y = np.broadcast_to(((first - middle) / side).T[:, None], (2, *used.shape))
+    u, v = np.moveaxis((np.where(used[..., None], now, middle) - middle) / side, -1, 0)
+    one, zero = np.ones_like(u), np.zeros_like(u)
+    equations = [[x, y, one, zero, zero, zero, -u * x, -u * y], [zero, zero, zero, x, y, one, -v * x, -v * y]]
+    rows = np.concatenate([np.stack(each, axis=-1) * used[..., None] for each in equations], axis=1)
+    squares = np.swapaxes(rows, 1, 2) @ rows
+    known = (used.sum(axis=1) >= LEAST_CAMERA_POINTS) & (np.linalg.cond(squares) < _WORST)
+    squares[~known] = np.eye(8)
+    entries = np.linalg.solve(squares, np.swapaxes(rows, 1, 2) @ np.concatenate([u, v], axis=1)[..., None])
+    maps = np.concatenate([entries[..., 0], np.ones((len(now), 1))], axis=1).reshape(-1, 3, 3)
+    to = np.array([[1 / side, 0, -middle[0] / side], [0, 1 / side, -middle[1] / side], [0, 0, 1]])
+    return np.linalg.inv(to) @ maps @ to, np.asarray(known)
+
+
+def _background(first: Floats, now: Floats, side: float) -> _Motion | None:
+    """How the background moves points ``first`` (n, 2) to ``now``; None where nothing is clear.
 
     Of two motions that each move many points the background's is the one that is spread out: it surrounds
     what is before it. Where they are about as many and as spread, nothing says which one it is.
     """
     best = _Motion.of(first, now, side)
     if best is None:
-        return _UNKNOWN
-    share = best.follows.mean()
+        return None
     rest = ~best.follows
     # Looked for only where it could weigh enough: a search in points that move each by itself takes long.
-    if rest.sum() >= LEAST_CAMERA_POINTS and MARGIN * _weight(first[rest]) >= best.weight:
+    if rest.sum() >= LEAST_CAMERA_POINTS and _CLEAR * _weight(first[rest]) >= best.weight:
         other = _Motion.of(first[rest], now[rest], side)
         if other is not None:
-            fewer = min(best.weight, other.weight)
-            if max(best.weight, other.weight) < MARGIN * fewer:
-                return _UNKNOWN
             if other.weight > best.weight:
-                best, share = other, other.follows.sum() / len(first)
-    return best.matrix if share >= LEAST_SHARE else _UNKNOWN
+                rest[rest] = other.follows
+                best, other = other._replace(follows=rest), best
+            best = best._replace(margin=best.weight / other.weight)
+    if best.margin < MARGIN:
+        return None
+    return best if best.follows.mean() >= LEAST_SHARE else None
 
 
 class _Motion(NamedTuple):
@@ -124,15 +191,17 @@ class _Motion(NamedTuple):
 
     matrix: Floats
     """(3, 3)."""
-    follows: NDArray[np.bool_]
+    follows: Flags
     """(n,), the points that it moves."""
     weight: float
     """Their number times the area that they are spread over."""
+    margin: float = math.inf
+    """How many times as much as the other motion it weighs; infinity where there is none to speak of."""
 
     @staticmethod
     def of(first: Floats, now: Floats, side: float) -> _Motion | None:
         """The map that takes most of the points ``first`` (n, 2) to ``now``; None where none can be told."""
-        if _spread(first) < _NARROWEST * side:
+        if len(first) < LEAST_CAMERA_POINTS or _spread(first) < _NARROWEST * side:
             return None
         tolerance = TOLERANCE * side
         made, _ = cv2.findHomography(first, now, _METHOD, tolerance, None, _MOST_TRIES, _CONFIDENCE)
