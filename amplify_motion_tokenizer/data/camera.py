@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 LEAST_SHARE = 0.2
-"""Share of these points that must move with the camera."""
+"""Share of the points of frame 0 that a frame shows which must move with the camera."""
 MARGIN = 1.5
 """How many times as much as another motion the camera's must weigh: points, times the area that they span."""
 TOLERANCE = 1 / 480
@@ -43,6 +43,8 @@ _WORST = 1e10
 """Condition of equations from which they tell no map: points all but on a line."""
 _CLEAR = 3.0
 """As ``MARGIN``, from which the motion is the background's in all frames of the window."""
+_LEAST_AREA = 0.01
+"""Least area that a map may leave of one: no camera looks at a picture from its edge."""
 _AGREE = 0.9
 """Share of the background's points that must move alike in another frame, too, not to be looked for anew."""
 
@@ -77,7 +79,7 @@ def cameras_of(tracks_xy_px: Tensor, visibility: Tensor) -> Tensor:
     places = tracks_xy_px.numpy().astype(np.float64)
     sides = picture_side(tracks_xy_px[:, 0].double()).tolist()
     windows = [_window(*window) for window in zip(places, both, sides, strict=True)]
-    return torch.from_numpy(np.stack(windows)) if windows else torch.empty(0, *seen.shape[1:2], 3, 3)
+    return torch.from_numpy(np.array(windows).reshape(-1, seen.shape[1], 3, 3))
 
 
 def _window(places: Floats, both: Flags, side: float) -> Floats:
@@ -133,6 +135,7 @@ def _fitted(first: Floats, now: Floats, seen: Flags, own: Flags, side: float) ->
     follow = _follow(maps, first[own], now[:, own], of_it[:, own], side)
     maps, known = _least_squares(first[own], now[:, own], follow, side)
     follow = _follow(maps, first, now, seen, side)
+    known &= _possible(maps, first[own])
     known &= (follow & own).sum(axis=1) >= _AGREE * of_it.sum(axis=1)
     known &= follow.sum(axis=1) >= LEAST_SHARE * seen.sum(axis=1)
     return np.where(known[:, None, None], maps, np.nan)
@@ -161,6 +164,17 @@ def _least_squares(first: Floats, now: Floats, used: Flags, side: float) -> tupl
     maps = np.concatenate([entries[..., 0], np.ones((len(now), 1))], axis=1).reshape(-1, 3, 3)
     to = np.array([[1 / side, 0, -middle[0] / side], [0, 1 / side, -middle[1] / side], [0, 0, 1]])
     return np.linalg.inv(to) @ maps @ to, np.asarray(known)
+
+
+def _possible(maps: Floats, first: Floats) -> Flags:
+    """Whether a camera could do what the maps (F, 3, 3) do to the points ``first`` (n, 2).
+
+    None of them comes to lie behind it, is mirrored, or stands in an area of less than a hundredth of before.
+    """
+    depth = maps[:, 2, :2] @ first.T + maps[:, 2, 2:]
+    ahead = (depth > 0).all(axis=1)
+    areas = np.linalg.det(maps)[:, None] / np.where(ahead[:, None], depth, 1) ** 3
+    return np.asarray(ahead & (areas > _LEAST_AREA).all(axis=1))
 
 
 def _background(first: Floats, now: Floats, side: float) -> _Motion | None:
@@ -208,7 +222,7 @@ class _Motion(NamedTuple):
         if made is None or not np.isfinite(made).all():
             return None
         matrix = np.asarray(made, np.float64)
-        if (first @ matrix[2, :2] + matrix[2, 2] <= 0).any():  # a part would be behind the camera
+        if not _possible(matrix[None], first)[0]:
             return None
         follows = np.hypot(*(_moved(matrix, first) - now).T) < tolerance
         if follows.sum() < LEAST_CAMERA_POINTS or _spread(first[follows]) < _NARROWEST * side:

@@ -149,7 +149,22 @@ def _riding() -> tuple[Tensor, Tensor]:
     return tracks, seen
 
 
-@pytest.mark.parametrize("made", [_few, _on_a_line, _lost, _halves, _scattered, _riding])
+def _collapsed() -> tuple[Tensor, Tensor]:
+    tracks = seen_by(cameras(1), resting())
+    tracks[0, 2] = torch.tensor([160.0, 120.0])
+    return tracks, ALL_SEEN
+
+
+def _mirrored() -> tuple[Tensor, Tensor]:
+    tracks = seen_by(cameras(1), resting())
+    tracks[0, 2] = torch.from_numpy(GRID) * torch.tensor([-1.0, 1.0]) + torch.tensor([320.0, 0.0])
+    return tracks, ALL_SEEN
+
+
+IMPOSSIBLE = [_few, _on_a_line, _lost, _halves, _scattered, _riding, _collapsed, _mirrored]
+
+
+@pytest.mark.parametrize("made", IMPOSSIBLE)
 def test_where_the_camera_is_not_known_points_rest_unseen(made: Any) -> None:
     tracks, seen = made()
     view = without_camera(ViewTracks(tracks, seen, SIZE))
