@@ -131,7 +131,7 @@ class Tokenizer:
             ValueError: ``path`` holds several clips.
             TokenizerError: the clip cannot be read, is too short, or the tracker cannot run.
         """
-        clips = find_clips(Path(path), self.config, model_views(self.config))
+        clips = find_clips(Path(path), self.config, model_views(Path(path), self.config))
         if len(clips) != 1:
             raise ValueError(f"{path} holds {len(clips)} clips; expected one, or use tokenize_folder")
         with TrackedClip(clips[0], self._config_of_tracks, self._tracker) as tracked:
