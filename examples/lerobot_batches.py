@@ -5,7 +5,7 @@ motion-tokenizer infer --input DATASET --output CODES --video.source lerobot --d
 motion-tokenizer lerobot export --dataset DATASET --codes CODES --output WITH_CODES
 python examples/lerobot_batches.py WITH_CODES
 
-With the package lerobot it is LeRobotDataset(..., delta_timestamps={"action": [0, 1 / fps, 2 / fps, ...]}), whose
+With the package lerobot: LeRobotDataset(..., delta_timestamps={"action": [0, 1 / fps, 2 / fps, ...]}), whose
 items hold "motion_tokens" and "motion_tokens_valid" too.
 """
 
