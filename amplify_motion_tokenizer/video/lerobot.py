@@ -20,6 +20,7 @@ import av
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.hub import folder_of, is_name
 from amplify_motion_tokenizer.kinds import ABOVE_0, MAPPING, NUMBER, TEXT, Kind, require_kinds, whole_from
 from amplify_motion_tokenizer.video.clips import Clip, Span, ViewSource
 from amplify_motion_tokenizer.video.colours import ToRGB
@@ -30,6 +31,9 @@ from amplify_motion_tokenizer.video.timing import Rate
 
 INFO, STATS, EPISODES, DATA = "meta/info.json", "meta/stats.json", "meta/episodes", "data"
 """Places of a data set's parts below its folder."""
+
+_FILES = ("meta/*", "videos/*")
+"""What is fetched of a data set on the Hugging Face Hub."""
 
 _CAMERAS = "observation.images."
 """How the keys of cameras begin, which views are named without."""
@@ -119,9 +123,14 @@ def parquet() -> Any:
 def read_dataset(root: Path) -> LeRobotDataset:
     """Reads what a data set says of itself.
 
+    Args:
+        root: its folder, or its name on the Hugging Face Hub, ``user/name`` or ``user/name@revision``.
+
     Raises:
         UsageError: there is none, it is of another version, or damaged; names the file and what it lacks.
     """
+    if is_name(root):
+        root = folder_of(str(root), "dataset", _FILES, UsageError)
     if not (root / INFO).is_file():
         raise UsageError(
             f"{root}: holds no {INFO}; expected the folder of a LeRobotDataset v3; videos are read with "
