@@ -174,7 +174,7 @@ def _panned(rng: np.random.Generator, step: int) -> np.ndarray:
 def test_velocity_files_cannot_be_made_without_the_camera(tmp_path: Path) -> None:
     config = config_from_dict({**TINY, "data": {**TINY["data"], "camera": "remove"}}, "here")
     with pytest.raises(ConfigError, match="velocity files hold no positions.*data.camera: keep"):
-        track_format("pt").views(config)
+        track_format("pt").views(tmp_path, config)
 
 
 def test_read_codes_are_decoded_with_their_camera(tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
