@@ -94,6 +94,30 @@ def test_things_move_alike_whatever_the_camera_does(seed: int) -> None:
     assert np.abs(apart.tracks_xy_px[0].numpy() - world).max() < 0.05
 
 
+def middle_of(share: float) -> NDArray[np.bool_]:
+    """(N,) the points nearest to the middle of the picture."""
+    off = np.linalg.norm((GRID - np.array([160, 120])) / (320, 240), axis=1)
+    return off <= np.sort(off)[int(share * len(GRID))]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_surrounds_is_the_background_though_it_has_fewer_points(seed: int) -> None:
+    world = resting()
+    world[1:, middle_of(0.55)] += (9, -5)
+    maps = cameras(seed)
+    for found, true in zip(cameras_of(seen_by(maps, world), ALL_SEEN)[0].numpy(), maps, strict=True):
+        assert np.abs(by_hand(found, GRID) - by_hand(true, GRID)).max() < 0.05
+
+
+@pytest.mark.parametrize("way", [(15.0, 6.0), (1.5, 0.5), (0.8, -0.6)])
+def test_things_that_are_back_in_one_frame_are_no_background_in_others(way: tuple[float, float]) -> None:
+    world = resting()
+    world[[1, 3, 4], :] += np.where(middle_of(0.35)[:, None], way, 0.0)
+    maps = cameras(4)
+    for found, true in zip(cameras_of(seen_by(maps, world), ALL_SEEN)[0].numpy(), maps, strict=True):
+        assert np.abs(by_hand(found, GRID) - by_hand(true, GRID)).max() < 0.05
+
+
 def test_a_trackers_noise_moves_the_camera_by_little() -> None:
     rng = np.random.default_rng(0)
     maps, world = cameras(3), with_movers(3, 0.3)
@@ -181,6 +205,23 @@ def test_where_the_camera_is_not_known_points_rest_unseen(made: Any) -> None:
     assert moves[0, 0, 1].isnan().all() and moves[0, 0, [0, 2, 3]].isfinite().all()
     whole = with_camera(view.tracks_xy_px, moves[:, 0], 240, (1, 1))
     assert whole[0, 2].isnan().all() and whole[0, [0, 1, 3, 4]].isfinite().all()
+
+
+def test_a_frame_that_no_camera_sees_so_is_not_known_whatever_the_others_tell() -> None:
+    for made in (_mirrored, _collapsed):
+        tracks, seen = made()
+        tracks[0, 2], tracks[0, 4] = tracks[0, 4].clone(), tracks[0, 2].clone()
+        assert cameras_of(tracks, seen)[0, :, 2, 2].isfinite().tolist() == [True] * 4 + [False]
+
+
+def test_a_few_points_of_the_background_among_many_others_tell_nothing() -> None:
+    world, seen = resting(), ALL_SEEN.clone()
+    away = middle_of(0.4)
+    world[1:, away] += np.random.default_rng(0).uniform(-40, 40, (4, int(away.sum()), 2))
+    kept = np.flatnonzero(~away)[::9]  # 27 of the background, 160 others
+    seen[0, 4] = torch.from_numpy(away | np.isin(np.arange(400), kept)).float()
+    found = cameras_of(seen_by(cameras(2), world), seen)[0, :, 2, 2]
+    assert found.isfinite().tolist() == [True] * 4 + [False]
 
 
 def test_a_grid_whose_corner_is_lost_tells_of_no_camera() -> None:
