@@ -17,6 +17,9 @@ from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 
+MOST_CLIPS = 24
+"""Clips that a page can show."""
+
 FLAGS: Flags = {
     "SOURCE": {"type": Path, "help": "output folder of train or infer, or a file of codes of any format"},
     "--output": {"type": Path, "required": True, "help": "the page, such as report.html"},
@@ -34,8 +37,8 @@ FLAGS: Flags = {
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     flags = cli.parse_flags(argv, "report", __doc__ or "", FLAGS)
-    if flags.clips < 0:
-        raise UsageError(f"--clips is {flags.clips}; expected 0 or more")
+    if not 0 <= flags.clips <= MOST_CLIPS:
+        raise UsageError(f"--clips is {flags.clips}; expected 0 to {MOST_CLIPS}")
     from amplify_motion_tokenizer.report.build import Request, write_report
 
     request = Request(

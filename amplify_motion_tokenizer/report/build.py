@@ -100,7 +100,7 @@ def _content(subject: Subject, request: Request, now: datetime) -> tuple[Markup,
         Section("rate", "Rate and distortion", rates(subject)),
         Section("codebook", "Use of the codebook", _codebook(subject, ids, events)),
         Section("pictures", "Reconstruction", pictures),
-        Section("motion", _motion_title(subject), motion_told(subject, ids)),
+        Section("motion", _motion_title(subject), motion_told(subject, ids, budget)),
         Section("about", "How it was made", made_by(subject, request.command, events, now)),
     ]
     head = [headline(subject), tiles(subject, ids, events)]
@@ -149,7 +149,7 @@ def _codebook(subject: Subject, ids: Ids | None, events: Events) -> Markup:
     if ids is not None:
         return codebook_use(ids, subject.codes)
     if subject.codes is not None:
-        return missing("Left out: all windows have padding, of which their codes tell too.")
-    lacks = missing(subject.lacks("to make codes of, for all but what training has logged"))
+        return missing("Left out: there is no window without padding, of which codes tell too.")
+    lacks = missing(subject.lacks("to make codes of, for more than training has logged"))
     logged = next((events.histograms[name] for name in HISTOGRAMS if name in events.histograms), None)
     return lacks if logged is None else join(lacks, tag("div", logged_histogram(logged), class_="grid"))

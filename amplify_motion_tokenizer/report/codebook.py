@@ -29,6 +29,8 @@ MOST_RANGES = 200
 """Ranges of dead codes that are named, at most."""
 MOST_POSITIONS = 64
 """Positions of a window that have a row of their own, at most."""
+MOST_LEVELS = 32
+"""Levels of a digit whose shares are shown, at most."""
 LAGS = 4
 """Neighbours that a window is compared with."""
 
@@ -72,7 +74,9 @@ def codebook_use(ids: Ids, codes: MotionCodeSet | None) -> Markup:
     """The charts of how ids are used; of codes also how alike windows close together are written."""
     parts = [_by_id(ids), _by_rank(ids), _by_position(ids)]
     if ids.levels is not None:
-        parts += [_digits(ids, ids.levels), _levels(ids, ids.levels)]
+        parts.append(_digits(ids, ids.levels))
+        if max(ids.levels) <= MOST_LEVELS:
+            parts.append(_levels(ids, ids.levels))
     if codes is not None:
         parts.append(_neighbours(codes))
     return join(_sentence(ids), tag("div", parts, class_="columns"), _dead(ids))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.codes.made_with import shipped_with, tokenizer_of
-from amplify_motion_tokenizer.codes.reading import MotionCodeSet, read_codes
+from amplify_motion_tokenizer.codes.reading import MotionCodeSet, holds_codes, read_codes
 from amplify_motion_tokenizer.codes.tokenizer import Tokenizer, load_tokenizer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
@@ -74,11 +74,11 @@ class Subject:
         """
         told = []
         if tokenizer and self.tokenizer is None:
-            made_with = self.meta.get("checkpoint") or "the tokenizer that made these codes"
-            told.append(f"the tokenizer, {tokenizer}: give --checkpoint the file {made_with}")
+            made_with = self.meta.get("checkpoint") or "the file that made these codes"
+            told.append(f"Needs the tokenizer {tokenizer}: give --checkpoint {made_with}.")
         if tracks and self.tracks is None:
-            told.append(f"tracks, {tracks}: give a folder of them with --tracks")
-        return f"Left out, as it needs {'; and '.join(told)}." if told else ""
+            told.append(f"Needs tracks {tracks}: give a folder of them with --tracks.")
+        return " ".join(told)
 
 
 def open_subject(
@@ -97,13 +97,15 @@ def open_subject(
             the videos are of other clips.
         CheckpointError: a checkpoint cannot be read.
     """
-    if not source.exists():
-        raise UsageError(f"{source}: does not exist; {EXPECTED}")
+    for path, expected in ((source, EXPECTED), (tracks, "expected a folder of tracks as --tracks")):
+        if path is not None and not path.exists():
+            raise UsageError(f"{path}: does not exist; {expected}")
     if source.is_dir() and checkpoints_in(source):
         return _run(source, videos_or_tracks, tracks, checkpoint)
-    kind = kind_of(source) if source.is_dir() else None
-    if source.is_dir() and kind not in (None, "codes"):
-        raise UsageError(f"{source}: holds {kind}; {EXPECTED}")
+    if source.is_dir() and not holds_codes(source):
+        raise UsageError(f"{source}: holds {kind_of(source) or 'neither'}; {EXPECTED}")
+    if source.suffix == ".pth":
+        raise UsageError(f"{source}: is a checkpoint; give the folder of its run, or codes that it made")
     return _codes(source, videos_or_tracks, tracks, checkpoint)
 
 
@@ -127,7 +129,9 @@ def checkpoint_of(run: Path) -> Path:
 
 
 def _codes(source: Path, videos: Path | None, tracks: Path | None, checkpoint: str | None) -> Subject:
-    codes = _read(source)
+    codes = read_codes(source)
+    if not codes:
+        raise UsageError(f"{source}: holds the codes of no clip; {EXPECTED}")
     meta = next(iter(codes.values())).meta
     if checkpoint is None:
         checkpoint = shipped_with(meta.get("checkpoint_sha256"))
@@ -139,18 +143,6 @@ def _codes(source: Path, videos: Path | None, tracks: Path | None, checkpoint: s
     config = _config_of(source, tokenizer, meta)
     clips = {} if videos is None else _videos(codes, videos, config or _reading(Config(), meta))
     return Subject(source, codes, found, tokenizer, tracks, clips, config)
-
-
-def _read(source: Path) -> MotionCodeSet:
-    try:
-        codes = read_codes(source)
-    except UsageError:
-        if source.is_dir() and not any(source.iterdir()):
-            raise UsageError(f"{source}: is empty; {EXPECTED}") from None
-        raise
-    if not codes:
-        raise UsageError(f"{source}: holds the codes of no clip; {EXPECTED}")
-    return codes
 
 
 def _check_is_of(codes: MotionCodeSet, tokenizer: Tokenizer) -> None:

@@ -16,10 +16,11 @@ from amplify_motion_tokenizer.report.axes import Axis, told
 from amplify_motion_tokenizer.report.charts import bar_chart
 from amplify_motion_tokenizer.report.codebook import Ids
 from amplify_motion_tokenizer.report.given import Subject
-from amplify_motion_tokenizer.report.markup import Markup, data_uri, join, missing, paragraph, tag
+from amplify_motion_tokenizer.report.markup import Markup, join, missing, paragraph, tag
+from amplify_motion_tokenizer.report.media import Budget
 
 
-def motion_told(subject: Subject, ids: Ids | None) -> Markup:
+def motion_told(subject: Subject, ids: Ids | None, budget: Budget) -> Markup:
     """The label map of a model of velocity classes; of the codec, how often each mode is chosen.
 
     Raises:
@@ -47,9 +48,12 @@ def motion_told(subject: Subject, ids: Ids | None) -> Markup:
         f"{told(100 * found.center_share)} % of steps are in the class of no motion, "
         f"{told(100 * found.clamped_share)} % at the edge of the classes or beyond."
     )
+    uri = budget.take("image/png", png)
+    if uri is None:
+        return missing("Left out, as the page is full.")
     image = tag(
         "img",
-        src=data_uri("image/png", png),
+        src=uri,
         alt=f"How often each of {rows} x {columns} velocity classes occurs. {text}",
         width=width,
         height=height,

@@ -56,11 +56,16 @@ class Budget:
     def take(self, kind: str, content: bytes) -> str | None:
         """The content of a media type as an address; None, which is counted, where there is no room."""
         uri = data_uri(kind, content)
-        if len(uri) > self._left:
+        return uri if self.fits(uri) else None
+
+    def fits(self, text: str) -> bool:
+        """Whether there is room for so much text, which is taken; where there is none, that is counted."""
+        size = len(text.encode("utf-8"))
+        if size > self._left:
             self.refused += 1
-            return None
-        self._left -= len(uri)
-        return uri
+            return False
+        self._left -= size
+        return True
 
 
 def webp(rgb: RGB) -> bytes:

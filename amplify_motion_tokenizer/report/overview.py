@@ -22,7 +22,8 @@ from amplify_motion_tokenizer.report.events import Events
 from amplify_motion_tokenizer.report.given import Subject
 from amplify_motion_tokenizer.report.markup import Content, Markup, folded, missing, tag
 
-Facts = Sequence[tuple[str, Content]]
+MOST_LETTERS = 100_000
+"""Of a text that is shown whole, at most."""
 
 
 def headline(subject: Subject) -> Markup:
@@ -145,7 +146,7 @@ def made_by(subject: Subject, command: Sequence[str], events: Events, now: datet
         ("codes made with", _versions(subject.meta.get("versions") or {}) if not subject.is_run else None),
         ("page made with", _versions(versions())),
         ("page made", f"{now:%Y-%m-%d %H:%M} UTC"),
-        ("command", tag("code", shlex.join(command))),
+        ("command", tag("code", shlex.join(command)[:MOST_LETTERS])),
     ]
     listed = [tag("div", tag("dt", key), tag("dd", value)) for key, value in facts if value]
     return tag("div", tag("dl", listed, class_="facts"), _config(subject), _meta(subject))
@@ -168,7 +169,7 @@ def _config(subject: Subject) -> Markup:
         ),
     ]
     listed = [tag("div", tag("dt", key), tag("dd", value)) for key, value in told_short]
-    whole = tag("pre", yaml_text(to_dict(config)), tabindex="0")
+    whole = _yaml(to_dict(config))
     return tag(
         "div", tag("h3", "Config"), tag("dl", listed, class_="facts"), folded("The whole config", whole)
     )
@@ -177,8 +178,14 @@ def _config(subject: Subject) -> Markup:
 def _meta(subject: Subject) -> Markup | None:
     if subject.is_run:
         return None
-    text = yaml_text({key: _plain(value) for key, value in subject.meta.items()})
-    return folded("What the first clip's codes say of themselves", tag("pre", text, tabindex="0"))
+    whole = _yaml({key: _plain(value) for key, value in subject.meta.items()})
+    return folded("What the first clip's codes say of themselves", whole)
+
+
+def _yaml(value: dict[str, Any]) -> Markup:
+    text = yaml_text(value)
+    rest = len(text) - MOST_LETTERS
+    return tag("pre", text[:MOST_LETTERS], f"... ({rest:,} letters more)" if rest > 0 else None, tabindex="0")
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,12 @@
   const root = document.documentElement;
   button.hidden = false;
   button.addEventListener("click", () => {
-    // Whether white is read better than black on a colour, by WCAG's contrast.
+    const chosen = root.style.colorScheme;
+    const isDark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.style.colorScheme = isDark ? "light" : "dark";
+  });
+
+  // Whether white is read better than black on a colour, by WCAG's contrast.
   const dark = (colour) => {
     const [r, g, b] = [1, 3, 5].map((at) => {
       const part = parseInt(colour.slice(at, at + 2), 16) / 255;

@@ -9,7 +9,10 @@ from typing import NamedTuple
 from amplify_motion_tokenizer.report.markup import Markup, join, tag
 
 _FOLDER = Path(__file__).parent
-_ALLOWED = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_ALLOWED = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'"
+)
 """What a browser may load for the page: nothing from elsewhere."""
 
 

@@ -41,12 +41,14 @@ def rates(subject: Subject) -> Markup:
     Raises:
         TrackFileError: the tracks do not fit the tokenizer, or a file is bad.
     """
-    lacks = subject.lacks("to judge it on", "to decode with")
+    lacks = subject.lacks("to judge the tokenizer on", "to decode with")
     if lacks or subject.tracks is None or subject.tokenizer is None:
         return missing(lacks)
     own = subject.tokenizer.model
     if not _judgeable(own.config):
         return missing("Left out: this tokenizer takes several views, or images besides tracks.")
+    if any(clip.stores == "velocities" for clip in (subject.clips or {}).values()):
+        return missing("Left out: velocity files hold no positions, so there is no error of points.")
     source = _thinned(folder_windows(subject.tracks), subject.tracks)
     models, left_out = _models(subject, source)
     sections = evaluate_tokenizers(models, [source])
@@ -59,9 +61,9 @@ def rates(subject: Subject) -> Markup:
     )
     told_by = paragraph(
         f"Error is the mean distance of decoded from true points at {ROWS} rows, after the first frame, "
-        "which every coder is given; 100 % is the error of points that never move. Bits are ids times log2 of the "
-        "codebook. PCA and DCT are plain transform coders; one similarity is the best of the whole frame at "
-        f"each step, not rounded.{note}",
+        "which every coder is given; 100 % is the error of points that never move. Bits are ids times log2 "
+        "of the codebook. PCA and DCT are plain transform coders; one similarity is the best of the whole "
+        f"frame at each step, not rounded.{note}",
         class_="note",
     )
     return join(parts, told_by)

@@ -21,7 +21,6 @@ from amplify_motion_tokenizer.report.given import Subject
 from amplify_motion_tokenizer.report.markup import (
     Markup,
     data_script,
-    data_uri,
     folded,
     join,
     missing,
@@ -44,7 +43,7 @@ SECONDS = 12
 """Of a clip that are shown, at most."""
 MOST_FRAMES = 600
 """Frames of a clip that are shown, at most."""
-MOST_IDS = 20_000
+MOST_IDS = 10_000
 """Ids of a clip that follow its video, at most."""
 MOST_TABLE_IDS = 640
 """Ids in the table of a clip, at most."""
@@ -73,11 +72,7 @@ def timelines(subject: Subject, codes: MotionCodeSet, most: int, budget: Budget)
     if not subject.videos:
         told_by.append("To see the clips above their codes, give their videos with --input.")
     elif subject.tokenizer is None:
-        told_by.append(
-            subject.lacks(tokenizer="to draw what the codes tell over the clips").replace(
-                "Left out, as it", "That"
-            )
-        )
+        told_by.append(subject.lacks(tokenizer="to draw what codes tell over the clips"))
     if len(chosen) < len(codes):
         told_by.append(f"{len(chosen)} of {len(codes)} clips; --clips shows more.")
     return join(paragraph(" ".join(told_by)), tag("div", shown, class_="clips"))
@@ -98,9 +93,11 @@ def _clip(codes: MotionCodes, subject: Subject, true: RecordedClip | None, budge
     name = tag("h3", codes.clip or "clip")
     about = paragraph(f"{len(codes)} windows, {length}{part}", class_="note")
     video = _video(codes, subject, true, frames, budget) if codes.clip in subject.videos else None
-    data = _followed(codes, frames)
-    follow = [tag("div", class_="now", aria_live="off"), data_script(data)]
-    parts = [name, about, video, _strip(codes, frames), _ticks(frames, fps), _energy(codes, frames), *follow]
+    strip, data = _strip(codes, frames, budget), data_script(_followed(codes, frames))
+    if strip is None or not budget.fits(data):
+        return tag("article", name, about, missing("Left out, as the page is full."), class_="clip")
+    follow = [tag("div", class_="now", aria_live="off"), data]
+    parts = [name, about, video, strip, _ticks(frames, fps), _energy(codes, frames), *follow]
     return tag("article", parts, _ids(codes), class_="clip", data_clip=True)
 
 
@@ -119,13 +116,7 @@ def _video(
     uri = budget.take("video/mp4", content)
     if uri is None:
         return missing("Its video is left out, as the page is full.")
-    shown = (
-        " Left: {}. Right: {}.".format(*names)
-        if len(names) == 2
-        else f" {names[0]}.".capitalize()
-        if names
-        else ""
-    )
+    shown = f" From the left: {', '.join(names)}." if names else ""
     player = tag(
         "video", src=uri, width=width, height=height, controls=True, muted=True, loop=True, playsinline=True,
         preload="auto", aria_label=f"The clip {codes.clip}.{shown}",
@@ -146,17 +137,19 @@ def _in_common(true: Points, own: Points) -> tuple[Points, Points] | None:
     return one, other
 
 
-def _strip(codes: MotionCodes, frames: int) -> Markup:
-    """The codes over time, with a line for the frame that the video shows."""
+def _strip(codes: MotionCodes, frames: int, budget: Budget) -> Markup | None:
+    """The codes over time, with a line for the frame that the video shows; None where there is no room."""
     count, stride = codes.ids.shape[1], codes.meta["window_stride"]
     pixels = np.zeros((frames, count, 4), np.uint8)
     for start, colours in zip(codes.starts.tolist(), code_colours(codes.ids.numpy()), strict=True):
         if start < frames:
             pixels[start : start + stride, :, :3] = colours
             pixels[start : start + stride, :, 3] = 255
-    uri = data_uri("image/png", png(np.ascontiguousarray(pixels.swapaxes(0, 1))))
+    uri = budget.take("image/png", png(np.ascontiguousarray(pixels.swapaxes(0, 1))))
+    if uri is None:
+        return None
     image = tag(
-        "img", src=uri, 
+        "img", src=uri,
         alt=f"The ids of {codes.clip} over time, a colour for each id; the table below has them.",
         style=f"height:{min(240, max(48, 9 * count))}px",
     )  # fmt: skip
@@ -233,10 +226,11 @@ def _followed(codes: MotionCodes, frames: int) -> dict[str, Any]:
 def _ids(codes: MotionCodes) -> Markup:
     """The ids of the first windows."""
     most = max(1, MOST_TABLE_IDS // codes.ids.shape[1])
-    head = ["frame", *(str(place + 1) for place in range(codes.ids.shape[1]))]
+    columns = min(MOST_TABLE_IDS, codes.ids.shape[1])
+    head = ["frame", *(str(place + 1) for place in range(columns))]
     rows = [
         [str(start), *map(str, ids)]
-        for start, ids in zip(codes.starts[:most].tolist(), codes.ids[:most].tolist(), strict=True)
+        for start, ids in zip(codes.starts[:most].tolist(), codes.ids[:most, :columns].tolist(), strict=True)
     ]
     some = f" of the first {most} windows" if len(codes) > most else ""
     return folded(f"Ids{some}", table([head, *rows], f"Ids of {codes.clip}, by the window's first frame"))
