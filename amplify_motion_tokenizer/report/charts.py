@@ -132,8 +132,8 @@ def numbers(rows: Sequence[Sequence[str]], title: str) -> Markup:
 
 def every(items: Sequence[T], most: int) -> list[T]:
     """At most ``most`` of the items, spread evenly, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
+    if len(items) <= most or most < 2:
+        return list(items[:most])
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 

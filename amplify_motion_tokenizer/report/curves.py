@@ -83,6 +83,8 @@ CHARTS = (
 )
 """The charts of a run, in their order; one of which nothing was logged is left out."""
 
+_NOTHING = "Left out: the folder of the run holds no TensorBoard log of losses (tensorboard/)."
+
 
 def training_curves(events: Events) -> Markup:
     """The charts of what a run has logged."""
@@ -95,10 +97,9 @@ def training_curves(events: Events) -> Markup:
         ]
         if lines:
             charts.append(line_chart(chart.title, chart.about, Axis("optimiser steps"), chart.y, lines))
-    if not charts:
-        return missing("Left out: the folder of the run holds no TensorBoard log (tensorboard/).")
-    cut = events.cut and paragraph(
+    cut = paragraph(
         f"{', '.join(events.cut)} ends within a record, as where a run was killed; all before it is shown.",
         class_="note",
     )
-    return join(tag("div", charts, class_="grid"), cut or None)
+    shown = tag("div", charts, class_="grid") if charts else missing(_NOTHING)
+    return join(shown, cut if events.cut else None)

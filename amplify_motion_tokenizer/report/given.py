@@ -103,7 +103,7 @@ def open_subject(
     if source.is_dir() and checkpoints_in(source):
         return _run(source, videos_or_tracks, tracks, checkpoint)
     if source.is_dir() and not holds_codes(source):
-        raise UsageError(f"{source}: holds {kind_of(source) or 'neither'}; {EXPECTED}")
+        raise UsageError(f"{source}: holds {kind_of(source) or 'neither codes nor checkpoints'}; {EXPECTED}")
     if source.suffix == ".pth":
         raise UsageError(f"{source}: is a checkpoint; give the folder of its run, or codes that it made")
     return _codes(source, videos_or_tracks, tracks, checkpoint)

@@ -63,7 +63,7 @@ def timelines(subject: Subject, codes: MotionCodeSet, most: int, budget: Budget)
     if not candidates:
         return missing("Left out: no clip has windows.")
     true = _true(subject)
-    chosen = every(candidates, most) if most > 1 else candidates[:most]
+    chosen = every(candidates, most)
     shown = [_clip(codes[name], subject, true.get(name), budget) for name in chosen]
     told_by = [
         "Over time stand the ids of the window that begins there, the first one on top; the same colour is "
