@@ -60,7 +60,7 @@ def tiles(subject: Subject, ids: Ids | None, events: Events) -> Markup:
             (
                 "perplexity",
                 told(usage.perplexity),
-                f"entropy {told(100 * usage.normalized_entropy)} % of the most",
+                f"entropy {told(100 * usage.normalized_entropy)} %",
             ),
         ]
     shown = [
@@ -84,7 +84,7 @@ def _of_codes(codes: MotionCodeSet) -> list[tuple[str, str, str]]:
     moves = moves[np.isfinite(moves)]
     facts = [
         ("clips", f"{len(clips):,}", covered),
-        ("windows", f"{windows:,}", f"of {length} frames, stride {meta['window_stride']}"),
+        ("windows", f"{windows:,}", f"{length} frames, stride {meta['window_stride']}"),
         ("bits a window", told(bits), f"{count} ids; end to end {each_second}"),
     ]
     if len(moves):

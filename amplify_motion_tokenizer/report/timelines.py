@@ -66,8 +66,8 @@ def timelines(subject: Subject, codes: MotionCodeSet, most: int, budget: Budget)
     chosen = every(candidates, most)
     shown = [_clip(codes[name], subject, true.get(name), budget) for name in chosen]
     told_by = [
-        "Over time stand the ids of the window that begins there, the first one on top; the same colour is "
-        "the same id, wherever it stands."
+        "A column has the ids of the window that begins there, the first one on top; the same colour is the "
+        "same id, wherever it stands."
     ]
     if not subject.videos:
         told_by.append("To see the clips above their codes, give their videos with --input.")
@@ -179,7 +179,7 @@ def _energy(codes: MotionCodes, frames: int) -> Markup:
         preserveAspectRatio="none", role="img",
     )  # fmt: skip
     unit = (
-        f"motion: up to {told(most)} px a frame, of {ROWS} rows" if steps else "How much moves is not known."
+        f"motion: up to {told(most)} px a frame ({ROWS} rows)" if steps else "How much moves is not known."
     )
     return tag("div", svg, tag("span", unit), class_="energy")
 
