@@ -37,8 +37,8 @@ FLAGS: Flags = {
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     flags = cli.parse_flags(argv, "report", __doc__ or "", FLAGS)
-    if not 0 <= flags.clips <= MOST_CLIPS:
-        raise UsageError(f"--clips is {flags.clips}; expected 0 to {MOST_CLIPS}")
+    if not 1 <= flags.clips <= MOST_CLIPS:
+        raise UsageError(f"--clips is {flags.clips}; expected 1 to {MOST_CLIPS}")
     from amplify_motion_tokenizer.report.build import Request, write_report
 
     request = Request(

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.file_names import BEST, LAST, OUTPUT_CONFIG, checkpoints_in
+from amplify_motion_tokenizer.file_names import BEST, LAST, OUTPUT_CONFIG, checkpoints_in, is_pack
 from amplify_motion_tokenizer.jobs.output_folders import kind_of
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint
 from amplify_motion_tokenizer.tracks.stored import Clips
@@ -64,6 +64,15 @@ class Subject:
         if self.tracks is None or self.tokenizer is None:
             return None
         return load_clips(self.tracks, self.tokenizer.config)
+
+    @property
+    def no_positions(self) -> str:
+        """Why ``tracks`` cannot be read as positions of clips; empty where they can, or there are none."""
+        if self.tracks is not None and is_pack(self.tracks):
+            return f"{self.tracks} is a pack; give the folder of track files that it was made from."
+        if any(clip.stores == "velocities" for clip in (self.clips or {}).values()):
+            return f"{self.tracks} holds velocities, and no positions; give track files (HDF5)."
+        return ""
 
     def lacks(self, tracks: str = "", tokenizer: str = "") -> str:
         """What to give for a section that needs tracks and the tokenizer; says only what is missing.

@@ -79,13 +79,13 @@ def _of_codes(codes: MotionCodeSet) -> list[tuple[str, str, str]]:
         float(np.nanmax(each.seconds[:, 1].numpy())) for each in clips if len(each) and _has_seconds(each)
     ]
     covered = f"{told(sum(spans))} s covered" if spans else "seconds are not known"
-    each_second = f"{told(bits * fps / length)} bits a second" if fps else "the rate is not known"
+    each_second = f"; end to end {told(bits * fps / length)} bits a second" if fps else ""
     moves = np.concatenate([each.motion_energy.numpy() for each in clips])
     moves = moves[np.isfinite(moves)]
     facts = [
         ("clips", f"{len(clips):,}", covered),
         ("windows", f"{windows:,}", f"{length} frames, stride {meta['window_stride']}"),
-        ("bits a window", told(bits), f"{count} ids; end to end {each_second}"),
+        ("bits a window", told(bits), f"{count} ids{each_second}"),
     ]
     if len(moves):
         median = told(240 * float(np.median(moves)))

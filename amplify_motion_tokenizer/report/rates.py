@@ -47,8 +47,8 @@ def rates(subject: Subject) -> Markup:
     own = subject.tokenizer.model
     if not _judgeable(own.config):
         return missing("Left out: this tokenizer takes several views, or images besides tracks.")
-    if any(clip.stores == "velocities" for clip in (subject.clips or {}).values()):
-        return missing("Left out: velocity files hold no positions, so there is no error of points.")
+    if subject.no_positions:
+        return missing(f"Left out: {subject.no_positions}")
     source = _thinned(folder_windows(subject.tracks), subject.tracks)
     models, left_out = _models(subject, source)
     sections = evaluate_tokenizers(models, [source])

@@ -79,7 +79,7 @@ def timelines(subject: Subject, codes: MotionCodeSet, most: int, budget: Budget)
 
 
 def _true(subject: Subject) -> Mapping[str, RecordedClip]:
-    if subject.tracks is None or not subject.videos or subject.tokenizer is None:
+    if subject.tracks is None or not subject.videos or subject.tokenizer is None or subject.no_positions:
         return {}
     return find_recorded(subject.tracks)
 
@@ -108,7 +108,7 @@ def _video(
     own = None if subject.tokenizer is None else decoded_points(codes, subject.tokenizer, frames)
     if own is not None:
         panels, names = [own], [f"decoded from {codes.ids.shape[1]} ids"]
-        both = None if true is None else _in_common(true_points(true, frames), own)
+        both = None if true is None else _in_common(true_points(_first_view(true, codes), frames), own)
         if both is not None:
             panels, names = list(both), ["true tracks", *names]
     config = subject.config or Config()
@@ -123,6 +123,11 @@ def _video(
     )  # fmt: skip
     below = tag("div", tag("p", [tag("span", each) for each in names], class_="panels"), class_="film")
     return join(player, below)
+
+
+def _first_view(true: RecordedClip, codes: MotionCodes) -> RecordedClip:
+    """The tracks of the view that is shown; a lone view serves whatever its name."""
+    return true if len(true.views) == 1 else true.with_views(codes.meta["views"][:1])
 
 
 def _in_common(true: Points, own: Points) -> tuple[Points, Points] | None:
@@ -172,16 +177,13 @@ def _energy(codes: MotionCodes, frames: int) -> Markup:
             at = f"{1000 * x / frames:.1f} {58 - 54 * y / max(most, 1e-9):.1f}"
             steps.append(f"{'L' if drawing else 'M'}{at}")
         drawing = math.isfinite(y)
-    text = f"How much moves in {codes.clip}: up to {told(most)} pixels a frame at {ROWS} rows."
+    unit = f"up to {told(most)} px a frame ({ROWS} rows)" if steps else "not known"
     drawn = tag("path", d="".join(steps), class_="line c0")
     svg = tag(
-        "svg", tag("title", "Motion energy"), tag("desc", text), drawn, viewBox="0 0 1000 60",
-        preserveAspectRatio="none", role="img",
+        "svg", tag("title", "Motion energy"), tag("desc", f"How much moves in {codes.clip}: {unit}."), drawn,
+        viewBox="0 0 1000 60", preserveAspectRatio="none", role="img",
     )  # fmt: skip
-    unit = (
-        f"motion: up to {told(most)} px a frame ({ROWS} rows)" if steps else "How much moves is not known."
-    )
-    return tag("div", svg, tag("span", unit), class_="energy")
+    return tag("div", svg, tag("span", f"motion: {unit}"), class_="energy")
 
 
 def _ticks(frames: int, fps: float | None) -> Markup:

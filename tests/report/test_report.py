@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from amplify_motion_tokenizer.codes.tokenizer import load_tokenizer
 from amplify_motion_tokenizer.commands.report import main
@@ -22,8 +24,11 @@ from amplify_motion_tokenizer.errors import TokenizerError
 from amplify_motion_tokenizer.evaluation import plain_coders
 from amplify_motion_tokenizer.report import build
 from amplify_motion_tokenizer.report.build import MOST_BYTES, Request, write_report
+from amplify_motion_tokenizer.tracks.find import find_recorded
+from amplify_motion_tokenizer.tracks.pack_writing import write_pack
 from tests.support.pages import Page, content_of, made_up_codes, write_made_up, write_run, write_tracks_of
 from tests.support.run_scripts import TINY, Run, render
+from tests.support.tracked import write_velocities
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc)
 NASTY = "<script>alert(1)</script>&\"'"
@@ -176,6 +181,32 @@ def test_codes_alone_say_what_to_give(tmp_path: Path) -> None:
     assert not page.of("video")
 
 
+def test_codes_of_which_little_is_known_have_a_page(tmp_path: Path) -> None:
+    nothing = made_up_codes(np.zeros((0, 2), int))
+    page = report(write_made_up(tmp_path / "none.jsonl", nothing), tmp_path / "page.html")
+    assert "no clip has windows" in page.told
+    unknown = {"seconds": torch.full((4, 2), math.nan).double(), "motion_energy": torch.full((4,), math.nan)}
+    codes = dataclasses.replace(made_up_codes([[1, 2]] * 4, fps=None), **unknown)
+    gone = ("fsq_levels", "checkpoint_sha256", "config_hash")
+    codes = dataclasses.replace(codes, meta={key: codes.meta[key] for key in codes.meta if key not in gone})
+    page = report(write_made_up(tmp_path / "few.jsonl", codes), tmp_path / "page.html")
+    assert "seconds are not known" in page.told
+    assert "4 windows, 12 frames" in page.told
+    assert "motion: not known" in page.told
+
+
+def test_tracks_without_positions_are_told_of(made: Made, tmp_path: Path) -> None:
+    config = config_from_dict(TINY, "in the tests")
+    write_velocities(tmp_path / "velocities" / "a", config, 3)
+    page = report(made.run, tmp_path / "page.html", tracks=tmp_path / "velocities")
+    assert "holds velocities, and no positions; give track files (HDF5)" in page.told
+    assert "Of 3 windows of" in page.told
+    write_pack(find_recorded(made.tracks), tmp_path / "pack")
+    page = report(made.run, tmp_path / "page.html", tracks=tmp_path / "pack")
+    assert "is a pack; give the folder of track files that it was made from" in page.told
+    assert "Of 16 windows of" in page.told
+
+
 def test_the_codebook_is_told_as_it_is_used(tmp_path: Path) -> None:
     # Of 20 codes 0 and 5 alike, never another: perplexity 2, and 18 do not occur.
     page = report(
@@ -304,5 +335,5 @@ def test_the_command_writes_the_page_and_refuses_in_one_line(made: Made, tmp_pat
     assert f"motion-tokenizer report {made.run}" in page.told
     again = run(script, "report", made.run, "--output", tmp_path / "page.html")
     assert "is there already; give --overwrite to replace it" in again.error
-    with pytest.raises(TokenizerError, match="--clips is 25; expected 0 to 24"):
+    with pytest.raises(TokenizerError, match="--clips is 25; expected 1 to 24"):
         main([str(made.run), "--output", "x.html", "--clips", "25"])

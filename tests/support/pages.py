@@ -46,7 +46,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         inside = self._open[-1] if self._open else ""
-        (self.scripts if inside == "script" else self.words).append(data)
+        if inside != "style":
+            (self.scripts if inside == "script" else self.words).append(data)
 
     def of(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
