@@ -64,7 +64,12 @@ def timelines(subject: Subject, codes: MotionCodeSet, most: int, budget: Budget)
         return missing("Left out: no clip has windows.")
     true = _true(subject)
     chosen = every(candidates, most)
-    shown = [_clip(codes[name], subject, true.get(name), budget) for name in chosen]
+    # The strips of all clips before the first video, which may leave no room.
+    strips = [_strip(codes[name], _shown_frames(codes[name]), budget) for name in chosen]
+    shown = [
+        _clip(codes[name], strip, subject, true.get(name), budget)
+        for name, strip in zip(chosen, strips, strict=True)
+    ]
     told_by = [
         "A column has the ids of the window that begins there, the first one on top; the same colour is the "
         "same id, wherever it stands."
@@ -84,18 +89,28 @@ def _true(subject: Subject) -> Mapping[str, RecordedClip]:
     return find_recorded(subject.tracks)
 
 
-def _clip(codes: MotionCodes, subject: Subject, true: RecordedClip | None, budget: Budget) -> Markup:
-    meta, fps = codes.meta, codes.meta.get("fps")
-    total = int(codes.starts[-1]) + int(meta["tracked_length"])
-    frames = min(total, MOST_FRAMES, math.ceil(SECONDS * fps) if fps else MOST_FRAMES)
+def _all_frames(codes: MotionCodes) -> int:
+    """Frames to the end of the last window."""
+    return int(codes.starts[-1]) + int(codes.meta["tracked_length"])
+
+
+def _shown_frames(codes: MotionCodes) -> int:
+    fps = codes.meta.get("fps")
+    return min(_all_frames(codes), MOST_FRAMES, math.ceil(SECONDS * fps) if fps else MOST_FRAMES)
+
+
+def _clip(
+    codes: MotionCodes, strip: Markup | None, subject: Subject, true: RecordedClip | None, budget: Budget
+) -> Markup:
+    fps, total, frames = codes.meta.get("fps"), _all_frames(codes), _shown_frames(codes)
     length = f"{told(total / fps)} s" if fps else f"{total} frames"
     part = "" if frames == total else f", the first {told(frames / fps) + ' s' if fps else frames} shown"
     name = tag("h3", codes.clip or "clip")
     about = paragraph(f"{len(codes)} windows, {length}{part}", class_="note")
-    video = _video(codes, subject, true, frames, budget) if codes.clip in subject.videos else None
-    strip, data = _strip(codes, frames, budget), data_script(_followed(codes, frames))
+    data = data_script(_followed(codes, frames))
     if strip is None or not budget.fits(data):
         return tag("article", name, about, missing("Left out, as the page is full."), class_="clip")
+    video = _video(codes, subject, true, frames, budget) if codes.clip in subject.videos else None
     follow = [tag("div", class_="now", aria_live="off"), data]
     parts = [name, about, video, strip, _ticks(frames, fps), _energy(codes, frames), *follow]
     return tag("article", parts, _ids(codes), class_="clip", data_clip=True)
