@@ -27,6 +27,9 @@ MANIFEST = "manifest.jsonl"
 LOCK, LOCK_OWNER = ".lock", ".lock.owner"
 """Are in an output folder while a run has it: what the system locks, and whose it is."""
 
+TRACK_INDEX = ".tracks.json"
+"""What the track files of a large folder say of themselves (``tracks.folder_index``)."""
+
 PACK_INDEX = "pack.json"
 """Written last into a pack: a folder without it is no pack."""
 
