@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from amplify_motion_tokenizer.codes.files.base import OF_RUN, CodeFormat
+from amplify_motion_tokenizer.codes.files.base import OF_RUN, CodeFormat, missing
 from amplify_motion_tokenizer.codes.formats import code_formats, format_of
 from amplify_motion_tokenizer.codes.motion_codes import CodesAt, FrameCount, MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.file_names import CODES
+from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST
+from amplify_motion_tokenizer.jobs.manifest import read_manifest
 from amplify_motion_tokenizer.models.torch_files import read_torch
 
 
@@ -85,7 +86,8 @@ def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
             them and the format itself holds none.
 
     Raises:
-        UsageError: nothing is there, or it is damaged, of an unknown version, or of several runs.
+        UsageError: nothing is there, or it is damaged, of an unknown version, of several runs, or a clip that
+            the folder's manifest names is missing.
         CheckpointError: a file of vectors is damaged.
     """
     path = Path(path)
@@ -96,20 +98,48 @@ def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
 
 
 def _read(path: Path) -> MotionCodeSet:
-    if not path.is_dir():
-        return MotionCodeSet(format_of(path).read(path), path)
+    form, files = code_files(path)
+    return MotionCodeSet(
+        (codes for file in files for codes in form.read(file)), files[0] if form.table else path
+    )
+
+
+def code_files(path: Path) -> tuple[CodeFormat, list[Path]]:
+    """What ``read_codes`` reads at ``path``: the format, and one table or the files of all clips.
+
+    Raises:
+        UsageError: nothing is there, no format has that name, or a clip that the folder's manifest names has
+            no file.
+    """
     formats = code_formats()
+    if not path.exists() and not any(path.name.endswith(each.ending) for each in formats):
+        raise missing(path, FileNotFoundError())
+    if not path.is_dir():
+        return format_of(path), [path]
     table = next((each for each in formats if each.table and (path / each.table).is_file()), None)
     if table is not None:
-        return MotionCodeSet(table.read(path / str(table.table)), path / str(table.table))
+        return table, [path / str(table.table)]
     for each in formats:
         files = _files(path, each)
         if files:
-            return MotionCodeSet((codes for file in files for codes in each.read(file)), path)
+            _check_all_there(path, each)
+            return each, files
     raise UsageError(
         f"{path / CODES}: cannot be read (No such file or directory), and there are no codes in another "
         "format; give inference's output folder"
     )
+
+
+def _check_all_there(folder: Path, form: CodeFormat) -> None:
+    """Raises UsageError where a clip that the manifest of a run tells as done has no file."""
+    if not (folder / CHECKPOINT_RECORD).is_file():
+        return
+    for clip, record in read_manifest(folder / MANIFEST).items():
+        if record.get("status") in ("done", "skipped") and not form.file(folder, clip).is_file():
+            raise UsageError(
+                f"{form.file(folder, clip)}: is not there, and {MANIFEST} says that {clip} is done; run "
+                "inference again, which makes what is missing"
+            )
 
 
 def write_codes(
