@@ -6,6 +6,7 @@ Letters: S windows of a clip, d ids of a window, K digits of an id, L levels of 
 from __future__ import annotations
 
 import importlib.util
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,10 @@ def histograms(codes: MotionCodes, tokenizer: Tokenizer) -> Floats:
         digits[..., place, None] == np.arange(levels)
         for place, levels in enumerate(tokenizer.config.model.fsq_levels)
     ]
-    rows = np.concatenate([column.reshape(len(codes), -1) for column in columns], axis=1)
-    return np.asarray(rows / np.sqrt(max(1, digits[0].size if len(digits) else 1)), np.float64)
+    rows = np.concatenate(
+        [column.reshape(len(codes), math.prod(column.shape[1:])) for column in columns], axis=1
+    )
+    return np.asarray(rows / math.sqrt(math.prod(digits.shape[1:])), np.float64)
 
 
 def change_points(codes: MotionCodes, rows: Floats, rules: Rules) -> Points:

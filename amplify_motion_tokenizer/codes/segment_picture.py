@@ -111,8 +111,10 @@ def _key_frames(
     grid = np.full((rows * height, width, 3), 255, np.uint8)
     for number, (segment, frame) in enumerate(zip(segments, frames, strict=True)):
         top, left = number // COLUMNS * height, number % COLUMNS * step
-        kind = f" = {clusters[number]}" if clusters else ""
-        text = f"{number}: {segment.start_s:.2f}-{segment.end_s:.2f} s{kind}"
-        write_on(grid, text, left + 2, top + 13)
+        write_on(grid, f"{number}: {segment.start_s:.2f}-{segment.end_s:.2f} s", left + 2, top + 13)
         grid[top + CAPTION_PX : top + CAPTION_PX + CELL[0], left : left + CELL[1]] = frame
+        if clusters:
+            write_on(
+                grid, f"kind {clusters[number]}", left + 4, top + CAPTION_PX + CELL[0] - 6, (255, 255, 255)
+            )
     return grid

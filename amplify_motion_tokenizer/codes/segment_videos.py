@@ -64,8 +64,10 @@ def copy(clip: Clip, segments: Sequence[Segment], folder: Path) -> tuple[list[Pa
         VideoError: the clip is no video file, cannot be read, or its codec does not go into an mp4.
         UsageError: it ends before a segment begins, or a file cannot be written.
     """
-    (path, *_) = clip.paths
-    packets = _packets(path)
+    source = next(iter(clip.views.values()))
+    if source.images or source.dataset:
+        raise VideoError(f"{source}: is no video file, and cannot be copied; leave out --copy to encode it")
+    packets = _packets(path := source.path)
     written, early = [], 0.0
     for number, (start_s, end_s) in enumerate(segments):
         if max(packets).time_s < start_s - _EPSILON_S:

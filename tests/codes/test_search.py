@@ -79,8 +79,8 @@ def test_vectors_end_with_what_kind_of_motion_it_is() -> None:
     )
     numbers = motion_vectors(torch.from_numpy(tracks), SIZE)[:, 96:] / np.float32([1.5, 1, 1])
     pan, zoom, half, there_and_back = numbers
-    # A shift and a zoom of the whole frame leave nothing; of half a frame that moves down, what the best shift
-    # and turn leave, in closed form: moves less their mean are 1/2 and -1/2, and a turn is one slope.
+    # A shift and a zoom of the whole frame leave nothing; half a frame that moves down leaves what the best
+    # shift and turn do not tell: moves less their mean are 1/2 and -1/2, and a turn is one slope.
     assert pan[0] == pytest.approx(0, abs=1e-3)
     assert zoom[0] == pytest.approx(0, abs=1e-3)
     places = grid - grid.mean(axis=0)
