@@ -149,7 +149,7 @@ def nearest(
     while True:
         hits = min(hits, len(graph))
         near = graph.near(asked, hits)
-        names = [name for name in codes if any(name in found for found in near)]
+        names = dict.fromkeys(name for found in near for name in found)
         rows = {name: _with_hits(aligned(codes[name], offsets), name, near) for name in names}
         found = _best(codes, vectors, query, asked, rows, count)
         if len(found) >= count or hits == len(graph):

@@ -150,14 +150,13 @@ def build_index(codes: Path, checkpoint: str | Path | None = None, approximate: 
         "graph": approximate,
     }
     vectors = np.concatenate(list(parts.values()))
-    write_index(index_folder(codes), found, vectors, record)
-    return _opened(index_folder(codes) / digest[:16], exact=False)
+    return write_index(index_folder(codes), found, vectors, record)
 
 
 def write_index(
     folder: Path, clips: Mapping[str, Places], vectors: Floats, record: Mapping[str, Any]
-) -> None:
-    """Writes an index in a subfolder of ``folder``, then removes older ones there.
+) -> SearchIndex:
+    """Writes an index in a subfolder of ``folder``, removes older ones there, and opens it.
 
     Args:
         folder: from ``index_folder``.
@@ -180,6 +179,7 @@ def write_index(
     for other in folder.iterdir():
         if other != own and other.is_dir() and (other / _RECORD).is_file():
             shutil.rmtree(other)
+    return _opened(own, exact=False)
 
 
 def searchable(codes: Path, checkpoint: str | Path | None = None, exact: bool = False) -> SearchIndex:

@@ -158,10 +158,7 @@ def test_a_graph_finds_the_nearest_of_many_windows(tmp_path: Path) -> None:
         for number in range(clips)
     }
     record = {"source_hash": "0" * 16, "windows": len(vectors), "tracked_length": 16, "graph": True}
-    write_index(tmp_path, places, vectors, record | {"checkpoint_sha256": None})
-    from amplify_motion_tokenizer.codes import search_index
-
-    index = search_index._opened(tmp_path / ("0" * 16), exact=False)
+    index = write_index(tmp_path, places, vectors, record | {"checkpoint_sha256": None})
     query = query_moment(index.clips, "7", 8.0, 0)
     assert query.rows == (10,)
     found = nearest(index.clips, index.vectors, query, 10, index.graph)
