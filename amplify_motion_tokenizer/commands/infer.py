@@ -79,11 +79,12 @@ def main(argv: Sequence[str]) -> int:
     for number in range(1, len(names)):
         parse(number)
     from amplify_motion_tokenizer.codes.inference import Target, folders_of, tokenize_together
-    from amplify_motion_tokenizer.codes.overrides import check_overrides
+    from amplify_motion_tokenizer.codes.overrides import check_overrides, warn_of_what_is_not_followed
 
     for checkpoint, config in parsed:
         for change in check_overrides(checkpoint, config):
             logging.warning("differs from the checkpoint's training: %s", change)
+        warn_of_what_is_not_followed(checkpoint, config)
     folders = folders_of(Path(flags.output), names)
     targets = [Target(folder, *made) for folder, made in zip(folders, parsed, strict=True)]
     formats = [name.strip() for name in flags.formats.split(",")]

@@ -19,7 +19,14 @@ from av.stream import Disposition
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB
 from amplify_motion_tokenizer.video.colours import ToRGB, deep_range, is_deep_gray
-from amplify_motion_tokenizer.video.faults import check_file, check_length, is_encrypted, no_codec, no_video
+from amplify_motion_tokenizer.video.faults import (
+    check_file,
+    check_length,
+    check_pixels,
+    is_encrypted,
+    no_codec,
+    no_video,
+)
 from amplify_motion_tokenizer.video.orientation import Orientation, orientation, pixel_aspect
 from amplify_motion_tokenizer.video.timing import rate_of
 
@@ -27,6 +34,8 @@ _SHORT_S = 0.25
 """A duration in a header, which need not be exact, may pass the end of the last packet by so much."""
 _STATE_DURATION = ("matroska", "flv", "mxf")
 """Formats whose header states how long the file is; of others FFmpeg guesses it from what is there."""
+_LISTS = {"concat", "concatf", "hls", "dash", "imf", "sdp"}
+"""Formats that name other files, which a file from elsewhere could choose on this machine."""
 _LEAST_OFF = 0.5
 """Degrees beside a right angle that are worth a word."""
 
@@ -86,6 +95,7 @@ class OpenFile:
             self._scan()
             if self._stream.codec_context is None:
                 raise no_codec(path)
+            check_pixels(path, (self._stream.height, self._stream.width))
             self.codec = str(self._stream.codec_context.name)
             stated_fps = self._stream.average_rate or self._stream.guessed_rate
             rate = rate_of(self._packets.times_s, float(stated_fps or 0))
@@ -119,6 +129,12 @@ class OpenFile:
             container = av.open(f"file:{self.path.absolute()}", metadata_errors="replace")
         except (av.FFmpegError, ValueError, IndexError):
             raise no_video(self.path, self._head, opened=False) from None
+        if _LISTS.intersection(container.format.name.split(",")):
+            container.close()
+            raise VideoError(
+                f"{self.path}: is a list of other files ({container.format.name}), which is not followed; "
+                "give the videos themselves"
+            )
         if not container.streams.video:
             opened = len(container.streams) > 0
             container.close()
