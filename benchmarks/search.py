@@ -2,13 +2,13 @@
 
     python -m benchmarks.search [--seeds 3 4 5 6] [--speeds 1 2] [--frames 40] [--stride 8] [--ids 4 8 16]
 
-Rendered clips of every kind, of another scene each, so of another appearance, direction and camera path, at one
-and two times the speed, are tracked by the embedded tracker. Each window is a query, and the windows of all
-other clips are ranked. Relevant are windows of the query's motion class; in the second half of a table windows
-of its class and direction (pan left, zoom in). Printed are means over queries: mAP, how often the first is
-relevant, and the share of relevant ones among the first ten. The second table has the same of whole clips, whose
-windows are compared one by one in order, as search does with a query of several. The third has mAP, and how
-often the first is relevant, by class.
+Rendered clips of every kind, of another scene each, so of another appearance, direction and camera path, at
+one and two times the speed, are tracked by the embedded tracker. Each window is a query, and the windows of
+all other clips are ranked. Relevant are windows of the query's motion class; in the second half of a table
+windows of its class and direction (pan left, zoom in). Printed are means over queries: mAP, how often the
+first is relevant, and the share of relevant ones among the first ten. The second table has the same of whole
+clips, whose windows are compared one by one in order, as search does with a query of several. The third has
+mAP, and how often the first is relevant, by class.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     python -m benchmarks.search_copies --input CLIPS [--seeds 3 4 5 6] [--stride 4] [--markdown]
 
-Each clip is read at 20 frames a second and 240 rows, and copies of it are made: darkened, brightened, noisy, half
-the size, cropped, compressed, mirrored. All are tracked by the embedded tracker. A copy's window is the query;
-the windows of the clips as they are, and of rendered clips of every kind, are ranked. Printed is the share of
-queries whose own window (same frames) is first, is first or overlaps the first one, and is among the first ten.
+Each clip is read at 20 frames a second and 240 rows, and copies of it are made: darkened, brightened, noisy,
+half the size, cropped, compressed, mirrored. All are tracked by the embedded tracker. A copy's window is the
+query; the windows of the clips as they are, and of rendered clips of every kind, are ranked. Printed is the
+share of queries whose own window (same frames) is first, is first or overlaps the first one, and is among the
+first ten.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python -m benchmarks.search_index [--windows 100000 1000000] [--queries 50] [--markdown]
 
-Windows are mixtures of the vectors of two of some thousand windows of made-up motion each, and a little noise,
-in clips of 100 that do not overlap. Both ways look for the ten nearest moments of single windows. Recall is the
-share of the exact search's ten that the graph's are. Times are of the process's CPU, so of all its threads.
+Windows are mixtures of the vectors of two of some thousand windows of made-up motion each, and a little
+noise, in clips of 100 that do not overlap. Both ways look for the ten nearest moments of single windows.
+Recall is the share of the exact search's ten that the graph's are. Times are of the process's CPU, so of all
+its threads.
 """
 
 from __future__ import annotations

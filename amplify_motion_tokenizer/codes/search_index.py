@@ -97,7 +97,7 @@ def check_usearch() -> None:
     """Raises UsageError where usearch is not installed; says how to."""
     if importlib.util.find_spec("usearch") is None:
         raise UsageError(
-            "an approximate index needs usearch, which is not installed; pip install 'usearch>=2.15' (or "
+            "an approximate index needs usearch, which is not installed; pip install 'usearch>=2.17' (or "
             "this package with the extra search), or search exactly"
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from amplify_motion_tokenizer.codes.files.parquet import FORMAT as PARQUET
 from amplify_motion_tokenizer.codes.segmentation import Segment
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import write_json
@@ -55,11 +56,12 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
     Read are JSON and JSON lines of these shapes: what ``write_segments`` wrote; a mapping of clips' names to
     lists of segments, or to rows; a list or lines of rows, or one row, each with a name (clip, id, video_id,
     episode_id, episode, video, name) and a list (segments, annotations, subtasks); ``{"rows": [{"row":
-    row}, ...]}``, as the server of WGO-Bench's rows answers. Times are seconds: start_seconds, start_sec,
-    start_s, start_time or start, and the same of the end.
+    row}, ...]}``, as a server of WGO-Bench's rows answers. Rows may also be a Parquet file's. Times are
+    seconds: start_seconds, start_sec, start_s, start_time or start, and the same of the end.
 
     Raises:
-        UsageError: the file is missing, no JSON, or of another form; says which clip is at fault.
+        UsageError: the file is missing, damaged, or of another form, and says which clip is at fault; or it
+            is Parquet, and pyarrow is missing.
     """
     clips = _by_clip(_content(path), path)
     if not clips:
@@ -68,7 +70,9 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
 
 
 def _content(path: Path) -> Any:
-    """What is in a JSON file, or the list of what is in the lines of one."""
+    """What is in a JSON file; or a list, of what is in the lines of one or of the rows of a Parquet file."""
+    if path.suffix == ".parquet":
+        return _rows(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -85,6 +89,28 @@ def _content(path: Path) -> Any:
         except ValueError as error:
             whole = error
         raise UsageError(f"{path}: is not JSON ({whole}); {_EXPECTED}") from None
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Names and lists of segments in a Parquet file; columns of bytes, such as videos, are not read."""
+    PARQUET.check_available()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        told = (pa.types.is_binary, pa.types.is_large_binary)
+        wanted = [
+            name
+            for name in schema.names
+            if name in _NAMES + _LISTS and not any(kind(schema.field(name).type) for kind in told)
+        ]
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=wanted, partitioning=None).to_pylist()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: cannot be read (No such file or directory); {_EXPECTED}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: is damaged or no Parquet ({str(error).splitlines()[0]:.80})") from None
+    return rows
 
 
 def _by_clip(content: Any, path: Path) -> dict[str, Any]:

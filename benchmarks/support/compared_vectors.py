@@ -92,10 +92,11 @@ def compared(
     vectors = motion_vectors(start + moves, size)
     whole = (moves[:, 1:] / min(size)).flatten(1).numpy()
     steps = (moves[:, 1:] - moves[:, :-1]) / min(size)
+    shapes = _as_shapes(_rounded(moves[:, 1:] / min(size), bits, 0.25))
     return [
         *found,
         Compared("tracks, averaged", 32 * vectors.shape[1], vectors),
-        Compared("displacements, averaged, rounded to bits", bits, _as_shapes(_rounded(moves[:, 1:] / min(size), bits, 0.25))),
+        Compared("displacements, averaged, rounded to bits", bits, shapes),
         Compared("velocities, averaged, rounded to bits", bits, _rounded(steps, bits, 0.05)),
         Compared("displacements, every point and step", 32 * whole.shape[1], whole),
         Compared("velocities, every point and step", 32 * whole.shape[1], steps.flatten(1).numpy()),
@@ -121,6 +122,6 @@ def _rounded(moves: Tensor, bits: int, most: float) -> Floats:
 
 
 def _as_shapes(numbers: Floats) -> Floats:
-    """Numbers (S, K) as ``motion_vectors`` takes displacements: their size counts near standing still only."""
+    """Numbers (S, K) as ``motion_vectors`` takes displacements: of a size that counts near 0 alone."""
     length = np.linalg.norm(numbers, axis=1, keepdims=True)
     return np.asarray(numbers / np.maximum(length, 1e-9) * (length / (length + STILL)), np.float32)

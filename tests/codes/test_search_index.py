@@ -123,7 +123,7 @@ def test_a_damaged_graph_is_told_and_can_be_left_out(folder: Path) -> None:
 
 def test_without_usearch_its_install_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs usearch, .* pip install 'usearch>=2\.15'"):
+    with pytest.raises(UsageError, match=r"needs usearch, .* pip install 'usearch>=2\.17'"):
         main(["build", str(folder), "--approximate"])
     assert not index_folder(folder).exists()
 

@@ -297,3 +297,17 @@ def test_the_picture_has_boundaries_where_they_are(tmp_path: Path) -> None:
     blue = (drawn[..., 2] > 170) & (drawn[..., 0] < 60)
     top = np.flatnonzero(blue.any(axis=1))[0]
     assert abs(top - 8) <= 2  # the change 2 is at the panel's top
+
+
+def test_rows_of_parquet_are_read_without_their_videos(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "annotations.parquet"
+    pq.write_table(pa.Table.from_pylist([{**ROW, "video": b"x" * 10}, {**OTHER, "video": b"y"}]), path)
+    assert read_segments(path) == {"a": [(0, 1.5), (1.5, 2)], "b": [(0, 1)]}
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UsageError, match=r"annotations\.parquet: is damaged or no Parquet"):
+        read_segments(path)
+    with pytest.raises(UsageError, match=r"none\.parquet: cannot be read"):
+        read_segments(tmp_path / "none.parquet")
