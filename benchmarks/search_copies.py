@@ -117,9 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = np.array([(clip, start) for clip, (starts, _) in enumerate(own) for start in starts])
     every_place = np.concatenate([places, np.full((len(others.clips), 2), -1)])
     print(f"{len(videos)} clips of {len(places)} windows, among {len(others.clips)} of rendered clips\n")
-    rows = [
-        ["vectors of", "bits", *(f"{copy}{end}" for copy in COPIES for end in ("", ", overlaps", ", of 10"))]
-    ]
+    rows = [["vectors of", "bits", *COPIES]]
     found: dict[str, list[str]] = {way.name: [way.name, str(way.bits)] for way in everything}
     for copy in COPIES.values():
         copies = joined([windows_of(copy(video), arguments.stride, coders)[1] for video in videos])
@@ -128,9 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             same = (every_place[order] == places[:, None]).all(axis=2)
             clip_alike = every_place[order[:, 0], 0] == places[:, 0]
             near = clip_alike & (abs(every_place[order[:, 0], 1] - places[:, 1]) < LENGTH)
-            found[way.name] += [
-                f"{share:.2f}" for share in (same[:, 0].mean(), near.mean(), same.any(axis=1).mean())
-            ]
+            shares = same[:, 0].mean(), near.mean(), same.any(axis=1).mean()
+            found[way.name].append(" / ".join(f"{share:.2f}" for share in shares))
     print((markdown if arguments.markdown else lines)([*rows, *found.values()], 1))
 
 

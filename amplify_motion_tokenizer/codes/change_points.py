@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.errors import UsageError
 
 Floats = NDArray[np.float64]
 
-PENALTY = 2.0
+PENALTY = 1.5
 """What a change point must explain, in windows whose digits are all others: the default of ``--change`` for
 this method, chosen on other clips than docs/measured/segmentation.md measures on."""
 

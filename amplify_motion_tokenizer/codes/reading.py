@@ -99,9 +99,12 @@ def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
 
 def _read(path: Path) -> MotionCodeSet:
     form, files = code_files(path)
-    return MotionCodeSet(
+    found = MotionCodeSet(
         (codes for file in files for codes in form.read(file)), files[0] if form.table else path
     )
+    if form.table and path.is_dir():
+        _check_not_cut(found, files[0])
+    return found
 
 
 def code_files(path: Path) -> tuple[CodeFormat, list[Path]]:
@@ -130,12 +133,34 @@ def code_files(path: Path) -> tuple[CodeFormat, list[Path]]:
     )
 
 
+def _check_not_cut(found: MotionCodeSet, table: Path) -> None:
+    """Raises UsageError where a table lacks a clip of its run that is done and has a file of its own.
+
+    A table that is cut at the end of a line can be told from a whole one by nothing else.
+    """
+    run = next((codes.meta.get("config_hash") for codes in found.values()), None)
+    for clip in _done(table.parent):
+        for form in code_formats() if clip not in found else ():
+            own = form.file(table.parent, clip)
+            if form.table is None and own.is_file() and run in (None, form.meta(own).get("config_hash")):
+                raise UsageError(
+                    f"{table}: is cut, as it lacks the clip {clip}, whose codes are in {own.name}; run "
+                    "inference again"
+                )
+
+
+def _done(folder: Path) -> list[str]:
+    """The clips that the manifest of a folder of codes tells as done."""
+    if not (folder / CHECKPOINT_RECORD).is_file():
+        return []
+    records = read_manifest(folder / MANIFEST)
+    return [clip for clip, record in records.items() if record.get("status") in ("done", "skipped")]
+
+
 def _check_all_there(folder: Path, form: CodeFormat) -> None:
     """Raises UsageError where a clip that the manifest of a run tells as done has no file."""
-    if not (folder / CHECKPOINT_RECORD).is_file():
-        return
-    for clip, record in read_manifest(folder / MANIFEST).items():
-        if record.get("status") in ("done", "skipped") and not form.file(folder, clip).is_file():
+    for clip in _done(folder):
+        if not form.file(folder, clip).is_file():
             raise UsageError(
                 f"{form.file(folder, clip)}: is not there, and {MANIFEST} says that {clip} is done; run "
                 "inference again, which makes what is missing"

@@ -6,6 +6,7 @@ Letters: S windows of a clip, Q windows of the query, M moments, K numbers of a 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -95,8 +96,13 @@ def query_moment(codes: Mapping[str, Places], clip: str, start_s: float, seconds
         seconds: how long the motion is; below a window's length it is one window.
 
     Raises:
-        UsageError: there is no such clip, its windows have no times, or none covers the time asked for.
+        UsageError: there is no such clip, its windows have no times, or none covers the time asked for, which
+            may be no number.
     """
+    if not (math.isfinite(start_s) and math.isfinite(seconds) and seconds >= 0):
+        raise UsageError(
+            f"a query of {seconds:g} s from {start_s:g} s on is none; expected seconds, 0 or more"
+        )
     if not codes:
         raise UsageError("there are codes of no clip; run infer on clips that move")
     if clip not in codes:
@@ -138,7 +144,12 @@ def nearest(
         count: how many at most.
         graph: of the same windows: only moments with a window that it finds near one of the query's are
             looked at, by their true distances. None: all are.
+
+    Raises:
+        UsageError: ``count`` is below 1.
     """
+    if count < 1:
+        raise UsageError(f"{count} moments cannot be found; expected 1 or more")
     asked = np.asarray(vectors[query.clip][list(query.rows)])
     starts = codes[query.clip].starts.numpy()[list(query.rows)]
     offsets = starts - starts[0]

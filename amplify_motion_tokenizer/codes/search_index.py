@@ -168,14 +168,14 @@ def write_index(
         UsageError: it cannot be written, or usearch is missing.
     """
     own = make_output_folder(folder / str(record["source_hash"])[:16])
-    (own / _RECORD).unlink(missing_ok=True)
     _save(own / _VECTORS, np.asarray(vectors, np.float32))
     _save(own / _WINDOWS, _columns(clips))
     _save(own / _CLIPS, np.array(list(clips), str))
-    (own / _GRAPH).unlink(missing_ok=True)
     if record["graph"]:
         _write_graph(own / _GRAPH, vectors)
     write_yaml(own / _RECORD, dict(record))
+    if not record["graph"]:
+        (own / _GRAPH).unlink(missing_ok=True)
     for other in folder.iterdir():
         if other != own and other.is_dir() and (other / _RECORD).is_file():
             shutil.rmtree(other)

@@ -6,7 +6,7 @@ Letters: S windows of a clip.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,12 @@ class Rules:
     """Seconds of a segment, at least."""
     longest_s: float = 60.0
     """Seconds of a segment, at most: a longer one is cut where the motion changes most."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a rule that is not above 0, or no number."""
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise UsageError(f"{name} is {value:g}; expected a number above 0")
 
 
 class Change(NamedTuple):

@@ -38,7 +38,10 @@ FLAGS: Flags = {
         "required": False,
         "help": "output folder of infer, or a file of codes (default: made of --input)",
     },
-    **VIDEOS_OF_CODES,
+    "--input": {
+        **VIDEOS_OF_CODES["--input"],
+        "help": "the video, or the folder of the videos: that --codes were made of, or to cut without",
+    },
     "--method": {
         "choices": ("motion", "histograms"),
         "default": "motion",
@@ -47,7 +50,7 @@ FLAGS: Flags = {
     "--change": {
         "type": float,
         "help": "change of a boundary, 0 to 2 (default 0.8); of histograms what a boundary must explain, in "
-        "windows (default 2)",
+        "windows (default 1.5)",
     },
     "--shortest": {"type": float, "default": 0.6, "help": "seconds of a segment at least (default 0.6)"},
     "--longest": {"type": float, "default": 60.0, "help": "seconds of a segment at most (default 60)"},

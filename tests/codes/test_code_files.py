@@ -252,6 +252,25 @@ def test_a_clip_that_the_manifest_names_must_be_there(tmp_path: Path) -> None:
         read_codes(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["jsonl", pytest.param("parquet", marks=needs_pyarrow)])
+def test_a_table_that_lost_whole_clips_is_cut(name: str, tmp_path: Path) -> None:
+    clips = [codes_of(clip, 3) for clip in "abc"]
+    write_codes(tmp_path / "a.json", clips[0])
+    write_codes(tmp_path / "c.json", clips[2])
+    (tmp_path / "checkpoint.yaml").write_text("checkpoint: x\n")
+    lines = [json.dumps({"clip": clip, "status": "done"}) + "\n" for clip in "abc"]
+    (tmp_path / "manifest.jsonl").write_text("".join(lines))
+    table = tmp_path / str(code_format(name).table)
+    write_codes(table, clips)
+    assert list(read_codes(tmp_path)) == ["a", "b", "c"]
+    write_codes(table, clips[:2])
+    with pytest.raises(UsageError, match=r"is cut, as it lacks the clip c, whose codes are in c\.json"):
+        read_codes(tmp_path)
+    # Codes of other settings are another run's, and clips without a file are gone on purpose.
+    write_codes(tmp_path / "c.json", codes_of("c", 3, config_hash="ef" * 8))
+    assert list(read_codes(tmp_path)) == ["a", "b"]
+
+
 def test_what_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     for name in ("folder", "codes.parquet", "a.json"):
         with pytest.raises(UsageError, match=rf"{name}: cannot be read \(No such file"):

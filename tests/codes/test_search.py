@@ -158,6 +158,10 @@ def test_a_moment_spans_neither_a_missing_window_nor_a_cut(
         ("wright", 0, 0, "there is no clip 'wright'; nearest of 5 are right,"),
         ("right", 2, 0, "no windows of right cover 2 to 2 s; covered are 0 to 1.95 s"),
         ("right", 1, 4, "cover 1 to 5 s"),
+        ("right", -0.5, 0, "no windows of right cover -0.5 to -0.5 s"),
+        ("right", float("nan"), 0, "from nan s on is none; expected seconds"),
+        ("right", 0, float("inf"), "a query of inf s"),
+        ("right", 0, -1, "a query of -1 s"),
     ],
 )
 def test_a_query_that_no_window_covers_is_refused(
@@ -166,6 +170,11 @@ def test_a_query_that_no_window_covers_is_refused(
     with pytest.raises(UsageError) as caught:
         query_moment(codes, clip, start, seconds)
     assert words in str(caught.value)
+
+
+def test_no_moments_cannot_be_asked_for(codes: MotionCodeSet) -> None:
+    with pytest.raises(UsageError, match="0 moments cannot be found"):
+        nearest(codes, {}, query_moment(codes, "right", 0, 0), 0)
 
 
 def test_a_query_needs_times(codes: MotionCodeSet) -> None:

@@ -119,6 +119,11 @@ def test_a_damaged_graph_is_told_and_can_be_left_out(folder: Path) -> None:
     with pytest.raises(UsageError, match="is damaged .* run search build again"):
         open_index(folder)
     assert searchable(folder, exact=True).graph is None
+    build_index(folder)
+    assert sorted(path.name for path in own.iterdir()) == [
+        "clips.npy", "index.yaml", "vectors.npy", "windows.npy"
+    ]  # fmt: skip
+    assert searchable(folder).graph is None
 
 
 def test_without_usearch_its_install_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,13 @@ def test_segments_are_neither_too_short_nor_too_long() -> None:
     assert boundaries(change, 0, 3.25, Rules(least_change=2, shortest_s=2, longest_s=3)) == []
 
 
+def test_rules_are_numbers_above_0() -> None:
+    for name in ("least_change", "ends_below", "shortest_s", "longest_s"):
+        for value in (0, -1, float("nan")):
+            with pytest.raises(UsageError, match=f"{name} is {value:g}; expected a number above 0"):
+                Rules(**{name: value})
+
+
 def test_a_part_begins_a_segment(clip: MotionCodes) -> None:
     parts = dataclasses.replace(clip, meta={**clip.meta, "parts": [0, 20]})
     still = Change(clip.seconds.mean(dim=1).numpy(), np.zeros(len(clip)))
