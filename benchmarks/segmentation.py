@@ -128,7 +128,10 @@ def flow_change(video: Video) -> Change:
     means = np.array(
         [
             np.linalg.norm(
-                cv2.calcOpticalFlowFarneback(one, two, None, 0.5, 3, 15, 3, 5, 1.2, 0), axis=2
+                cv2.calcOpticalFlowFarneback(
+                    one, two, np.zeros((*one.shape, 2), np.float32), 0.5, 3, 15, 3, 5, 1.2, 0
+                ),
+                axis=2,
             ).mean()
             for one, two in zip(gray, gray[1:], strict=False)
         ]
@@ -319,8 +322,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = [[*head, *(f"IoU {least:g}" for least in LEAST_IOUS)]]
         for name, (cut, threshold) in chosen.items():
             scores = scored(each, cut, threshold)
-            counts, f1 = scores["0.5"], [f"{score.f1:.3f}" for score in scores.values()]
-            rows.append([name, f"{threshold:.2g}", str(counts.true), str(counts.found), *f1])
+            counts, told_f1 = scores["0.5"], [f"{score.f1:.3f}" for score in scores.values()]
+            rows.append([name, f"{threshold:.2g}", str(counts.true), str(counts.found), *told_f1])
         print(told(rows, 1) + "\n")
 
 

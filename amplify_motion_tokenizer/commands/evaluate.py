@@ -28,7 +28,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands import arguments, cli
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import write_json
@@ -46,7 +46,7 @@ TRACKING: Flags = {
     },
 }
 CODES: Flags = {
-    "--codes": {"type": Path, "required": True, "help": "output folder of infer"},
+    **arguments.CODES,
     "--lags": {"type": int, "default": 4, "help": "neighbours to compare with (default 4)"},
     "--json": {"type": Path, "help": "file for all the numbers"},
 }

@@ -103,6 +103,9 @@ def test_a_damaged_index_is_told_in_one_line(folder: Path) -> None:
             (own / name).write_bytes(whole[: int(share * len(whole))])
             with pytest.raises(UsageError, match="is damaged .* run search build again"):
                 open_index(folder)
+        (own / name).unlink()
+        with pytest.raises(UsageError, match="is damaged .* run search build again"):
+            open_index(folder)
         (own / name).write_bytes(whole)
     with pytest.raises(UsageError, match="--checkpoint codec is another file"):
         searchable(folder, "codec")
@@ -116,6 +119,9 @@ def test_a_damaged_graph_is_told_and_can_be_left_out(folder: Path) -> None:
     build_index(folder, approximate=True)
     (own,) = index_folder(folder).iterdir()
     (own / "graph.usearch").write_bytes(b"nothing of the kind")
+    with pytest.raises(UsageError, match="is damaged .* run search build again"):
+        open_index(folder)
+    (own / "graph.usearch").unlink()
     with pytest.raises(UsageError, match="is damaged .* run search build again"):
         open_index(folder)
     assert searchable(folder, exact=True).graph is None
