@@ -29,7 +29,7 @@ from amplify_motion_tokenizer.codes.segmenting import segmented
 from amplify_motion_tokenizer.commands.evaluate import main as evaluate
 from amplify_motion_tokenizer.commands.segment import main
 from amplify_motion_tokenizer.config import Config, VideoConfig
-from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.errors import EXIT_SOME_FAILED, UsageError, VideoError
 from amplify_motion_tokenizer.video.reading import open_video
 from amplify_motion_tokenizer.video.sources import find_clips, model_views
 from amplify_motion_tokenizer.video.writing import write_png
@@ -318,3 +318,16 @@ def test_rows_of_parquet_are_read_without_their_videos(tmp_path: Path) -> None:
         read_segments(path)
     with pytest.raises(UsageError, match=r"none\.parquet: cannot be read"):
         read_segments(tmp_path / "none.parquet")
+
+
+def test_a_video_that_cannot_be_read_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    write_moving(tmp_path / "moving.webm", SIZE, 24, fps=20)
+    assert main(["--input", str(tmp_path), "--checkpoint", "transform"]) == EXIT_SOME_FAILED
+    assert "broken.mp4" in caplog.text
+    assert capsys.readouterr().out.startswith("moving: 0.00-")
+    (tmp_path / "moving.webm").unlink()
+    with pytest.raises(UsageError, match="holds the codes of no clip"):
+        main(["--input", str(tmp_path), "--checkpoint", "transform"])
