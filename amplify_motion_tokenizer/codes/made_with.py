@@ -39,7 +39,7 @@ def tokenizer_of(codes: MotionCodeSet, checkpoint: str | Path | None = None) -> 
             )
         checkpoint = shipped[0]
     tokenizer = load_tokenizer(checkpoint)
-    found = file_hash(place_of(checkpoint))
+    found = tokenizer.checkpoint_sha256
     if digest is not None and found != digest:
         raise UsageError(
             f"{codes.path}: was made with {wanted}, and --checkpoint {checkpoint} is another file "

@@ -31,11 +31,11 @@ from amplify_motion_tokenizer.codes.made_with import tokenizer_of
 from amplify_motion_tokenizer.codes.motion_vectors import CHARACTER, POOLED, STILL, all_vectors
 from amplify_motion_tokenizer.codes.reading import code_files, read_codes
 from amplify_motion_tokenizer.codes.search import Floats, Graph, Ints, Places
+from amplify_motion_tokenizer.codes.tokenizer import load_tokenizer
 from amplify_motion_tokenizer.config.loading import load_yaml
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import SEARCH_INDEX
 from amplify_motion_tokenizer.files import atomic_path, failure_named, make_output_folder, write_yaml
-from amplify_motion_tokenizer.models.shipped import place_of
 from amplify_motion_tokenizer.models.torch_files import file_hash
 
 LAYOUT = 1
@@ -192,13 +192,14 @@ def searchable(codes: Path, checkpoint: str | Path | None = None, exact: bool = 
 
     Raises:
         UsageError: as ``open_index``; or codes cannot be read, or are of another tokenizer.
+        CheckpointError: ``checkpoint`` cannot be read.
     """
     index = open_index(codes, exact)
     if index is None:
         found = read_codes(codes)
         return SearchIndex(found, all_vectors(found, tokenizer_of(found, checkpoint)), None, {})
     made_with = index.record["checkpoint_sha256"]
-    if checkpoint is not None and made_with not in (None, file_hash(place_of(checkpoint))):
+    if checkpoint is not None and made_with not in (None, load_tokenizer(checkpoint).checkpoint_sha256):
         raise UsageError(
             f"{codes}: was made with {index.record['checkpoint']} (SHA-256 {made_with[:8]}...), and "
             f"--checkpoint {checkpoint} is another file; give the one that made the codes"

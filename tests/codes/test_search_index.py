@@ -23,7 +23,7 @@ from amplify_motion_tokenizer.codes.search_index import (
     write_index,
 )
 from amplify_motion_tokenizer.commands.search import main
-from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.errors import CheckpointError, UsageError
 from tests.support.moving_codes import codes_of, pan, zoom
 
 STARTS = list(range(0, 25, 8))
@@ -109,6 +109,8 @@ def test_a_damaged_index_is_told_in_one_line(folder: Path) -> None:
         (own / name).write_bytes(whole)
     with pytest.raises(UsageError, match="--checkpoint codec is another file"):
         searchable(folder, "codec")
+    with pytest.raises(CheckpointError, match=r"nope\.pth"):
+        searchable(folder, "nope.pth")
     (folder / "codes.jsonl").unlink()
     with pytest.raises(UsageError, match="cannot be read"):
         searchable(folder)
