@@ -252,7 +252,7 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch, clip: Moti
 def test_copies_begin_at_key_frames(tmp_path: Path) -> None:
     options = {"crf": "10", "g": "20", "keyint_min": "20", "sc_threshold": "0", "bf": "2"}
     write_clip(tmp_path / "clip.mp4", numbered_frames(80, 48, 80), codec="libx264", options=options)
-    (found,) = find_clips(tmp_path / "clip.mp4", Config(), model_views(Config()))
+    (found,) = find_clips(tmp_path / "clip.mp4", Config(), model_views(tmp_path / "clip.mp4", Config()))
     segments = [Segment(0, 1.3), Segment(1.3, 2), Segment(2, 3.95)]
     paths, early = copy(found, segments, tmp_path / "out")
     numbers = []
@@ -271,7 +271,8 @@ def test_copies_begin_at_key_frames(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     for number, rgb in enumerate(numbered_frames(3)):
         write_png(pictures / f"frame_{number:06d}.png", rgb)
-    (found,) = find_clips(pictures, Config(video=VideoConfig(fps=20)), model_views(Config()))
+    config = Config(video=VideoConfig(fps=20))
+    (found,) = find_clips(pictures, config, model_views(pictures, config))
     with pytest.raises(VideoError, match="cannot be copied"):
         copy(found, segments[:1], tmp_path / "out")
 
