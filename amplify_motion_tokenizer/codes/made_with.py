@@ -31,13 +31,13 @@ def tokenizer_of(codes: MotionCodeSet, checkpoint: str | Path | None = None) -> 
     made_with, digest = first.meta.get("checkpoint"), first.meta.get("checkpoint_sha256")
     wanted = f"{made_with} (SHA-256 {'not known' if digest is None else f'{digest[:8]}...'})"
     if checkpoint is None:
-        shipped = [name for name in names() if name != DEFAULT and file_hash(place_of(name)) == digest]
-        if not shipped:
+        shipped = shipped_with(digest)
+        if shipped is None:
             raise UsageError(
                 f"{codes.path}: was made with {wanted}, which is not a shipped tokenizer; give that file as "
                 "--checkpoint"
             )
-        checkpoint = shipped[0]
+        checkpoint = shipped
     tokenizer = load_tokenizer(checkpoint)
     found = tokenizer.checkpoint_sha256
     if digest is not None and found != digest:
@@ -74,3 +74,9 @@ def check_fits(codes: MotionCodeSet, model: MotionTokenizer, name: str) -> None:
     most = model.num_codes
     if found > most or (found < most and prefixes(model) == [most]):
         raise UsageError(f"{codes.path}: has {found} ids a window, expected {most}; run inference again")
+
+
+def shipped_with(digest: str | None) -> str | None:
+    """Name of the shipped tokenizer whose file has that SHA-256; None where there is none."""
+    found = [name for name in names() if name != DEFAULT and file_hash(place_of(name)) == digest]
+    return found[0] if found else None
