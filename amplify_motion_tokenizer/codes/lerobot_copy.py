@@ -73,9 +73,9 @@ def copy_with_codes(
 ) -> Copied:
     """Writes a copy of ``dataset`` with the features ``motion_tokens`` and ``motion_tokens_valid``.
 
-    ``motion_latents`` come with them where codes hold latents, and ``subtask_index`` with segments. Videos and
-    what else is not changed are linked where the file system allows it, else copied. The copy appears whole, or
-    not at all.
+    ``motion_latents`` come with them where codes hold latents, and ``subtask_index`` with segments. What is
+    not changed, as videos are not, is linked where the file system allows it, else copied. The copy appears
+    whole, or not at all.
 
     Args:
         dataset: folder of a LeRobotDataset v3.
