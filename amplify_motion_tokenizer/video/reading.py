@@ -83,6 +83,8 @@ class SourceFrames(NamedTuple):
     """The frames' place in an HDF5 file; empty for everything else."""
     close: Callable[[], None] = lambda: None
     """Lets go of the file."""
+    live: bool = False
+    """Whether frames come at their own pace, and may never end."""
 
     @property
     def name(self) -> str:
@@ -106,6 +108,7 @@ class Video:
         info_of: the same of pictures whose ``Frame.source_size`` is given.
         parts: the parts of the clip that were reached so far.
         frame_count: how many of the frames that the file states could be read; None where it states none.
+        live: whether frames come at their own pace, and may never end.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Video:
         parts: list[Part],
     ) -> None:
         self.info, self.parts, self.frame_count = info_of(source.square_size), parts, source.frame_count
-        self.info_of, self._frames, self._close = info_of, frames, source.close
+        self.info_of, self._frames, self._close, self.live = info_of, frames, source.close, source.live
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames that were not read yet.
