@@ -6,6 +6,7 @@ The one exception is a file of lines that is to be read while it grows.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import socket
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -241,7 +242,7 @@ def growing_file(path: Path, overwrite: bool = False) -> Iterator[Callable[[byte
     """Yields what appends bytes to ``path``, where others can read them when it returns.
 
     Args:
-        path: made anew.
+        path: made anew with the first bytes.
         overwrite: whether a file that is there may go.
 
     Raises:
@@ -251,15 +252,16 @@ def growing_file(path: Path, overwrite: bool = False) -> Iterator[Callable[[byte
     check_target(path)
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there already; give --overwrite to write it anew, or another --output")
-    with failure_named(path):
-        file = path.open("wb", buffering=0)
+    with ExitStack() as opened:
+        files: list[io.FileIO] = []
 
-    def append(content: bytes) -> None:
-        with failure_named(path):
-            while content:
-                content = content[file.write(content) :]
+        def append(content: bytes) -> None:
+            with failure_named(path):
+                if not files:
+                    files.append(opened.enter_context(io.FileIO(path, "w")))
+                while content:
+                    content = content[files[0].write(content) or 0 :]
 
-    with file:
         yield append
 
 

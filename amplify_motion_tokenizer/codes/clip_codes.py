@@ -7,6 +7,7 @@ import io
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from amplify_motion_tokenizer.codes.record import (
     stored_meta,
 )
 from amplify_motion_tokenizer.codes.stored import Openers, StoredWindows
+from amplify_motion_tokenizer.codes.unfinished import UnfinishedCodes
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
@@ -158,10 +160,16 @@ class _ClipCodes:
         self._save = job.saved(clip)
         self._batches: list[dict[str, Tensor]] = []
 
-    def add(self, batch: WindowBatch) -> None:
+    def on_disk(self, facts: Mapping[str, Any]) -> UnfinishedCodes:
+        """What ``add`` is to be given to have codes on disk as they are made; ``facts`` tell of the clip."""
+        return UnfinishedCodes(self.path, self._clip.name, {**self._job.meta, "saved": [], **facts})
+
+    def add(self, batch: WindowBatch, on_disk: UnfinishedCodes | None = None) -> None:
         """Makes the codes of some windows."""
         codes = encode_views(batch.views, self._model, self._job.config, self._save)
         self._batches.append({**batch.places, **codes})
+        if on_disk is not None:
+            on_disk.add(codes_of_arrays(self._batches[-1], self._clip.name, {}))
 
     def write(self, facts: Mapping[str, Any]) -> int:
         """Writes the clip's files, its extra arrays first; returns its number of windows."""
@@ -202,13 +210,17 @@ class VideoTokenizing:
         """Writes the codes of ``clip``; returns what the manifest tells of it."""
         began, config = time.perf_counter(), self.jobs[0][0].config
         codes = [_ClipCodes(job, model, clip) for job, model in self.jobs]
-        with TrackedClip(clip, config, self.tracker) as tracked, tracked.times.stage("encode"):
-            facts = source_meta(tracked.infos)
-            batches = ClipBatches(tracked, config.inference.batch_size)
-            for batch in batches:
-                for each in codes:
-                    each.add(batch)
-        windows = [each.write(facts | batches.facts) for each in codes]
+        with ExitStack() as opened:
+            with TrackedClip(clip, config, self.tracker) as tracked, tracked.times.stage("encode"):
+                facts = source_meta(tracked.infos)
+                unfinished = [opened.enter_context(each.on_disk(facts)) for each in codes]
+                batches = ClipBatches(tracked, config.inference.batch_size)
+                for batch in batches:
+                    for each, on_disk in zip(codes, unfinished, strict=True):
+                        each.add(batch, on_disk)
+            windows = [each.write(facts | batches.facts) for each in codes]
+            for on_disk in unfinished:
+                on_disk.remove()
         return {
             "output": codes[0].path.relative_to(self.jobs[0][0].output).as_posix(),
             "windows": windows[0],

@@ -100,7 +100,9 @@ def main(argv: Sequence[str]) -> int:
         return _follow(flags, *parsed[0])
     folders = folders_of(Path(flags.output), names)
     targets = [Target(folder, *made) for folder, made in zip(folders, parsed, strict=True)]
-    formats = DEFAULT_FORMATS if flags.formats is None else [name.strip() for name in flags.formats.split(",")]
+    formats = (
+        DEFAULT_FORMATS if flags.formats is None else [name.strip() for name in flags.formats.split(",")]
+    )
     summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats)
     sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status
@@ -124,7 +126,9 @@ def _check_flags(flags: argparse.Namespace) -> None:
         if given:
             raise UsageError(f"--follow cannot stand with {name}: {why}")
     if flags.output is not None and not flags.output.endswith(".jsonl"):
-        raise UsageError(f"--output {flags.output}: with --follow it is a file; expected one that ends in .jsonl")
+        raise UsageError(
+            f"--output {flags.output}: with --follow it is a file; expected one that ends in .jsonl"
+        )
 
 
 def _follow(flags: argparse.Namespace, checkpoint: Checkpoint, config: Config) -> int:

@@ -6,6 +6,7 @@ wait in a queue of few places. When it is full, a pipe waits; of a camera the ol
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import av
+import numpy as np
 from av.stream import Disposition
 
 from amplify_motion_tokenizer.config import VideoConfig
@@ -26,14 +28,14 @@ from amplify_motion_tokenizer.video.colours import ToRGB, is_deep_gray
 from amplify_motion_tokenizer.video.faults import is_encrypted
 from amplify_motion_tokenizer.video.live_places import LivePlace, live_place
 from amplify_motion_tokenizer.video.orientation import pixel_aspect
-from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_video
+from amplify_motion_tokenizer.video.reading import SourceFrames, make_video
 from amplify_motion_tokenizer.video.streams import Packets, Turns
 from amplify_motion_tokenizer.video.timing import Rate, rate_of
 
 QUEUED = 8
 """Decoded pictures that wait at most until they are taken."""
-_PROBED_S = 1.0
-"""Seconds of packets that tell how often pictures come ..."""
+_PROBED_S = 0.5
+"""Seconds of pictures, three at least, that tell how often they come: less than most windows span ..."""
 _PROBED = 64
 """... or so many packets, whichever is reached first."""
 
@@ -195,7 +197,8 @@ class _Reader(threading.Thread):
 
     def _fail(self, error: BaseException | None) -> None:
         if not self.first.done():
-            none = VideoError(f"{self._place.label}: ended before a picture could be decoded")
+            lost = f" ({self.lost} packets could not be)" if self.lost else ""
+            none = VideoError(f"{self._place.label}: ended before a picture could be decoded{lost}")
             self.first.set_exception(error or none)
         self._queue.end(error)
 
@@ -205,7 +208,10 @@ class _Reader(threading.Thread):
             packets = self._packets(container.demux(stream))
             held, rate = self._probed(packets, float(stream.average_rate or stream.guessed_rate or 0))
             context = stream.codec_context
-            context.thread_type, context.thread_count = "SLICE", self._threads  # threads by frames hold some back
+            context.thread_type, context.thread_count = (
+                "SLICE",
+                self._threads,
+            )  # threads by frames hold some back
             convert, turns = ToRGB(Path(self._place.label), context.name), Turns(Path(self._place.label))
             aspect = pixel_aspect(stream.sample_aspect_ratio)
             for frame in self._frames(chain(held, packets)):
@@ -264,30 +270,38 @@ class _Reader(threading.Thread):
         Raises:
             VideoError: the connection dropped, or what comes is damaged or encrypted.
         """
+        last = None
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
+                if last is not None and last.is_corrupt:
+                    raise VideoError(f"{self._place.label}: broke off within a picture") from None
                 return
             except (av.FFmpegError, OSError) as error:
                 raise VideoError(f"{self._place.label}: broke off ({_reason(error)})") from None
             if packet.size and is_encrypted(packet):
                 raise VideoError(f"{self._place.label}: is encrypted (DRM), and no picture can be decoded")
+            last = packet if packet.size else last
             yield packet
 
     def _probed(self, packets: Iterator[Any], stated_fps: float) -> tuple[list[Any], Rate]:
         """The first packets, and how often pictures come by them."""
         held: list[Any] = []
-        times = Packets()
+        times, shown = Packets(), np.empty(0)
         for packet in packets:
             held.append(packet)
             if packet.size:
                 times.add(packet)
-            shown = times.times_s
-            if len(held) >= _PROBED or (len(shown) > 1 and shown[-1] - shown[0] >= _PROBED_S):
+                shown, decoded_s = times.times_s, times.dts_s[-1]
+                # Pictures that are shown later than this packet is decoded may come in between yet.
+                shown = shown if math.isnan(decoded_s) else shown[shown <= decoded_s]
+            if len(held) >= _PROBED or (len(shown) > 2 and shown[-1] - shown[0] >= _PROBED_S):
                 break
-        self._silent = not len(times.times_s)
-        rate = rate_of(times.times_s, stated_fps)
+        else:
+            shown = times.times_s
+        self._silent = not len(shown)
+        rate = rate_of(shown, stated_fps)
         if rate is None:
             raise VideoError(f"{self._place.label}: states no frame rate; send it in a container that does")
         # A sender that does not wait may lose pictures: what is on screen is then told by their times.

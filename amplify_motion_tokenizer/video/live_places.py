@@ -76,7 +76,9 @@ def _camera(number: str) -> LivePlace:
             "file or a URL"
         )
     interface, form = _CAMERAS[sys.platform]
-    return LivePlace(form.format(number), f"camera {number}", f"camera{number}", waits=False, format=interface)
+    return LivePlace(
+        form.format(number), f"camera {number}", f"camera{number}", waits=False, format=interface
+    )
 
 
 def _url(source: str) -> LivePlace:
