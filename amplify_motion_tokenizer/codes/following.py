@@ -125,8 +125,8 @@ class _Following:
             if self._live.dropped and not warned:
                 warned = True
                 logger.warning(
-                    "%s: pictures come faster than they are tracked, and some are dropped; lower video.size or "
-                    "raise tracking.window_stride", self._live.place.label,
+                    "%s: pictures come faster than they are tracked, and some are dropped; lower video.size "
+                    "or raise tracking.window_stride", self._live.place.label,
                 )  # fmt: skip
 
     @property

@@ -1,8 +1,8 @@
 """The codes of a clip that is still being worked on, on disk as they are made.
 
-They stand in a file of their own until the clip's files are written, which takes its place. What kills the run
-leaves it: ``read_codes`` reads it and says that it has not ended. The next run makes the clip anew, from its
-start, as windows that are tracked beside others may differ from windows tracked alone in the last bits.
+They stand in a file of their own, which goes when the clip's files are written. What kills the run leaves it:
+``read_codes`` reads it and says that it has not ended. The next run makes the clip anew, from its start, as
+windows that are tracked beside others may differ from windows tracked alone in the last bits.
 """
 
 from __future__ import annotations

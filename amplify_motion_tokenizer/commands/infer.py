@@ -2,7 +2,7 @@
 
 Instead of videos it takes tracks that are stored: a folder of track files, a pack or one track file. The same
 windows have the same codes either way. Several checkpoints share one tracking pass, and each has a subfolder.
-With --follow it takes a live video, and writes each window's codes as a line of JSON as soon as they are there.
+With --follow it takes a live video, and writes each window's codes as a line of JSON as they are made.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ FLAGS: Flags = {
     "--follow": {
         "type": str,
         "metavar": "SOURCE",
-        "help": "instead of --input, a live video: a camera's number or device, - for standard input, a named "
-        "pipe, a URL (rtsp://, http://) or a file",
+        "help": "instead of --input, a live video: a camera's number or device, - for standard input, a "
+        "named pipe, a URL (rtsp://, http://) or a file",
     },
     "--output": {
         "type": str,
-        "help": "folder for the codes; with --follow a file that ends in .jsonl (default there: standard output)",
+        "help": "folder for the codes; with --follow a file that ends in .jsonl (default there: standard "
+        "output)",
     },
     "--save": {
         "nargs": "+",

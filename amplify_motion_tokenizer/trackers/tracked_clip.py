@@ -31,9 +31,9 @@ _LEAST_AHEAD = 4
 class TrackedClip:
     """One clip's way from video to the tracks of its windows, streamed, all views together.
 
-    Frames are decoded ahead while those before them are tracked; of a video without an end they are taken as
-    they come, and a tracker that can is done with a window when its last frame has come. Iterate once: each window is a tuple with
-    its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
+    Frames are decoded ahead while those before them are tracked; of a live video they are taken as they come,
+    and a tracker that can is done with a window when its last frame has come. Iterate once: each window is a
+    tuple with its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
 
     Args:
         clip: the clip, with the files of its views; or its views, open, by name, which it closes.

@@ -118,7 +118,10 @@ def iter_windows(
 
 
 def _announced(held: list[Frame], begin: int, count: int, stride: int) -> Iterator[FrameWindow]:
-    """The windows that the last of ``held`` frames, the ``count``-th of its part, is in: the first, a new one."""
+    """The first of the windows that the last of ``held`` frames is in, and a window that begins with it.
+
+    It is the ``count``-th frame of its part.
+    """
     last, oldest = count - 1, count - len(held)
     first = oldest + -oldest % stride
     for start in dict.fromkeys((first, last - last % stride)):

@@ -1,7 +1,7 @@
 """Videos without an end, read as they come: cameras, pipes and streams of the network.
 
-A thread of its own opens and decodes, so that whoever waits for a picture can be interrupted. Decoded pictures
-wait in a queue of few places. When it is full, a pipe waits; of a camera the oldest picture is dropped.
+A thread of its own opens and decodes, so that whoever waits for a picture can be interrupted. Decoded
+pictures wait in a queue of few places. When it is full, a pipe waits, and of a camera the oldest is dropped.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ class _Reader(threading.Thread):
             )
         except (av.InvalidDataError, av.EOFError, ValueError, IndexError) as error:
             raise VideoError(
-                f"{place.label}: cannot be read as a video while it comes ({_reason(error)}); MPEG-TS, Matroska, "
-                "Y4M and fragmented mp4 can, an mp4 whose index is at its end cannot"
+                f"{place.label}: cannot be read as a video while it comes ({_reason(error)}); MPEG-TS, "
+                "Matroska, Y4M and fragmented mp4 can, an mp4 whose index is at its end cannot"
             ) from None
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{place.label}: cannot be opened ({_reason(error)})") from None
@@ -259,8 +259,8 @@ class _Reader(threading.Thread):
         best = max(streams, key=rank)
         if is_deep_gray(best.codec_context.format):
             raise VideoError(
-                f"{self._place.label}: holds {best.codec_context.format.name}, whose range of levels is known "
-                "only at its end; give a file of it as --input"
+                f"{self._place.label}: holds {best.codec_context.format.name}, whose range of levels is "
+                "known only at its end; give a file of it as --input"
             )
         return best
 

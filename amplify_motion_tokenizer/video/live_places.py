@@ -63,8 +63,8 @@ def live_place(source: str) -> LivePlace:
     if path.is_dir() or not path.exists():
         found = "a folder" if path.is_dir() else "nothing"
         raise UsageError(
-            f"--follow {source}: found {found} there; expected a camera's number, - for standard input, a pipe, "
-            "a file or a URL"
+            f"--follow {source}: found {found} there; expected a camera's number, - for standard input, a "
+            "pipe, a file or a URL"
         )
     return LivePlace(f"file:{path.absolute()}", str(path), path.stem, waits=True)
 

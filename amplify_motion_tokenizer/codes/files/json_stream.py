@@ -1,8 +1,8 @@
 """Codes of one clip as they are made: JSON lines that can be read while they grow.
 
-A line with ``meta`` says how the codes are made: the first one says it all, with the clip's name, and later ones
-what has become known since (a list there goes on from the list before). Every other line is a window, with the
-columns of ``json_file``, called as one window's. The last line's ``meta`` has ``ended``, which says why.
+A line with ``meta`` says how the codes are made: the first one says it all, with the clip's name, and later
+ones what has become known since (a list there goes on from the list before). Every other line is a window,
+with the columns of ``json_file``, called as one window's. The last line's ``meta`` says why it ``ended``.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class _Clip:
         self._chains: deque[_Chain] = deque()
 
     def take(self, window: FrameWindow) -> Iterator[WindowTracks]:
-        """Opens ``window``, or takes the open windows on to its last frame; yields those that are finished."""
+        """Opens ``window``, or takes the open windows on to its last frame; yields the finished ones."""
         if window.whole and not (self._chains and self._chains[0].announced):
             yield from self.advance(until=window.start)
             self._begin(window)
