@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from amplify_motion_tokenizer.codes.encoding import (
     EXTRAS,
     ClipBatches,
     Extra,
+    GatheredBatches,
     WindowBatch,
     codes_of_arrays,
     encode_views,
-    joined,
     no_windows,
 )
 from amplify_motion_tokenizer.codes.files.base import CodeFormat
@@ -158,7 +157,7 @@ class _ClipCodes:
         for target in (*(form.file(job.output, clip.name) for form in self._formats), job.arrays(clip)):
             check_target(target)
         self._save = job.saved(clip)
-        self._batches: list[dict[str, Tensor]] = []
+        self._made = GatheredBatches()
 
     def on_disk(self, facts: Mapping[str, Any]) -> UnfinishedCodes:
         """What ``add`` is to be given to have codes on disk as they are made; ``facts`` tell of the clip."""
@@ -167,14 +166,15 @@ class _ClipCodes:
     def add(self, batch: WindowBatch, on_disk: UnfinishedCodes | None = None) -> None:
         """Makes the codes of some windows."""
         codes = encode_views(batch.views, self._model, self._job.config, self._save)
-        self._batches.append({**batch.places, **codes})
+        arrays = {**batch.places, **codes}
+        self._made.add(arrays)
         if on_disk is not None:
-            on_disk.add(codes_of_arrays(self._batches[-1], self._clip.name, {}))
+            on_disk.add(codes_of_arrays(arrays, self._clip.name, {}))
 
     def write(self, facts: Mapping[str, Any]) -> int:
         """Writes the clip's files, its extra arrays first; returns its number of windows."""
         job, clip = self._job, self._clip
-        arrays = joined(self._batches or [no_windows(self._model, self._save)])
+        arrays = self._made.taken() if len(self._made) else no_windows(self._model, self._save)
         if self._save:
             write_torch(job.arrays(clip), {name: arrays[name] for name in _SAVED if name in arrays})
         else:
