@@ -183,7 +183,7 @@ class GatheredBatches:
 
     def add(self, batch: Mapping[str, Tensor]) -> None:
         """Takes the next batch, of the same columns as the first."""
-        count = self._count + len(batch["window_starts"])
+        count = self._count + len(next(iter(batch.values())))
         for name, new in batch.items():
             column = self._columns.get(name, new[:0])
             if len(column) < count:

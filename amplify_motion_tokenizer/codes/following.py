@@ -108,7 +108,7 @@ class _Following:
         self._end("the video's end")
         if self._live.lost:
             logger.error(
-                "%s: %s pictures were damaged and left out; windows around them tell of a jump",
+                "%s: %s pictures came damaged; windows around them may tell of motion that was not there",
                 self._live.place.label, self._live.lost,
             )  # fmt: skip
             return EXIT_SOME_FAILED

@@ -88,7 +88,7 @@ class LiveVideo:
 
     @property
     def lost(self) -> int:
-        """Pictures so far that did not decode, or of which the decoder made up what is damaged."""
+        """Pictures so far that came damaged, whether they were left out or decoded as well as it went."""
         return self._reader.lost
 
     def __enter__(self) -> LiveVideo:
@@ -183,9 +183,14 @@ class _Reader(threading.Thread):
     def __init__(self, place: LivePlace, threads: int, queue: _Queue[Timed]) -> None:
         super().__init__(name="live_video", daemon=True)
         self.first: Future[_First] = Future()
-        self.lost = 0
+        self._damaged_packets = self._damaged_frames = 0
         self._place, self._threads, self._queue = place, threads, queue
         self._silent = False  # packets without times, which a camera's arrival gives
+
+    @property
+    def lost(self) -> int:
+        """Pictures so far that came damaged; the network tells of packets, the decoder of frames."""
+        return max(self._damaged_packets, self._damaged_frames)
 
     def run(self) -> None:
         try:
@@ -309,14 +314,15 @@ class _Reader(threading.Thread):
 
     def _frames(self, packets: Iterator[Any]) -> Iterator[av.VideoFrame]:
         for packet in packets:
+            self._damaged_packets += packet.is_corrupt
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self.lost += 1
+                self._damaged_frames += 1
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    self.lost += 1
+                    self._damaged_frames += 1
                 else:
                     yield frame
 
