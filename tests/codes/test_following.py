@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.codes.overrides import overridden
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint
-from tests.support.live import send, y4m
+from benchmarks.support.sending import send, y4m
 from tests.support.processes import until
 from tests.support.render_clips import write_clip
 

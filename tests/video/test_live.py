@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.video.live import QUEUED, LiveVideo, open_live
 from amplify_motion_tokenizer.video.live_places import live_place
 from amplify_motion_tokenizer.video.reading import open_video
-from tests.support.live import send, y4m
+from benchmarks.support.sending import send, y4m
 from tests.support.render_clips import write_clip
 
 SIZE = (48, 64)

@@ -26,6 +26,7 @@ from benchmarks import (
     cuts,
     encode,
     finetuning,
+    latency,
     loader,
     model,
     search,
@@ -305,3 +306,10 @@ def test_segmentation_scores_every_way_to_cut(
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["cut", "by", "threshold"]
     assert [row.split()[-7] for row in rows] == ["1"] * 8  # one true boundary
+
+
+def test_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    latency.main(["--size", "48", "64", "--seconds", "2"])
+    out = capsys.readouterr().out
+    assert "40 pictures, 4 windows" in out
+    assert all(f"{stage} " in out for stage in ("p50", "p95", "decode", "to RGB", "track", "encode"))

@@ -1,4 +1,4 @@
-"""Senders of live video for tests: pictures through a pipe as Y4M, which holds none of them back."""
+"""Sends pictures through a pipe as live video: as Y4M, which holds none of them back."""
 
 from __future__ import annotations
 
