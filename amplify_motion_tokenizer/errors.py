@@ -25,6 +25,10 @@ class WorkerError(TokenizerError):
     """A worker process died; the message says what ended it."""
 
 
+class UnexpectedError(TokenizerError):
+    """Something that this package does not know went wrong with one clip, as a library's own exception."""
+
+
 class CheckpointError(TokenizerError):
     """A checkpoint cannot be read or does not fit the config."""
 

@@ -24,6 +24,9 @@ OUTPUT_CONFIG = "config.yaml"
 MANIFEST = "manifest.jsonl"
 """One line per clip in every output folder that is made clip by clip."""
 
+LOCK, LOCK_OWNER = ".lock", ".lock.owner"
+"""Are in an output folder while a run has it: what the system locks, and whose it is."""
+
 PACK_INDEX = "pack.json"
 """Written last into a pack: a folder without it is no pack."""
 

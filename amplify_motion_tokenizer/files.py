@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -49,7 +49,7 @@ def _temporary_name(suffix: str = "") -> str:
 
 
 def remove_leftovers(folder: Path, own: bool = False) -> None:
-    """Removes the temporary files below ``folder`` that processes of this host left when they were killed.
+    """Removes the temporary files and folders below ``folder`` that killed processes of this host left.
 
     Files of processes that still run stay, and other hosts' files, which may still grow.
 
@@ -57,12 +57,21 @@ def remove_leftovers(folder: Path, own: bool = False) -> None:
         folder: searched with its subfolders.
         own: whether to remove this process's files too, as it writes nothing there now or is about to end.
     """
-    for path in folder.rglob(".*.tmp*"):
+    # Listed first, as folders among them go with what they hold.
+    _remove(list(folder.rglob(".*.tmp*")), own)
+
+
+def _remove(paths: Iterable[Path], own: bool) -> None:
+    for path in paths:
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or match["host"] != _host():
             continue
         process = int(match["process"])
-        if (own and process == os.getpid()) or not _runs(process):
+        if not (own and process == os.getpid()) and _runs(process):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 
@@ -76,6 +85,28 @@ def _runs(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+UNFINISHED = ".unfinished"
+"""How the names of hidden folders end in which something is made until it is whole."""
+
+
+@contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """Yields the name of a hidden folder beside ``path``, of this block alone; it is removed afterwards.
+
+    Two processes that make the same have a folder each, and neither takes the other's files for its own.
+    """
+    folder = path.with_name(_temporary_name(UNFINISHED))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished_beside(path: Path) -> None:
+    """Removes what killed processes of this host left of ``unfinished_folder`` in the folder of ``path``."""
+    _remove(list(path.parent.glob(f".*.tmp{UNFINISHED}")), own=False)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import os
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +77,7 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def counted(spent: Counter[str]) -> Iterator[None]:
+def counted(spent: defaultdict[str, float]) -> Iterator[None]:
     """Counts the CPU seconds of each stage, by the thread that it runs in, while the block runs."""
     stages: list[tuple[Any, str, str]] = [
         (live._Reader, "_frames", "decode"),
@@ -115,7 +115,7 @@ def counted(spent: Counter[str]) -> Iterator[None]:
     (reader, _, frames), (_, _, to_rgb), (_, _, track), (_, _, encode) = kept
     live._Reader._frames = lambda self, packets: each("decode", frames(self, packets))  # type: ignore
     live.ToRGB = lambda *made: functools.partial(timed, "to RGB", to_rgb(*made))  # type: ignore
-    FlowTracker.track = lambda self, windows, queries: each(  # type: ignore[method-assign]
+    FlowTracker.track = lambda self, windows, queries: each(  # type: ignore
         "track", track(self, source(iter(windows)), queries)
     )
     following.encode_views = lambda *arguments: timed("encode", encode, *arguments)  # type: ignore
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     config = overridden(checkpoint, settings)
     parts = y4m(render_clip("mixed", 0, tuple(args.size), args.seconds * args.fps)[0], args.fps)
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder, counted(spent):
         pipe = Path(folder) / "pipe"
         os.mkfifo(pipe)

@@ -130,7 +130,7 @@ def tokenize_together(
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
     written = Written(tuple(save), check_formats(formats))
-    if holds_tracks(source):
+    if targets[0].config.video.source != "libero" and holds_tracks(source):
         return _tokenize_stored(source, targets, written, overwrite)
     _check_alike(targets)
     config = targets[0].config

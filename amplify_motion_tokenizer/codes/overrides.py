@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,13 @@ from amplify_motion_tokenizer.config import (
     Config,
     changes,
     decides,
+    flatten,
+    in_use,
     may_differ,
+    to_dict,
     track_settings,
 )
+from amplify_motion_tokenizer.config.convert import show
 from amplify_motion_tokenizer.config.loading import Given, build, unknown_key
 from amplify_motion_tokenizer.errors import ConfigError
 from amplify_motion_tokenizer.models.acting import in_effect
@@ -55,6 +60,17 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
     return [change for change in differ if _key_of(change) in told]
 
 
+def warn_of_what_is_not_followed(checkpoint: Checkpoint, given: Config) -> None:
+    """Warns of code and files for the tracker that the checkpoint names: it must decide none of them."""
+    for key, value in checkpoint.not_followed.items():
+        if key.startswith("tracking.") and in_use(key, given) and flatten(to_dict(given))[key] is None:
+            logger.warning(
+                "%s: its %s = %s is not followed, as a checkpoint must not decide what runs or is read here; "
+                "if you trust it, give --%s %s",
+                checkpoint.path, key, show(value), key, shlex.quote(str(value)),
+            )  # fmt: skip
+
+
 def overridden(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Config:
     """The checkpoint's config with ``settings`` by dotted key; what they change of its training is warned of.
 
@@ -67,6 +83,7 @@ def overridden(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Config:
     config = build(checkpoint.config, {key: Given(value, "") for key, value in settings.items()})
     for change in check_overrides(checkpoint, config):
         logger.warning("differs from the checkpoint's training: %s", change)
+    warn_of_what_is_not_followed(checkpoint, config)
     return config
 
 

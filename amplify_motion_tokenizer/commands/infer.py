@@ -92,11 +92,12 @@ def main(argv: Sequence[str]) -> int:
         parse(number)
     from amplify_motion_tokenizer.codes.formats import DEFAULT_FORMATS
     from amplify_motion_tokenizer.codes.inference import Target, folders_of, tokenize_together
-    from amplify_motion_tokenizer.codes.overrides import check_overrides
+    from amplify_motion_tokenizer.codes.overrides import check_overrides, warn_of_what_is_not_followed
 
     for checkpoint, config in parsed:
         for change in check_overrides(checkpoint, config):
             logging.warning("differs from the checkpoint's training: %s", change)
+        warn_of_what_is_not_followed(checkpoint, config)
     if flags.follow is not None:
         return _follow(flags, *parsed[0])
     folders = folders_of(Path(flags.output), names)

@@ -52,6 +52,10 @@ def problem_of(config: Config) -> Problem | None:
     return next(((key, value, allowed) for key, value, ok, allowed in _rules(config) if not ok), None)
 
 
+MOST_POSITIONS = 2**24
+"""Points times frames of a window: 2,600 times the default's, for which there is room in memory."""
+
+
 def _rules(config: Config) -> Iterator[Rule]:
     yield _view_files_rule(config)
     yield _dataset_rule(config)
@@ -64,11 +68,19 @@ def _rules(config: Config) -> Iterator[Rule]:
 def _view_files_rule(config: Config) -> Rule:
     files, key = config.tracking.view_files, "tracking.view_files"
     names_ok = all(view and "/" not in view for view in files) and len(set(files.values())) == len(files)
+    names_ok = names_ok and not any(_leads_out(form) for form in files.values())
     if config.video.source == "libero":
         ok = names_ok and all(files.values())
         return key, files, ok, "view names with different image names below obs, such as agentview_rgb"
     ok = names_ok and all(form.count(CLIP_PLACE) == 1 for form in files.values())
-    return key, files, ok, f"view names with different paths that hold {CLIP_PLACE} once, or {{}}"
+    words = f"view names with different paths below the input folder that hold {CLIP_PLACE} once, or {{}}"
+    return key, files, ok, words
+
+
+def _leads_out(form: str) -> bool:
+    """Whether a path is not below the folder that it is joined to, as a stranger's file may have it."""
+    parts = form.replace("\\", "/").split("/")
+    return parts[0].endswith(":") or parts[0] == "" or ".." in parts or "\0" in form
 
 
 def _dataset_rule(config: Config) -> Rule:
@@ -84,7 +96,13 @@ def _dataset_rule(config: Config) -> Rule:
 
 def _data_rules(config: Config) -> Iterator[Rule]:
     data, filter_, points = config.data, config.data.static_filter, config.num_points
-    kind = config.input_kind
+    kind, length = config.input_kind, max(config.tracked_length, config.data.sequence_length)
+    yield (
+        "data.grid_size",
+        data.grid_size,
+        points * length <= MOST_POSITIONS,
+        f"at most {MOST_POSITIONS} positions in a window, grid_size^2 x {length} frames",
+    )
     yield (
         "data.reference_size",
         data.reference_size,

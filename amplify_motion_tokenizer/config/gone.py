@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from amplify_motion_tokenizer.config.convert import show
-from amplify_motion_tokenizer.config.keys import settings_hash
+from amplify_motion_tokenizer.config.keys import SETTINGS, decides, settings_hash
 from amplify_motion_tokenizer.config.schema import Config
+from amplify_motion_tokenizer.errors import TokenizerError, TrackFileError
 
 
 class Constant(NamedTuple):
@@ -134,14 +135,40 @@ def what_took_its_place(key: str) -> str:
     return "is video.size now: {shorter: 480}, [height, width] for a letterbox, or null"
 
 
-def settings_now(stored: dict[str, Any]) -> dict[str, Any]:
+def settings_now(
+    stored: dict[str, Any], source: str, error: type[TokenizerError] = TrackFileError
+) -> dict[str, Any]:
     """``track_settings`` as a file holds them, in keys of today.
 
     A gone key with another value than today's constant stays, so that such tracks equal no others.
+
+    Args:
+        stored: dotted keys, as the file holds them.
+        source: what to call the file.
+        error: what to raise.
+
+    Raises:
+        TokenizerError: ``error``; a key is no setting that tracks could have been made with, as those of
+            training: a file that is opened tells how it was made, and decides nothing else.
     """
+    for key in stored:
+        if key not in KEYS and not _makes_tracks(key):
+            raise error(
+                f"{source}: its settings hold {str(key):.60}, which is no setting that decides tracks; "
+                "expected the keys of video, tracking and data that do; remake it, or take this key out"
+            )
     found = translate(stored)
     added = ADDED if "video.target_fps" in stored else {}
     return added | found.now | found.other
+
+
+def _makes_tracks(key: str) -> bool:
+    """Whether a file of tracks or of velocities may say what the setting was; data.views is among them."""
+    own = SETTINGS.get(key)
+    if own is None or own.local:
+        return False
+    views = own.section == "data" and decides(key, "codes")
+    return views or decides(key, "tracks", "velocities", "window")
 
 
 def known_hashes(settings: dict[str, Any]) -> set[str]:

@@ -238,16 +238,16 @@ def config_from_dict(tree: Mapping[str, Any], source: str) -> Config:
     """A checked ``Config`` from nested dicts such as a checkpoint's; ``source`` is for errors.
 
     What a file written before says in gone keys is said in keys of today. Where it cannot be, and decides
-    tracks, that is warned about.
+    tracks, that is warned about. Local settings, which name code, paths and network places, keep their
+    defaults: a stored file must not decide them (``local_settings`` tells what it says).
 
     Raises:
         ConfigError: unknown key, wrong type or impossible value, in one line with the closest key.
     """
     found = stored_settings(tree, source)
+    given = {key: Given(value, "") for key, value in (found.now | found.derived).items()}
     try:
-        config = build(
-            Config(), {key: Given(value, "") for key, value in (found.now | found.derived).items()}
-        )
+        config = build(Config(), {key: one for key, one in given.items() if not _is_local(key)})
     except ConfigError as error:
         raise ConfigError(f"{error} ({source})") from None
     for key, value in found.other.items():
@@ -259,6 +259,16 @@ def config_from_dict(tree: Mapping[str, Any], source: str) -> Config:
                 key, show(value), source, what_took_its_place(key),
             )  # fmt: skip
     return config
+
+
+def local_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The local settings in a stored config, nested as ``to_dict`` makes it, that are not their defaults."""
+    flat = {key: value for key, value in flatten(dict(tree)).items() if _is_local(key)}
+    return {key: value for key, value in flat.items() if value != SETTINGS[key].default}
+
+
+def _is_local(key: str) -> bool:
+    return key in SETTINGS and SETTINGS[key].local
 
 
 def config_from_settings(settings: Mapping[str, Any], source: str) -> Config:

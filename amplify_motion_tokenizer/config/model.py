@@ -124,12 +124,14 @@ class DataConfig:
         16,
         decides="tracks codes",
         at_least=2,
+        at_most=4096,
         help="Number T of frames of a window; a window has T - 1 velocity steps.",
     )
     grid_size: int = setting(
         20,
         decides="tracks codes",
         at_least=1,
+        at_most=512,
         help="Side of the query grid; a window has grid_size^2 points.",
     )
     reference_size: tuple[int, int] | dict[str, int] | None = setting(
@@ -150,6 +152,7 @@ class DataConfig:
         None,
         decides="tracks window",
         at_least=2,
+        at_most=4096,
         help="Frames of a tracked window, which are interpolated to data.sequence_length; null tracks "
         "data.sequence_length frames.",
     )
@@ -200,6 +203,7 @@ class VisionConfig:
     weights: str | None = setting(
         None,
         decides="run",
+        local=True,
         help="Weights that the vision encoder begins training with: a folder that transformers saved, or an "
         "id on the Hugging Face hub; null is random. Checkpoints hold the weights themselves.",
     )
@@ -251,12 +255,17 @@ class AmplifyConfig:
         "token sees itself).",
     )
     mlp_dim: int = setting(
-        256, decides="codes", at_least=1, help="Hidden width of the head of the amplify model's decoder."
+        256,
+        decides="codes",
+        at_least=1,
+        at_most=65536,
+        help="Hidden width of the head of the amplify model's decoder.",
     )
     class_grid: tuple[int, int] | None = setting(
         None,
         decides="codes",
         at_least=1,
+        at_most=1001,
         odd=True,
         help="Sides [rows, columns] in pixels of the amplify model's velocity classes; null is a square of "
         "model.decoder_window_size.",
@@ -291,12 +300,19 @@ class ModelConfig:
         2,
         decides="codes",
         at_least=1,
+        at_most=1000,
         help="Transformer layers of the encoder, and of the decoder (amplify: half as many in the decoder).",
     )
     num_heads: int = setting(
-        8, decides="codes", at_least=1, help="Attention heads; they must divide model.hidden_dim."
+        8,
+        decides="codes",
+        at_least=1,
+        at_most=1024,
+        help="Attention heads; they must divide model.hidden_dim.",
     )
-    hidden_dim: int = setting(768, decides="codes", at_least=1, help="Width D of the network's tokens.")
+    hidden_dim: int = setting(
+        768, decides="codes", at_least=1, at_most=65536, help="Width D of the network's tokens."
+    )
     dropout: float = setting(
         0.1, decides="weights", at_least=0, below=1, help="Dropout rate of the network in training."
     )
@@ -304,6 +320,7 @@ class ModelConfig:
         16,
         decides="codes",
         at_least=1,
+        at_most=65536,
         help="Number d of codes per window; the amplify model has one per step instead, and with "
         "model.amplify.per_view one per step and view.",
     )
@@ -317,6 +334,7 @@ class ModelConfig:
         15,
         decides="velocities codes",
         at_least=3,
+        at_most=1001,
         odd=True,
         help="Side W of the square of velocity classes in pixels of data.reference_size; velocities are "
         "normalised by it.",

@@ -77,6 +77,9 @@ class Setting:
     """The only texts that it may be; any where it is empty."""
     record: bool
     """Whether it is filled in, told and checked, but never chosen."""
+    local: bool
+    """Whether it names code, a path or a network place. The user's own command line and config files alone
+    say it: a checkpoint or a track file of somebody else's must not decide what runs or is read here."""
 
     @property
     def section(self) -> str:
@@ -112,6 +115,7 @@ def setting(
     names: tuple[str, ...] = (),
     choices: Collection[str] = (),
     record: bool = False,
+    local: bool = False,
 ) -> Any:
     """A field of a section that is a setting.
 
@@ -127,6 +131,7 @@ def setting(
         names: the only keys that a mapping may have.
         choices: the only texts that it may be, where they are not known to its type; any where it is empty.
         record: it is filled in by the program: read from files, never chosen.
+        local: it names code, a path or a network place, and is not taken from stored files.
 
     Raises:
         ValueError: ``decides`` has none or another word.
@@ -137,7 +142,7 @@ def setting(
     bounds = Range(at_least=at_least, above=above, at_most=at_most, below=below, odd=odd)
     told = {
         "default": default, "help": help, "decides": words, "range": bounds, "names": names,
-        "choices": choices, "record": record,
+        "choices": choices, "record": record, "local": local,
     }  # fmt: skip
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=told)

@@ -105,11 +105,13 @@ class CoTrackerConfig(TrackerSettings):
     checkout: str | None = setting(
         None,
         decides="speed",
+        local=True,
         help="Folder of a local clone of CoTracker; null lets torch.hub fetch its code.",
     )
     weights: str | None = setting(
         None,
         decides="speed",
+        local=True,
         help="Local file of CoTracker's weights (a state dict); null lets torch.hub download them. Tracks "
         "record a hash of the weights' values.",
     )

@@ -112,6 +112,7 @@ class TrainingConfig:
     wandb_project: str | None = setting(
         None,
         decides="run",
+        local=True,
         help="Weights & Biases project to log to, next to TensorBoard; null logs to TensorBoard alone.",
     )
     validate_every_steps: int | None = setting(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
+from amplify_motion_tokenizer.jobs.folder_lock import only_run
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.output_folders import Kind, open_output_folder
@@ -146,6 +148,15 @@ def run_together(
     Raises:
         UsageError, TokenizerError: as ``FolderRun.run``.
     """
+    with ExitStack() as held:
+        for run, _ in runs:
+            held.enter_context(only_run(run.output))
+        return _run_alone(runs, process, Workers(num_workers, prepare), others)
+
+
+def _run_alone(
+    runs: Sequence[tuple[FolderRun, ClipJob]], process: Process, workers: Workers, others: str
+) -> Summary:
     manifests = [run.begin(job, others) for run, job in runs]
 
     def clean_up() -> None:
@@ -158,7 +169,7 @@ def run_together(
             SeveralManifests(manifests),
             lambda clip: all(run.is_done(job, clip) for run, job in runs),
             process,
-            Workers(num_workers, prepare),
+            workers,
         )
 
 

@@ -17,6 +17,7 @@ from amplify_motion_tokenizer.errors import (
     TokenizerError,
     TrackerError,
     TrackFileError,
+    UnexpectedError,
     VideoError,
     WorkerError,
 )
@@ -35,6 +36,7 @@ STAGES: dict[type[TokenizerError], str] = {
     TrackFileError: "files",
     FileNameError: "write",
     WorkerError: "worker",
+    UnexpectedError: "unexpected",
 }
 """Errors that concern one clip, and the stage that they belong to; any other error ends the run."""
 

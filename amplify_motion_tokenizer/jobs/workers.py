@@ -11,16 +11,21 @@ import logging
 import multiprocessing
 import os
 import signal
+import textwrap
 import threading
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from amplify_motion_tokenizer.devices import available_cores
-from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, WorkerError
+from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, UnexpectedError, WorkerError
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,11 +55,27 @@ def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
 
 
 def attempt(work: Work[Item, Result], item: Item) -> Result | TokenizerError:
-    """What ``work`` makes of ``item``, or the TokenizerError that it raises."""
+    """What ``work`` makes of ``item``, or the TokenizerError that it raises.
+
+    Any other exception is this item's too, an UnexpectedError: libraries raise what they like on files that
+    nobody looked at, and one of these must not end a run of weeks.
+    """
     try:
         return work(item)
     except TokenizerError as error:
         return error
+    except Exception as error:  # noqa: BLE001  the boundary of an item: recorded and told, never passed over
+        return unexpected(error)
+
+
+def unexpected(error: Exception) -> UnexpectedError:
+    """``error`` in one line: its type, what it says, and where in this package it came up."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _PACKAGE in frame.filename]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    said = textwrap.shorten(str(error), 300, placeholder=" ...")
+    return UnexpectedError(f"{name}: {said}{place}" if said else f"{name}{place}")
 
 
 def run_in_workers(

@@ -29,12 +29,12 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.gone import settings_now
-from amplify_motion_tokenizer.config.loading import config_from_dict, stored_settings
+from amplify_motion_tokenizer.config.loading import config_from_dict, local_settings, stored_settings
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
 from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
-from amplify_motion_tokenizer.models import MotionTokenizer, build_model
+from amplify_motion_tokenizer.models import MODELS, MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
@@ -69,6 +69,8 @@ class Checkpoint:
     """Versions of this package and its libraries when the file was written; empty when unknown."""
     gone: dict[str, Any] = field(default_factory=dict)
     """Settings of its training that no longer exist, where their values are not today's constants."""
+    not_followed: dict[str, Any] = field(default_factory=dict)
+    """Code, paths and network places that the file names (``Setting.local``): told, never followed."""
 
 
 @cache
@@ -123,7 +125,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        return _native(path, content)
+        checkpoint = _native(path, content)
+        _check_size(checkpoint)
+        return checkpoint
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
         return _foreign(path, read_amplify(path, content))
     if isinstance(content, dict) and content and all(isinstance(v, Tensor) for v in content.values()):
@@ -200,6 +204,20 @@ def _fault(own: Tensor, found: Tensor) -> str | None:
     return None if finite.all() else f"holds {int((~finite).sum())} numbers that are NaN or infinite"
 
 
+def _check_size(checkpoint: Checkpoint) -> None:
+    """Refuses a config of a network that is larger than the weights, before there is one in memory."""
+    model = checkpoint.config.model
+    has_layers = "model.num_layers" not in MODELS[model.name].unused_settings
+    wanted = model.num_layers * model.hidden_dim**2 if has_layers else 0
+    found = sum(tensor.numel() for tensor in checkpoint.model.values())
+    if wanted > found:
+        raise CheckpointError(
+            f"{checkpoint.path}: weights do not fit the config: {model.num_layers} layers of width "
+            f"{model.hidden_dim} have more than {wanted} weights, the file holds {found}; use the config "
+            "that the checkpoint was trained with"
+        )
+
+
 def _foreign(path: Path, content: Exchanged) -> Checkpoint:
     return Checkpoint(path=path, **content._asdict(), training=None)
 
@@ -220,11 +238,12 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         path=path,
         model=unwrapped(content["model"]),
         config=config_from_dict(content["config"], source),
-        track_settings=None if made is None else settings_now(made),
+        track_settings=None if made is None else settings_now(made, str(path), CheckpointError),
         metrics=content["metrics"],
         training=content.get("training"),
         versions=content.get("versions", {}),
         gone=stored_settings(content["config"], source).other,
+        not_followed=local_settings(content["config"]),
     )
 
 

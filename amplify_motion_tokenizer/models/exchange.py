@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.config import (
     to_dict,
 )
 from amplify_motion_tokenizer.config.gone import settings_now
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.loading import config_from_dict, local_settings
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.kinds import MAPPING, NUMBERS, Kind, check_kinds, or_none
 
@@ -39,6 +39,8 @@ class Exchanged(NamedTuple):
     track_settings: dict[str, Any] | None
     """Dotted keys that decided the training tracks; None when the file does not say."""
     metrics: dict[str, float]
+    not_followed: dict[str, Any] = {}
+    """Local settings that the file names, which are not taken from files."""
 
 
 def own_part(config: Config, settings: dict[str, Any] | None, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -65,8 +67,8 @@ def unknown_settings(config: Config) -> list[str]:
     return [f"{key} = {ours[key]}" for key, value in theirs.items() if ours[key] != value]
 
 
-def read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict[str, float]]:
-    """``own_part``'s arguments."""
+def read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict[str, float], dict[str, Any]]:
+    """``own_part``'s arguments, and the local settings that it names."""
     if not isinstance(part, Mapping) or {"config", "track_settings", "metrics"} - part.keys():
         raise CheckpointError(
             f"{path}: {OWN_KEY} holds no config, track_settings and metrics, as an export's does; remove it"
@@ -74,7 +76,8 @@ def read_own(path: Path, part: Any) -> tuple[Config, dict[str, Any] | None, dict
     check_kinds(f"{path}: {OWN_KEY}", part, OWN_PARTS)
     config = config_from_dict(part["config"], f"in {path} under {OWN_KEY}")
     made = part["track_settings"]
-    return config, None if made is None else settings_now(made), part["metrics"]
+    settings = None if made is None else settings_now(made, str(path), CheckpointError)
+    return config, settings, part["metrics"], local_settings(part["config"])
 
 
 def disagreement(path: Path, change: str) -> str:

@@ -189,7 +189,8 @@ def _record(
             "tracking.gate.enable": False,
             "data.sequence_length": windows.length,
             "data.grid_size": windows.grid_size,
-        }
+        },
+        str(path),
     )
     return TruthRecord(
         settings=settings,

@@ -333,7 +333,7 @@ def _settings(found: Any, path: Path) -> dict[str, Any] | None:
         raise TrackFileError(
             f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"
         )
-    return settings_now(settings)
+    return settings_now(settings, str(path))
 
 
 class _Hdf5(TrackFormat):

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer import hdf5_files
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.tracks.stored import WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
@@ -176,14 +177,8 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Opens a track file for reading; TrackFileError where it is no HDF5 file."""
-    try:
-        # Files appear under their name only when they are complete, so a lock would guard nothing.
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise TrackFileError(
-            f"{path}: cannot be opened as HDF5 ({error}); remove it and run preprocessing again"
-        ) from None
+    """Opens a track file for reading; TrackFileError as ``hdf5_files.open_hdf5`` raises it."""
+    return hdf5_files.open_hdf5(path, TrackFileError, "remove it and run preprocessing again")
 
 
 def view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:

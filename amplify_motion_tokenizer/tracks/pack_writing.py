@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
-from amplify_motion_tokenizer.files import sync, write_json
+from amplify_motion_tokenizer.files import remove_unfinished_beside, sync, unfinished_folder, write_json
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.tracks.pack_index import FORMAT_VERSION
 from amplify_motion_tokenizer.tracks.packs import LEVELS, LOST, PLACE, UNSEEN
@@ -61,29 +60,33 @@ def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any
     if output.exists():
         raise UsageError(f"{output} exists; choose another name, nothing is overwritten")
     index = _index(clips)
-    unfinished = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    remove_unfinished_beside(output)
     try:
-        unfinished.mkdir(parents=True)
-        errors_px = _write_arrays(clips, unfinished, index)
-        index["padded"] = _write_valid_steps(clips, unfinished, index["length"])
-        index["placed"] = True
-        _write_places(clips, unfinished)
-        index["timed"] = _write_times(clips, unfinished)
-        index["max_error_px"] = max(errors_px.values())
-        for clip in index["clips"]:
-            clip["max_error_px"] = errors_px[clip["name"]]
-        for array in unfinished.glob("*.npy"):
-            sync(array)
-        write_json(unfinished / PACK_INDEX, index)
-        unfinished.rename(output)
-        sync(output.parent)
+        with unfinished_folder(output) as folder:
+            folder.mkdir(parents=True)
+            errors_px = _write_parts(clips, folder, index)
+            folder.rename(output)
+            sync(output.parent)
     except OSError as error:
         raise UsageError(f"{output}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     _warn_of_errors(errors_px)
     return index
+
+
+def _write_parts(clips: Mapping[str, PositionClip], folder: Path, index: dict[str, Any]) -> dict[str, float]:
+    """All files of a pack, the index last; the largest error of each clip's positions in pixels."""
+    errors_px = _write_arrays(clips, folder, index)
+    index["padded"] = _write_valid_steps(clips, folder, index["length"])
+    index["placed"] = True
+    _write_places(clips, folder)
+    index["timed"] = _write_times(clips, folder)
+    index["max_error_px"] = max(errors_px.values())
+    for clip in index["clips"]:
+        clip["max_error_px"] = errors_px[clip["name"]]
+    for array in folder.glob("*.npy"):
+        sync(array)
+    write_json(folder / PACK_INDEX, index)
+    return errors_px
 
 
 def _index(clips: Mapping[str, PositionClip]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class PackedClip:
         size = index["frame_size"]
         self.frame_size = None if size is None else (int(size[0]), int(size[1]))
         made = index["settings"]
-        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made, str(folder))
         self.first_row = first_row
         self._index = index
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pickle
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,11 @@ from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.config.input_kinds import names_with
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
 from amplify_motion_tokenizer.files import (
+    UNFINISHED,
     check_target,
     failure_named,
     read_json,
+    unfinished_folder,
     unpickling_gist,
     write_json,
     write_torch,
@@ -43,7 +45,6 @@ from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import model_views
 
 _INDEX_ENDING = ".windows.json"
-_UNFINISHED = ".unfinished"
 _WINDOW_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
 
 
@@ -74,18 +75,18 @@ class VelocityFilesWriter:
         self._times: list[float] = []
         self._steps_s: list[float | None] = []
         self._source_frames: list[int | None] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> VelocityFilesWriter:
         check_target(self.path.with_name(self._window_name(0)))  # the longest of the names
         check_target(self.path)
-        self._folder = self.path.with_name(f".{self._clip}{_UNFINISHED}")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = self._stack.enter_context(unfinished_folder(self.path))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._stack.close()
 
     def append(self, *views: WindowTracks) -> None:
         """Writes one window's file, beside the others in a hidden folder."""
@@ -139,7 +140,7 @@ class VelocityFiles:
         record = read_json(index) if index.is_file() else {}
         check_version(record, index)
         made = record.get("settings")
-        self.settings: dict[str, Any] | None = None if made is None else settings_now(made)
+        self.settings: dict[str, Any] | None = None if made is None else settings_now(made, str(index))
         self.fps: float | None = record.get("fps")
         self._index, self._record = index, record
 
@@ -286,7 +287,7 @@ class _VelocityFormat(TrackFormat):
                 tuple(paths), partial(_opened, clip, paths)
             )
             for parent in sorted(parents)
-            if not parent.name.endswith(_UNFINISHED)
+            if not parent.name.endswith(UNFINISHED)
             for clip, paths in _windows_in(parent).items()
         }
 

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import textwrap
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,23 @@ from accelerate import Accelerator
 from accelerate.tracking import WandBTracker
 
 from amplify_motion_tokenizer.config import (
+    SETTINGS,
     Config,
     changes,
     flatten,
     free_on_resume,
     to_dict,
     track_settings,
-    unflatten,
 )
 from amplify_motion_tokenizer.config.gone import CONSTANTS, what_took_its_place
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.loading import Given, build, config_from_settings
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips, split_clips
 from amplify_motion_tokenizer.data.made_up import made_up_training, made_up_validation
 from amplify_motion_tokenizer.errors import CheckpointError, ConfigError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG, checkpoints_in
 from amplify_motion_tokenizer.files import write_yaml, yaml_text
+from amplify_motion_tokenizer.jobs.folder_lock import only_run
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MODELS
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
@@ -92,13 +94,18 @@ def train(
     train_data = WindowDataset(train_clips, config, True, False, made_up_training(config, read))
     val_data = WindowDataset(val_clips, config, made_up=made_up_validation(config))
     trainer = Trainer(config, accelerator, train_data, val_data, output, settings, checkpoint, initial)
-    with log_failures_named(output / "tensorboard"):
+    with _held(output, accelerator), log_failures_named(output / "tensorboard"):
         stopped_by = _run(trainer, val_data)
         # A model that outlives its process group can hang when it is freed.
         del trainer
         accelerator.free_memory()
         accelerator.end_training()
     return stopped_by
+
+
+def _held(output: Path, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Keeps other runs out of ``output``, whose processes are all this run's."""
+    return only_run(output) if accelerator.is_main_process else nullcontext()
 
 
 def _clips_to_train_on(config: Config, tracks: Path | None) -> Clips:
@@ -206,8 +213,13 @@ def _with_track_settings(config: Config, clips: Clips) -> tuple[Config, dict[str
     if differ:
         logger.info("the tracks were made with their own settings, which are used: %s", "; ".join(differ))
     # T and N were checked against the files already; what is left concerns video and tracking alone.
-    merged = flatten(to_dict(config)) | {k: v for k, v in settings.items() if not k.startswith("data.")}
-    return config_from_dict(unflatten(merged), "from the track files"), settings
+    theirs = flatten(to_dict(config_from_settings(settings, "from the track files")))
+    given = {key: Given(theirs[key], "") for key in settings if _of_video(key)}
+    return build(config, given), settings
+
+
+def _of_video(key: str) -> bool:
+    return key in SETTINGS and SETTINGS[key].section in ("video", "tracking")
 
 
 def _find_checkpoint(output: Path, resume: str | None) -> Checkpoint | None:

@@ -106,3 +106,16 @@ def no_codec(path: Path) -> VideoError:
 def is_encrypted(packet: Any) -> bool:
     """Whether a packet is protected (DRM), so that what decodes, if anything, is no picture."""
     return bool(packet.has_sidedata("encryption_info"))
+
+
+MOST_PIXELS = 2**27
+"""Pixels of a picture of a source, 400 MB as RGB: what its file states costs nothing and decoding it does."""
+
+
+def check_pixels(path: Path, size: tuple[int, int]) -> None:
+    """Raises VideoError for pictures of a ``size`` (height, width) that decoding had no memory for."""
+    if size[0] * size[1] > MOST_PIXELS:
+        raise VideoError(
+            f"{path}: has pictures of {size[1]}x{size[0]}, and at most {MOST_PIXELS} pixels are read; make "
+            "them smaller, for example with ffmpeg -vf scale=1920:-2, or leave it out"
+        )

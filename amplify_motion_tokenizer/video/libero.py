@@ -14,6 +14,7 @@ import numpy as np
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.hdf5_files import open_hdf5
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.decoders import Frames
 from amplify_motion_tokenizer.video.input_files import files_below, natural_key
@@ -68,9 +69,11 @@ def holds_demos(path: Path) -> bool:
 
 def _demos(path: Path) -> list[str]:
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            names = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
-    except OSError:
+        with open_hdf5(path, VideoError, "") as file:
+            data = file.get("data")
+            there = data if isinstance(data, h5py.Group) else ()
+            names = [name for name in there if re.fullmatch(r"demo_\d+", name)]
+    except (VideoError, OSError, RuntimeError, KeyError):
         return []  # opening the clip says what is wrong
     return sorted(names, key=natural_key)
 
@@ -109,7 +112,4 @@ def _frames(source: ViewSource) -> Frames:
 
 
 def _open(source: ViewSource) -> h5py.File:
-    try:
-        return h5py.File(source.path, "r", locking=False)
-    except OSError as error:
-        raise VideoError(f"{source.path}: cannot be opened as HDF5 ({error})") from None
+    return open_hdf5(source.path, VideoError, "copy it again, or leave it out")

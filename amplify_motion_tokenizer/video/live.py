@@ -25,11 +25,11 @@ from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB
 from amplify_motion_tokenizer.video.colours import ToRGB, is_deep_gray
-from amplify_motion_tokenizer.video.faults import is_encrypted
+from amplify_motion_tokenizer.video.faults import check_pixels, is_encrypted
 from amplify_motion_tokenizer.video.live_places import LivePlace, live_place
 from amplify_motion_tokenizer.video.orientation import pixel_aspect
 from amplify_motion_tokenizer.video.reading import SourceFrames, make_video
-from amplify_motion_tokenizer.video.streams import Packets, Turns
+from amplify_motion_tokenizer.video.streams import Packets, Turns, check_holds_video
 from amplify_motion_tokenizer.video.timing import Rate, rate_of
 
 QUEUED = 8
@@ -209,7 +209,10 @@ class _Reader(threading.Thread):
 
     def _read(self) -> None:
         with self._opened() as container:
+            if self._place.patience_s is None:  # of an address that was given its lists are meant
+                check_holds_video(container, self._place.label)
             stream = self._main(container)
+            check_pixels(Path(self._place.label), (stream.height, stream.width))
             packets = self._packets(container.demux(stream))
             held, rate = self._probed(packets, float(stream.average_rate or stream.guessed_rate or 0))
             context = stream.codec_context

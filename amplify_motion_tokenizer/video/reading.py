@@ -22,11 +22,13 @@ from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part, ViewSource
 from amplify_motion_tokenizer.video.decoders import Frames, decode
 from amplify_motion_tokenizer.video.orientation import square_size
-from amplify_motion_tokenizer.video.pixels import resize, resized_size
+from amplify_motion_tokenizer.video.pixels import MOST_ROWS, resize, resized_size
 from amplify_motion_tokenizer.video.shots import in_shots
 from amplify_motion_tokenizer.video.streams import OpenFile
 from amplify_motion_tokenizer.video.timing import Picture, Rate, at_ticks, in_parts
 
+MOST_TRACKED = 2**25
+"""Pixels of a tracked frame: 8K UHD, of which tracking holds some dozen images."""
 _RATE_TOLERANCE = 1e-4
 """Relative: rates this close are the same. 29.97 and 30 fps differ by ten times as much."""
 
@@ -229,8 +231,8 @@ class _Infos:
     """What is known of a clip, for each size that its pictures have."""
 
     def __init__(self, source: SourceFrames, config: VideoConfig, fps: float) -> None:
-        self._config, self._aspect = config, source.aspect
-        size, box = placed(source.square_size, config)
+        self._config, self._aspect, self._name = config, source.aspect, source.name
+        size, box = self._placed(source.square_size)
         self._first = ClipInfo(
             path=source.path,
             dataset=source.dataset,
@@ -248,11 +250,26 @@ class _Infos:
     def of(self, source_size: tuple[int, int]) -> ClipInfo:
         """Of pictures of ``source_size`` (height, width), upright and in square pixels."""
         if source_size not in self._found:
-            size, box = placed(source_size, self._config)
+            size, box = self._placed(source_size)
             self._found[source_size] = dataclasses.replace(
                 self._first, source_size=source_size, size=size, letterbox=box
             )
         return self._found[source_size]
+
+    def _placed(self, source_size: tuple[int, int]) -> tuple[tuple[int, int], Letterbox]:
+        """``placed``, of a size that memory and OpenCV take: a thin picture's longer side grows without end.
+
+        Raises:
+            VideoError: it is larger.
+        """
+        size, box = placed(source_size, self._config)
+        if max(size) > MOST_ROWS or size[0] * size[1] > MOST_TRACKED:
+            raise VideoError(
+                f"{self._name}: its pictures of {source_size[1]}x{source_size[0]} would be tracked at "
+                f"{size[1]}x{size[0]}, and at most {MOST_ROWS} a side and {MOST_TRACKED} pixels are; give "
+                "another video.size, such as [480, 640] (padded), or leave it out"
+            )
+        return size, box
 
     def fit(self, rgb: RGB) -> RGB:
         """A source frame as it is tracked: resized, and padded with black where the content ends."""

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB
 from amplify_motion_tokenizer.video.colours import ToRGB, deep_range, is_deep_gray
-from amplify_motion_tokenizer.video.faults import check_file, check_length, is_encrypted, no_codec, no_video
+from amplify_motion_tokenizer.video.faults import (
+    check_file,
+    check_length,
+    check_pixels,
+    is_encrypted,
+    no_codec,
+    no_video,
+)
 from amplify_motion_tokenizer.video.orientation import Orientation, orientation, pixel_aspect
 from amplify_motion_tokenizer.video.timing import rate_of
 
@@ -31,6 +38,8 @@ _SHORT_S = 0.25
 """A duration in a header, which need not be exact, may pass the end of the last packet by so much."""
 _STATE_DURATION = ("matroska", "flv", "mxf")
 """Formats whose header states how long the file is; of others FFmpeg guesses it from what is there."""
+_LISTS = {"concat", "concatf", "hls", "dash", "imf", "sdp"}
+"""Formats that name other files, which a file from elsewhere could choose on this machine."""
 _LEAST_OFF = 0.5
 """Degrees beside a right angle that are worth a word."""
 
@@ -63,6 +72,15 @@ class Packets:
         return times if back or len(self.pts_s) < len(times) - self.hidden else np.sort(np.array(self.pts_s))
 
 
+def check_holds_video(container: Any, name: Path | str) -> None:
+    """Raises VideoError where an open file called ``name`` only lists other files."""
+    if _LISTS.intersection(container.format.name.split(",")):
+        raise VideoError(
+            f"{name}: is a list of other files ({container.format.name}), which is not followed; give the "
+            "videos themselves"
+        )
+
+
 def _identity(packet: Any) -> tuple[int | None, int]:
     return packet.pts, packet.size
 
@@ -92,6 +110,7 @@ class OpenFile:
             self._scan()
             if self._stream.codec_context is None:
                 raise no_codec(path)
+            check_pixels(path, (self._stream.height, self._stream.width))
             self.codec = str(self._stream.codec_context.name)
             stated_fps = self._stream.average_rate or self._stream.guessed_rate
             rate = rate_of(self._packets.times_s, float(stated_fps or 0))
@@ -125,6 +144,11 @@ class OpenFile:
             container = av.open(f"file:{self.path.absolute()}", metadata_errors="replace")
         except (av.FFmpegError, ValueError, IndexError):
             raise no_video(self.path, self._head, opened=False) from None
+        try:
+            check_holds_video(container, self.path)
+        except VideoError:
+            container.close()
+            raise
         if not container.streams.video:
             opened = len(container.streams) > 0
             container.close()

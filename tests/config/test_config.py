@@ -94,7 +94,7 @@ def test_overrides_win_over_files_and_later_files_over_earlier(tmp_path: Path) -
         (["--video.target_fps", "-5"], ["video.target_fps = -5", "above 0"]),
         (["--video.target_fps", ".inf"], ["video.target_fps", "finite"]),
         (["--data.reference_size", "{longer: 3}"], ["data.reference_size", "shorter"]),
-        (["--data.sequence_length", "1"], ["data.sequence_length = 1", "at least 2"]),
+        (["--data.sequence_length", "1"], ["data.sequence_length = 1", "from 2 to 4096"]),
         (["--model.fsq_levels", "[]"], ["model.fsq_levels = []", "at least 3"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist"]),
     ],

@@ -48,7 +48,7 @@ def test_configs_and_hashes_written_before_are_those_of_today(
     assert not caplog.records
     assert before["track_hash"] in known_hashes(track_settings(config))
     assert before["code_hash"] in known_config_hashes(config, "0" * 64)
-    assert changes(settings_now(before["track_settings"]), track_settings(config)) == []
+    assert changes(settings_now(before["track_settings"], "a file"), track_settings(config)) == []
     # What is still a setting has the value that it had.
     then, now = flatten(before["config"]), flatten(to_dict(config))
     assert {key: then[key] for key in now.keys() & then.keys()} == {
@@ -68,12 +68,12 @@ def test_files_made_before_a_setting_came_count_as_made_with_its_default() -> No
     later = ("tracking.pad_end", "video.shots")
     earlier = {key: value for key, value in now.items() if key not in later}
     between = {key: value for key, value in now.items() if key != "video.shots"}
-    assert settings_hash(between) in known_hashes(now) and changes(settings_now(between), now) == []
+    assert settings_hash(between) in known_hashes(now) and changes(settings_now(between, "a file"), now) == []
     assert settings_hash(earlier) in known_hashes(now)
-    assert changes(settings_now(earlier), now) == []
+    assert changes(settings_now(earlier, "a file"), now) == []
     padded = now | {"tracking.pad_end": "repeat_last"}
     assert known_hashes(padded).isdisjoint(known_hashes(now))
-    assert changes(settings_now(earlier), padded) == ["tracking.pad_end none -> repeat_last"]
+    assert changes(settings_now(earlier, "a file"), padded) == ["tracking.pad_end none -> repeat_last"]
 
 
 def test_sizes_are_taken_over() -> None:
@@ -87,7 +87,7 @@ def test_sizes_are_taken_over() -> None:
 def test_tracks_of_another_constant_equal_no_others() -> None:
     stored = BEFORE["quickstart"]["track_settings"] | {"tracking.flow.preset": "medium"}
     now = track_settings(config_from_dict(BEFORE["quickstart"]["config"], "x"))
-    assert changes(settings_now(stored), now) == ["tracking.flow.preset medium -> None"]
+    assert changes(settings_now(stored, "a file"), now) == ["tracking.flow.preset medium -> None"]
 
 
 def test_part_of_the_settings_is_translated_too() -> None:

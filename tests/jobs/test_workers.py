@@ -9,18 +9,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from amplify_motion_tokenizer.devices import available_cores
-from amplify_motion_tokenizer.errors import VideoError, WorkerError
+from amplify_motion_tokenizer.errors import UnexpectedError, VideoError, WorkerError
 from amplify_motion_tokenizer.jobs import stage_times, workers
 from amplify_motion_tokenizer.jobs.read_ahead import read_ahead
 from amplify_motion_tokenizer.jobs.stage_times import StageTimes
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
 from tests.support import worker_jobs
 from tests.support.processes import PROC, is_running, until, workers_of
-from tests.support.worker_jobs import prepare
+from tests.support.worker_jobs import cannot_prepare, prepare
 
 
 def test_every_item_has_its_outcome_whatever_becomes_of_the_others(
@@ -43,11 +44,25 @@ def test_every_item_has_its_outcome_whatever_becomes_of_the_others(
     assert not multiprocessing.active_children()
 
 
-def test_a_bug_in_a_worker_ends_the_run(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="worker failed at bug"):
-        list(run_in_workers(["bug", "hangs"], 2, prepare))
-    assert "ZeroDivisionError: a bug" in capfd.readouterr().err
+def test_an_exception_that_nobody_expects_is_its_items_own(capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes = dict(run_in_workers(["bug", "a"], 1, prepare))
+    assert str(outcomes["a"]).startswith("a on ")
+    assert isinstance(outcomes["bug"], UnexpectedError) and str(outcomes["bug"]) == (
+        f"ZeroDivisionError: a bug (workers.py:{_line_of('return work(item)')})"
+    )
+    assert "Traceback" not in capfd.readouterr().err
     assert not multiprocessing.active_children()
+
+
+def _line_of(text: str) -> int:
+    lines = Path(workers.__file__).read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def test_a_worker_that_cannot_begin_ends_the_run(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="worker failed at a"):
+        list(run_in_workers(["a"], 1, cannot_prepare))
+    assert "ZeroDivisionError: no work" in capfd.readouterr().err
 
 
 def test_closing_ends_workers_that_are_busy() -> None:

@@ -5,14 +5,8 @@ from typing import Any
 
 import torch
 
-from amplify_motion_tokenizer.config import (
-    Config,
-    flatten,
-    to_dict,
-    track_settings,
-    unflatten,
-)
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config import Config, track_settings
+from amplify_motion_tokenizer.config.loading import Given, build, config_from_dict
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, save_checkpoint
 from tests.support.run_scripts import TINY
@@ -32,9 +26,7 @@ KEYPOINT = config_from_dict(TINY, "in the tests")
 
 def changed(config: Config, **keys: Any) -> Config:
     """``config`` with other values; ``__`` stands for the dots of a key."""
-    dotted = {key.replace("__", "."): value for key, value in keys.items()}
-    tree = flatten(to_dict(config)) | dotted
-    return config_from_dict(unflatten(tree), "in the tests")
+    return build(config, {key.replace("__", "."): Given(value, "") for key, value in keys.items()})
 
 
 def checkpoint_of(config: Config, known: bool = True) -> Checkpoint:

@@ -30,6 +30,10 @@ def prepare(threads: int) -> Callable[[str], str]:
     return work
 
 
+def cannot_prepare(threads: int) -> Callable[[str], str]:
+    raise ZeroDivisionError(f"no work on {threads}")
+
+
 def main() -> None:
     """Two workers, one of which is still at work when the other is done."""
     try:

@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from amplify_motion_tokenizer.config import Config, unflatten
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.loading import Given, build, config_from_dict
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.tracks.find import find_tracks
@@ -149,7 +149,7 @@ def _only_clip0(config: Config, videos: Path) -> Config:
 )
 def test_impossible_settings(keys: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config_from_dict(unflatten(keys), "in the tests")
+        build(Config(), {key: Given(value, "") for key, value in keys.items()})
     for part in parts:
         assert part in str(caught.value)
     with pytest.raises(ConfigError, match=r"tracking\.first_frames = null .* such as 224"):

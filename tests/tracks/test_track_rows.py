@@ -75,19 +75,6 @@ def test_other_rows_are_read_through_hdf5(tmp_path: Path, options: dict[str, Any
     check(read(TrackReader(clip)), clip)
 
 
-@pytest.mark.parametrize("linked", ["root/default", "root/default/tracks"])
-def test_rows_behind_a_link_to_another_file_are_read_there(tmp_path: Path, linked: str) -> None:
-    true = write(tmp_path / "true.hdf5")
-    write(tmp_path / "linking.hdf5", seed=1)
-    with h5py.File(tmp_path / "linking.hdf5", "r+") as file:
-        del file[linked]
-        file[linked] = h5py.ExternalLink("true.hdf5", linked)
-        file["root/later"] = np.zeros(10_000)
-    (found,) = read(TrackReader(TrackFile(tmp_path / "linking.hdf5")))
-    with true.open() as file:
-        assert np.array_equal(found.tracks_xy_px[PLACES], file["root/default/tracks"][:][ROWS])
-
-
 def test_a_file_without_visibility_is_visible(tmp_path: Path) -> None:
     write(tmp_path / "a.hdf5")
     with h5py.File(tmp_path / "a.hdf5", "r+") as file:

@@ -206,6 +206,15 @@ def test_places() -> None:
     assert live_place("/dev/video3").format == "v4l2"
 
 
+def test_a_list_of_files_is_not_followed(tmp_path: Path) -> None:
+    video, _ = scenes.render_clip("pan", 0, SIZE, 3)
+    write_clip(tmp_path / "private.mkv", video, codec="ffv1")
+    listed = b"ffconcat version 1.0\nfile private.mkv\n"
+    (tmp_path / "list.mkv").write_bytes(listed)
+    with pytest.raises(VideoError, match=r"is a list of other files \(concat\), which is not followed"):
+        open_live(str(tmp_path / "list.mkv"), VideoConfig())
+
+
 def test_depth_is_refused(tmp_path: Path) -> None:
     video, _ = scenes.render_clip("pan", 0, SIZE, 3)
     write_clip(tmp_path / "deep.mkv", video, codec="ffv1", pix_fmt="gray16le")

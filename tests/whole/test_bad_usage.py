@@ -40,7 +40,7 @@ BAD_USAGE: dict[str, tuple[str, list[str]]] = {
     ),
     "impossible value": (
         "{preprocess} --input {videos} --output {tmp}/out --data.sequence_length 1",
-        ["data.sequence_length = 1", "at least 2"],
+        ["data.sequence_length = 1", "from 2 to 4096"],
     ),
     "unknown tracker": (
         "{preprocess} --input {videos} --output {tmp}/out --tracking.tracker flw",
