@@ -20,6 +20,10 @@ from amplify_motion_tokenizer.codes.overrides import overridden
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint
+from amplify_motion_tokenizer.trackers import make_tracker
+from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.video.live import open_live
+from amplify_motion_tokenizer.video.reading import open_video
 from benchmarks.support.sending import send, y4m
 from tests.support.processes import until
 from tests.support.render_clips import write_clip
@@ -216,6 +220,21 @@ def test_a_video_that_breaks_off_or_is_damaged(
     assert followed(tmp_path / "damaged.ts", checkpoint, configured(checkpoint), tmp_path / "d.jsonl") == 3
     assert codes_in(tmp_path / "d.jsonl").meta["pictures_lost"] > 0
     assert "pictures came damaged; windows around them may tell of motion" in caplog.text
+
+
+def test_first_frames_come_along(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    """Models on images are given each window's first frame."""
+    clip = write_clip(tmp_path / "clip.mkv", scenes.render_clip("mixed", 0, (48, 64), 30)[0], codec="ffv1")
+    config = configured(checkpoint)
+    config = dataclasses.replace(config, tracking=dataclasses.replace(config.tracking, first_frames=16))
+    tracker = make_tracker(config)
+    with open_video(clip, config.video) as video, TrackedClip({"default": video}, config, tracker) as tracked:
+        expected = [window.first_frame for (window,) in tracked]
+    with open_live(str(clip), config.video) as live:
+        found = [window.first_frame for (window,) in TrackedClip({"default": live.video}, config, tracker)]
+    assert len(found) == 4
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None and one.shape == (16, 16, 3) and np.array_equal(one, other)
 
 
 def test_several_views_are_refused(checkpoint: Checkpoint) -> None:
