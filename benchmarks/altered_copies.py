@@ -80,7 +80,7 @@ def write_copies(source: Path, folder: Path, config: Config, most: int) -> dict[
     """Writes a folder of each copy; returns how many frames each clip has, by its name."""
     counts = {}
     length, stride = config.tracked_length, config.tracking.window_stride
-    for clip in find_clips(source, config, model_views(config)):
+    for clip in find_clips(source, config, model_views(source, config)):
         (video,) = open_views(clip, config.video)
         with video:
             frames = [frame.rgb for frame, _ in zip(video, range(most), strict=False)]

@@ -209,7 +209,7 @@ def report_real(arguments: argparse.Namespace) -> None:
     print("pixels from the start, median and 90th percentile, of points that the tracker sees / that all see")
     print(f"{'clip':16} {'tracker':16}  seen  median     90 %  all see  median     90 %")
     config = Config()
-    for clip in find_clips(arguments.input, config, tracked_views(config)):
+    for clip in find_clips(arguments.input, config, tracked_views(arguments.input, config)):
         (video,) = open_views(clip, config.video)
         with video:
             windows = list(iter_windows(video, arguments.length, arguments.stride))

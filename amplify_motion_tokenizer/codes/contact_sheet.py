@@ -40,7 +40,7 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         config = Config()
         self._folder = folder
-        self._clips = {clip.name: clip for clip in find_clips(folder, config, model_views(config))}
+        self._clips = {clip.name: clip for clip in find_clips(folder, config, model_views(folder, config))}
 
     def check(self, names: Iterable[str]) -> None:
         """Raises UsageError where one of these clips has no video."""

@@ -139,7 +139,7 @@ def _clips_of(codes: MotionCodeSet, videos: Path, config: Config) -> dict[str, C
     Raises:
         UsageError: there are none.
     """
-    found = find_clips(videos, config, model_views(config))
+    found = find_clips(videos, config, model_views(videos, config))
     clips = {clip.name: clip for clip in found if clip.name in codes}
     if not clips:
         raise UsageError(

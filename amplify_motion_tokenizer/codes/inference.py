@@ -130,11 +130,11 @@ def tokenize_together(
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
     written = Written(tuple(save), check_formats(formats))
-    if targets[0].config.video.source != "libero" and holds_tracks(source):
+    if targets[0].config.video.source == "files" and holds_tracks(source):
         return _tokenize_stored(source, targets, written, overwrite)
     _check_alike(targets)
     config = targets[0].config
-    clips = find_clips(source, config, model_views(config))
+    clips = find_clips(source, config, model_views(source, config))
     runs = [FolderRun.open(clips, target.output, "codes", overwrite) for target in targets]
     for target in targets:
         if target.checkpoint.track_settings is None:
@@ -154,7 +154,7 @@ def tokenize_together(
         VideoJobs(tuple(jobs)).prepare,
         num_workers=tokenizing_workers(config, tracker, models[0].device, len(clips)),
     )
-    summary.other_files = other_files(source, clips)
+    summary.other_files = other_files(source, clips, config)
     for job in jobs:
         _collect(job)
     return summary

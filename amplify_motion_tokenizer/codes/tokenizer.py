@@ -34,6 +34,7 @@ from amplify_motion_tokenizer.codes.given import (
     given_tracks,
 )
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.codes.on_hub import OnHub
 from amplify_motion_tokenizer.codes.overrides import overridden
 from amplify_motion_tokenizer.codes.record import frames_meta, run_meta, source_meta
 from amplify_motion_tokenizer.codes.tracks import check_one_view, encode_view
@@ -43,7 +44,11 @@ from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.evaluation.code_length import digits_of
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, load_weights
+from amplify_motion_tokenizer.models.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_weights,
+)
 from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
@@ -63,7 +68,9 @@ def load_tokenizer(
     """A tokenizer from any file that ``load_checkpoint`` reads, or a shipped one by name.
 
     Args:
-        path: the file, or the name of a shipped tokenizer: "default", "transform", "codec".
+        path: the file; the name of a shipped tokenizer: "default", "transform", "codec"; a folder that
+            ``save_pretrained`` wrote; or a name on the Hugging Face Hub, ``user/name`` or
+            ``user/name@revision``.
         device: where its weights are to be: auto, cpu, mps, cuda, cuda:N, or a device of torch.
         settings: settings by dotted key that inference may change, such as ``{"tracking.window_stride": 4}``;
             what ``--tracking.window_stride 4`` is on the command line.
@@ -83,7 +90,7 @@ def load_tokenizer(
     )
 
 
-class Tokenizer:
+class Tokenizer(OnHub):
     """A ``MotionTokenizer`` with all that it needs to make codes of videos, frames and tracks.
 
     What is not defined here is the model's: ``num_codes``, ``parameters()``, ``codes_of()`` and so on.
@@ -115,6 +122,13 @@ class Tokenizer:
         made = f"{self.config.model.name} of {self._checkpoint.path.name}"
         return f"Tokenizer({made}, {self.num_codes} ids of {self.codebook_size} a window, {self.device})"
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, device: str | torch.device = "auto", settings: Mapping[str, Any] | None = None
+    ) -> Tokenizer:
+        """``load_tokenizer``, by the name that the Hugging Face Hub's users know."""
+        return load_tokenizer(name, device, settings)
+
     def to(self, device: str | torch.device) -> Tokenizer:
         """Moves the model; returns this tokenizer."""
         self.model.to(resolve_device(str(device), "device"))
@@ -131,7 +145,7 @@ class Tokenizer:
             ValueError: ``path`` holds several clips.
             TokenizerError: the clip cannot be read, is too short, or the tracker cannot run.
         """
-        clips = find_clips(Path(path), self.config, model_views(self.config))
+        clips = find_clips(Path(path), self.config, model_views(Path(path), self.config))
         if len(clips) != 1:
             raise ValueError(f"{path} holds {len(clips)} clips; expected one, or use tokenize_folder")
         with TrackedClip(clips[0], self._config_of_tracks, self._tracker) as tracked:

@@ -17,6 +17,7 @@ COMMANDS = {
     "draw": "draw tracks over the videos that they were made from",
     "search": "find moments of clips that move like a moment of one of them",
     "segment": "cut clips where their codes tell that the motion changes",
+    "lerobot": "copy a LeRobotDataset with the motion codes of its episodes",
     "inspect": "tell how the points of a folder of tracks move",
     "evaluate": "hold tracks against true ones, and codes against each other",
     "convert": "convert checkpoints to and from the two systems that this project unites",

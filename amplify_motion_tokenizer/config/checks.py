@@ -65,13 +65,19 @@ def _rules(config: Config) -> Iterator[Rule]:
     yield from _model_rules(config)
 
 
+_INSIDE = {
+    "libero": "view names with different image names below obs, such as agentview_rgb",
+    "lerobot": "view names with the keys of different cameras, such as observation.images.top",
+}
+"""Sources whose views lie within what is one file or data set, and how ``tracking.view_files`` names them."""
+
+
 def _view_files_rule(config: Config) -> Rule:
     files, key = config.tracking.view_files, "tracking.view_files"
     names_ok = all(view and "/" not in view for view in files) and len(set(files.values())) == len(files)
     names_ok = names_ok and not any(_leads_out(form) for form in files.values())
-    if config.video.source == "libero":
-        ok = names_ok and all(files.values())
-        return key, files, ok, "view names with different image names below obs, such as agentview_rgb"
+    if config.video.source in _INSIDE:
+        return key, files, names_ok and all(files.values()), _INSIDE[config.video.source]
     ok = names_ok and all(form.count(CLIP_PLACE) == 1 for form in files.values())
     words = f"view names with different paths below the input folder that hold {CLIP_PLACE} once, or {{}}"
     return key, files, ok, words

@@ -12,11 +12,11 @@ from amplify_motion_tokenizer.config.settings import section, setting
 class VideoConfig:
     """From a video to frames."""
 
-    source: Literal["files", "libero"] = setting(
+    source: Literal["files", "libero", "lerobot"] = setting(
         "files",
         decides="tracks",
-        help="What the input folder holds: videos and image sequences, or LIBERO's demos "
-        "(<suite>/<task>_demo.hdf5).",
+        help="What the input folder holds: videos and image sequences; LIBERO's demos "
+        "(<suite>/<task>_demo.hdf5); or a LeRobotDataset v3.",
     )
     reader: Literal["auto", "pyav", "decord", "opencv"] = setting(
         "auto",
@@ -180,7 +180,7 @@ class TrackingConfig:
         decides="tracks",
         help='Files of a clip\'s views below the input folder, such as {agentview: "{clip}/agentview.mp4"}; '
         "{}: each file is a clip with the view default. For LIBERO the images below obs; {}: agentview and "
-        "eye_in_hand.",
+        "eye_in_hand. For LeRobot the cameras; {}: all of them.",
     )
     first_frames: int | None = setting(
         None,

@@ -88,7 +88,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
 
 def _clips(source: Path, config: Config) -> list[Clip]:
     try:
-        return find_clips(source, config, tracked_views(config))
+        return find_clips(source, config, tracked_views(source, config))
     except UsageError:
         views = config.tracking.view_files
         if not views or not source.exists():

@@ -37,6 +37,7 @@ from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
 from amplify_motion_tokenizer.models import MODELS, MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
+from amplify_motion_tokenizer.models.hub_folder import check_config, weights_of
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
 from amplify_motion_tokenizer.models.shipped import SUFFIX, names, place_of, read_shipped
 from amplify_motion_tokenizer.models.torch_files import TENSORS, read_torch, unwrapped
@@ -83,6 +84,20 @@ def versions() -> dict[str, str]:
     return found
 
 
+def plain_content(
+    config: Config, track_settings: dict[str, Any] | None, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """What a file holds beside the weights, and training's state."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": to_dict(config),
+        "track_settings": track_settings,
+        "metrics": dict(metrics),
+        "versions": versions(),
+    }
+
+
 def save_checkpoint(
     path: Path,
     *,
@@ -93,23 +108,16 @@ def save_checkpoint(
     training: dict[str, Any] | None,
 ) -> None:
     """Writes a checkpoint atomically; without ``training`` it cannot be resumed."""
-    content = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "model": dict(model),
-        "config": to_dict(config),
-        "track_settings": track_settings,
-        "metrics": dict(metrics),
-        "versions": versions(),
-        "training": training,
-    }
-    write_torch(path, content)
+    plain = plain_content(config, track_settings, metrics)
+    write_torch(path, {"model": dict(model), **plain, "training": training})
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads one of our checkpoints, the source's, or a reproduction's state dict with its config.
 
-    Instead of a path it takes the name of a tokenizer that the package ships, such as "default".
+    Instead of a path it takes the name of a tokenizer that the package ships, such as "default", a folder
+    that ``Tokenizer.save_pretrained`` wrote, or a name on the Hugging Face Hub, ``user/name`` or
+    ``user/name@revision``.
 
     Raises:
         CheckpointError: the file is missing, damaged, needs code to unpickle, or is neither; names
@@ -117,16 +125,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ConfigError: the config that belongs to it is impossible.
     """
     path = place_of(path)
+    path = weights_of(path) or path
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(
-            f"checkpoint {path} {found}; give a run's best.pth or last.pth, a file of another system, or a "
-            f"tokenizer that is shipped: {', '.join(names())}"
+            f"checkpoint {path} {found}; give a run's best.pth or last.pth, a file of another system, "
+            f"user/name on the Hugging Face Hub, or a tokenizer that is shipped: {', '.join(names())}"
         )
     content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         checkpoint = _native(path, content)
         _check_size(checkpoint)
+        check_config(path, content)
         return checkpoint
     if isinstance(content, dict) and {"model", "config"} <= content.keys():
         return _foreign(path, read_amplify(path, content))

@@ -77,13 +77,14 @@ class TrackFormat(ABC):
         """Removes the file ``target``, if it is there, and what belongs to it."""
         target.unlink(missing_ok=True)
 
-    def views(self, config: Config) -> list[str]:
+    def views(self, source: Path, config: Config) -> list[str]:
         """The views of the input's clips that are tracked, all of them unless a format holds fewer.
 
         Raises:
             ConfigError: the format cannot hold what ``config`` asks for.
+            UsageError: as ``tracked_views``.
         """
-        return tracked_views(config)
+        return tracked_views(source, config)
 
     def settings(self, config: Config) -> dict[str, Any]:
         """The dotted keys that decide what is stored, which are recorded with it."""

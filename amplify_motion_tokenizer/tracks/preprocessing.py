@@ -54,7 +54,7 @@ def preprocess_folder(
         TrackerError: the tracker cannot start.
     """
     own = track_format(output_format)
-    clips = find_clips(source, config, own.views(config))
+    clips = find_clips(source, config, own.views(source, config))
     run = FolderRun.open(clips, output, "tracks", overwrite)
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
@@ -67,7 +67,7 @@ def preprocess_folder(
         num_workers=clip_workers(config, tracker),
         others="training on it will use them",
     )
-    summary.other_files = other_files(source, clips)
+    summary.other_files = other_files(source, clips, config)
     return summary
 
 

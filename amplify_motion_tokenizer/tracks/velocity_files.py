@@ -224,7 +224,7 @@ class _VelocityFormat(TrackFormat):
     endings = (_INDEX_ENDING,)
     looked_for = "<clip>_start<n>.pt"
 
-    def views(self, config: Config) -> list[str]:
+    def views(self, source: Path, config: Config) -> list[str]:
         if not config.input_kind.velocity_files:
             raise ConfigError(
                 f"velocity files suit model.name {names_with('velocity_files')} alone, not "
@@ -241,7 +241,7 @@ class _VelocityFormat(TrackFormat):
                 "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "
                 "data.true_horizon: null"
             )
-        return model_views(config)
+        return model_views(source, config)
 
     def settings(self, config: Config) -> dict[str, Any]:
         # Velocities on disk are already remapped and W-normalised, of one view, so these decide them too.

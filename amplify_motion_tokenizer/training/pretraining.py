@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from amplify_motion_tokenizer.config import Config, to_dict, track_settings
+from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.input_kinds import SIDES
 from amplify_motion_tokenizer.data.made_up import displacements_of_made_up
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.models.checkpoint import FORMAT, FORMAT_VERSION, versions
+from amplify_motion_tokenizer.models.checkpoint import plain_content, versions
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of, random_prefixes
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
@@ -146,9 +146,7 @@ def write_pretrained(
         fit_to_made_up(model, options.seed, options.fitted_to)
         weights = {name: weight.half() for name, weight in pretrain(model, options, heard).items()}
         weights |= {name: buffer.half() for name, buffer in model.modes.state_dict(prefix="modes.").items()}
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": to_dict(config)}
-    content |= {"track_settings": track_settings(config), "metrics": {}, "versions": versions()}
-    write_shipped(path, weights, content)
+    write_shipped(path, weights, plain_content(config, track_settings(config), {}))
     record = {
         "model": config.model.name,
         "options": dataclasses.asdict(options) if weights else {},

@@ -17,6 +17,18 @@ RGB = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Span:
+    """The part of a video file that is one of several clips in it."""
+
+    start_s: float
+    """Seconds on the file's clock of its first frame."""
+    frames: int
+    """How many it has."""
+    fps: float
+    """Frames per second, evenly."""
+
+
+@dataclass(frozen=True)
 class ViewSource:
     """Where the frames of one view of a clip are."""
 
@@ -26,8 +38,12 @@ class ViewSource:
     """The frames' place in an HDF5 file; empty for everything else."""
     images: tuple[Path, ...] = ()
     """The pictures of an image sequence, in order; empty for everything else."""
+    span: Span | None = None
+    """The part of the file; None for all of it."""
 
     def __str__(self) -> str:
+        if self.span is not None:
+            return f"{self.path} (from {self.span.start_s:.3f} s)"
         return f"{self.path}:{self.dataset}" if self.dataset else str(self.path)
 
 
@@ -76,11 +92,13 @@ class ClipInfo:
     """Width of a stored pixel over its height, as the upright picture shows it; 1 where they are square."""
     files: tuple[Path, ...] = ()
     """The files that hold it; empty for ``path`` alone."""
+    span: Span | None = None
+    """The part of the file that it is; None for all of it."""
 
     @property
     def source(self) -> str:
         """Where the frames are, for people: the file, and of several clips in one file which."""
-        return str(ViewSource(self.path, self.dataset))
+        return str(ViewSource(self.path, self.dataset, span=self.span))
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ _BLOCK = 32
 """Frames read at once, so that a compressed chunk is not unpacked for each of its frames."""
 
 
+def demo_views(source: Path, config: Config) -> dict[str, str]:
+    """View names to their images below ``obs``: those of ``tracking.view_files``, else ``LIBERO_VIEWS``."""
+    return config.tracking.view_files or LIBERO_VIEWS
+
+
 def find_demos(source: Path, config: Config, views: Mapping[str, str]) -> list[Clip]:
     """Every demo below ``source``, in natural order, named as AMPLIFY names its tracks.
 

@@ -19,7 +19,7 @@ import numpy as np
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
-from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part, ViewSource
+from amplify_motion_tokenizer.video.clips import RGB, ClipInfo, Frame, Part, Span, ViewSource
 from amplify_motion_tokenizer.video.decoders import Frames, decode
 from amplify_motion_tokenizer.video.orientation import square_size
 from amplify_motion_tokenizer.video.pixels import MOST_ROWS, resize, resized_size
@@ -83,6 +83,8 @@ class SourceFrames(NamedTuple):
     """The files that hold it; empty for ``path`` alone."""
     dataset: str = ""
     """The frames' place in an HDF5 file; empty for everything else."""
+    span: Span | None = None
+    """The part of the file that it is; None for all of it."""
     close: Callable[[], None] = lambda: None
     """Lets go of the file."""
     live: bool = False
@@ -91,7 +93,7 @@ class SourceFrames(NamedTuple):
     @property
     def name(self) -> str:
         """What messages call it."""
-        return str(ViewSource(self.path, self.dataset))
+        return str(ViewSource(self.path, self.dataset, span=self.span))
 
     @property
     def square_size(self) -> tuple[int, int]:
@@ -236,6 +238,7 @@ class _Infos:
         self._first = ClipInfo(
             path=source.path,
             dataset=source.dataset,
+            span=source.span,
             files=source.files,
             reader=source.reader,
             source_fps=source.rate.mean,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
@@ -15,25 +16,40 @@ from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
 from amplify_motion_tokenizer.video.images import ANIMATED, image_sequences, open_images
 from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, files_below, quiet_files_below
-from amplify_motion_tokenizer.video.libero import LIBERO_VIEWS, find_demos, open_demo
+from amplify_motion_tokenizer.video.lerobot import camera_views, find_episodes, open_episode
+from amplify_motion_tokenizer.video.libero import demo_views, find_demos, open_demo
 from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_videos, open_source
 
 _WANTED = f"numbered pictures and {' '.join(VIDEO_EXTENSIONS)}"
 
 
-def tracked_views(config: Config) -> list[str]:
-    """Names of the views that the input's clips have."""
-    default = LIBERO_VIEWS if config.video.source == "libero" else {DEFAULT_VIEW: ""}
-    return list(config.tracking.view_files or default)
+class Source(NamedTuple):
+    """What an input folder may hold, as ``video.source`` names it."""
+
+    views: Callable[[Path, Config], Mapping[str, str]]
+    """Names of the views of the input's clips, and where each is."""
+    find: Callable[[Path, Config, Mapping[str, str]], list[Clip]]
+    """The clips in the input, sorted, with these views."""
+    leaves_out: bool = True
+    """Whether other files of the input folder are told, as they may have been meant for clips."""
 
 
-def model_views(config: Config) -> list[str]:
+def tracked_views(source: Path, config: Config) -> list[str]:
+    """Names of the views that the clips of the input ``source`` have.
+
+    Raises:
+        UsageError: the input says of its views itself, and is damaged or missing.
+    """
+    return list(SOURCES[config.video.source].views(source, config))
+
+
+def model_views(source: Path, config: Config) -> list[str]:
     """The views among ``tracked_views`` that ``data.views`` asks for; a lone view serves whatever its name.
 
     Raises:
         ConfigError: the input's clips lack one of them.
     """
-    there, wanted = tracked_views(config), list(config.data.views)
+    there, wanted = tracked_views(source, config), list(config.data.views)
     if len(there) == len(wanted) == 1:
         return there
     missing = [view for view in wanted if view not in there]
@@ -53,12 +69,8 @@ def find_clips(source: Path, config: Config, views: Sequence[str]) -> list[Clip]
     Raises:
         UsageError: the source is missing, empty, or holds no clip; or two would share an output.
     """
-    if config.video.source == "libero":
-        clips = find_demos(source, config, config.tracking.view_files or LIBERO_VIEWS)
-    elif config.tracking.view_files:
-        clips = _find_views(source, config.tracking.view_files)
-    else:
-        clips = _find_videos(source)
+    own = SOURCES[config.video.source]
+    clips = own.find(source, config, own.views(source, config))
     return [Clip(clip.name, {view: clip.views[view] for view in views}) for clip in clips]
 
 
@@ -86,6 +98,8 @@ def open_views(clip: Clip, config: VideoConfig) -> list[Video]:
 
 
 def _open_view(place: ViewSource, config: VideoConfig) -> SourceFrames:
+    if place.span is not None:
+        return open_episode(place, config.threads)
     if place.dataset:
         return open_demo(place)
     if place.images or place.path.suffix.lower() in ANIMATED:
@@ -93,12 +107,12 @@ def _open_view(place: ViewSource, config: VideoConfig) -> SourceFrames:
     return open_source(place.path, config)
 
 
-def other_files(source: Path, clips: Sequence[Clip]) -> Counter[str]:
+def other_files(source: Path, clips: Sequence[Clip], config: Config) -> Counter[str]:
     """Files of the input folder ``source`` that no clip is made of, counted by ending; empty for a file.
 
     What rendered clips say of themselves is no such file.
     """
-    if not source.is_dir():
+    if not source.is_dir() or not SOURCES[config.video.source].leaves_out:
         return Counter()
     used = {path for clip in clips for path in clip.paths}
     others = (path for path in quiet_files_below(source) if path not in used and path.name != SCENES)
@@ -120,6 +134,14 @@ def _files(source: Path) -> list[Path]:
     if empty:
         raise UsageError(f"input folder {source} is empty; looked for {_WANTED}")
     return files_below(source)
+
+
+def _views_of_files(source: Path, config: Config) -> Mapping[str, str]:
+    return config.tracking.view_files or {DEFAULT_VIEW: ""}
+
+
+def _find_files(source: Path, config: Config, views: Mapping[str, str]) -> list[Clip]:
+    return _find_views(source, views) if config.tracking.view_files else _find_videos(source)
 
 
 def _find_videos(source: Path) -> list[Clip]:
@@ -182,3 +204,11 @@ def _clip_of(file: str, view_files: Mapping[str, str]) -> str | None:
         if clip and file == f"{before}{clip}{after}":
             return clip
     return None
+
+
+SOURCES = {
+    "files": Source(_views_of_files, _find_files),
+    "libero": Source(demo_views, find_demos),
+    "lerobot": Source(camera_views, find_episodes, leaves_out=False),
+}
+"""What an input may be, by the name that ``video.source`` gives it."""

@@ -88,7 +88,7 @@ def tracks(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def demos_of(source: Path, config: Config) -> list[Clip]:
-    return find_clips(source, config, tracked_views(config))
+    return find_clips(source, config, tracked_views(source, config))
 
 
 def test_frames_are_turned_the_right_way_up_and_resampled_from_20_hz(tmp_path: Path) -> None:

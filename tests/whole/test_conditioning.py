@@ -203,7 +203,7 @@ def test_inference_sees_what_training_sees(work: Work) -> None:
         project.weight.div_(digits.std(dim=(0, 1))[:, None])
         project.bias.sub_(digits.mean(dim=(0, 1))).div_(digits.std(dim=(0, 1)))
     live, live_codes = [], []
-    for clip in find_clips(work.videos, config, model_views(config)):
+    for clip in find_clips(work.videos, config, model_views(work.videos, config)):
         with tracked(clip, config) as open_clip:
             windows = list(open_clip)
         live.append(from_tracks(stack_views(windows, open_clip.sizes), config))

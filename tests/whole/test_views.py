@@ -313,7 +313,7 @@ def test_clips_are_what_the_patterns_find(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     config = config_of(files)
-    found = {clip.name: clip for clip in find_clips(tmp_path, config, tracked_views(config))}
+    found = {clip.name: clip for clip in find_clips(tmp_path, config, tracked_views(tmp_path, config))}
     assert sorted(found) == ["_wrist", "a", "deep/b"]
     assert found["deep/b"].paths == [tmp_path / "deep/b.mp4", tmp_path / "deep/b_wrist.mp4"]
 
