@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 from amplify_motion_tokenizer import scenes
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.video import live as live_module
 from amplify_motion_tokenizer.video.clips import Frame
 from amplify_motion_tokenizer.video.live import QUEUED, LiveVideo, open_live
-from amplify_motion_tokenizer.video.live_places import live_place
+from amplify_motion_tokenizer.video.live_places import LivePlace, live_place
 from amplify_motion_tokenizer.video.reading import open_video
 from benchmarks.support.sending import send, y4m
+from tests.support.processes import until
 from tests.support.render_clips import write_clip
 
 SIZE = (48, 64)
@@ -106,6 +109,32 @@ def test_a_pipe_waits_and_a_camera_drops_its_oldest(tmp_path: Path, monkeypatch:
     with open_video(tmp_path / "clip.mkv", config) as clip:
         last = list(clip)[-1]
     assert np.array_equal(frames[-1].rgb, last.rgb)
+
+
+def test_a_source_without_an_end_holds_little_and_goes_when_it_is_closed() -> None:
+    """FFmpeg's test picture stands for a camera: it comes by an interface, and does not wait."""
+    place = LivePlace("testsrc=size=64x48:rate=20", "a camera", "camera0", waits=False, format="lavfi")
+    with LiveVideo(place, VideoConfig(target_fps=20)) as live:
+        frames = iter(live.video)
+        assert next(frames).source_size == SIZE
+        until(lambda: live.dropped > 50)
+        assert len(live._queue._items) <= QUEUED
+        times = [next(frames).time_s for _ in range(4)]
+        assert all(later > earlier for earlier, later in pairwise(times))
+    live._reader.join(timeout=10)
+    assert not live._reader.is_alive()
+
+
+def test_a_camera_without_times_has_those_of_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, _ = scenes.render_clip("pan", 0, SIZE, 30)
+    path = write_clip(tmp_path / "clip.h264", video, options={"bf": "0"})
+    arrivals = iter(np.arange(1000, 2000) / 10)
+    monkeypatch.setattr(live_module, "QUEUED", 99)
+    monkeypatch.setattr(live_module.time, "monotonic", lambda: next(arrivals))
+    with LiveVideo(live_place(str(path))._replace(waits=False), VideoConfig(target_fps=20)) as live:
+        sources = [frame.source_frame for frame in live.video]
+    # Ten a second arrive, and twenty ticks a second show each twice.
+    assert sources == [number for number in range(30) for _ in range(2)]
 
 
 def test_pictures_of_another_size_begin_a_part(tmp_path: Path) -> None:
