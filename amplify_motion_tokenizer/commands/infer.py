@@ -57,7 +57,10 @@ FLAGS: Flags = {
         "help": "formats of the codes, joined by commas: json, npz, safetensors, reproduction (a file for "
         "each clip); jsonl, parquet (one file of all clips) (default: json,jsonl)",
     },
-    "--overwrite": {"action": "store_true", "help": "redo clips that are complete; with --follow, replace the file"},
+    "--overwrite": {
+        "action": "store_true",
+        "help": "redo clips that are complete; with --follow, replace the file",
+    },
 }
 
 
