@@ -29,13 +29,13 @@ def tokenizer_of(codes: MotionCodeSet, checkpoint: str | Path | None = None) -> 
     made_with, digest = first.meta.get("checkpoint"), first.meta.get("checkpoint_sha256")
     wanted = f"{made_with} (SHA-256 {str(digest)[:8]}...)"
     if checkpoint is None:
-        shipped = [name for name in names() if name != DEFAULT and file_hash(place_of(name)) == digest]
-        if not shipped:
+        shipped = shipped_with(digest)
+        if shipped is None:
             raise UsageError(
                 f"{codes.path}: was made with {wanted}, which is not a shipped tokenizer; give that file as "
                 "--checkpoint"
             )
-        return load_tokenizer(shipped[0])
+        return load_tokenizer(shipped)
     tokenizer = load_tokenizer(checkpoint)
     found = file_hash(place_of(checkpoint))
     if digest is not None and found != digest:
@@ -44,3 +44,9 @@ def tokenizer_of(codes: MotionCodeSet, checkpoint: str | Path | None = None) -> 
             f"({found[:8]}...); give the one that made the codes"
         )
     return tokenizer
+
+
+def shipped_with(digest: str | None) -> str | None:
+    """Name of the shipped tokenizer whose file has that SHA-256; None where there is none."""
+    found = [name for name in names() if name != DEFAULT and file_hash(place_of(name)) == digest]
+    return found[0] if found else None

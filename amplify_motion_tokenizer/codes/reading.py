@@ -95,6 +95,11 @@ def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
     return MotionCodeSet(with_latents(found.values(), path if path.is_dir() else path.parent), found.path)
 
 
+def holds_codes(folder: Path) -> bool:
+    """Whether there are files in ``folder`` that are codes of any format by their names."""
+    return any((folder / str(each.table)).is_file() or bool(_files(folder, each)) for each in code_formats())
+
+
 def _read(path: Path) -> MotionCodeSet:
     if not path.is_dir():
         return MotionCodeSet(format_of(path).read(path), path)
