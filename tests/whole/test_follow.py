@@ -35,7 +35,6 @@ def test_standard_output_holds_lines_of_json_and_nothing_else(run: Run, clip: Pa
     assert read_codes(output)["yard"].starts.tolist() == [0, 4, 8, 12]
     again = run(INFER, "--follow", clip, "--output", output, *SMALL)
     assert "is there already; give --overwrite" in again.err and again.status == 2
-    assert run(INFER, "--follow", clip, "--output", output, "--overwrite", *SMALL).status == 0
 
 
 def test_a_reader_that_goes_away_ends_it_in_one_line(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
