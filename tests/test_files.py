@@ -54,9 +54,9 @@ def test_a_growing_file_can_be_read_meanwhile_and_replaces_none_unasked(tmp_path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_growing_file_tells_of_a_full_disk() -> None:
-    with growing_file(Path("/dev/full"), overwrite=True) as append:
-        with pytest.raises(UsageError, match="/dev/full: cannot be written .disk full"):
-            append(b"one\n")
+    full = pytest.raises(UsageError, match="/dev/full: cannot be written .disk full")
+    with growing_file(Path("/dev/full"), overwrite=True) as append, full:
+        append(b"one\n")
 
 
 KILLED = """
