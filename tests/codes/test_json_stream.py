@@ -1,5 +1,6 @@
 """Codes that are written as they are made, and read at any time."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer import MotionCodes, read_codes
+from amplify_motion_tokenizer.codes.files.json_file import json_of, json_pieces
 from amplify_motion_tokenizer.codes.files.json_stream import CodeLines
 from amplify_motion_tokenizer.errors import UsageError
 
@@ -103,3 +105,30 @@ def test_a_file_of_no_codes_is_told(tmp_path: Path) -> None:
     path.write_text('{"clip": "x", "meta": {}}\n', encoding="utf-8")
     with pytest.raises(UsageError, match="meta"):
         read_codes(path)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 2500])
+def test_pieces_of_a_clip_are_the_text_of_its_object(count: int) -> None:
+    whole = (
+        codes(0, count)
+        if count
+        else dataclasses.replace(
+            codes(0, 1),
+            **{
+                name: getattr(codes(0, 1), name)[:0]
+                for name in (
+                    "ids",
+                    "starts",
+                    "seconds",
+                    "step_seconds",
+                    "source_frames",
+                    "valid_steps",
+                    "motion_energy",
+                    "visible_share",
+                )
+            },
+        )
+    )
+    assert "".join(json_pieces(whole)) == json.dumps(json_of(whole), allow_nan=False) + "\n"
+    renamed = json.loads("".join(json_pieces(whole, {"codes": "code_sequences"})))
+    assert renamed["code_sequences"] == whole.ids.tolist() and "codes" not in renamed
