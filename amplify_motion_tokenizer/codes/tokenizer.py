@@ -322,7 +322,7 @@ class Tokenizer(OnHub):
             )
 
     def _check_made_here(self, codes: MotionCodes) -> None:
-        own, found = self._checkpoint_hash, codes.meta.get("checkpoint_sha256")
+        own, found = self.checkpoint_sha256, codes.meta.get("checkpoint_sha256")
         if found is not None and found != own:
             raise ValueError(
                 f"codes of {codes.clip or 'a clip'} were made with {codes.meta.get('checkpoint')} (SHA-256 "
@@ -330,7 +330,8 @@ class Tokenizer(OnHub):
             )
 
     @functools.cached_property
-    def _checkpoint_hash(self) -> str:
+    def checkpoint_sha256(self) -> str:
+        """SHA-256, in hex, of the file that the tokenizer was loaded from, which its codes name."""
         return file_hash(self._checkpoint.path)
 
     def _warn_of_rate(self, fps: float, length: int) -> None:

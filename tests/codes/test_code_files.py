@@ -106,7 +106,11 @@ def test_vectors_come_back_too(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["jsonl", pytest.param("parquet", marks=needs_pyarrow)])
 def test_tables_hold_many_clips(name: str, tmp_path: Path) -> None:
-    clips = [codes_of("b", 4), codes_of("a", 0), codes_of("c/d", 7, seed=1, fps=30.0, contents={"x": [1]})]
+    clips = [
+        codes_of("b", 4),
+        codes_of("a", 0),
+        codes_of("c/d", 7, seed=1, fps=30.0, contents={"x": [0, 0, 1, 2]}),
+    ]
     path = file_of(name, tmp_path)
     write_codes(path, clips)
     found = read_codes(path)
@@ -205,11 +209,72 @@ def test_values_that_cannot_be_are_refused(name: str, tmp_path: Path) -> None:
         "ids of a are .* to 2048; expected 0 to 2047": {"ids": torch.full((3, 3), 2048)},
         "start_frames of a do not ascend": {"starts": torch.tensor([0, 8, 4])},
         "valid_steps of a are at most 16; expected at most 15": {"valid_steps": torch.tensor([1, 16, 3])},
+        "seconds of a do not ascend": {
+            "seconds": torch.tensor([[0, 1], [math.nan, math.nan], [-1, 1.0]]).double()
+        },
+        "seconds of a do not .*scend": {"seconds": torch.tensor([[0, 1], [1, 2], [2, 1.5]]).double()},
     }
     for message, columns in wrong.items():
         code_format(name).write(path, [dataclasses.replace(good, **columns)])
         with pytest.raises(UsageError, match=message):
             read_codes(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tracked_size", "x"), ("tracked_size", [0, 5]), ("tracked_size", [5]), ("tracked_sizes", [[1, 2]]),
+        ("contents", {"a": [1, 2]}), ("parts", [5, 2]), ("parts", "x"), ("views", []), ("views", 5),
+        ("size_changes", 3), ("size_changes", [{}]), ("fps", "x"), ("saved", 1), ("source", 4),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["json", "safetensors"])
+def test_facts_of_another_kind_are_refused(name: str, key: str, value: object, tmp_path: Path) -> None:
+    path = file_of(name, tmp_path)
+    code_format(name).write(path, [codes_of("a", 3, **{key: value})])
+    with pytest.raises(UsageError, match=rf"meta: {key} is .*; expected .*") as caught:
+        read_codes(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_clip_that_the_manifest_names_must_be_there(tmp_path: Path) -> None:
+    for clip in ("a", "b"):
+        write_codes(tmp_path / f"{clip}.npz", codes_of(clip, 3))
+    (tmp_path / "checkpoint.yaml").write_text("checkpoint: x\n")
+    lines = [
+        json.dumps({"clip": clip, "status": status}) for clip, status in (("a", "done"), ("c", "failed"))
+    ]
+    (tmp_path / "manifest.jsonl").write_text("\n".join([*lines, '{"clip": "tor']))
+    assert list(read_codes(tmp_path)) == ["a", "b"]
+    assert (tmp_path / "manifest.jsonl").read_text().endswith("tor")
+    (tmp_path / "a.npz").unlink()
+    with pytest.raises(UsageError, match=r"a\.npz: is not there, and manifest\.jsonl says that a is done"):
+        read_codes(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["jsonl", pytest.param("parquet", marks=needs_pyarrow)])
+def test_a_table_that_lost_whole_clips_is_cut(name: str, tmp_path: Path) -> None:
+    clips = [codes_of(clip, 3) for clip in "abc"]
+    write_codes(tmp_path / "a.json", clips[0])
+    write_codes(tmp_path / "c.json", clips[2])
+    (tmp_path / "checkpoint.yaml").write_text("checkpoint: x\n")
+    lines = [json.dumps({"clip": clip, "status": "done"}) + "\n" for clip in "abc"]
+    (tmp_path / "manifest.jsonl").write_text("".join(lines))
+    table = tmp_path / str(code_format(name).table)
+    write_codes(table, clips)
+    assert list(read_codes(tmp_path)) == ["a", "b", "c"]
+    write_codes(table, clips[:2])
+    with pytest.raises(UsageError, match=r"is cut, as it lacks the clip c, whose codes are in c\.json"):
+        read_codes(tmp_path)
+    # Codes of other settings are another run's, and clips without a file are gone on purpose.
+    write_codes(tmp_path / "c.json", codes_of("c", 3, config_hash="ef" * 8))
+    assert list(read_codes(tmp_path)) == ["a", "b"]
+
+
+def test_what_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    for name in ("folder", "codes.parquet", "a.json"):
+        with pytest.raises(UsageError, match=rf"{name}: cannot be read \(No such file"):
+            read_codes(tmp_path / name)
 
 
 def test_codes_of_several_runs_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,21 @@ from torch import Tensor
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.config import MAX_CODES
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.kinds import FLAG, TEXT, Kind, check_kinds, require_kinds, whole_from
+from amplify_motion_tokenizer.kinds import (
+    ABOVE_0,
+    FLAG,
+    TEXT,
+    TEXTS,
+    Kind,
+    ascending,
+    check_kinds,
+    holding,
+    list_of,
+    mapping_of,
+    or_none,
+    require_kinds,
+    whole_from,
+)
 
 FORMAT_VERSION = 1
 """Of ``meta`` and the columns, whatever file they are in; files without it are of before it was written."""
@@ -75,6 +89,25 @@ NEEDED: dict[str, Kind] = {
 _MAY: dict[str, Kind] = {"tokens_are_steps": FLAG, "per_view": FLAG, "checkpoint_sha256": TEXT}
 """Facts that older codes lack."""
 
+_SIZE = or_none(list_of(whole_from(1), 2))
+_OF_FRAMES: dict[str, Kind] = {
+    "tracked_size": _SIZE,
+    "tracked_sizes": mapping_of(_SIZE),
+    "contents": mapping_of(list_of(whole_from(0), 4)),
+}
+_OF_CLIP: dict[str, Kind] = {
+    **_OF_FRAMES,
+    "views": (lambda value: TEXTS[0](value) and len(value) > 0, "a list of texts, one or more"),
+    "num_codes": whole_from(1),
+    "parts": or_none(ascending(whole_from(0))),
+    "fps": or_none(ABOVE_0),
+    "source_fps": or_none(ABOVE_0),
+    "source": or_none(TEXT),
+    "saved": TEXTS,
+    "size_changes": list_of(holding({"start_frame": whole_from(0), **_OF_FRAMES}, "start_frame")),
+}
+"""Facts of a clip, which older codes and codes of other writers' tracks lack."""
+
 OF_RUN = (*NEEDED, *_MAY, "config_hash")
 """Facts that all clips of a run have in common."""
 
@@ -120,7 +153,7 @@ def check_meta(meta: Any, where: str) -> dict[str, Any]:
             "inference again, or use the version of this package that wrote it"
         )
     require_kinds(f"{where}: meta", meta, NEEDED, UsageError)
-    check_kinds(f"{where}: meta", meta, _MAY, UsageError)
+    check_kinds(f"{where}: meta", meta, _MAY | _OF_CLIP, UsageError)
     return dict(meta)
 
 
@@ -149,7 +182,7 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
 
 
 def check_values(codes: MotionCodes, where: str) -> None:
-    """Raises UsageError for ids outside of the codebook, starts that do not ascend, impossible steps."""
+    """Raises UsageError for ids outside of the codebook, places that do not ascend, impossible steps."""
     size, steps = codes.meta["codebook_size"], codes.meta["sequence_length"] - 1
     again = "run inference again"
     if not len(codes):
@@ -162,6 +195,11 @@ def check_values(codes: MotionCodes, where: str) -> None:
         raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
     if int(codes.starts[0]) < 0 or (codes.starts.diff() <= 0).any():
         raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
+    begins, ends = codes.seconds.T
+    known = ~begins.isnan()
+    # Comparisons with NaN, a time that is not known, are false.
+    if (begins[known].diff() <= 0).any() or (ends < begins).any() or codes.seconds.isinf().any():
+        raise UsageError(f"{where}: seconds of {codes.clip} do not ascend, as they should; {again}")
     if int(codes.valid_steps.min()) < 0 or int(codes.valid_steps.max()) > steps:
         raise UsageError(
             f"{where}: valid_steps of {codes.clip} are at most {int(codes.valid_steps.max())}; expected at "
