@@ -56,6 +56,11 @@ _NUMBERED = {
 }
 
 
+def unfinished_name(clip: str) -> str:
+    """File name of the codes so far of a clip that is being worked on; ``clip`` stands for its name."""
+    return f"unfinished-{clip}.jsonl"
+
+
 def epoch_name(epoch: int) -> str:
     """File name of the checkpoint kept at the end of ``epoch``, counted from 1."""
     return f"epoch_{epoch}.pth"

@@ -20,9 +20,9 @@ from amplify_motion_tokenizer.codes.decoding import decoded
 from amplify_motion_tokenizer.codes.encoding import (
     ClipBatches,
     Extra,
+    GatheredBatches,
     codes_of_arrays,
     encode_views,
-    joined,
     no_windows,
 )
 from amplify_motion_tokenizer.codes.given import (
@@ -308,8 +308,10 @@ class Tokenizer(OnHub):
         save: list[Extra] = ["latents"] if latents else []
         config = self._config_of_tracks
         batches = ClipBatches(tracked, config.inference.batch_size)
-        made = [{**each.places, **encode_views(each.views, self.model, config, save)} for each in batches]
-        arrays = joined(made or [no_windows(self.model, config, save)])
+        made = GatheredBatches()
+        for each in batches:
+            made.add({**each.places, **encode_views(each.views, self.model, config, save)})
+        arrays = made.taken() if len(made) else no_windows(self.model, config, save)
         meta = run_meta(self._checkpoint, config, self._tracker.name, self.model)
         return codes_of_arrays(arrays, clip, {**meta, **facts, **batches.facts})
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from amplify_motion_tokenizer import MotionCodes, load_tokenizer, write_codes
-from amplify_motion_tokenizer.codes.files.base import COLUMNS
+from amplify_motion_tokenizer.codes.files.base import COLUMNS, OPTIONAL
 from amplify_motion_tokenizer.codes.motion_vectors import all_vectors
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet
 from amplify_motion_tokenizer.codes.search import nearest, query_moment
@@ -38,7 +38,7 @@ def codes() -> MotionCodeSet:
         "right": pan(1), "sub/faster": pan(1.6), "left": pan(-1), "in": zoom(0.02), "down": pan(0, 1)
     }  # fmt: skip
     found = [codes_of(tokenizer, name, [each] * 39, STARTS) for name, each in motions.items()]
-    nothing = {column: getattr(found[0], column)[:0] for column in COLUMNS if column != "latents"}
+    nothing = {column: getattr(found[0], column)[:0] for column in COLUMNS if column not in OPTIONAL}
     return MotionCodeSet([*found, dataclasses.replace(found[0], clip="still", **nothing)])
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer import MotionCodes, MotionCodeSet, load_tokenizer, write_codes
 from amplify_motion_tokenizer.codes.change_points import histograms
-from amplify_motion_tokenizer.codes.files.base import COLUMNS
+from amplify_motion_tokenizer.codes.files.base import COLUMNS, OPTIONAL
 from amplify_motion_tokenizer.codes.segment_files import read_segments
 from amplify_motion_tokenizer.codes.segment_picture import write_segment_picture
 from amplify_motion_tokenizer.codes.segment_videos import copy
@@ -223,7 +223,7 @@ def test_change_points_of_digits_are_where_these_become_others(tmp_path: Path) -
     assert len(segmented(MotionCodeSet([codes]), tokenizer, "histograms", price * 0.99).segments["clip"]) == 2
     assert len(segmented(MotionCodeSet([codes]), tokenizer, "histograms", price * 1.01).segments["clip"]) == 1
     few = dataclasses.replace(
-        codes, **{name: getattr(codes, name)[:0] for name in COLUMNS if name != "latents"}
+        codes, **{name: getattr(codes, name)[:0] for name in COLUMNS if name not in OPTIONAL}
     )
     assert segmented(MotionCodeSet([few]), tokenizer, "histograms").segments == {"clip": []}
     assert segmented(MotionCodeSet([few]), tokenizer).segments == {"clip": []}

@@ -27,6 +27,7 @@ from benchmarks import (
     cuts,
     encode,
     finetuning,
+    latency,
     loader,
     model,
     search,
@@ -381,3 +382,10 @@ def test_segmentation_scores_every_way_to_cut(
         assert head.split()[:3] == ["cut", "by", "threshold"]
         assert len(rows) == 19
         assert {row.split()[-9] for row in rows} == {"1"}  # one true boundary
+
+
+def test_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    latency.main(["--size", "48", "64", "--seconds", "2"])
+    out = capsys.readouterr().out
+    assert "40 pictures, 4 windows" in out
+    assert all(f"{stage} " in out for stage in ("p50", "p95", "decode", "to RGB", "track", "encode"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from amplify_motion_tokenizer.codes.files.base import (
 )
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.files import write_json
+from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.kinds import (
     MAPPING,
     NUMBER,
@@ -73,34 +73,73 @@ REPRODUCTION_KEYS = {"codes": "code_sequences", "start_frames": "window_starts"}
 """Keys that have another name in the keypoint reproduction's files."""
 
 
+_ROWS = 1024
+"""Windows whose text is made at once."""
+
+
 def json_of(codes: MotionCodes) -> dict[str, Any]:
     """The JSON object of a clip."""
+    every = slice(None)
+    columns = {name: column(every) for name, column in _columns(codes).items()}
+    return {"clip": codes.clip, **columns, "meta": dict(codes.meta)}
+
+
+def json_pieces(codes: MotionCodes, renamed: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The text of ``json_of``, piece by piece: a list of all numbers takes ten times their memory.
+
+    Args:
+        codes: of a clip.
+        renamed: keys that are to have another name.
+    """
+    yield f'{{"clip": {json.dumps(codes.clip)}'
+    for name, column in _columns(codes).items():
+        yield f", {json.dumps((renamed or {}).get(name, name))}: ["
+        for first in range(0, len(codes), _ROWS):
+            rows = json.dumps(column(slice(first, first + _ROWS)), allow_nan=False)
+            yield (", " if first else "") + rows[1:-1]
+        yield "]"
+    yield f', "meta": {json.dumps(dict(codes.meta), allow_nan=False)}}}\n'
+
+
+def _columns(codes: MotionCodes) -> dict[str, Callable[[slice], list[Any]]]:
+    """What gives some windows' values of each column, by its key."""
     return {
-        "clip": codes.clip,
-        "codes": codes.ids.tolist(),
-        "start_frames": codes.starts.tolist(),
-        "start_seconds": _numbers(codes.seconds[:, 0]),
-        "end_seconds": _numbers(codes.seconds[:, 1]),
-        "step_seconds": _numbers(codes.step_seconds),
-        "source_frames": codes.source_frames[:, 0].tolist(),
-        "end_source_frames": codes.source_frames[:, 1].tolist(),
-        "valid_steps": codes.valid_steps.tolist(),
-        "motion_energy": _numbers(codes.motion_energy),
-        "visible_share": _numbers(codes.visible_share),
+        "codes": lambda rows: codes.ids[rows].tolist(),
+        "start_frames": lambda rows: codes.starts[rows].tolist(),
+        "start_seconds": lambda rows: _numbers(codes.seconds[rows, 0]),
+        "end_seconds": lambda rows: _numbers(codes.seconds[rows, 1]),
+        "step_seconds": lambda rows: _numbers(codes.step_seconds[rows]),
+        "source_frames": lambda rows: codes.source_frames[rows, 0].tolist(),
+        "end_source_frames": lambda rows: codes.source_frames[rows, 1].tolist(),
+        "valid_steps": lambda rows: codes.valid_steps[rows].tolist(),
+        "motion_energy": lambda rows: _numbers(codes.motion_energy[rows]),
+        "visible_share": lambda rows: _numbers(codes.visible_share[rows]),
         **_camera_of(codes),
-        "meta": dict(codes.meta),
     }
 
 
-def _camera_of(codes: MotionCodes) -> dict[str, Any]:
-    """The columns of ``_CAMERA`` that ``codes`` have."""
-    found: dict[str, Any] = {}
-    if codes.camera is not None:
-        flat = np.array(_numbers(codes.camera.flatten()), object)
-        found["camera"] = flat.reshape(codes.camera.shape).tolist()
-    if codes.camera_ids is not None:
-        found["camera_codes"] = codes.camera_ids.tolist()
+def _camera_of(codes: MotionCodes) -> dict[str, Callable[[slice], list[Any]]]:
+    """What gives the columns of ``_CAMERA`` that ``codes`` have."""
+    found: dict[str, Callable[[slice], list[Any]]] = {}
+    camera, ids = codes.camera, codes.camera_ids
+    if camera is not None:
+        found["camera"] = lambda rows: _nested(camera[rows])
+    if ids is not None:
+        found["camera_codes"] = lambda rows: ids[rows].tolist()
     return found
+
+
+def _nested(numbers: Tensor) -> list[Any]:
+    """Numbers of any shape, None for what is not known."""
+    flat = np.array(_numbers(numbers.flatten()), object)
+    nested: list[Any] = flat.reshape(numbers.shape).tolist()
+    return nested
+
+
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Writes UTF-8 text that comes piece by piece, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(pieces)
 
 
 def codes_of_json(content: Any, where: str) -> MotionCodes:
@@ -202,7 +241,7 @@ class JsonFormat(CodeFormat):
     def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
         """See ``CodeFormat``."""
         (codes,) = clips
-        write_json(path, json_of(codes))
+        write_pieces(path, json_pieces(codes))
 
     def read(self, path: Path) -> list[MotionCodes]:
         """See ``CodeFormat``; reads either system's keys."""
