@@ -7,6 +7,7 @@ everywhere.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -56,9 +57,10 @@ def folder_of(
             match["repo"], repo_type=kind, revision=match["revision"], allow_patterns=list(files)
         )
     except faults as fault:
-        said = next((line for line in str(fault).splitlines() if line.strip()), type(fault).__name__)
+        first = next((line for line in str(fault).splitlines() if line.strip()), type(fault).__name__)
+        said = textwrap.shorten(first, 200, placeholder=" ...")
         raise error(
-            f"{name}: cannot be fetched from the Hugging Face Hub as a {kind} ({said:.200}); check the name, "
+            f"{name}: cannot be fetched from the Hugging Face Hub as a {kind} ({said}); check the name, "
             "the network and HF_TOKEN, or give a local folder"
         ) from None
     return Path(found)

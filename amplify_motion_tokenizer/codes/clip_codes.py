@@ -186,8 +186,8 @@ class _ClipCodes:
         if codes.camera_known is not None and not codes.camera_known.all():
             steps = codes.camera_known.flatten()
             logger.warning(
-                "%s: the camera is not known in %d of %d steps; its codes say that points rest there, and "
-                "camera has no numbers",
+                "%s: the camera is not known in %d of %d steps of its windows: codes say nothing true of "
+                "these (points count as not seen), and decode draws no points there",
                 clip.name,
                 int((~steps).sum()),
                 len(steps),

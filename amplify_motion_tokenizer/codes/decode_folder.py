@@ -25,7 +25,6 @@ from amplify_motion_tokenizer.jobs.folder_run import FolderRun
 from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
-from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.tracks.find import find_recorded
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.stored import RecordedClip
@@ -72,7 +71,7 @@ def decode_folder(
     true = {} if tracks is None else _true_of(codes, tracks)
     _check_output(output, [each for each in (videos, tracks) if each is not None], clips)
     unseen = {name: Clip(name, {DEFAULT_VIEW: ViewSource(source)}) for name in codes}
-    made_by = {"checkpoint": checkpoint.path.name, "checkpoint_sha256": file_hash(checkpoint.path)}
+    made_by = {"checkpoint": checkpoint.path.name, "checkpoint_sha256": checkpoint.sha256}
     model = load_model(checkpoint, checkpoint.config)
     check_fits(codes, model, checkpoint.path.name)
     run = FolderRun.open(list((unseen | clips).values()), output, "decoded codes", overwrite=True)
@@ -87,7 +86,7 @@ def _check_made_by(codes: MotionCodeSet, checkpoint: Checkpoint) -> None:
     if not codes:
         raise UsageError(f"{codes.path}: holds no clips; give the output of infer")
     meta = next(iter(codes.values())).meta
-    found, digest = meta.get("checkpoint_sha256"), file_hash(checkpoint.path)
+    found, digest = meta.get("checkpoint_sha256"), checkpoint.sha256
     if found is not None and found != digest:
         raise UsageError(
             f"{codes.path}: holds codes of {meta.get('checkpoint')} (SHA-256 {found[:8]}...), expected "
@@ -114,7 +113,7 @@ def _config_of(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Co
         path = beside / OUTPUT_CONFIG
         found.insert(0, config_from_dict(load_yaml(path), f"in {path}"))
     for config in found:
-        known = known_config_hashes(config, file_hash(checkpoint.path), own.data.views)
+        known = known_config_hashes(config, checkpoint.sha256, own.data.views)
         if meta.get("config_hash") in (None, *known):
             return config
     raise UsageError(

@@ -6,11 +6,13 @@ import math
 import tempfile
 from pathlib import Path
 
+import torch
+
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.hub import library
 from amplify_motion_tokenizer.models import MotionTokenizer
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint, plain_content
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, plain_content
 from amplify_motion_tokenizer.models.hub_folder import PICTURE, model_card, write_folder
 from amplify_motion_tokenizer.models.shipped import FOLDER
 
@@ -44,11 +46,21 @@ class OnHub:
             UsageError: the folder cannot be written, or the picture cannot be read.
         """
         config, made = self._checkpoint.config, self._checkpoint
-        content = plain_content(config, made.track_settings, made.metrics)
+        content = plain_content(config, made.track_settings, made.metrics) | self._identity()
         facts = _facts(self.model, config) | {"trained on": _data(self.model, made)}
         card = model_card(name or str(folder), content, facts, licence, picture is not None)
         pictures = {} if picture is None else {PICTURE: _read(Path(picture))}
         return write_folder(Path(folder), self.model.state_dict(), content, card, pictures)
+
+    def _identity(self) -> dict[str, str]:
+        """By what the copy's codes are those of the original; empty where the weights have changed since."""
+        if not self._checkpoint.path.is_file():
+            return {}
+        before, now = load_checkpoint(self._checkpoint.path).model, self.model.state_dict()
+        same = before.keys() == now.keys() and all(
+            torch.equal(before[key].to(value.dtype), value.cpu()) for key, value in now.items()
+        )
+        return {"copy_of": self._checkpoint.sha256} if same else {}
 
     def push_to_hub(
         self,

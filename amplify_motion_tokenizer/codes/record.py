@@ -21,7 +21,6 @@ from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.models.base import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
-from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.tracks.stored import StoredClip
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
@@ -37,7 +36,7 @@ def run_meta(
         tracker: the tracker's name; None where tracks were given and nothing says what made them.
         model: the tokenizer.
     """
-    checkpoint_hash = file_hash(checkpoint.path)
+    checkpoint_hash = checkpoint.sha256
     return {
         "format_version": FORMAT_VERSION,
         "checkpoint": checkpoint.path.name,

@@ -117,9 +117,10 @@ def query_moment(codes: Mapping[str, Places], clip: str, start_s: float, seconds
     row = int(np.searchsorted(begins, start_s + _EPSILON_S, side="right")) - 1
     end_s = start_s + seconds
     if row < 0 or start_s > ends[row] + _EPSILON_S or end_s > ends[-1] + _EPSILON_S:
+        asked = f"{start_s:g} to {end_s:g} s" if seconds else f"{start_s:g} s"
+        less = ", less what the motion gate dropped" if found.meta.get("windows_dropped") else ""
         raise UsageError(
-            f"no windows of {clip} cover {start_s:g} to {end_s:g} s; covered are {begins[0]:g} to "
-            f"{ends[-1]:g} s, less what the motion gate dropped"
+            f"no windows of {clip} cover {asked}; covered are {begins[0]:g} to {ends[-1]:g} s{less}"
         )
     parts = found.parts.numpy()
     fits = (begins > begins[row]) & (ends <= end_s + _EPSILON_S) & (parts == parts[row])

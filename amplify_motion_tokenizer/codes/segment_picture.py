@@ -22,8 +22,10 @@ MOST_CHANGE = 2.0
 """Change at the panel's top."""
 _LEFT_PX = 40
 _GRAY, _RED, _BLUE = (150, 150, 150), (200, 40, 40), (30, 80, 190)
-_FILLS = ((226, 236, 250), (250, 236, 220))
-"""Behind the curve: every other segment."""
+_FILLS = (
+    (226, 236, 250), (250, 236, 220), (228, 245, 226), (246, 226, 240), (248, 246, 214), (222, 244, 244)
+)  # fmt: skip
+"""Behind the curve, in turn: of segments, or of their kinds where they were sorted."""
 
 
 def write_segment_picture(
@@ -48,7 +50,7 @@ def write_segment_picture(
         UsageError: ``path`` cannot be written.
     """
     width = COLUMNS * (CELL[1] + GAP_PX)
-    parts = [_curve(change, segments, thresholds, width)]
+    parts = [_curve(change, segments, thresholds, clusters or [n % 2 for n in range(len(segments))], width)]
     if frames:
         parts.append(_key_frames(segments, frames, clusters, width))
     write_png(path, np.concatenate(parts))
@@ -73,8 +75,13 @@ def thresholds_of(rules: Rules) -> list[float]:
 
 
 def _curve(
-    change: Change, segments: Sequence[Segment], thresholds: Sequence[float], width: int
+    change: Change,
+    segments: Sequence[Segment],
+    thresholds: Sequence[float],
+    kinds: Sequence[int],
+    width: int,
 ) -> NDArray[np.uint8]:
+    """The curve over the segments, which have the colour of their kind."""
     panel = np.full((CURVE_PX + CAPTION_PX, width, 3), 255, np.uint8)
     first_s, end_s = segments[0].start_s, segments[-1].end_s
 
@@ -87,7 +94,7 @@ def _curve(
 
     for number, segment in enumerate(segments):
         left, right = across(segment.start_s), across(segment.end_s)
-        panel[8:CURVE_PX, left:right] = _FILLS[number % len(_FILLS)]
+        panel[8:CURVE_PX, left:right] = _FILLS[kinds[number] % len(_FILLS)]
         if number:
             cv2.line(panel, (left, 8), (left, CURVE_PX), _RED, 2)
         write_on(panel, f"{segment.start_s:.2f}", left + 2, CURVE_PX + 14)

@@ -87,7 +87,7 @@ def segments_of(
     if not len(clip):
         return []
     rows = [0, *(np.flatnonzero(np.diff(clip.parts.numpy())) + 1).tolist()]
-    begins, end = clip.seconds[rows, 0].tolist(), float(clip.seconds[:, 1].max())
+    begins, end = clip.seconds[rows, 0].tolist(), _end_of(clip)
     found: list[Segment] = []
     for row, next_row, low, high in zip(
         rows, [*rows[1:], len(clip)], begins, [*begins[1:], end], strict=True
@@ -98,6 +98,17 @@ def segments_of(
         edges = [low, *boundaries(own, low, high, rules, given), high]
         found += [Segment(*pair) for pair in zip(edges, edges[1:], strict=False)]
     return found
+
+
+def _end_of(clip: MotionCodes) -> float:
+    """Seconds at which the clip ends, where codes tell its frames; else where its last window does."""
+    last = float(clip.seconds[:, 1].max())
+    frames, fps = clip.meta.get("num_frames"), clip.meta.get("fps")
+    if not frames or not fps:
+        return last
+    # The last frame is shown for as long as those of the source are.
+    end = (frames - 1) / fps + 1 / (clip.meta.get("source_fps") or fps)
+    return max(last, float(end))
 
 
 def boundaries(

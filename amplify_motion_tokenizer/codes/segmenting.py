@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,7 @@ def segmented(
     least_change: float | None = None,
     lengths_s: tuple[float, float] = (Rules.shortest_s, Rules.longest_s),
     clusters: int = 0,
+    percentile: float | None = None,
 ) -> Segmented:
     """Cuts every clip of ``codes``.
 
@@ -84,31 +86,47 @@ def segmented(
         least_change: of a boundary; None: 0.8 by motion, ``PENALTY`` by histograms.
         lengths_s: seconds of a segment at least, and at most.
         clusters: kinds of segments to tell apart; 0: none.
+        percentile: of the changes of all windows of all clips, by motion: taken for ``least_change``.
 
     Raises:
-        UsageError: codes do not say when their windows are, a library is missing, or there are fewer
-            segments than ``clusters``.
+        UsageError: codes do not say when their windows are, a library is missing, there are fewer segments
+            than ``clusters``, or a percentile is asked for where nothing changes.
     """
     of_motion = method == "motion"
     if not of_motion:
         check_ruptures()
     if clusters:
         check_scipy()
-    default = Rules.least_change if of_motion else PENALTY
-    rules = Rules(default if least_change is None else least_change, Rules.ends_below, *lengths_s)
     changes: dict[str, Change] = {}
-    segments: dict[str, list[Segment]] = {}
-    for name, clip in codes.items():
-        if of_motion:
-            changes[name] = change_of(clip, changes_within(clip, tokenizer))
-            segments[name] = segments_of(clip, changes[name], rules)
-        else:
-            change_of(clip, np.zeros(len(clip)))  # refuses codes without times
-            rows = histograms(clip, tokenizer)
-            changes[name] = change_of_histograms(clip, rows)
-            segments[name] = segments_of(clip, changes[name], rules, change_points(clip, rows, rules))
+    points: dict[str, Any] = {}
+    if of_motion:
+        changes = {name: change_of(clip, changes_within(clip, tokenizer)) for name, clip in codes.items()}
+        default = Rules.least_change if percentile is None else _at_percentile(changes, percentile)
+    else:
+        default = PENALTY
+    rules = Rules(default if least_change is None else least_change, Rules.ends_below, *lengths_s)
+    for name, clip in codes.items() if not of_motion else ():
+        change_of(clip, np.zeros(len(clip)))  # refuses codes without times
+        rows = histograms(clip, tokenizer)
+        changes[name] = change_of_histograms(clip, rows)
+        points[name] = change_points(clip, rows, rules)
+    segments = {
+        name: segments_of(clip, changes[name], rules, points.get(name)) for name, clip in codes.items()
+    }
     kinds = clusters_of(codes, all_vectors(codes, tokenizer), segments, clusters) if clusters else {}
     return Segmented(codes, segments, changes, kinds, thresholds_of(rules) if of_motion else ())
+
+
+def _at_percentile(changes: Mapping[str, Change], percentile: float) -> float:
+    """The change below which ``percentile`` % of all windows lie."""
+    energies = np.concatenate([change.energy for change in changes.values()] or [np.empty(0)])
+    found = float(np.percentile(energies, percentile)) if len(energies) else 0.0
+    if found <= 0:
+        raise UsageError(
+            f"{percentile:g} % of {len(energies)} windows change by {found:g} or less, which cuts nothing; "
+            "give a higher --percentile, or --change"
+        )
+    return found
 
 
 def _middles(codes: MotionCodes, segments: Sequence[Segment]) -> list[int]:

@@ -72,6 +72,7 @@ class MotionCodeDataset(Dataset[dict[str, Any]]):
                 f"arrays have nothing for the clip {unjoined[0]} (of {len(unjoined)} clips of "
                 f"{len(self._clips)}); give every clip's, or leave its codes out"
             )
+        _check_arrays(arrays)
         self._begins = [each.frames(of).numpy() for each in self._clips]
         self._frames = [
             _timesteps(*pair, of, timesteps) for pair in zip(self._clips, self._begins, strict=True)
@@ -149,6 +150,20 @@ class MotionCodeDataset(Dataset[dict[str, Any]]):
                 )
             joined[name] = rows[timestep]
         return joined
+
+
+def _check_arrays(arrays: Any) -> None:
+    """Raises ValueError for a mapping that holds something else than each clip's arrays by name."""
+    if arrays is None or callable(arrays):
+        return
+    if not isinstance(arrays, Mapping):
+        raise ValueError(f"arrays are a {type(arrays).__name__}; expected a mapping of clips, or a function")
+    for clip, own in arrays.items():
+        if not isinstance(own, Mapping):
+            raise ValueError(
+                f'arrays of {clip} are a {type(own).__name__}; expected them by name: {{"{clip}": '
+                '{"action": rows}}'
+            )
 
 
 def _timesteps(

@@ -49,7 +49,6 @@ from amplify_motion_tokenizer.models.checkpoint import (
     load_checkpoint,
     load_weights,
 )
-from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.memory import frames_in_memory
@@ -340,8 +339,8 @@ class Tokenizer(OnHub):
 
     @functools.cached_property
     def checkpoint_sha256(self) -> str:
-        """SHA-256, in hex, of the file that the tokenizer was loaded from, which its codes name."""
-        return file_hash(self._checkpoint.path)
+        """SHA-256 that its codes name: of the file it was loaded from, or the one this is a copy of."""
+        return self._checkpoint.sha256
 
     def _warn_of_rate(self, fps: float, length: int) -> None:
         """Warns where T frames of this rate span another time than the windows of the tokenizer do."""

@@ -52,6 +52,11 @@ FLAGS: Flags = {
         "help": "change of a boundary, 0 to 2 (default 0.8); of histograms what a boundary must explain, in "
         "windows (default 1.5)",
     },
+    "--percentile": {
+        "type": float,
+        "metavar": "P",
+        "help": "instead of --change: the change that P %% of all windows stay below, for clips of one kind",
+    },
     "--shortest": {"type": float, "default": 0.6, "help": "seconds of a segment at least (default 0.6)"},
     "--longest": {"type": float, "default": 60.0, "help": "seconds of a segment at most (default 60)"},
     "--clusters": {
@@ -81,7 +86,9 @@ def main(argv: Sequence[str]) -> int:
     codes, tokenizer, status = _codes(flags)
     videos = _videos(flags, codes)
     lengths = (flags.shortest, flags.longest)
-    result = segmented(codes, tokenizer, flags.method, flags.change, lengths, flags.clusters)
+    result = segmented(
+        codes, tokenizer, flags.method, flags.change, lengths, flags.clusters, flags.percentile
+    )
     for name, segments in result.segments.items():
         told = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in segments)
         kinds = f" (kinds {' '.join(map(str, result.clusters[name]))})" if segments and flags.clusters else ""
@@ -142,6 +149,12 @@ def _check(flags: argparse.Namespace) -> None:
     if flags.change is not None and not 0 < flags.change <= (2 if flags.method == "motion" else float("inf")):
         most = " and at most 2" if flags.method == "motion" else ""
         raise UsageError(f"--change is {flags.change:g}; expected above 0{most}")
+    if flags.percentile is not None and not 0 < flags.percentile < 100:
+        raise UsageError(f"--percentile is {flags.percentile:g}; expected above 0 and below 100")
+    if flags.percentile is not None and (flags.change is not None or flags.method != "motion"):
+        raise UsageError(
+            "--percentile takes the place of --change, by --method motion alone; give one of them"
+        )
     if not 0 < flags.shortest <= flags.longest / 2:
         raise UsageError(
             f"--shortest is {flags.shortest:g} and --longest {flags.longest:g}; expected seconds above 0, "

@@ -40,10 +40,17 @@ def only_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
-            # While it is still held: whoever opened it before will not find it under its name.
-            for path in (owner, folder / LOCK):
-                path.unlink(missing_ok=True)
+            remove_lock(folder)
             lock.release()
+
+
+def remove_lock(folder: Path) -> None:
+    """Removes the files of a lock that this process holds, and is about to let go of by whatever end.
+
+    While it is still held: whoever opened it before will not find it under its name.
+    """
+    for path in (folder / LOCK_OWNER, folder / LOCK):
+        path.unlink(missing_ok=True)
 
 
 def _acquired(folder: Path) -> Any:

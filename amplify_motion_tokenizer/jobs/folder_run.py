@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
-from amplify_motion_tokenizer.jobs.folder_lock import only_run
+from amplify_motion_tokenizer.jobs.folder_lock import only_run, remove_lock
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.output_folders import Kind, open_output_folder
@@ -162,6 +162,7 @@ def _run_alone(
     def clean_up() -> None:
         for run, _ in runs:
             remove_leftovers(run.output, own=True)
+            remove_lock(run.output)  # SIGTERM ends the process there and then
 
     with cleaned_up(clean_up):
         return run_clips(

@@ -33,14 +33,14 @@ from amplify_motion_tokenizer.config.loading import config_from_dict, local_sett
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
-from amplify_motion_tokenizer.kinds import MAPPING, check_kinds, or_none
+from amplify_motion_tokenizer.kinds import MAPPING, TEXT, check_kinds, or_none
 from amplify_motion_tokenizer.models import MODELS, MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.amplify.exchange import read_amplify
 from amplify_motion_tokenizer.models.exchange import OWN_PARTS, Exchanged
 from amplify_motion_tokenizer.models.hub_folder import check_config, weights_of
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
 from amplify_motion_tokenizer.models.shipped import SUFFIX, names, place_of, read_shipped
-from amplify_motion_tokenizer.models.torch_files import TENSORS, read_torch, unwrapped
+from amplify_motion_tokenizer.models.torch_files import TENSORS, file_hash, read_torch, unwrapped
 from amplify_motion_tokenizer.version import __version__
 
 FORMAT = "amplify_motion_tokenizer"
@@ -70,8 +70,15 @@ class Checkpoint:
     """Versions of this package and its libraries when the file was written; empty when unknown."""
     gone: dict[str, Any] = field(default_factory=dict)
     """Settings of its training that no longer exist, where their values are not today's constants."""
+    copy_of: str | None = None
+    """SHA-256 of the file that this one is a copy of, as ``Tokenizer.save_pretrained`` writes copies."""
     not_followed: dict[str, Any] = field(default_factory=dict)
     """Code, paths and network places that the file names (``Setting.local``): told, never followed."""
+
+    @property
+    def sha256(self) -> str:
+        """What codes name the tokenizer by: SHA-256 of its file, or of the one that this is a copy of."""
+        return self.copy_of or file_hash(self.path)
 
 
 @cache
@@ -241,7 +248,7 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
             f"{path}: {problem}; expected a checkpoint of format version {FORMAT_VERSION}; "
             "take another one, or read it with the package version that wrote it"
         )
-    own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING}
+    own = {"model": TENSORS, "training": or_none(MAPPING), "versions": MAPPING, "copy_of": or_none(TEXT)}
     check_kinds(str(path), content, OWN_PARTS | own)
     made, source = content["track_settings"], f"in {path}"
     return Checkpoint(
@@ -252,6 +259,7 @@ def _native(path: Path, content: dict[str, Any]) -> Checkpoint:
         metrics=content["metrics"],
         training=content.get("training"),
         versions=content.get("versions", {}),
+        copy_of=content.get("copy_of"),
         gone=stored_settings(content["config"], source).other,
         not_followed=local_settings(content["config"]),
     )

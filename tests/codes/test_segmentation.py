@@ -167,6 +167,10 @@ def test_other_files_are_no_segments(tmp_path: Path, content: object, words: str
         ["--clusters", "-1"],
         ["--method", "guess"],
         ["--method", "histograms", "--change", "nan"],
+        ["--percentile", "100"],
+        ["--percentile", "nan"],
+        ["--percentile", "90", "--change", "0.5"],
+        ["--percentile", "90", "--method", "histograms"],
         ["--picture", "a/b", "--input", "a"],
         ["--cut", "a/b", "--input", "a"],
     ],
@@ -227,6 +231,19 @@ def test_change_points_of_digits_are_where_these_become_others(tmp_path: Path) -
     )
     assert segmented(MotionCodeSet([few]), tokenizer, "histograms").segments == {"clip": []}
     assert segmented(MotionCodeSet([few]), tokenizer).segments == {"clip": []}
+
+
+def test_a_percentile_of_all_changes_may_decide(clip: MotionCodes) -> None:
+    tokenizer = load_tokenizer("transform", device="cpu")
+    still = codes_of(tokenizer, "still", [pan(1)] * 79, STARTS)
+    both = MotionCodeSet([clip, still])
+    found = segmented(both, tokenizer, percentile=95.0)
+    energies = np.concatenate([change.energy for change in found.changes.values()])
+    assert found.thresholds[0] == pytest.approx(np.percentile(energies, 95))
+    assert {name: len(each) for name, each in found.segments.items()} == {"clip": 2, "still": 1}
+    none = {name: getattr(still, name)[:0] for name in COLUMNS if name not in OPTIONAL}
+    with pytest.raises(UsageError, match="% of 0 windows change by 0 or less, which cuts nothing"):
+        segmented(MotionCodeSet([dataclasses.replace(still, **none)]), tokenizer, percentile=50.0)
 
 
 def test_segments_that_move_alike_are_of_one_kind(clip: MotionCodes) -> None:

@@ -155,7 +155,7 @@ def test_no_truth_is_left_beside_another_clip(tmp_path):
         command.main([*line, "--seed", "1"])
     assert {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)} == before
     command.main([*line, "--seed", "1", *TRUTH])
-    said = [file.attributes["scene_seed"].tolist() for file in find_tracks(tmp_path / "truth").values()]
+    said = [list(file.attributes["scene_seed"]) for file in find_tracks(tmp_path / "truth").values()]
     assert said == [[1, 0], [1, 1]]
     (tmp_path / "truth" / "000_pan.hdf5").unlink()
     (tmp_path / "truth" / "001_pan.hdf5").unlink()

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config import Config, flatten
+from amplify_motion_tokenizer.config.loading import Given, build
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
@@ -37,7 +37,7 @@ def config_of(side: int | None = SIDE, views: tuple[str, ...] = ("default",), **
             "amplify": {"mlp_dim": 12, "vision": {"encoder": "resnet18", **own}},
         },
     }
-    return config_from_dict(tree, "in the tests")
+    return build(Config(), {key: Given(value, "") for key, value in flatten(tree).items()})
 
 
 def unconditioned(config: Config) -> Config:

@@ -22,9 +22,9 @@ from amplify_motion_tokenizer.codes.code_set import code_set
 from amplify_motion_tokenizer.codes.inference import tokenize_folder
 from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.codes.statistics import code_summary
-from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config import Config, flatten
 from amplify_motion_tokenizer.config.checks import validate
-from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.loading import Given, build, config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
@@ -82,7 +82,7 @@ def libero(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": {**TINY["data"], "views": list(VIEWS), "reference_size": [SIDE, SIDE]},
         "model": {**TINY["model"], "num_layers": 2, "name": "amplify"},
     }  # fmt: skip
-    config = config_from_dict(tree, "in the test")
+    config = build(Config(), {key: Given(value, "") for key, value in flatten(tree).items()})
     assert preprocess_folder(demos, root / "preprocessed_data", config).done == 1
     return root
 

@@ -1,5 +1,6 @@
 """Tokenizers and data sets as folders of the Hugging Face Hub: written, read again, fetched, uploaded."""
 
+import copy
 import json
 import os
 import subprocess
@@ -12,7 +13,10 @@ import torch
 import yaml
 
 from amplify_motion_tokenizer import Tokenizer, load_tokenizer
+from amplify_motion_tokenizer.codes.made_with import tokenizer_of
+from amplify_motion_tokenizer.codes.reading import MotionCodeSet
 from amplify_motion_tokenizer.errors import CheckpointError, UsageError
+from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.hub import is_name
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from tests.support.checkpoints import KEYPOINT, save_native
@@ -58,6 +62,31 @@ def test_a_saved_folder_gives_the_same_codes(trained: Tokenizer, tmp_path: Path,
         assert (tmp_path / "again" / each).read_bytes() == (
             tmp_path / "saved" / each
         ).read_bytes() or each == "README.md"
+
+
+def test_a_copy_and_its_original_have_the_same_codes(tmp_path: Path) -> None:
+    before = load_tokenizer("transform", "cpu")
+    before.save_pretrained(tmp_path / "copy")
+    after = load_tokenizer(tmp_path / "copy", "cpu")
+    after.save_pretrained(tmp_path / "copy of it")
+    last = load_tokenizer(tmp_path / "copy of it", "cpu")
+    assert before.checkpoint_sha256 == after.checkpoint_sha256 == last.checkpoint_sha256
+    size, generator = (48, 64), torch.Generator().manual_seed(0)
+    start = torch.from_numpy(query_grid("row_major", 20, size)).reshape(1, 1, 400, 2)
+    steps = torch.randn(1, 15, 1, 2, generator=generator).cumsum(1)
+    tracks = torch.cat([start, start + steps], 1)
+    codes = before.encode_tracks(tracks, torch.ones(tracks.shape[:3]), size=size, fps=20)
+    for one in (after, last):
+        torch.testing.assert_close(one.decode(codes), before.decode(codes))
+        assert tokenizer_of(MotionCodeSet([codes]), one._checkpoint.path).num_codes == 16
+
+
+def test_a_tokenizer_that_was_changed_is_another(trained: Tokenizer, tmp_path: Path) -> None:
+    other = copy.deepcopy(trained)
+    with torch.no_grad():
+        next(other.model.parameters()).add_(1)
+    other.save_pretrained(tmp_path / "other")
+    assert load_tokenizer(tmp_path / "other", "cpu").checkpoint_sha256 != trained.checkpoint_sha256
 
 
 def test_the_card_says_what_the_tokenizer_is(trained: Tokenizer, tmp_path: Path) -> None:
