@@ -58,6 +58,24 @@ class Manifest:
         write_text(self.path, "".join(lines))
 
 
+class NoManifest:
+    """In the place of a manifest, for a run whose output is one file: keeps no record.
+
+    Args:
+        path: the file that is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: Mapping[str, dict[str, Any]] = {}
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def compact(self) -> None:
+        """Does nothing."""
+
+
 class SeveralManifests:
     """The manifests of output folders in which the same is made of each clip, written together.
 
