@@ -26,7 +26,8 @@ from amplify_motion_tokenizer.files import atomic_path
 SECONDS, SOURCE_FRAME = "seconds", "source_frame"
 """The two timelines: seconds since the clip's first frame, and index of the frame in the source file."""
 ENDING = ".rrd"
-OLDEST_SDK = "0.33"
+OLDEST_SDK = "0.34.1"
+"""The oldest version that was tried with success: from it on the wall clock can be left out."""
 _JPEG_QUALITY = 75
 _SEEN, _HIDDEN, _TRAIL = 3.0, 1.5, 1.0
 """Radii of a visible and of a hidden point, and of a trail, in units of the viewer's screen."""
@@ -43,7 +44,7 @@ def library() -> Any:
         found = importlib.import_module("rerun")
     except ImportError:
         raise UsageError(f"--rerun needs rerun-sdk, which is not installed; {install}") from None
-    if not hasattr(found, "StateChange"):
+    if not hasattr(getattr(found, "RecordingStream", None), "set_log_time_enabled"):
         version = getattr(found, "__version__", "of another package")
         raise UsageError(f"--rerun needs rerun-sdk {OLDEST_SDK} or later, found {version}; {install}")
     return found
@@ -88,9 +89,8 @@ def recording(path: Path, rerun: Any, blueprint: Any) -> Iterator[Recording]:
         lenient = not rerun.strict_mode()
         rerun.set_strict_mode(True)  # else what cannot be logged is passed over
         try:
-            for clock in ("set_log_time_enabled", "set_log_tick_enabled"):  # are not of the clip
-                if hasattr(stream, clock):
-                    getattr(stream, clock)(False)
+            stream.set_log_time_enabled(False)  # of this computer's clock, not of the clips
+            stream.set_log_tick_enabled(False)
             stream.save(temporary, default_blueprint=blueprint)
             made = Recording(rerun, stream, path)
             yield made

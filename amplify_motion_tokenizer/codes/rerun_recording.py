@@ -348,7 +348,8 @@ class _Layer:
         if index > self._last:
             self._window = None
             self._recording.clear(self._points)
-            self._recording.clear(self._trails)
+            if self._style.trail:
+                self._recording.clear(self._trails)
             return
         at = index - window.start
         xy_px, visible = window.tracks_xy_px, window.visible
