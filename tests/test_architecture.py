@@ -15,7 +15,7 @@ PACKAGE = REPO / "amplify_motion_tokenizer"
 
 ORDER = [
     "config", "video", "jobs", "trackers", "tracks", "scenes", "data", "models", "evaluation", "training",
-    "codes", "commands",
+    "codes", "report", "commands",
 ]  # fmt: skip
 """Each folder imports only from itself, from those before it and from the package's own modules."""
 

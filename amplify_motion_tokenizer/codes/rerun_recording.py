@@ -18,7 +18,6 @@ import numpy as np
 
 from amplify_motion_tokenizer.codes.decode_folder import (
     check_video,
-    check_width,
     config_of_codes,
     source_record,
 )
@@ -172,7 +171,6 @@ class Decoder:
         """
         codes = read_codes(path)
         tokenizer = tokenizer_of(codes, checkpoint)
-        check_width(codes, tokenizer.model)
         return Decoder(codes, tokenizer, config_of_codes(codes, path, tokenizer.checkpoint))
 
     def tracks(self, clip: Clip, folder: Path) -> RecordedClip:

@@ -18,6 +18,7 @@ COMMANDS = {
     "search": "find moments of clips that move like a moment of one of them",
     "segment": "cut clips where their codes tell that the motion changes",
     "lerobot": "copy a LeRobotDataset with the motion codes of its episodes",
+    "report": "write one HTML page about a training run, or about codes",
     "inspect": "tell how the points of a folder of tracks move",
     "evaluate": "hold tracks against true ones, and codes against each other",
     "convert": "convert checkpoints to and from the two systems that this project unites",

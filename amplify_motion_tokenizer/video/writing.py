@@ -7,7 +7,7 @@ from PyAV, which browsers and QuickTime play.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +27,8 @@ _BT709, _LIMITED = 1, 1
 """Matrix and range of what is watched, as screens take what is larger than DVDs."""
 MOST_SIDE_PX = 8190
 """Longest even side of an MPEG-4 frame, which has 13 bits for it."""
+WATCHED = {"crf": "18", "preset": "veryfast"}
+"""What the encoder is told of videos that are watched from a disk."""
 LEAST_FPS, MOST_FPS = 0.01, 65535
 """OpenCV keeps three decimals of a rate, and an MPEG-4 clock has 16 bits for its ticks in a second."""
 
@@ -77,10 +79,17 @@ def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2
 
 
 @contextmanager
-def h264_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
+def h264_writer(
+    path: Path, fps: float, settings: Mapping[str, str] = WATCHED
+) -> Iterator[Callable[[RGB], None]]:
     """Yields what writes one frame (H, W, 3), RGB, after the other as H.264, yuv420p; frames are not held.
 
     Both sides must be even, and one for all frames.
+
+    Args:
+        path: of the mp4 file.
+        fps: frames a second.
+        settings: x264's, which decide quality and size.
 
     Raises:
         VideoError: frames of that size or rate cannot be encoded.
@@ -94,7 +103,7 @@ def h264_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
         options = {"movflags": "faststart"}  # plays before all of it is there
         with av.open(str(temporary), "w", format="mp4", options=options) as container:
             stream = container.add_stream(_encoder(path), rate=Fraction(fps).limit_denominator(1001))
-            stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "preset": "veryfast"}
+            stream.pix_fmt, stream.options = "yuv420p", dict(settings)
             stream.codec_context.colorspace, stream.codec_context.color_range = _BT709, _LIMITED
             converter = VideoReformatter()
 

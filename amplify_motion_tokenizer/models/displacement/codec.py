@@ -282,15 +282,27 @@ class CodecTokenizer(DisplacementTokenizer):
 
     def told(self, digits: Tensor, ids: Tensor) -> Told:
         """What the first ``ids`` (B,) of whole digits (B, 1 to d, K) tell, each of 1 to their number."""
-        most = len(self.modes) + len(self.objects) - 1
-        gain, mode = (
-            whole_of_digits(digits[:, 0, places], self._levels_at(places))
-            for places in (self._gain_places, self._mode_places)
-        )
-        share, mode = self._gain_number(gain.to(digits)[:, None]), mode.clamp(max=most)
+        gain = whole_of_digits(digits[:, 0, self._gain_places], self._levels_at(self._gain_places))
+        share, mode = self._gain_number(gain.to(digits)[:, None]), self.modes_of(digits)
         # Where objects are told, the waves of no motion.
         of_waves = torch.where(mode < len(self.modes), mode, STILL)
         return Told(share, mode, ids, self.modes.shapes(of_waves, digits[:, 1:], ids - 1), digits[:, 1:])
+
+    def modes_of(self, digits: Tensor) -> Tensor:
+        """(B,) int64, the mode that the first id tells, of whole digits (B, 1 to d, K)."""
+        mode = whole_of_digits(digits[:, 0, self._mode_places], self._levels_at(self._mode_places))
+        return mode.clamp(max=len(self.modes) + len(self.objects) - 1)
+
+    @property
+    def kinds_of_modes(self) -> dict[str, range]:
+        """What modes tell a window by, to their numbers."""
+        waves, all_modes = len(self.modes), len(self.modes) + len(self.objects)
+        return {
+            "no motion": range(STILL, STILL + 1),
+            "waves": range(STILL + 1, self.plain_modes),
+            "waves and the network": range(self.plain_modes, waves),
+            "objects": range(waves, all_modes),
+        }
 
     def said(self, told: Told, waves: Waves | None = None) -> Tensor:
         """Displacements (B, t, N, 2) since frame 0 of what is told, where ``waves`` are told: everywhere."""
