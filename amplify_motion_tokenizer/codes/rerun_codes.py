@@ -94,7 +94,8 @@ def log_segments(
         segments: of the clip, in order.
         frames: when the clip's frames are; a segment begins with the first frame at its start or later.
     """
-    seconds, states = [], []
+    seconds: list[float] = []
+    states: list[str] = []
     for number, (start, end) in enumerate(segments):
         if seconds and start - seconds[-1] < _TOLERANCE_S:  # goes on from the one before
             seconds.pop()

@@ -173,7 +173,7 @@ class Recording:
             colours: (N, 3), RGB.
         """
         known = np.isfinite(xy_px).all(axis=(0, 2))
-        seen = visible.all(axis=0)[known]
+        seen = (visible[0] & visible[1])[known]
         lines = self._rerun.LineStrips2D(
             xy_px[:, known].swapaxes(0, 1) + np.float32(0.5),
             colors=np.where(seen[:, None], colours[known], colours[known] // 2),
@@ -207,7 +207,7 @@ class Recording:
         """Logs a number (S,) over time; windows whose number is not finite are left out."""
         rerun, known = self._rerun, np.isfinite(values)
         self._stream.log(path, rerun.SeriesLines(names=name), static=True)
-        columns = self._columns(Times(*(each[known] for each in times)))
+        columns = self._columns(Times(times.seconds[known], times.source_frames[known]))
         self._stream.send_columns(path, columns, rerun.Scalars.columns(scalars=values[known]))
 
     def texts(self, path: str, times: Times, texts: Sequence[str]) -> None:
