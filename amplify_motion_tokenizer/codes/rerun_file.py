@@ -197,11 +197,12 @@ class Recording:
         rerun, lengths = self._rerun, [ids.shape[1]] * len(ids)
         self._stream.log(path, rerun.SeriesPoints(names=list(names), markers="square"), static=True)
         colours = code_colours(ids).reshape(-1, 3)
-        for column in (
-            rerun.Scalars.columns(scalars=ids.ravel().astype(np.float64)),
-            rerun.SeriesPoints.columns(colors=colours),
-        ):
-            self._stream.send_columns(path, self._columns(times), column.partition(lengths))
+        # In one row: the viewer gives an id the colours of the same row or of one before.
+        columns = [
+            *rerun.Scalars.columns(scalars=ids.ravel().astype(np.float64)).partition(lengths),
+            *rerun.SeriesPoints.columns(colors=colours).partition(lengths),
+        ]
+        self._stream.send_columns(path, self._columns(times), columns)
 
     def curve(self, path: str, name: str, times: Times, values: NDArray[np.float32]) -> None:
         """Logs a number (S,) over time; windows whose number is not finite are left out."""
