@@ -66,7 +66,7 @@ def decode_folder(
     """
     codes = read_codes(source)
     _check_made_by(codes, checkpoint)
-    config = _config_of(codes, source, checkpoint)
+    config = config_of_codes(codes, source, checkpoint)
     clips = {} if videos is None else _clips_of(codes, videos, config)
     true = {} if tracks is None else _true_of(codes, tracks)
     _check_output(output, [each for each in (videos, tracks) if each is not None], clips)
@@ -94,7 +94,7 @@ def _check_made_by(codes: MotionCodeSet, checkpoint: Checkpoint) -> None:
         )
 
 
-def _config_of(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Config:
+def config_of_codes(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Config:
     """The config that the clips of ``codes`` were tracked with: as stands beside them, or the checkpoint's.
 
     Raises:
@@ -214,9 +214,11 @@ class DecodingJob:
         """Writes tracks of ``clip``, and where its video is there a drawing; returns what is told of it."""
         codes, drawn = self.codes[clip.name], clip.name in self.clips
         if drawn:
-            self._check_video(codes, clip)
+            check_video(codes, clip, self.true.get(clip.name))
         target = FORMAT.target(self.output, clip.name)
-        files = write_decoded(codes, self.model, self.config, target, _source(codes, clip if drawn else None))
+        files = write_decoded(
+            codes, self.model, self.config, target, source_record(codes, clip if drawn else None)
+        )
         if drawn:
             if len(files) > 1:
                 logger.warning("%s: its pictures change their size; only the first are drawn", clip.source)
@@ -225,22 +227,6 @@ class DecodingJob:
             for path in _targets(self.output, clip.name, codes.meta.get("views", (DEFAULT_VIEW,))):
                 path.unlink(missing_ok=True)
         return {"output": target.relative_to(self.output).as_posix(), "windows": len(codes)}
-
-    def _check_video(self, codes: MotionCodes, clip: Clip) -> None:
-        """Raises TrackFileError unless codes and true tracks were made of the video as it is."""
-        if _of_video(codes) and not is_made_of(codes.meta, clip.paths):
-            raise TrackFileError(
-                f"{clip.source}: has {total_bytes(clip.paths)} bytes and is not the video that its codes "
-                f"were made of, of {codes.meta.get('source_bytes')}; give that one, or run inference again"
-            )
-        if clip.name in self.true:
-            true, fps = self.true[clip.name], codes.meta.get("fps")
-            check_source(true, clip)
-            if true.fps is not None and fps is not None and abs(true.fps - fps) > _RATE_TOLERANCE * fps:
-                raise TrackFileError(
-                    f"{true.path}: has {true.fps:g} frames per second, and the codes were made at {fps:g}; "
-                    "give tracks of the same video.target_fps"
-                )
 
     def _draw(self, codes: MotionCodes, clip: Clip, target: Path) -> None:
         views = list(clip.views)
@@ -254,12 +240,29 @@ class DecodingJob:
         draw_decoded(clip, codes, shown, _targets(self.output, clip.name, views), self.config, self.style)
 
 
+def check_video(codes: MotionCodes, clip: Clip, true: RecordedClip | None = None) -> None:
+    """Raises TrackFileError unless codes and true tracks were made of the video as it is, at one rate."""
+    if _of_video(codes) and not is_made_of(codes.meta, clip.paths):
+        raise TrackFileError(
+            f"{clip.source}: has {total_bytes(clip.paths)} bytes and is not the video that its codes "
+            f"were made of, of {codes.meta.get('source_bytes')}; give that one, or run inference again"
+        )
+    if true is not None:
+        fps = codes.meta.get("fps")
+        check_source(true, clip)
+        if true.fps is not None and fps is not None and abs(true.fps - fps) > _RATE_TOLERANCE * fps:
+            raise TrackFileError(
+                f"{true.path}: has {true.fps:g} frames per second, and the codes were made at {fps:g}; "
+                "give tracks of the same video.target_fps"
+            )
+
+
 def _of_video(codes: MotionCodes) -> bool:
     """Whether codes were made of a video, not of stored tracks."""
     return "parts" in codes.meta
 
 
-def _source(codes: MotionCodes, clip: Clip | None) -> dict[str, Any]:
+def source_record(codes: MotionCodes, clip: Clip | None) -> dict[str, Any]:
     """What is recorded of the clip's files: of its video where that is there, else what codes say."""
     if clip is not None:
         paths = clip.paths

@@ -113,6 +113,11 @@ class Tokenizer(OnHub):
             raise AttributeError(name)
         return getattr(self.model, name)
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the model was made of; its weights may be left out."""
+        return self._checkpoint
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """The model's forward pass."""
         return self.model(*arguments, **named)

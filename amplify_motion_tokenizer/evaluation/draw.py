@@ -68,10 +68,29 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
             among what another command wrote.
         TrackFileError: a track file is damaged or not of this project, or velocities are stored.
     """
+    pairs = paired(tracks, source)
+    _check_output(output, source, tracks, pairs)
+
+    run = FolderRun.open([clip for clip, _ in pairs.values()], output, "drawings", overwrite=True)
+    job = DrawingJob(tracks, pairs, output, style)
+    return run.run(job, job)
+
+
+def paired(tracks: Path, source: Path) -> Pairs:
+    """The clips that have both a track file below ``tracks`` and their video in ``source``.
+
+    Args:
+        tracks: folder of track files, or one of them.
+        source: what was preprocessed: a video, or the folder of the clips.
+
+    Raises:
+        UsageError: nothing belongs together.
+        TrackFileError: a track file is damaged or not of this project, or velocities are stored.
+    """
     track_files = find_recorded(tracks)
     config = config_of(next(iter(track_files.values())))
     clips = _clips(source, config)
-    pairs = _paired(clips, track_files, alone=tracks.is_file())
+    pairs = _by_name(clips, track_files, alone=tracks.is_file())
     if not pairs:
         raise UsageError(
             f"{source}: none of its clips has tracks in {tracks} (clips: {_listed(clips)}; tracks: "
@@ -79,11 +98,7 @@ def draw_tracked(tracks: Path, source: Path, output: Path, style: Style) -> Summ
         )
     if len(pairs) < len(track_files):
         log.warning("%s: %d clips are not in %s; left out", tracks, len(track_files) - len(pairs), source)
-    _check_output(output, source, tracks, pairs)
-
-    run = FolderRun.open([clip for clip, _ in pairs.values()], output, "drawings", overwrite=True)
-    job = DrawingJob(tracks, pairs, output, style)
-    return run.run(job, job)
+    return pairs
 
 
 def _clips(source: Path, config: Config) -> list[Clip]:
@@ -100,7 +115,7 @@ def _clips(source: Path, config: Config) -> list[Clip]:
         ) from None
 
 
-def _paired(clips: Sequence[Clip], files: dict[str, RecordedClip], alone: bool) -> Pairs:
+def _by_name(clips: Sequence[Clip], files: dict[str, RecordedClip], alone: bool) -> Pairs:
     """Clips and their track files by clip name; ``alone``: one file, whose folder is not known."""
     if not alone:
         named = {clip.name: clip for clip in clips}
@@ -184,7 +199,7 @@ class DrawingJob:
         videos = open_views(clip, dataclasses.replace(config.video, size=None))
         try:
             with file.open() as opened:
-                windows = _chosen(file, opened, self.style)
+                windows = chosen_windows(file, opened, self.style)
                 targets = zip(videos, _targets(self.output, clip), strict=True)
                 for place, (video, target) in enumerate(targets):
                     view = DrawnView(file, opened, place, video, config, _zoom)
@@ -196,8 +211,17 @@ class DrawingJob:
         return {"output": clip.name, "windows": len(windows)}
 
 
-def _chosen(file: RecordedClip, opened: Any, style: Style) -> dict[int, int]:
-    """Row of each window to draw, by its start frame, in order."""
+def chosen_windows(file: RecordedClip, opened: Any, style: Style) -> dict[int, int]:
+    """Row of each window to draw, by its start frame, in order.
+
+    Args:
+        file: the track file.
+        opened: what ``file.open`` gave.
+        style: names the windows, or none, for windows end to end.
+
+    Raises:
+        TrackFileError: no window starts where ``style`` says.
+    """
     rows = {int(start): row for row, start in enumerate(file.starts(opened))}
     missing = [start for start in style.starts if start not in rows]
     if missing:

@@ -83,6 +83,8 @@ class DrawnWindow:
     """(T, N)."""
     colours: RGB
     """(N, 3), RGB."""
+    points: NDArray[np.int64]
+    """(N,) index of each point among all points of the track file."""
 
     def over(self, image: RGB, index: int, trail: int) -> RGB:
         """``image``, frame ``index`` of the clip, with the points as they are there and their trails."""
@@ -149,5 +151,5 @@ class DrawnView:
         colours = colours_by_position(content_norm_from_px(tracks[0], self._box))
         shown = (source_from_letterbox_px(tracks, self._box) + 0.5) * self._zoom - 0.5
         return DrawnWindow(
-            start, shown.astype(np.float32), visibility[:, points] >= style.min_visibility, colours
+            start, shown.astype(np.float32), visibility[:, points] >= style.min_visibility, colours, points
         )

@@ -22,7 +22,7 @@ from amplify_motion_tokenizer.errors import (
     WorkerError,
 )
 from amplify_motion_tokenizer.files import check_writable
-from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
+from amplify_motion_tokenizer.jobs.manifest import Manifest, NoManifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.jobs.workers import attempt, run_in_workers
 from amplify_motion_tokenizer.video.clips import Clip
@@ -85,6 +85,8 @@ class Summary:
         return f"{self.frames} frames in {seconds:.1f} s, {rate:.1f} a second; all processes: {stages}"
 
 
+AnyManifest = Manifest | SeveralManifests | NoManifest
+
 Process = Callable[[Clip], dict[str, Any]]
 """Makes one clip's output; the result holds ``windows``, their number, and what else the manifest tells."""
 
@@ -100,7 +102,7 @@ class Workers:
 
 def run_clips(
     clips: Sequence[Clip],
-    manifest: Manifest | SeveralManifests,
+    manifest: AnyManifest,
     is_complete: Callable[[Clip], bool],
     process: Process,
     workers: Workers | None = None,
@@ -159,7 +161,7 @@ def _outcomes(
         yield clip, attempt(process, clip)
 
 
-def _skipped(clip: Clip, manifest: Manifest | SeveralManifests, summary: Summary) -> dict[str, Any]:
+def _skipped(clip: Clip, manifest: AnyManifest, summary: Summary) -> dict[str, Any]:
     summary.skipped += 1
     before = {k: v for k, v in manifest.records.get(clip.name, {}).items() if k not in ("stage", "error")}
     return before | {"clip": clip.name, "source": clip.source, "status": "skipped"}

@@ -73,6 +73,24 @@ def _parse(path: Path, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]
             ) from None
 
 
+class NoManifest:
+    """In the place of a manifest, for a run whose output is one file: keeps no record.
+
+    Args:
+        path: the file that is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: Mapping[str, dict[str, Any]] = {}
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def compact(self) -> None:
+        """Does nothing."""
+
+
 class SeveralManifests:
     """The manifests of output folders in which the same is made of each clip, written together.
 
