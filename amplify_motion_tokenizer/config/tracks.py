@@ -193,8 +193,8 @@ class TapNextConfig(CheckoutSettings):
         256,
         decides="tracks",
         at_least=256,
-        help="Side in pixels of the square that TAPNext sees frames stretched to; a multiple of 8. 512 is for "
-        "weights that were trained so, tapnextpp_512.ckpt.",
+        help="Side in pixels of the square that TAPNext sees frames stretched to; a multiple of 8. 512 is "
+        "for weights that were trained so, tapnextpp_512.ckpt.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import textwrap
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
@@ -26,6 +27,10 @@ Floats = NDArray[np.float32]
 Predict = Callable[[list[FrameWindow], Floats], tuple[Floats, Floats]]
 """B windows of T frames and queries (N, 2), (x, y) in pixels of the frames, to tracks (B, T, N, 2), (x, y) in
 pixels of the frames, and visibility (B, T, N) in [0, 1]. The first row is put right afterwards."""
+
+
+MISFITS = (AttributeError, LookupError, TypeError, ValueError)
+"""What code of another version than the adapter knows raises: other arguments, other outputs."""
 
 
 class BatchedTracker(PointTracker):
@@ -86,11 +91,16 @@ class BatchedTracker(PointTracker):
         """Raises TrackerError unless the model returned tracks and visibility of (B, T, N) = ``expected``."""
         found, needed = (tuple(tracks.shape), tuple(visibility.shape)), ((*expected, 2), expected)
         if found != needed:
-            raise TrackerError(
-                f"{self.title} returned tracks {found[0]} and visibility {found[1]}, but {needed[0]} and "
-                f"{needed[1]} are needed; this version of its code does not fit, set "
-                f"tracking.{self.section}.checkout to a clone of another"
+            raise self._misfit(
+                f"returned tracks {found[0]} and visibility {found[1]}, but {needed[0]} and {needed[1]} are "
+                "needed"
             )
+
+    def _misfit(self, what: str) -> TrackerError:
+        return TrackerError(
+            f"{self.title} {what}; this version of its code does not fit, set "
+            f"tracking.{self.section}.checkout to a clone of another"
+        )
 
     def _predict_if_it_fits(
         self, predict: Predict, batch: list[FrameWindow], queries_xy_px: Floats
@@ -101,6 +111,9 @@ class BatchedTracker(PointTracker):
         """
         try:
             return predict(batch, queries_xy_px)
+        except MISFITS as error:
+            what = textwrap.shorten(f"failed with {type(error).__name__}: {error}", 300)
+            raise self._misfit(what) from error
         except torch.OutOfMemoryError as error:
             if len(batch) > 1:
                 return None

@@ -1,4 +1,4 @@
-"""TAPNext (Zholus et al. 2025) and TAPNext++ from a clone of google-deepmind/tapnet; all of it is Apache 2.0."""
+"""TAPNext (Zholus et al. 2025), TAPNext++ from a clone of google-deepmind/tapnet; all of it is Apache 2.0."""
 
 from __future__ import annotations
 
