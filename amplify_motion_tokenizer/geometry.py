@@ -98,6 +98,27 @@ def remap(xy_px: Tensor, size: Sequence[int], reference_size: ReferenceSize) -> 
     return _by_axis(torch.mul, xy_px, xy_px.new_tensor(reference_scale(size, reference_size), dtype=dtype))
 
 
+def raster_from_px(
+    xy_px: NDArray[np.float32], size: tuple[int, int], raster_size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(..., 2) positions, (x, y) pixels of a frame of ``size``, on the same frame at ``raster_size``.
+
+    On a raster, TAP-Vid's coordinates, (0, 0) is the upper left corner of the top-left pixel; in pixels it is
+    that pixel's centre. Sizes are (height, width).
+    """
+    return np.asarray((xy_px + 0.5) * _ratio(raster_size, size), np.float32)
+
+
+def px_from_raster(
+    xy_raster: NDArray[np.float32], size: tuple[int, int], raster_size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(..., 2) positions, (x, y) on a raster of ``raster_size``, in pixels of the frame at ``size``.
+
+    Undoes ``raster_from_px``.
+    """
+    return np.asarray(xy_raster * _ratio(size, raster_size) - 0.5, np.float32)
+
+
 def wnorm_from_px(velocity_xy_px: Tensor, width: int, out: Tensor | None = None) -> Tensor:
     """(..., 2) velocities in reference pixels as W-normalised ones in [-1, 1], clamped; put in ``out``."""
     return torch.div(velocity_xy_px, _half(width), out=out).clamp_(-1, 1)
@@ -307,6 +328,11 @@ def _by_axis(operation: Callable[[Tensor, Tensor], Tensor], values: Tensor, pair
     if values.ndim == 1:
         return operation(values, pair)
     return operation(values.flatten(-2), pair.repeat(values.shape[-2])).view(values.shape)
+
+
+def _ratio(size: tuple[int, int], other: tuple[int, int]) -> NDArray[np.float32]:
+    """(x, y) scale from a frame of ``other`` to one of ``size``, both (height, width)."""
+    return np.array([size[1] / other[1], size[0] / other[0]], np.float32)
 
 
 def _half(width: int) -> float:

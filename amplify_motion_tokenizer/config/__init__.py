@@ -34,9 +34,12 @@ from amplify_motion_tokenizer.config.model import (
 )
 from amplify_motion_tokenizer.config.schema import Config
 from amplify_motion_tokenizer.config.tracks import (
+    AllTrackerConfig,
+    BootsTapirConfig,
     CoTrackerConfig,
     FlowConfig,
     GateConfig,
+    TapNextConfig,
     TrackingConfig,
     VideoConfig,
 )
@@ -51,8 +54,10 @@ __all__ = [
     "ALLOWED_LEVELS",
     "MAX_CODES",
     "SETTINGS",
+    "AllTrackerConfig",
     "AmplifyConfig",
     "AugmentationConfig",
+    "BootsTapirConfig",
     "CoTrackerConfig",
     "Config",
     "DataConfig",
@@ -64,6 +69,7 @@ __all__ = [
     "ModelConfig",
     "QuantizerConfig",
     "StaticFilterConfig",
+    "TapNextConfig",
     "TrackingConfig",
     "TrainingConfig",
     "UsageConfig",

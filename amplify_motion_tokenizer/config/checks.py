@@ -64,6 +64,9 @@ def _rules(config: Config) -> Iterator[Rule]:
     yield _dataset_rule(config)
     yield from _data_rules(config)
     yield _source_rule(config)
+    for name, tracker in (("bootstapir", config.tracking.bootstapir), ("tapnext", config.tracking.tapnext)):
+        side = tracker.resolution
+        yield f"tracking.{name}.resolution", side, side % 8 == 0, "a multiple of 8, such as 256 or 512"
     yield from _augmentation_rules(config)
     yield from _model_rules(config)
 

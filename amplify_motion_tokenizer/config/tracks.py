@@ -141,13 +141,85 @@ class CoTrackerConfig(TrackerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckoutSettings(TrackerSettings):
+    """Base of the sections of trackers whose code is a folder that the user cloned."""
+
+    checkout: str | None = setting(
+        None,
+        decides="speed",
+        local=True,
+        help="Folder of a local clone of this tracker's repository, which its code is imported from.",
+    )
+    weights: str | None = setting(
+        None,
+        decides="speed",
+        local=True,
+        help="Local file of this tracker's weights, as its authors publish it; null downloads that. Tracks "
+        "record a hash of the weights' values.",
+    )
+    weights_sha256: str | None = setting(
+        None,
+        decides="tracks",
+        record=True,
+        help="Hash of the values of the tracker's weights, filled in when it runs; other weights are then "
+        "refused.",
+    )
+    window_batch_size: int = setting(
+        1,
+        decides="speed",
+        at_least=1,
+        help="Windows in one forward pass of this tracker; halved by itself when the GPU is full.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootsTapirConfig(CheckoutSettings):
+    """Where BootsTAPIR (code and weights Apache 2.0, not shipped) comes from and how it runs."""
+
+    resolution: int = setting(
+        256,
+        decides="tracks",
+        at_least=256,
+        help="Side in pixels of the square that BootsTAPIR sees frames stretched to; a multiple of 8. "
+        "Above 256 positions are refined at each size up to it, which its authors find best at 512.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapNextConfig(CheckoutSettings):
+    """Where TAPNext and TAPNext++ (code and weights Apache 2.0, not shipped) come from and how they run."""
+
+    resolution: int = setting(
+        256,
+        decides="tracks",
+        at_least=256,
+        help="Side in pixels of the square that TAPNext sees frames stretched to; a multiple of 8. 512 is "
+        "for weights that were trained so, tapnextpp_512.ckpt.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllTrackerConfig(CheckoutSettings):
+    """Where AllTracker (code MIT, not shipped) comes from and how it runs."""
+
+    longer_side: int = setting(
+        512,
+        decides="tracks",
+        at_least=64,
+        help="Longer side in pixels of the frames that AllTracker sees, in their own aspect; its memory "
+        "grows with the fourth power.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """From frames to point tracks."""
 
     tracker: str = setting(
         "flow",
         decides="tracks",
-        help="Point tracker: flow (embedded, needs no weights), or a CoTracker such as cotracker3_offline, "
+        help="Point tracker: flow (embedded, needs no weights); bootstapir, tapnext, tapnextpp, alltracker, "
+        "alltracker_tiny (free for any use); or a CoTracker (non-commercial) such as cotracker3_offline, "
         "cotracker3_online, cotracker2.",
     )
     device: str = setting(
@@ -192,6 +264,9 @@ class TrackingConfig:
     gate: GateConfig = section(GateConfig)
     flow: FlowConfig = section(FlowConfig)
     cotracker: CoTrackerConfig = section(CoTrackerConfig)
+    bootstapir: BootsTapirConfig = section(BootsTapirConfig)
+    tapnext: TapNextConfig = section(TapNextConfig)
+    alltracker: AllTrackerConfig = section(AllTrackerConfig)
 
     @property
     def pads_end(self) -> bool:
@@ -200,7 +275,7 @@ class TrackingConfig:
 
     @property
     def tracker_sections(self) -> tuple[str, ...]:
-        """Names of the sections that hold one tracker's settings: flow, cotracker."""
+        """Names of the sections that hold one tracker's settings: flow, cotracker, bootstapir, and so on."""
         return tuple(
             each.name for each in fields(self) if isinstance(getattr(self, each.name), TrackerSettings)
         )

@@ -1,7 +1,8 @@
 """Point trackers, by the name that ``tracking.tracker`` gives them.
 
 A new tracker is a module with a class that derives from ``PointTracker`` and a line in ``TRACKERS``. Settings
-of its own are a section of ``config.TrackingConfig`` that the tracker's name begins with.
+of its own are a section of ``config.TrackingConfig`` that the tracker's name begins with. One whose code is
+cloned by the user derives from ``checkouts.CheckoutTracker``.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from fnmatch import fnmatchcase
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import ConfigError, TrackerError
+from amplify_motion_tokenizer.trackers.alltracker import AllTracker
 from amplify_motion_tokenizer.trackers.base import PointTracker
+from amplify_motion_tokenizer.trackers.bootstapir import BootsTapir
 from amplify_motion_tokenizer.trackers.cotracker.loading import WEIGHTS_URLS
 from amplify_motion_tokenizer.trackers.cotracker.tracker import CoTracker
 from amplify_motion_tokenizer.trackers.flow.tracker import FlowTracker
+from amplify_motion_tokenizer.trackers.tapnext import TapNext
 
 __all__ = ["TRACKERS", "PointTracker", "make_tracker", "record_weights"]
 
 TRACKERS: dict[str, Callable[[Config], PointTracker]] = {
     "flow": FlowTracker.from_config,
+    **dict.fromkeys(BootsTapir.weights_urls, BootsTapir.from_config),
+    **dict.fromkeys(TapNext.weights_urls, TapNext.from_config),
+    **dict.fromkeys(AllTracker.weights_urls, AllTracker.from_config),
     **dict.fromkeys([*WEIGHTS_URLS, "cotracker*"], CoTracker.from_config),
 }
 """Builders by name. ``*`` stands for any ending: a hub entry of another repository has a name of its own."""

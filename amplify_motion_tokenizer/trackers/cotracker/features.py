@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from amplify_motion_tokenizer.errors import TrackerError
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
 ENCODER_FRAMES = 16
@@ -35,14 +34,9 @@ class ClipFrames:
         self._frames: dict[int, Tensor] = {}
         self._device = device
         self._model_size = model_size
-        self._shape: tuple[int, ...] | None = None
 
     def video(self, windows: Sequence[FrameWindow], indices: Sequence[Sequence[int]]) -> Tensor:
-        """Frames ``indices`` (B, T) of the clip, which ``windows`` hold, as (B, T, 3, h, w), 0..255.
-
-        Raises:
-            TrackerError: the frames of the clip are not all of one size.
-        """
+        """Frames ``indices`` (B, T) of the clip, which ``windows`` hold, as (B, T, 3, h, w), 0..255."""
         self._send(
             {
                 window.start + step: rgb
@@ -60,13 +54,6 @@ class ClipFrames:
                 del kept[old]
 
     def _send(self, frames: dict[int, NDArray[np.uint8]]) -> None:
-        for rgb in frames.values():
-            self._shape = self._shape or rgb.shape
-            if rgb.shape != self._shape:
-                raise TrackerError(
-                    f"frames of one clip differ in size: {self._shape[:2]} and {rgb.shape[:2]} "
-                    "(height, width); expected one size"
-                )
         if frames:
             sent = torch.from_numpy(np.stack(list(frames.values()))).to(self._device)
             # As the predictor does it, in 0..255 and not 0..1: the model rescales by itself.

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import textwrap
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 
 from amplify_motion_tokenizer.config import CoTrackerConfig
 from amplify_motion_tokenizer.errors import TrackerError
-from amplify_motion_tokenizer.files import unpickling_gist
+from amplify_motion_tokenizer.trackers.checkouts import LOAD_ERRORS, one_line
 
 _HUGGING_FACE = "https://huggingface.co/facebook"
 WEIGHTS_URLS = {
@@ -32,9 +27,6 @@ HUB_REPO = "facebookresearch/co-tracker"
 
 HUB_REF = "82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
 """Commit of ``HUB_REPO`` that is known to work."""
-
-LOAD_ERRORS = (OSError, HTTPException, BadZipFile, RuntimeError, pickle.UnpicklingError, EOFError)
-"""What torch.hub and torch.load raise for a missing network, a failed or a damaged download."""
 
 
 def load_predictor(entry: str, config: CoTrackerConfig) -> Any:
@@ -57,7 +49,7 @@ def load_predictor(entry: str, config: CoTrackerConfig) -> Any:
             verbose=False,
         )
     except ImportError as error:
-        raise TrackerError(f"CoTracker's code in {repo} cannot be imported: {_one_line(error)}") from error
+        raise TrackerError(f"CoTracker's code in {repo} cannot be imported: {one_line(error)}") from error
     except LOAD_ERRORS as error:
         if "Cannot find callable" in str(error):
             raise TrackerError(
@@ -68,22 +60,12 @@ def load_predictor(entry: str, config: CoTrackerConfig) -> Any:
             "code and weights" if source == "github" and pretrained else "weights" if pretrained else "code"
         )
         raise TrackerError(
-            f"no CoTracker {wanted} from {repo}: {_one_line(error)}. "
-            f"Without network, {_how_to(entry, config)}"
+            f"no CoTracker {wanted} from {repo}: {one_line(error)}. Without network, {_how_to(entry, config)}"
         ) from error
     _check_parts(predictor, entry, repo)
     if config.weights is not None:
         _load_weights(predictor.model, Path(config.weights).expanduser(), entry)
     return predictor.eval().requires_grad_(False)
-
-
-def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 of a model's state dict, the same wherever the weights came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _repository(config: CoTrackerConfig, entry: str) -> tuple[str, str]:
@@ -128,7 +110,7 @@ def _load_weights(model: torch.nn.Module, path: Path, entry: str) -> None:
     except (*LOAD_ERRORS, AttributeError, TypeError, ValueError, LookupError) as error:
         raise TrackerError(
             f"tracking.cotracker.weights = {str(path)!r} is not a state dict of {entry}: "
-            f"{_one_line(error)}{_where(entry, '. It is at {}')}"
+            f"{one_line(error)}{_where(entry, '. It is at {}')}"
         ) from error
 
 
@@ -151,9 +133,3 @@ def _weights_for(entry: str) -> str:
 def _where(entry: str, text: str) -> str:
     """``text`` with the address of the entry's weights; empty for an entry that is not CoTracker's own."""
     return text.format(WEIGHTS_URLS[entry]) if entry in WEIGHTS_URLS else ""
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, pickle.UnpicklingError):
-        return unpickling_gist(error)
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 300)

@@ -1,0 +1,3 @@
+"""A module of a name that many have."""
+
+SCALE = 1.0
