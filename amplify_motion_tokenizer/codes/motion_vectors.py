@@ -41,7 +41,7 @@ def motion_vectors(tracks_xy_px: Tensor, size: tuple[int, int]) -> NDArray[np.fl
         size: (height, width) of the frames in pixels.
     """
     moves = (tracks_xy_px - tracks_xy_px[..., :1, :, :])[..., 1:, :, :] / min(size)
-    return _shapes(_averaged(moves, POOLED[0]), STILL)
+    return _shapes(averaged(moves, POOLED), STILL)
 
 
 def half_vectors(
@@ -59,17 +59,20 @@ def half_vectors(
     half = max(1, steps // 2)
     places = [tracks_xy_px[..., at : at + 1, :, :] / min(size) for at in (0, half, min(2 * half, steps))]
     still = STILL * half / steps
-    return _shapes(_averaged(places[1] - places[0], 1), still), _shapes(
-        _averaged(places[2] - places[1], 1), still
+    whole = (1, *POOLED[1:])
+    return _shapes(averaged(places[1] - places[0], whole), still), _shapes(
+        averaged(places[2] - places[1], whole), still
     )
 
 
-def _averaged(moves: Tensor, stretches: int) -> Tensor:
-    """(S, K) means of moves (S, [V, ]t, N, 2) over so many stretches of time and the fields of ``POOLED``."""
+def averaged(moves: Tensor, parts: tuple[int, int, int]) -> Tensor:
+    """(S, K) means of moves (S, [V, ]t, N, 2) over so many stretches of time, rows and columns of the frame.
+
+    N is a square grid, row by row. Where there are fewer steps or points than parts, K is less.
+    """
     side = math.isqrt(moves.shape[-2])
     fields = moves.reshape(-1, moves.shape[-3], side, side, 2).permute(0, 4, 1, 2, 3)
-    wanted = (stretches, *POOLED[1:])
-    steps, rows, columns = (min(most, own) for most, own in zip(wanted, fields.shape[2:], strict=True))
+    steps, rows, columns = (min(most, own) for most, own in zip(parts, fields.shape[2:], strict=True))
     return adaptive_avg_pool3d(fields, (steps, rows, columns)).reshape(len(moves), -1)
 
 
