@@ -64,7 +64,7 @@ def check_formats(names: Sequence[str], save: Sequence[str] = ()) -> tuple[str, 
         if each.needs_latents and "latents" not in save:
             raise UsageError(f"--formats: {each.name} holds the codes' vectors; add --save latents")
     if all(each.table for each in formats):
-        of_clips = [each.name for each in code_formats() if not each.table]
+        of_clips = [each.name for each in code_formats() if not (each.table or each.needs_latents)]
         raise UsageError(
             f"--formats: {', '.join(wanted)} is made of the files of single clips at the end of a run; name "
             f"one of {', '.join(of_clips)} too"

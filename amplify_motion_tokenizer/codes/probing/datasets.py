@@ -35,9 +35,12 @@ from amplify_motion_tokenizer.video.libero import find_demos, holds_demos
 LEROBOT_COLUMN, LIBERO_COLUMN = "observation.state", "obs/ee_pos"
 """What is told of robots where nothing else is asked for: their state, and where LIBERO's gripper is."""
 
-MOTION, MOVES, SPEED = "motion class", "camera or objects", "speed"
+MOTION, MOVES, SPEED = "motion class", "camera or objects", "speed in octaves"
 """Targets of rendered scenes. Speed is the root mean square move of the points that are seen from one frame
-to the next, in shorter sides of the frame."""
+to the next, in shorter sides of the frame: its logarithm to base 2, as it is over two orders of magnitude."""
+
+SLOWEST = 1 / 2400
+"""What is slower counts as being this fast: a tenth of a pixel a frame of 240 rows."""
 
 
 def read_labels(
@@ -187,4 +190,4 @@ def _speeds(tracks_xy_px: NDArray[np.float64], seen: NDArray[np.bool_], side_px:
     counts = both.sum(axis=(1, 2))
     sums = np.where(both, moves, 0).sum(axis=(1, 2))
     means = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return [float(each) for each in np.sqrt(means)]
+    return [float(each) for each in np.log2(np.sqrt(means).clip(min=SLOWEST))]

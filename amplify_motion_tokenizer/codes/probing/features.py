@@ -7,7 +7,7 @@ numbers of a window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,8 +54,7 @@ def of_codes(codes: MotionCodes, tokenizer: Tokenizer, width: int) -> dict[str, 
     Raises:
         ValueError: codes are of another tokenizer.
     """
-    levels, digits = tokenizer.config.model.fsq_levels, tokenizer.digits(codes.ids)
-    each = [one_hot(digits[..., place], level) for place, level in enumerate(levels)]
+    levels = tokenizer.config.model.fsq_levels
     size = codes.meta.get("tracked_size") or (240, 320)  # velocities are shares of a frame, whatever its size
     with torch.inference_mode():
         vectors = codes.latents
@@ -63,14 +62,20 @@ def of_codes(codes: MotionCodes, tokenizer: Tokenizer, width: int) -> dict[str, 
             vectors = tokenizer.codes_of(codes.ids.to(tokenizer.device)).cpu()
         tracks, _ = tokenizer.decode(codes, (size[0], size[1]))
     return {
-        "ids": torch.cat(each, dim=-1).flatten(1).float().numpy(),
+        "ids": digits_as_numbers(tokenizer.digits(codes.ids), levels),
         "latents": vectors.flatten(1).numpy(),
         "decoded velocities": velocities(tracks, (size[0], size[1]), parts_of(width, tracks.shape[-3] - 1)),
     }
 
 
+def digits_as_numbers(digits: Tensor, levels: Sequence[int]) -> Floats:
+    """(S, K) 0 and 1: which of its levels each digit is, of digits (S, d, levels)."""
+    each = [one_hot(digits[..., place], level) for place, level in enumerate(levels)]
+    return np.asarray(torch.cat(each, dim=-1).flatten(1).numpy(), np.float32)
+
+
 def latent_width(tokenizer: Tokenizer) -> int:
-    """D D, numbers of a window's vectors."""
+    """Numbers of a window's vectors, d times D."""
     return int(tokenizer.num_codes * tokenizer.code_width)
 
 
@@ -115,16 +120,15 @@ def windows_of(clip: RecordedClip, codes: MotionCodes) -> GridWindows:
     return by_rows(GridWindows(*found, clip.sizes[0], None), clip.path)
 
 
-def pca_coder(tokenizer: Tokenizer, windows: GridWindows) -> Callable[[GridWindows], Tensor]:
+def pca_coder(tokenizer: Tokenizer, windows: GridWindows) -> PcaCoder:
     """A coder of tracks in as many bits as the tokenizer's, by principal components of made-up motion."""
     length, points = windows.visibility.shape[1:]
     bits = tokenizer.num_codes * math.log2(tokenizer.codebook_size)
     ids = max(1, int(bits / math.log2(math.prod(LEVELS))))
-    coder = PcaCoder(made_up_components(math.isqrt(points), length), ids)
-    return lambda each: coder(each.tracks_xy_px, each.seen, each.sizes)
+    return PcaCoder(made_up_components(math.isqrt(points), length), ids)
 
 
-def of_tracks(windows: GridWindows, width: int, coder: Callable[[GridWindows], Tensor]) -> dict[str, Floats]:
+def of_tracks(windows: GridWindows, width: int, coder: PcaCoder) -> dict[str, Floats]:
     """What tracks of a clip tell, by name, as ``of_codes``.
 
     Args:
@@ -134,9 +138,10 @@ def of_tracks(windows: GridWindows, width: int, coder: Callable[[GridWindows], T
     """
     start = windows.tracks_xy_px[:, :1]
     tracks = start + fill_lost(windows.tracks_xy_px - start, windows.seen)
-    coarse = parts_of(width, tracks.shape[1] - 1)
+    coarse, given = parts_of(width, tracks.shape[1] - 1), (windows.tracks_xy_px, windows.seen, windows.sizes)
     return {
+        "PCA ids": digits_as_numbers(coder.digits(*given), LEVELS),
+        "PCA codes, decoded": velocities(coder(*given), windows.size, coarse),
         "raw velocities": velocities(tracks, windows.size, coarse),
         "raw velocities, fine": velocities(tracks, windows.size, FINE),
-        "PCA codes, decoded": velocities(coder(windows), windows.size, coarse),
     }
