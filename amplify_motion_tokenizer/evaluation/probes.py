@@ -84,22 +84,28 @@ def usable(target: Target) -> NDArray[np.bool_]:
     return found
 
 
+def unfit(target: Target) -> str:
+    """Why a probe of a target is impossible, in words; empty where it is possible."""
+    groups = len(set(target.groups.tolist()))
+    if groups < LEAST_GROUPS:
+        return f"is known in {groups} clips or tasks, expected at least {LEAST_GROUPS}"
+    if len(np.unique(target.values, axis=0)) < 2:
+        return (
+            "is the same in all windows that count, expected two classes or numbers that differ; a class "
+            f"counts in {LEAST_GROUPS} clips or more"
+        )
+    return ""
+
+
 def splits(target: Target, seeds: int) -> list[Split]:
     """A split of the windows for each seed, the same ones for the same target; classes are spread evenly.
 
     Raises:
         UsageError: there are too few groups, or classes, or numbers that differ, for a probe.
     """
-    groups, values = len(set(target.groups.tolist())), target.values
-    if groups < LEAST_GROUPS:
-        raise UsageError(
-            f"the target {target.name} is known in {groups} clips or tasks; expected at least {LEAST_GROUPS}"
-        )
-    if len(np.unique(values, axis=0)) < 2:
-        raise UsageError(
-            f"the target {target.name} is the same in all windows that count; expected two classes, or "
-            f"numbers that differ; a class counts in {LEAST_GROUPS} clips or more"
-        )
+    reason = unfit(target)
+    if reason:
+        raise UsageError(f"the target {target.name} {reason}")
     return [_split(target, FOLDS, seed)[0] for seed in range(seeds)]
 
 
@@ -115,7 +121,9 @@ def probe(numbers: Floats, target: Target, parts: Sequence[Split], components: i
         parts: from ``splits``.
         components: of so many principal components of the fitted windows alone; 0: of the numbers.
     """
-    return [_score(np.asarray(numbers, np.float64), target, part, components) for part in parts]
+    # Thousands of small fits, for each of which threads take longer to start than to work.
+    with importlib.import_module("threadpoolctl").threadpool_limits(1):
+        return [_score(np.asarray(numbers, np.float64), target, part, components) for part in parts]
 
 
 def chance(target: Target, parts: Sequence[Split]) -> list[float]:

@@ -75,14 +75,12 @@ def test_a_rotation_and_a_scale_change_nothing() -> None:
 
 
 def test_what_does_not_count_and_what_cannot_be_probed() -> None:
-    names = np.where(GROUPS == 0, "", np.where(GROUPS < 4, "few", CLASSES))
-    assert usable(Target("class", names, GROUPS)).tolist() == (GROUPS >= 4).tolist()[:0] + [
-        bool(group >= 4 and (np.arange(4, CLIPS) % 3 == group % 3).sum() >= 4) for group in GROUPS
-    ]
+    names = np.where(GROUPS == 0, "", np.where(GROUPS < 4, "few", "many"))
+    assert usable(Target("class", names, GROUPS)).tolist() == (GROUPS >= 4).tolist()
     numbers = np.where(GROUPS[:, None] == 3, np.nan, NUMBERS[:, :2])
     assert usable(Target("number", numbers, GROUPS)).tolist() == (GROUPS != 3).tolist()
     with pytest.raises(
-        UsageError, match="the target class is known in 3 clips or tasks; expected .* 4"
+        UsageError, match="the target class is known in 3 clips or tasks, expected at least 4"
     ):
         splits(Target("class", CLASSES, GROUPS % 3), 1)
     with pytest.raises(UsageError, match="the target class is the same in all windows that count"):

@@ -31,6 +31,7 @@ from amplify_motion_tokenizer.evaluation.probes import (
     chance,
     probe,
     splits,
+    unfit,
     usable,
 )
 from amplify_motion_tokenizer.jobs.progress import Progress
@@ -89,7 +90,7 @@ def probe_codes(
         summed: as in ``ClipLabels.targets``.
 
     Raises:
-        UsageError: no clip has labels, or a target cannot be probed.
+        UsageError: no clip has labels, or none of the targets can be probed.
         TrackFileError: tracks of a clip are missing, or are others than codes were made of.
     """
     clips = [each for name, each in codes.items() if name in labels and len(each)]
@@ -101,10 +102,40 @@ def probe_codes(
     if len(clips) < len(codes):
         left_out = len(codes) - len(clips)
         logger.warning("%d of %d clips have no labels or no windows; left out", left_out, len(codes))
+    targets = _fit([*_targets(clips, labels, summed, by="clip"), *_targets(clips, labels, summed, by="task")])
     numbers = _numbers(clips, tokenizer, tracks)
-    targets = [*_targets(clips, labels, summed, by="clip"), *_targets(clips, labels, summed, by="task")]
     with Progress(len(targets), "target") as progress:
-        return [found for by, each in progress.each(targets) for found in _probed(each, by, numbers, seeds)]
+        return [found for each in progress.each(targets) for found in _probed(each, numbers, seeds)]
+
+
+class _Wanted(NamedTuple):
+    target: Target
+    """Of the windows that count."""
+    by: str
+    rows: NDArray[np.bool_]
+    """Which of all windows count."""
+
+
+def _fit(targets: list[tuple[str, Target]]) -> list[_Wanted]:
+    """The targets that can be probed; the others are told.
+
+    Raises:
+        UsageError: none can.
+    """
+    found, reasons = [], []
+    for by, target in targets:
+        rows = usable(target) & (target.groups >= 0)
+        own = Target(target.name, target.values[rows], target.groups[rows])
+        reason = unfit(own)
+        if reason:
+            reasons.append(f"the target {target.name} {reason}")
+        else:
+            found.append(_Wanted(own, by, rows))
+    if not found:
+        raise UsageError(f"there is nothing to probe: {reasons[0] if reasons else 'labels have no targets'}")
+    for reason in reasons:
+        logger.warning("left out: %s", reason)
+    return found
 
 
 def _numbers(
@@ -169,12 +200,8 @@ def _joined(name: str, clips: list[MotionCodes], by_clip: list[dict[str, NDArray
     )
 
 
-def _probed(target: Target, by: str, numbers: Mapping[str, Numbers], seeds: int) -> list[Probed]:
-    rows = usable(target) & (target.groups >= 0)
-    left_out = len(rows) - int(rows.sum())
-    if left_out:
-        logger.info("%s by %s: %d of %d windows do not count", target.name, by, left_out, len(rows))
-    own = Target(target.name, target.values[rows], target.groups[rows])
+def _probed(wanted: _Wanted, numbers: Mapping[str, Numbers], seeds: int) -> list[Probed]:
+    own, by, rows = wanted
     parts, groups = splits(own, seeds), len(set(own.groups.tolist()))
 
     def found(name: str, width: int, values: list[float]) -> Probed:
