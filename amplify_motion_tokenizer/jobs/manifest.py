@@ -24,21 +24,9 @@ class Manifest:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        complete, _, torn = text.rpartition("\n")
-        self.records: dict[str, dict[str, Any]] = dict(self._parse(complete.split("\n") if complete else []))
+        self.records, torn = _read(path)
         if torn:
             self.compact()
-
-    def _parse(self, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-                yield record["clip"], record
-            except (json.JSONDecodeError, KeyError, TypeError):
-                raise UsageError(
-                    f"{self.path}: line {number} is not a record with a clip name; mend or remove the file"
-                ) from None
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends ``record``, whose key ``clip`` names the clip."""
@@ -56,6 +44,33 @@ class Manifest:
         """Rewrites the file with the last record of each clip, in the order of the names."""
         lines = (json.dumps(self.records[clip], allow_nan=False) + "\n" for clip in sorted(self.records))
         write_text(self.path, "".join(lines))
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """The last record of each clip, by name; none where there is no manifest. The file stays as it is.
+
+    Raises:
+        UsageError: a line is no record.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
+    """The last record of each clip, and whether a crash cut the last line short, which is left out."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    complete, _, torn = text.rpartition("\n")
+    return dict(_parse(path, complete.split("\n") if complete else [])), bool(torn)
+
+
+def _parse(path: Path, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            yield record["clip"], record
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise UsageError(
+                f"{path}: line {number} is not a record with a clip name; mend or remove the file"
+            ) from None
 
 
 class SeveralManifests:

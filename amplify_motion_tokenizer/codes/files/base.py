@@ -13,7 +13,21 @@ from torch import Tensor
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.config import MAX_CODES
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.kinds import FLAG, TEXT, Kind, check_kinds, require_kinds, whole_from
+from amplify_motion_tokenizer.kinds import (
+    ABOVE_0,
+    FLAG,
+    TEXT,
+    TEXTS,
+    Kind,
+    ascending,
+    check_kinds,
+    holding,
+    list_of,
+    mapping_of,
+    or_none,
+    require_kinds,
+    whole_from,
+)
 
 FORMAT_VERSION = 1
 """Of ``meta`` and the columns, whatever file they are in; files without it are of before it was written."""
@@ -74,8 +88,32 @@ NEEDED: dict[str, Kind] = {
     "window_stride": whole_from(1),
 }
 """Facts of ``meta`` without which ids cannot be understood."""
-_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG, "per_view": FLAG, "checkpoint_sha256": TEXT}
+_MAY: dict[str, Kind] = {
+    "tokens_are_steps": FLAG,
+    "per_view": FLAG,
+    "checkpoint_sha256": TEXT,
+    "camera": TEXT,
+}
 """Facts that older codes lack."""
+
+_SIZE = or_none(list_of(whole_from(1), 2))
+_OF_FRAMES: dict[str, Kind] = {
+    "tracked_size": _SIZE,
+    "tracked_sizes": mapping_of(_SIZE),
+    "contents": mapping_of(list_of(whole_from(0), 4)),
+}
+_OF_CLIP: dict[str, Kind] = {
+    **_OF_FRAMES,
+    "views": (lambda value: TEXTS[0](value) and len(value) > 0, "a list of texts, one or more"),
+    "num_codes": whole_from(1),
+    "parts": or_none(ascending(whole_from(0))),
+    "fps": or_none(ABOVE_0),
+    "source_fps": or_none(ABOVE_0),
+    "source": or_none(TEXT),
+    "saved": TEXTS,
+    "size_changes": list_of(holding({"start_frame": whole_from(0), **_OF_FRAMES}, "start_frame")),
+}
+"""Facts of a clip, which older codes and codes of other writers' tracks lack."""
 
 OF_RUN = (*NEEDED, *_MAY, "config_hash")
 """Facts that all clips of a run have in common."""
@@ -90,8 +128,13 @@ COLUMNS: dict[str, torch.dtype] = {
     "motion_energy": torch.float32,
     "visible_share": torch.float32,
     "latents": torch.float32,
+    "camera": torch.float32,
+    "camera_ids": torch.int64,
 }
 """The tensors of ``MotionCodes``, as formats of arrays hold them."""
+
+OPTIONAL = ("latents", "camera", "camera_ids")
+"""Columns that not all codes have."""
 
 
 def damaged(path: Path | str, reason: object) -> UsageError:
@@ -122,12 +165,12 @@ def check_meta(meta: Any, where: str) -> dict[str, Any]:
             "inference again, or use the version of this package that wrote it"
         )
     require_kinds(f"{where}: meta", meta, NEEDED, UsageError)
-    check_kinds(f"{where}: meta", meta, _MAY, UsageError)
+    check_kinds(f"{where}: meta", meta, _MAY | _OF_CLIP, UsageError)
     return dict(meta)
 
 
 def columns_of(codes: MotionCodes) -> dict[str, Tensor]:
-    """The tensors of ``codes`` by name; without latents where it has none."""
+    """The tensors of ``codes`` by name; without those that it does not have."""
     found = {name: getattr(codes, name) for name in COLUMNS}
     return {name: column for name, column in found.items() if column is not None}
 
@@ -138,7 +181,7 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
     Raises:
         UsageError: a column is missing, of another shape or type, or holds what cannot be.
     """
-    absent = [name for name in COLUMNS if name not in columns and name != "latents"]
+    absent = [name for name in COLUMNS if name not in columns and name not in OPTIONAL]
     if absent:
         raise UsageError(f"{where}: lacks {', '.join(absent)}; run inference again")
     try:
@@ -151,19 +194,29 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
 
 
 def check_values(codes: MotionCodes, where: str) -> None:
-    """Raises UsageError for ids outside of the codebook, starts that do not ascend, impossible steps."""
+    """Raises UsageError for ids outside of the codebook, places that do not ascend, impossible steps."""
     size, steps = codes.meta["codebook_size"], codes.meta["sequence_length"] - 1
     again = "run inference again"
     if not len(codes):
         return
     if not codes.ids.shape[1]:
         raise UsageError(f"{where}: windows of {codes.clip} have no ids; {again}")
-    low, high = int(codes.ids.min()), int(codes.ids.max())
-    if low < 0 or high >= size:
-        found = f"ids of {codes.clip} are {low} to {high}"
-        raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    for name, ids in (("ids", codes.ids), ("camera_ids", codes.camera_ids)):
+        low, high = (0, 0) if ids is None else (int(ids.min()), int(ids.max()))
+        if low < 0 or high >= size:
+            found = f"{name} of {codes.clip} are {low} to {high}"
+            raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    if codes.camera is not None and codes.camera.shape[2] != steps:
+        raise UsageError(
+            f"{where}: camera of {codes.clip} has {codes.camera.shape[2]} steps; expected {steps}; {again}"
+        )
     if int(codes.starts[0]) < 0 or (codes.starts.diff() <= 0).any():
         raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
+    begins, ends = codes.seconds.T
+    known = ~begins.isnan()
+    # Comparisons with NaN, a time that is not known, are false.
+    if (begins[known].diff() <= 0).any() or (ends < begins).any() or codes.seconds.isinf().any():
+        raise UsageError(f"{where}: seconds of {codes.clip} do not ascend, as they should; {again}")
     if int(codes.valid_steps.min()) < 0 or int(codes.valid_steps.max()) > steps:
         raise UsageError(
             f"{where}: valid_steps of {codes.clip} are at most {int(codes.valid_steps.max())}; expected at "
