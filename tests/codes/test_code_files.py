@@ -58,7 +58,7 @@ def codes_of(
         valid_steps=torch.randint(0, 16, (windows,), generator=generator),
         motion_energy=energy,
         visible_share=torch.rand(windows, generator=generator),
-        latents=torch.randn(windows, 3, 4, generator=generator) if latents else None,
+        latents=torch.randn(windows, meta.get("num_codes", 3), 4, generator=generator) if latents else None,
         **(_camera(windows, META | meta, generator) if camera else {}),
         clip=clip,
         meta={**META, **facts, **meta},
@@ -117,7 +117,7 @@ def test_codes_come_back_as_they_were(name: str, windows: int, tmp_path: Path) -
 def test_the_camera_comes_back_as_it_was(
     name: str, meta: dict[str, Any], windows: int, tmp_path: Path
 ) -> None:
-    codes = codes_of("a", windows, camera=True, **meta)
+    codes = codes_for(name, "a", windows, camera=True, **meta)
     write_codes(file_of(name, tmp_path), codes)
     found = read_codes(file_of(name, tmp_path))["a"]
     check_same(found, codes)
