@@ -230,9 +230,7 @@ def test_labels_that_do_not_fit_are_named(codes: MotionCodeSet, tokenizer: Token
     with pytest.raises(UsageError, match="the target x is text or numbers, or of more or fewer numbers"):
         probe_codes(codes, tokenizer, mixed)
     same = {clip: ClipLabels({"x": 1.0}) for clip in codes}
-    with pytest.raises(
-        UsageError, match="nothing to probe: the target x is the same in all windows"
-    ):
+    with pytest.raises(UsageError, match="nothing to probe: the target x is the same in all windows"):
         probe_codes(codes, tokenizer, same)
     short = ClipLabels(of_frames={"x": np.zeros((10, 1))})
     with pytest.raises(UsageError, match="tell of frames up to 19, and x has labels of 10 frames"):
