@@ -24,6 +24,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "parquet": (f"{_FILES}.parquet", "codes.parquet, a row for each window"),
     "npz": (f"{_FILES}.npz", "<clip>.npz for each clip"),
     "safetensors": (f"{_FILES}.safetensors_file", "<clip>.safetensors for each clip"),
+    "lary": (f"{_FILES}.lary", "<clip>.lary.npz for each clip, for LARYBench; needs --save latents"),
     "reproduction": (f"{_FILES}.reproduction", "<clip>.codes.json for each clip, with that system's keys"),
 }
 """Name of each format to its module and what it writes, in one line."""
@@ -42,11 +43,15 @@ def code_formats() -> list[CodeFormat]:
     return [code_format(name) for name in FORMATS]
 
 
-def check_formats(names: Sequence[str]) -> tuple[str, ...]:
+def check_formats(names: Sequence[str], save: Sequence[str] = ()) -> tuple[str, ...]:
     """The formats ``names``, each once, of which one at least is of a file for each clip.
 
+    Args:
+        names: of ``FORMATS``.
+        save: the extra arrays that are saved.
+
     Raises:
-        UsageError: one is unknown, lacks its library, or all are tables.
+        UsageError: one is unknown, lacks its library, needs latents that are not saved, or all are tables.
     """
     wanted = tuple(dict.fromkeys(names))
     unknown = [name for name in wanted if name not in FORMATS]
@@ -56,8 +61,10 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     formats = [code_format(name) for name in wanted]
     for each in formats:
         each.check_available()
+        if each.needs_latents and "latents" not in save:
+            raise UsageError(f"--formats: {each.name} holds the codes' vectors; add --save latents")
     if all(each.table for each in formats):
-        of_clips = [each.name for each in code_formats() if not each.table]
+        of_clips = [each.name for each in code_formats() if not (each.table or each.needs_latents)]
         raise UsageError(
             f"--formats: {', '.join(wanted)} is made of the files of single clips at the end of a run; name "
             f"one of {', '.join(of_clips)} too"

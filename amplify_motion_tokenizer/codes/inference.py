@@ -129,7 +129,7 @@ def tokenize_together(
     Raises:
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
-    written = Written(tuple(save), check_formats(formats))
+    written = Written(tuple(save), check_formats(formats, save))
     if targets[0].config.video.source == "files" and holds_tracks(source):
         return _tokenize_stored(source, targets, written, overwrite)
     _check_alike(targets)

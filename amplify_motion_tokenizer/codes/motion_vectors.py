@@ -50,7 +50,7 @@ def motion_vectors(tracks_xy_px: Tensor, size: tuple[int, int]) -> NDArray[np.fl
     """
     places = tracks_xy_px / min(size)
     moves = places - places[..., :1, :, :]
-    shapes = _shapes(_averaged(moves[..., 1:, :, :], POOLED[0]), STILL)
+    shapes = _shapes(averaged(moves[..., 1:, :, :], POOLED), STILL)
     return np.concatenate([shapes, _character(places).numpy() * np.array(CHARACTER, np.float32)], axis=1)
 
 
@@ -108,18 +108,21 @@ def half_vectors(
     half = max(1, steps // 2)
     places = [tracks_xy_px[..., at : at + 1, :, :] / min(size) for at in (0, half, min(2 * half, steps))]
     still = STILL * half / steps
-    return _shapes(_averaged(places[1] - places[0], 1), still), _shapes(
-        _averaged(places[2] - places[1], 1), still
+    whole = (1, *POOLED[1:])
+    return _shapes(averaged(places[1] - places[0], whole), still), _shapes(
+        averaged(places[2] - places[1], whole), still
     )
 
 
-def _averaged(moves: Tensor, stretches: int) -> Tensor:
-    """(S, K) means of moves (S, [V, ]t, N, 2) over so many stretches of time and the fields of ``POOLED``."""
+def averaged(moves: Tensor, parts: tuple[int, int, int]) -> Tensor:
+    """(S, K) means of moves (S, [V, ]t, N, 2) over so many stretches of time, rows and columns of the frame.
+
+    N is a square grid, row by row. Where there are fewer steps or points than parts, K is less.
+    """
     side = math.isqrt(moves.shape[-2])
     fields = moves.flatten(0, -4)
     fields = fields.reshape(*fields.shape[:2], side, side, 2).permute(0, 4, 1, 2, 3)
-    wanted = (stretches, *POOLED[1:])
-    steps, rows, columns = (min(most, own) for most, own in zip(wanted, fields.shape[2:], strict=True))
+    steps, rows, columns = (min(most, own) for most, own in zip(parts, fields.shape[2:], strict=True))
     numbers = math.prod(moves.shape[1:-3]) * 2 * steps * rows * columns
     if not len(moves):
         return moves.new_empty(0, numbers)

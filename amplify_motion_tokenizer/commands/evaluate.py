@@ -18,6 +18,13 @@ end_sec, as WGO-Bench has them (docs/segmentation.md lists the shapes). Printed 
 some seconds of true ones, each matched once: of inner boundaries, and of both ends of every segment, which
 counts inner ones twice and a clip's own start and end too. Then F1 of segments, which are matched where of
 what both cover half or three quarters is common.
+
+probe: how much of what windows show a linear map reads from codes (their ids' digits, their vectors, the
+velocities that they decode to) and, with --tracks, from as many numbers of the tracks themselves. Labels are
+a JSON, CSV or Parquet file, the folder truth of scenes, or a LeRobot or LIBERO data set, whose numbers are
+told as their change over a window. Whole clips are kept apart, and where there are several, whole tasks.
+Printed are accuracies of classes and mean squared errors of numbers in standard deviations, each with its
+spread over the seeds.
 """
 
 from __future__ import annotations
@@ -75,6 +82,33 @@ SEGMENTATION: Flags = {
     "--segments": {"type": Path, "required": True, "help": "JSON of the segments to judge"},
     "--truth": {"type": Path, "required": True, "help": "JSON of the true segments, of the same clips"},
     "--json": {"type": Path, "help": "file for all the numbers"},
+}
+PROBE: Flags = {
+    "--codes": {"type": Path, "required": True, "help": "output folder of infer, or a file of codes"},
+    "--labels": {
+        "type": Path,
+        "required": True,
+        "help": "JSON, CSV or Parquet file, folder truth of scenes, or data set of LeRobot or LIBERO",
+    },
+    "--tracks": {"type": Path, "help": "folder of the tracks that codes were made of, to probe them too"},
+    "--checkpoint": {"type": Path, "help": "the tokenizer of the codes, unless it came with the package"},
+    "--column": {
+        "help": "what a robot's data set is to tell (default: observation.state of LeRobot, "
+        "obs/ee_pos of LIBERO)"
+    },
+    "--numbers": {
+        "type": int,
+        "nargs": "+",
+        "default": [],
+        "help": "which numbers of the column, from 0 on (default: all)",
+    },
+    "--sum": {
+        "action": "store_true",
+        "help": "numbers of frames are moves, as of many robots' action: sum them over a window's steps",
+    },
+    "--seeds": {"type": int, "default": 5, "help": "splits to fit and judge on (default 5)"},
+    "--json": {"type": Path, "help": "file for all the numbers"},
+    "--markdown": {"action": "store_true", "help": "print the table in Markdown"},
 }
 
 
@@ -177,7 +211,37 @@ def evaluate_segmentation(flags: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-FLAGS = {"tracking": TRACKING, "codes": CODES, "tokenizer": TOKENIZER, "segmentation": SEGMENTATION}
+def evaluate_probe(flags: argparse.Namespace) -> int:
+    """Prints what linear probes read from codes and tracks; returns the exit status."""
+    if flags.seeds < 1:
+        raise UsageError(f"--seeds is {flags.seeds}; expected at least 1")
+    from amplify_motion_tokenizer.codes.made_with import tokenizer_of
+    from amplify_motion_tokenizer.codes.probing.datasets import read_labels
+    from amplify_motion_tokenizer.codes.probing.probing import probe_codes, report, rows_of
+    from amplify_motion_tokenizer.codes.reading import read_codes
+    from amplify_motion_tokenizer.evaluation.probes import sklearn
+    from amplify_motion_tokenizer.evaluation.tables import lines, markdown
+    from amplify_motion_tokenizer.tracks.find import find_recorded
+
+    sklearn("linear_model")
+    codes = read_codes(flags.codes, latents=True)
+    labels = read_labels(flags.labels, codes, flags.column, flags.numbers)
+    tracks = None if flags.tracks is None else find_recorded(flags.tracks)
+    tokenizer = tokenizer_of(codes, flags.checkpoint)
+    probed = probe_codes(codes, tokenizer, labels, tracks, flags.seeds, flags.sum)
+    sys.stdout.write((markdown if flags.markdown else lines)(rows_of(probed), names=1) + "\n")
+    if flags.json is not None:
+        write_json(flags.json, {"probes": report(probed)})
+    return EXIT_OK
+
+
+FLAGS = {
+    "tracking": TRACKING,
+    "codes": CODES,
+    "tokenizer": TOKENIZER,
+    "segmentation": SEGMENTATION,
+    "probe": PROBE,
+}
 """What can be evaluated, and the flags of each."""
 
 RUN: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -185,4 +249,5 @@ RUN: dict[str, Callable[[argparse.Namespace], int]] = {
     "codes": evaluate_codes,
     "tokenizer": evaluate_tokenizer,
     "segmentation": evaluate_segmentation,
+    "probe": evaluate_probe,
 }

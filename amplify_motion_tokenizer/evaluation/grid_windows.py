@@ -197,10 +197,10 @@ def _of_clip(clip: RecordedClip) -> Iterator[GridWindows]:
                 tracks, visibility = (torch.as_tensor(array).float() for array in arrays)
                 known = tracks[:, 0].isfinite().flatten(1).all(dim=1)
                 if known.any():
-                    yield _by_rows(GridWindows(tracks[known], visibility[known], size, kind), clip.path)
+                    yield by_rows(GridWindows(tracks[known], visibility[known], size, kind), clip.path)
 
 
-def _by_rows(windows: GridWindows, path: Path) -> GridWindows:
+def by_rows(windows: GridWindows, path: Path) -> GridWindows:
     """The windows with their points row by row, in whichever order they are stored.
 
     Raises:

@@ -102,6 +102,17 @@ class PcaCoder:
     def __call__(self, tracks_xy_px: Tensor, visible: Tensor, sizes: Tensor) -> Tensor:
         """Tracks coded and decoded, as ``Coder``."""
         sides = sizes.amin(dim=1).float()[:, None, None, None]
+        digits, gain = self._coded(tracks_xy_px, visible, sides)
+        told = self._digits.numbers(digits)[:, 1:]
+        decoded = expanded(told, self._deviations) * gain @ self._basis.mT
+        return with_start(tracks_xy_px, self._waves.displacements(decoded) * sides)
+
+    def digits(self, tracks_xy_px: Tensor, visible: Tensor, sizes: Tensor) -> Tensor:
+        """The digits (B, d, K) int64 of the ids that tracks are coded as, of ``levels`` each."""
+        return self._coded(tracks_xy_px, visible, sizes.amin(dim=1).float()[:, None, None, None])[0].long()
+
+    def _coded(self, tracks_xy_px: Tensor, visible: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole digits (B, d, K), and the rounded gain (B, 1) that they tell; sides are (B, 1, 1, 1) px."""
         moves = fill_lost(tracks_xy_px - tracks_xy_px[:, :1], visible)[:, 1:] / sides
         amplitudes = self._waves.amplitudes(velocities_of(moves))
         gain = amplitudes.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-9)
@@ -109,9 +120,7 @@ class PcaCoder:
         gain = SMALLEST * torch.exp2(OCTAVES * (share + 0.5) / GAIN_LEVELS)
         numbers = companded(amplitudes @ self._basis / gain, self._deviations)
         numbers = torch.cat([(share + 0.5) / GAIN_LEVELS, numbers], dim=1)
-        told = self._digits.numbers(self._digits.of_numbers(numbers).floor())[:, 1:]
-        decoded = expanded(told, self._deviations) * gain @ self._basis.mT
-        return with_start(tracks_xy_px, self._waves.displacements(decoded) * sides)
+        return self._digits.of_numbers(numbers).floor(), gain
 
 
 def made_up_components(grid: int, frames: int) -> Components:

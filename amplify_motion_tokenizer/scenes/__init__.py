@@ -8,7 +8,14 @@ table of what there is.
 """
 
 from amplify_motion_tokenizer.scenes.effects import Effects
-from amplify_motion_tokenizer.scenes.kinds import KINDS, MOTION_CLASSES, Kind, make_scene, render_clip
+from amplify_motion_tokenizer.scenes.kinds import (
+    KINDS,
+    MOTION_CLASSES,
+    MOVING,
+    Kind,
+    make_scene,
+    render_clip,
+)
 from amplify_motion_tokenizer.scenes.layers import Layer, Scene
 from amplify_motion_tokenizer.scenes.motions import similarity
 from amplify_motion_tokenizer.scenes.objects import background
@@ -17,6 +24,7 @@ from amplify_motion_tokenizer.scenes.writing import TruthWindows, write_clip, wr
 __all__ = [
     "KINDS",
     "MOTION_CLASSES",
+    "MOVING",
     "Effects",
     "Kind",
     "Layer",

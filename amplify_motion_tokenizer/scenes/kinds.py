@@ -23,6 +23,11 @@ MOTION_CLASSES = (
 )  # fmt: skip
 """What moves in a clip: nothing, the camera in one of five ways, objects in one of three, or both."""
 
+MOVING = dict.fromkeys(("pan", "zoom", "roll", "tilt", "handheld"), "camera") | dict.fromkeys(
+    ("movers", "articulated", "entering"), "objects"
+)
+"""What moves in clips of a motion class; in the other classes it is nothing, or both."""
+
 _SHUTTER = 0.5
 """Share of the time between two frames in which a blurred frame is exposed."""
 

@@ -104,8 +104,8 @@ def below(root: Path, template: str, error: type[VideoError | UsageError], **val
     return root / name
 
 
-def parquet() -> Any:
-    """The module ``pyarrow.parquet``.
+def parquet(what_needs: str = "LeRobot's data sets need") -> Any:
+    """The module ``pyarrow.parquet``; ``what_needs`` it begins the message where it is missing.
 
     Raises:
         UsageError: it is not installed; says how to.
@@ -114,8 +114,8 @@ def parquet() -> Any:
         import pyarrow.parquet as found
     except ImportError:
         raise UsageError(
-            "LeRobot's data sets need pyarrow, which is not installed; pip install 'pyarrow>=17' (or this "
-            "package with the extra lerobot)"
+            f"{what_needs} pyarrow, which is not installed; pip install 'pyarrow>=17' (or this package with "
+            "the extra lerobot)"
         ) from None
     return found
 

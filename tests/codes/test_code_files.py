@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,7 +58,7 @@ def codes_of(
         valid_steps=torch.randint(0, 16, (windows,), generator=generator),
         motion_energy=energy,
         visible_share=torch.rand(windows, generator=generator),
-        latents=torch.randn(windows, 3, 4, generator=generator) if latents else None,
+        latents=torch.randn(windows, meta.get("num_codes", 3), 4, generator=generator) if latents else None,
         **(_camera(windows, META | meta, generator) if camera else {}),
         clip=clip,
         meta={**META, **facts, **meta},
@@ -83,6 +84,11 @@ def check_same(found: MotionCodes, wanted: MotionCodes) -> None:
         assert torch.equal(one.nan_to_num(-7.0), other.nan_to_num(-7.0)), name
 
 
+def codes_for(name: str, *arguments: Any, **named: Any) -> MotionCodes:
+    """``codes_of``, with latents where the format cannot be without."""
+    return codes_of(*arguments, latents=code_format(name).needs_latents, **named)
+
+
 def file_of(name: str, folder: Path) -> Path:
     return folder / f"a{code_format(name).ending}"
 
@@ -93,7 +99,7 @@ FORMAT_NAMES = [pytest.param(name, marks=needs_pyarrow if name == "parquet" else
 @pytest.mark.parametrize("windows", [5, 0])
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_codes_come_back_as_they_were(name: str, windows: int, tmp_path: Path) -> None:
-    codes = codes_of("sub/é 1.x", windows)
+    codes = codes_for(name, "sub/é 1.x", windows)
     write_codes(file_of(name, tmp_path), codes)
     found = read_codes(file_of(name, tmp_path))
     assert list(found) == ["sub/é 1.x"]
@@ -111,7 +117,7 @@ def test_codes_come_back_as_they_were(name: str, windows: int, tmp_path: Path) -
 def test_the_camera_comes_back_as_it_was(
     name: str, meta: dict[str, Any], windows: int, tmp_path: Path
 ) -> None:
-    codes = codes_of("a", windows, camera=True, **meta)
+    codes = codes_for(name, "a", windows, camera=True, **meta)
     write_codes(file_of(name, tmp_path), codes)
     found = read_codes(file_of(name, tmp_path))["a"]
     check_same(found, codes)
@@ -146,7 +152,7 @@ def test_equal_codes_are_equal_safetensors_files(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
-@pytest.mark.parametrize("name", ["npz", "safetensors", pytest.param("parquet", marks=needs_pyarrow)])
+@pytest.mark.parametrize("name", ["npz", "safetensors", "lary", pytest.param("parquet", marks=needs_pyarrow)])
 def test_vectors_come_back_too(name: str, tmp_path: Path) -> None:
     codes = codes_of("a", 4, latents=True)
     write_codes(str(file_of(name, tmp_path)), codes)
@@ -189,6 +195,21 @@ def test_json_has_either_systems_keys(tmp_path: Path) -> None:
     assert own["end_source_frames"] == [-1, 19, 23]
 
 
+def test_larybench_finds_its_tokens(tmp_path: Path) -> None:
+    codes = codes_of("a", 3, latents=True)
+    write_codes(tmp_path / "a.lary.npz", codes)
+    with np.load(tmp_path / "a.lary.npz", allow_pickle=False) as archive:
+        tokens, indices = archive["tokens"], archive["indices"]
+    assert (tokens.dtype, tokens.shape) == (np.float32, (3, 3, 4))
+    assert np.array_equal(tokens, codes.latents)
+    assert np.array_equal(indices, codes.ids)
+    with pytest.raises(UsageError, match="the clip a comes without; run inference with --save latents"):
+        write_codes(tmp_path / "b.lary.npz", codes_of("a", 3))
+    assert check_formats(["lary"], ["latents"]) == ("lary",)
+    with pytest.raises(UsageError, match="--formats: lary holds the codes' vectors; add --save latents"):
+        check_formats(["json", "lary"])
+
+
 def test_older_json_lacks_what_it_did_not_say(tmp_path: Path) -> None:
     meta = {"codebook_size": 9, "window_stride": 1, "sequence_length": 4, "tracked_length": 4, "model": "x"}
     line = {"clip": "a", "codes": [[1, 8]], "start_frames": [3], "meta": meta}
@@ -225,7 +246,7 @@ def test_a_parquet_file_can_be_read_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_a_file_that_is_cut_is_named_in_one_line(name: str, tmp_path: Path) -> None:
     path = file_of(name, tmp_path)
-    write_codes(path, codes_of("a", 40))
+    write_codes(path, codes_for(name, "a", 40))
     whole = path.read_bytes()
     for share in (0, 0.01, 0.3, 0.5, 0.9, 0.999):
         path.write_bytes(whole[: int(share * len(whole))] or b"")
@@ -246,14 +267,14 @@ def test_a_file_that_is_cut_is_named_in_one_line(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_an_unknown_version_is_refused(name: str, tmp_path: Path) -> None:
     path = file_of(name, tmp_path)
-    code_format(name).write(path, [codes_of("a", 3, format_version=7)])
+    code_format(name).write(path, [codes_for(name, "a", 3, format_version=7)])
     with pytest.raises(UsageError, match=r"format version 7, expected 1; run inference again, or use"):
         read_codes(path)
 
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 def test_values_that_cannot_be_are_refused(name: str, tmp_path: Path) -> None:
-    path, good = file_of(name, tmp_path), codes_of("a", 3)
+    path, good = file_of(name, tmp_path), codes_for(name, "a", 3)
     wrong = {
         "ids of a are .* to 2048; expected 0 to 2047": {"ids": torch.full((3, 3), 2048)},
         "start_frames of a do not ascend": {"starts": torch.tensor([0, 8, 4])},

@@ -44,6 +44,8 @@ class CodeFormat(ABC):
     """End of the file's name, after the clip's name where a file is of one clip."""
     table: ClassVar[str | None] = None
     """Name of the one file of all clips of a folder; None where each clip has a file."""
+    needs_latents: ClassVar[bool] = False
+    """Whether codes without latents cannot be written."""
 
     def check_available(self) -> None:  # noqa: B027, most formats need nothing
         """Raises UsageError where a library is missing; says how to install it."""

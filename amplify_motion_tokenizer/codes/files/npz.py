@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,23 +24,31 @@ from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.files import atomic_path
 
 
-class _Npz(CodeFormat):
+class NpzFormat(CodeFormat):
+    """An archive of each clip, with the tensors by their names."""
+
     name = "npz"
     ending = ".npz"
+    names: ClassVar[Mapping[str, str]] = {}
+    """What tensors are called that have another name in the file than in ``MotionCodes``."""
 
     def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
+        """See ``CodeFormat``."""
         (codes,) = clips
-        arrays = {name: column.numpy() for name, column in columns_of(codes).items()}
+        columns = columns_of(codes).items()
+        arrays = {self.names.get(name, name): column.numpy() for name, column in columns}
         texts = {"clip": np.array(codes.clip), "meta": np.array(json.dumps(dict(codes.meta)))}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **(arrays | texts))  # type: ignore[arg-type]
 
     def read(self, path: Path) -> list[MotionCodes]:
+        """See ``CodeFormat``."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in archive.files}
             clip, meta = str(found["clip"]), json.loads(str(found["meta"]))
-            columns = {name: torch.from_numpy(found[name]) for name in COLUMNS if name in found}
+            own = {name: self.names.get(name, name) for name in COLUMNS}
+            columns = {name: torch.from_numpy(found[key]) for name, key in own.items() if key in found}
         except FileNotFoundError as error:
             raise missing(path, error) from None
         except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
@@ -47,4 +56,4 @@ class _Npz(CodeFormat):
         return [checked_codes(columns, clip, check_meta(meta, str(path)), str(path))]
 
 
-FORMAT = _Npz()
+FORMAT = NpzFormat()

@@ -1,0 +1,1 @@
+"""Probes of codes: what windows show by labels, numbers of windows, and what a linear map tells of one."""
