@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 import yaml
 
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 _OF_THE_NAME = {
     errno.ENAMETOOLONG,
@@ -276,8 +277,8 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: the file does not hold a JSON object; names it.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = parse_json(read_regular(path))
+    except ValueError as error:
         raise UsageError(f"{path}: is not JSON ({error}); remove it and run again") from None
     if not isinstance(value, dict):
         raise UsageError(

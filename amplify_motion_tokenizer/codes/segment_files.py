@@ -11,6 +11,7 @@ import numpy as np
 from amplify_motion_tokenizer.codes.segmentation import Segment
 from amplify_motion_tokenizer.config import VideoConfig
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.files import read_json, write_json
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.sources import open_views
@@ -43,13 +44,16 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
         raise UsageError(
             f'{path}: holds no segments; expected {{"clips": {{name: [{{"{_START}", "{_END}"}}]}}}}'
         )
+    bad = next((name for name in clips if not is_clip_name(name)), None)
+    if bad is not None:
+        raise UsageError(f"{path}: has a clip named {bad!r:.200}; expected a path below a folder")
     return {name: _segments(path, name, each) for name, each in clips.items()}
 
 
 def _segments(path: Path, clip: str, found: Any) -> list[Segment]:
     try:
         segments = [Segment(float(each[_START]), float(each[_END])) for each in found]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError, IndexError):
         raise UsageError(
             f"{path}: segments of {clip} are not a list of {_START} and {_END} in seconds; write them so"
         ) from None

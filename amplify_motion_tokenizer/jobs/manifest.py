@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.files import failure_named, sync, write_text
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 
 class Manifest:
@@ -24,7 +26,7 @@ class Manifest:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = _text(path) if path.exists() else ""
         complete, _, torn = text.rpartition("\n")
         self.records: dict[str, dict[str, Any]] = dict(self._parse(complete.split("\n") if complete else []))
         if torn:
@@ -33,12 +35,15 @@ class Manifest:
     def _parse(self, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line)
-                yield record["clip"], record
-            except (json.JSONDecodeError, KeyError, TypeError):
+                record = parse_json(line, finite=True)
+            except ValueError:
+                record = None
+            # Outputs are found by these names.
+            if not isinstance(record, dict) or not _is_name(record.get("clip")):
                 raise UsageError(
                     f"{self.path}: line {number} is not a record with a clip name; mend or remove the file"
-                ) from None
+                )
+            yield record["clip"], record
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends ``record``, whose key ``clip`` names the clip."""
@@ -56,6 +61,18 @@ class Manifest:
         """Rewrites the file with the last record of each clip, in the order of the names."""
         lines = (json.dumps(self.records[clip], allow_nan=False) + "\n" for clip in sorted(self.records))
         write_text(self.path, "".join(lines))
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UsageError(f"{path}: cannot be read ({reason}); mend or remove the file") from None
+
+
+def _is_name(clip: Any) -> bool:
+    return isinstance(clip, str) and is_clip_name(clip)
 
 
 class SeveralManifests:

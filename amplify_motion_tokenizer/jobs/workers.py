@@ -128,7 +128,7 @@ def run_in_workers(
 
 
 def _ready(busy: dict[Any, _Worker[Item, Result]], limit_s: float | None) -> list[Any]:
-    """The connections of the workers that have said something, or have ended: at the latest at their limit."""
+    """The connections of workers that have said something, or have ended: at the latest at their limit."""
     if limit_s is None:
         return wait(list(busy))
     while True:

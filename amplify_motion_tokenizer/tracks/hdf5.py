@@ -44,6 +44,8 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.foreign_json import parse_json
+from amplify_motion_tokenizer.kinds import check_kinds
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import TrackFormat
 from amplify_motion_tokenizer.tracks.hdf5_appending import ViewRows
@@ -61,7 +63,15 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
-from amplify_motion_tokenizer.tracks.record import ClipRecord, Frames, check_version, view_attributes
+from amplify_motion_tokenizer.tracks.record import (
+    RECORD_KINDS,
+    VIEW_KINDS,
+    ClipRecord,
+    Frames,
+    check_version,
+    plain,
+    view_attributes,
+)
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
@@ -196,8 +206,9 @@ class TrackFile:
         self.path = path
         self.first_row = 0
         with open_hdf5(path) as file, damage_named(path):
-            self.attributes = dict(file["root"].attrs) if "root" in file else {}
+            self.attributes = plain(file["root"].attrs) if "root" in file else {}
             check_version(self.attributes, path)
+            check_kinds(f"{path}: root", self.attributes, RECORD_KINDS, TrackFileError)
             groups = view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [window_shape(group, path) for group in groups]
@@ -206,7 +217,9 @@ class TrackFile:
                 raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [tracked_size(group) for group in groups]
-            self.view_attributes = [dict(group.attrs) for group in groups]
+            self.view_attributes = [plain(group.attrs) for group in groups]
+            for name, facts in zip(self.views, self.view_attributes, strict=True):
+                check_kinds(f"{path}: {name}", facts, VIEW_KINDS, TrackFileError)
             self.frame_size = first_frame_size(groups, path)
             self.settings = _settings(self.attributes.get("settings"), path)
             self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
@@ -214,14 +227,12 @@ class TrackFile:
     @property
     def fps(self) -> float | None:
         """Frames per second of the tracked frames; None where the file does not say."""
-        with damage_named(self.path):
-            return float(self.attributes["fps"]) if "fps" in self.attributes else None
+        return self.attributes.get("fps")
 
     @property
     def source_fps(self) -> float | None:
         """Average frames per second of the clip itself; None where the file does not say."""
-        with damage_named(self.path):
-            return float(self.attributes["source_fps"]) if "source_fps" in self.attributes else None
+        return self.attributes.get("source_fps")
 
     def with_views(self, views: Sequence[str]) -> TrackFile:
         """The same file with ``views``, in that order."""
@@ -328,7 +339,7 @@ class TrackFile:
 def _settings(found: Any, path: Path) -> dict[str, Any] | None:
     if found is None:
         return None
-    settings = json.loads(found)
+    settings = parse_json(found)
     if not isinstance(settings, dict):
         raise TrackFileError(
             f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"

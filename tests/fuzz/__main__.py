@@ -43,8 +43,12 @@ def main() -> int:
         numbers = f"{ends.total():7} {ends['read']:7} {ends['refused']:7} {ends['fault']:7}"
         print(f"{kind:12} {numbers}  {len(counts.faults)}")
     for kind, counts in found.items():
-        for fault, (case, trace) in sorted(counts.faults.items(), key=lambda item: -counts.of_faults[item[0]]):
-            print(f"\n== {kind} x{counts.of_faults[fault]}: {fault}   (--only {kind}:{case.number} --seed {seed})")
+        for fault, (case, trace) in sorted(
+            counts.faults.items(), key=lambda item: -counts.of_faults[item[0]]
+        ):
+            print(
+                f"\n== {kind} x{counts.of_faults[fault]}: {fault}   (--only {kind}:{case.number} --seed {seed})"
+            )
             print("\n".join(trace.splitlines()[-14:]))
     print(f"\n{time.monotonic() - began:.0f} s")
     return int(any(counts.faults for counts in found.values()))

@@ -23,7 +23,9 @@ def change_array(rng: random.Random, array: NDArray[Any]) -> NDArray[Any]:
     """An array of another type or shape, or with values that cannot be."""
     way, array = rng.randrange(ARRAY_WAYS), np.array(array)
     if way == 0:
-        return array.astype(rng.choice(("i1", "i8", "f2", "f8", "?", "u1", "c8", "S4", ">f4", ">i8", "u8")), copy=False)
+        return array.astype(
+            rng.choice(("i1", "i8", "f2", "f8", "?", "u1", "c8", "S4", ">f4", ">i8", "u8")), copy=False
+        )
     if way == 1:
         return array.reshape(-1)
     if way == 2:
@@ -70,7 +72,15 @@ def _change_attribute(rng: random.Random, attributes: Any) -> None:
         return
     try:
         attributes[name] = rng.choice(
-            (hostile(rng), np.float32(np.nan), h5py.Empty("f4"), np.void(b"\0\1"), [1.0, 2.0, 3.0], b"\xff\xfe", 2**63 - 1)
+            (
+                hostile(rng),
+                np.float32(np.nan),
+                h5py.Empty("f4"),
+                np.void(b"\0\1"),
+                [1.0, 2.0, 3.0],
+                b"\xff\xfe",
+                2**63 - 1,
+            )
         )
     except (TypeError, ValueError, OverflowError, KeyError):  # HDF5 holds no such value
         attributes[name] = -1
@@ -78,13 +88,16 @@ def _change_attribute(rng: random.Random, attributes: Any) -> None:
 
 def _change_item(rng: random.Random, file: h5py.File, name: str, item: Any) -> None:
     way = rng.randrange(14)
-    if isinstance(item, h5py.Dataset) and way < 7:
+    huge = isinstance(item, h5py.Dataset) and item.nbytes > 2**24  # declared by an earlier change
+    if isinstance(item, h5py.Dataset) and way < 7 and not huge:
         try:
             changed = change_array(rng, item[()])
             del file[name]
             file[name] = changed
         except (TypeError, ValueError):
-            file.create_group(name)
+            file.require_group(name)
+        return
+    if name not in file:
         return
     del file[name]
     if way == 8:
@@ -94,8 +107,12 @@ def _change_item(rng: random.Random, file: h5py.File, name: str, item: Any) -> N
     elif way == 10:
         file.create_group(name)
     elif way == 11:
-        shape = rng.choice(((10**9, 6, 9, 2), (10**9,), (2**40, 6, 9), (3, 10**6, 10**6, 2), (10**9, 10**9, 10**9, 10**9)))
-        file.create_dataset(name, shape, "f4", chunks=tuple(min(side, 4) for side in shape), fillvalue=rng.choice((0, np.nan)))
+        shape = rng.choice(
+            ((10**9, 6, 9, 2), (10**9,), (2**40, 6, 9), (3, 10**6, 10**6, 2), (10**9, 10**9, 10**9, 10**9))
+        )
+        file.create_dataset(
+            name, shape, "f4", chunks=tuple(min(side, 4) for side in shape), fillvalue=rng.choice((0, np.nan))
+        )
     elif way == 12:
         layout = h5py.VirtualLayout((4, 6, 9, 2), "f4")
         layout[:] = h5py.VirtualSource("elsewhere.hdf5", "x", (4, 6, 9, 2))
@@ -208,12 +225,18 @@ def change_npy(rng: random.Random, data: bytes) -> bytes:
     array = np.load(io.BytesIO(data))
     if way < 0.45:
         shape = rng.choice(((10**9,), (2**62, 2), (-1,), (10**6, 10**6, 10**6), (0,), ()))
-        head = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": rng.random() < 0.5, "shape": shape}
+        head = {
+            "descr": np.lib.format.dtype_to_descr(array.dtype),
+            "fortran_order": rng.random() < 0.5,
+            "shape": shape,
+        }
         into = io.BytesIO()
         np.lib.format.write_array_header_1_0(into, head)  # type: ignore[arg-type]
         return into.getvalue() + array.tobytes()
     into = io.BytesIO()
-    changed = change_array(rng, array) if array.dtype.names is None else array[: rng.randrange(len(array) + 1)]
+    changed = (
+        change_array(rng, array) if array.dtype.names is None else array[: rng.randrange(len(array) + 1)]
+    )
     np.save(into, changed)
     return into.getvalue()
 
@@ -234,7 +257,9 @@ def change_safetensors(rng: random.Random, data: bytes) -> bytes:
     elif rng.random() < 0.3:
         body = bytearray(data[8 + size :])
         at = rng.randrange(max(1, len(body) - 4))
-        body[at : at + 4] = rng.choice((b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\xff\xff", b"\xff\xff\x7f\x7f"))
+        body[at : at + 4] = rng.choice(
+            (b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\xff\xff", b"\xff\xff\x7f\x7f")
+        )
         return data[: 8 + size] + bytes(body)
     else:
         header = change_tree(rng, header)
@@ -255,7 +280,9 @@ def change_parquet(rng: random.Random, data: bytes) -> bytes:
     texts = [key for key, value in metadata.items() if value.startswith(b"{")]
     if texts and rng.random() < 0.4:
         key = rng.choice(texts)
-        metadata[key] = json.dumps(change_tree(rng, json.loads(metadata[key]))).encode("utf-8", errors="replace")
+        metadata[key] = json.dumps(change_tree(rng, json.loads(metadata[key]))).encode(
+            "utf-8", errors="replace"
+        )
     else:
         name = rng.choice(names)
         column = table[name].to_pylist()
@@ -277,5 +304,8 @@ def change_parquet(rng: random.Random, data: bytes) -> bytes:
                 changed = pa.array([str(part)[:20].encode("ascii", "replace") for part in column])
             table = table.set_column(at, name, changed)
     into = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(metadata), into)
+    try:
+        pq.write_table(table.replace_schema_metadata(metadata), into)
+    except pa.ArrowException:  # Parquet has no such column
+        return change_bytes(rng, data)
     return into.getvalue()

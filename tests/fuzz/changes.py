@@ -15,8 +15,35 @@ NUMBERS: list[Any] = [
     0, -1, 1, 2, 0.5, -0.0, 1e308, 5e-324, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**70, 10**400,
     -(2**63), -(10**400), math.nan, math.inf, -math.inf, 10**9, 10**6, 1.5, 1e18,
 ]  # fmt: skip
-TEXTS = ["", "x", "../outside", "/etc/passwd", "a\nb", "a\0b", "\ud800", "é" * 300, "NaN", "1e5", "true", "{}", "-1"]
-OTHERS: list[Any] = [None, True, False, [], [[]], {}, {"a": 1}, [0] * 1000, [None], ["a", 1], [[[[0]]]], [1, 2]]
+TEXTS = [
+    "",
+    "x",
+    "../outside",
+    "/etc/passwd",
+    "a\nb",
+    "a\0b",
+    "\ud800",
+    "é" * 300,
+    "NaN",
+    "1e5",
+    "true",
+    "{}",
+    "-1",
+]
+OTHERS: list[Any] = [
+    None,
+    True,
+    False,
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [0] * 1000,
+    [None],
+    ["a", 1],
+    [[[[0]]]],
+    [1, 2],
+]
 
 
 def deep(levels: int) -> Any:
@@ -127,11 +154,17 @@ def change_text(rng: random.Random, data: bytes) -> bytes:
     way = rng.randrange(10)
     if way == 0 and numbers:
         match = rng.choice(numbers)
-        worse = rng.choice(("1" * 5000, "1e999", "-1e999", "0x7f", "1_000", "0.1.2", "[" * 100_000, "NaN", "-0"))
+        worse = rng.choice(
+            ("1" * 5000, "1e999", "-1e999", "0x7f", "1_000", "0.1.2", "[" * 100_000, "NaN", "-0")
+        )
         text = text[: match.start()] + worse + text[match.end() :]
     elif way == 1:
         at = rng.randrange(len(text) + 1)
-        text = text[:at] + rng.choice(("\0", "\x1b", "\ufeff", "\u2028", "\t", "{", "[", '"', ":", "- ", "&a ", "*a")) + text[at:]
+        text = (
+            text[:at]
+            + rng.choice(("\0", "\x1b", "\ufeff", "\u2028", "\t", "{", "[", '"', ":", "- ", "&a ", "*a"))
+            + text[at:]
+        )
     elif way == 2:
         lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))
         text = "\n".join(lines)

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,12 +77,36 @@ def fuzz(cases: Sequence[Case], workers: int, keep: Path | None = None) -> dict[
 
 
 def _outcomes(cases: Sequence[Case], workers: int, keep: Path | None) -> Iterator[tuple[Case, Outcome]]:
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
-        for case, result in run_in_workers(cases, workers, partial(prepare, Path(place), keep), HANG_S):
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        place = Path(name)
+        _make_seeds(place, {case.kind for case in cases})
+        for case, result in run_in_workers(cases, workers, partial(prepare, place, keep), HANG_S):
             if isinstance(result, TokenizerError):  # the process died or was ended
                 yield case, Outcome("fault", f"process: {result}")
             else:
                 yield case, result
+
+
+def _make_seeds(place: Path, kinds: set[str]) -> None:
+    """Makes the good files of each kind, and what lies beside inputs, once for all processes."""
+    from tests.fuzz import seeds
+    from tests.fuzz.kinds import KINDS
+
+    (place / BESIDE).mkdir()
+    seeds.beside(place / BESIDE)
+    before = Path.cwd()
+    os.chdir(place / BESIDE)
+    try:
+        for kind in sorted(kinds):
+            made = place / SEEDS / kind
+            made.mkdir(parents=True)
+            KINDS[kind].make(made)
+    finally:
+        os.chdir(before)
+
+
+SEEDS, BESIDE = "seeds", "beside"
+"""Folders of the harness: good files by kind, and the files that lie beside every input."""
 
 
 def prepare(place: Path, keep: Path | None, _threads: int) -> Callable[[Case], Outcome]:
@@ -91,30 +116,24 @@ def prepare(place: Path, keep: Path | None, _threads: int) -> Callable[[Case], O
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    folder = place / str(os.getpid())
-    folder.mkdir()
-    os.chdir(folder)
-    trial = Trial(folder, keep)
-    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    return trial.run
+    return Trial(place, keep).run
 
 
 class Trial:
     """Tries cases in the working folder.
 
     Args:
-        folder: of this process alone.
+        place: where ``_make_seeds`` made the good files; this process gets a folder of its own there.
         keep: where inputs of faults stay; None keeps none.
     """
 
-    def __init__(self, folder: Path, keep: Path | None) -> None:
-        from tests.fuzz import seeds
-
-        self.folder, self.keep = folder, keep
+    def __init__(self, place: Path, keep: Path | None) -> None:
+        self.seeds, self.keep = place / SEEDS, keep
+        self.folder = place / str(os.getpid())
+        shutil.copytree(place / BESIDE, self.folder)
+        os.chdir(self.folder)
         self._files: dict[str, dict[str, bytes]] = {}
-        seeds.beside(folder)
-        self._there = set(folder.iterdir())
+        self._there = set(self.folder.iterdir())
 
     def run(self, case: Case) -> Outcome:
         """Makes the input, reads it, and judges how that ended."""
@@ -122,10 +141,9 @@ class Trial:
 
         kind = KINDS[case.kind]
         if case.kind not in self._files:
-            with tempfile.TemporaryDirectory(dir=self.folder) as made:
-                kind.make(Path(made))
-                paths = [path for path in Path(made).rglob("*") if path.is_file()]
-                self._files[case.kind] = {str(p.relative_to(made)): p.read_bytes() for p in sorted(paths)}
+            made = self.seeds / case.kind
+            paths = sorted(path for path in made.rglob("*") if path.is_file())
+            self._files[case.kind] = {str(path.relative_to(made)): path.read_bytes() for path in paths}
         for path in set(self.folder.iterdir()) - self._there:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         rng = random.Random(f"{case.kind} {case.seed} {case.number}")
@@ -135,7 +153,8 @@ class Trial:
         if self.keep is not None:
             kept = self.keep / f"{case.kind}-{case.number}"
             shutil.copytree(inputs, kept, dirs_exist_ok=True)
-        outcome = _judged(lambda: kind.read(rng, Path("case")))
+        with _limited_memory():
+            outcome = _judged(lambda: kind.read(rng, Path("case")))
         if self.keep is not None and outcome.status != "fault":
             shutil.rmtree(kept)
         return outcome
@@ -149,15 +168,31 @@ def _judged(read: Callable[[], None]) -> Outcome:
     except TokenizerError as error:
         outcome = Outcome("refused", trace=str(error))
         if "\n" in str(error) or len(str(error)) > LONGEST:
-            outcome = Outcome("fault", f"a message of {str(error).count(chr(10)) + 1} lines", str(error)[:3000])
+            outcome = Outcome(
+                "fault", f"a message of {str(error).count(chr(10)) + 1} lines", str(error)[:3000]
+            )
     except BaseException as error:  # noqa: BLE001  whatever it is, it is the fault that is looked for
         outcome = Outcome("fault", _signature(error), traceback.format_exc()[-4000:])
     took, grown = time.monotonic() - began, _most_memory() - most
     if took > SLOW_S:
         return Outcome("fault", f"slow: {outcome.status} {outcome.fault}", f"{took:.1f} s\n{outcome.trace}")
     if grown > GROWTH:
-        return Outcome("fault", f"memory: {outcome.status} {outcome.fault}", f"{grown} bytes\n{outcome.trace}")
+        return Outcome(
+            "fault", f"memory: {outcome.status} {outcome.fault}", f"{grown} bytes\n{outcome.trace}"
+        )
     return outcome
+
+
+@contextmanager
+def _limited_memory() -> Iterator[None]:
+    """Within it the process may take ``MEMORY`` more than it has."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def _most_memory() -> int:

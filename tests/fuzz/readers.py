@@ -93,7 +93,9 @@ def _track_clips(folder: Path) -> None:
             continue
         with closing(clip.open()) as opened:
             for positions, visibility in clip.read(opened, rows):
-                require(positions.shape[1:] == (clip.length, clip.num_points, 2), "positions of another shape")
+                require(
+                    positions.shape[1:] == (clip.length, clip.num_points, 2), "positions of another shape"
+                )
                 require(visibility.dtype == np.float32, f"visibility of {visibility.dtype}")
             steps = clip.valid_steps(opened)
             require(((steps >= 0) & (steps < clip.length)).all(), f"valid steps {steps}")
@@ -138,7 +140,19 @@ def codes(rng: random.Random, folder: Path) -> None:
         elif way < 0.7:
             run(segment.main, "--codes", path, "--checkpoint", "tiny.pth", "--json", "segments.json")
         elif way < 0.85:
-            run(search.main, "--codes", path, "--checkpoint", "tiny.pth", "--clip", clip, "--start", 0, "--seconds", 1)
+            run(
+                search.main,
+                "--codes",
+                path,
+                "--checkpoint",
+                "tiny.pth",
+                "--clip",
+                clip,
+                "--start",
+                0,
+                "--seconds",
+                1,
+            )
         else:
             run(decode.main, "--codes", path, "--checkpoint", "tiny.pth", "--output", "decoded")
 

@@ -39,7 +39,12 @@ def beside(folder: Path) -> None:
     """What readers need beside the input: a tokenizer, and the config that finds LeRobot's cameras."""
     model = build_model(CONFIG)
     save_checkpoint(
-        folder / TOKENIZER, model=model.state_dict(), config=CONFIG, track_settings=None, metrics={}, training=None
+        folder / TOKENIZER,
+        model=model.state_dict(),
+        config=CONFIG,
+        track_settings=None,
+        metrics={},
+        training=None,
     )
 
 
@@ -77,7 +82,13 @@ def checkpoints(folder: Path) -> None:
     model = build_model(CONFIG)
     optimizer = torch.optim.AdamW(model.parameters())
     state = {"step": 4, "epoch": 1, "step_in_epoch": 0, "best_loss": 1.5, "windows": 8, "windows_per_step": 2}
-    training = {"state": state, "optimizer": optimizer.state_dict(), "average": None, "scaler": None, "random": []}
+    training = {
+        "state": state,
+        "optimizer": optimizer.state_dict(),
+        "average": None,
+        "scaler": None,
+        "random": [],
+    }
     save_checkpoint(
         folder / "last.pth",
         model=model.state_dict(),
@@ -126,7 +137,9 @@ def manifest(folder: Path) -> None:
         {"clip": "b", "source": "b.mp4", "status": "failed", "stage": "video", "error": "b.mp4: is empty"},
         {"clip": "sub/c", "source": "sub/c.mp4", "status": "skipped", "windows": 2, "parts": [0, 4]},
     ]
-    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "manifest.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
 
 
 def segments(folder: Path) -> None:

@@ -13,7 +13,21 @@ from torch import Tensor
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.config import MAX_CODES
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.kinds import FLAG, TEXT, Kind, check_kinds, require_kinds, whole_from
+from amplify_motion_tokenizer.file_names import is_clip_name
+from amplify_motion_tokenizer.kinds import (
+    FLAG,
+    MAPPING,
+    RATE,
+    TEXT,
+    TEXTS,
+    Kind,
+    check_kinds,
+    list_of,
+    mapping_of,
+    or_none,
+    require_kinds,
+    whole_from,
+)
 
 FORMAT_VERSION = 1
 """Of ``meta`` and the columns, whatever file they are in; files without it are of before it was written."""
@@ -73,7 +87,41 @@ NEEDED: dict[str, Kind] = {
 }
 """Facts of ``meta`` without which ids cannot be understood."""
 _MAY: dict[str, Kind] = {"tokens_are_steps": FLAG, "per_view": FLAG, "checkpoint_sha256": TEXT}
-"""Facts that older codes lack."""
+"""Facts of a run that older codes lack."""
+_SIZE = or_none(list_of(whole_from(1), 2))
+_SIZES: dict[str, Kind] = {
+    "tracked_size": _SIZE,
+    "tracked_sizes": or_none(mapping_of(_SIZE)),
+    "contents": or_none(mapping_of(or_none(list_of(whole_from(0))))),
+}
+
+
+def _is_change(value: Any) -> bool:
+    known = isinstance(value, Mapping) and whole_from(0)[0](value.get("start_frame"))
+    return known and all(fits(value.get(key)) for key, (fits, _) in _SIZES.items())
+
+
+_CHANGE: Kind = (_is_change, "the frame where pictures change their size, and their size from there on")
+_OF_CLIPS: dict[str, Kind] = {
+    "checkpoint": or_none(TEXT),
+    "config_hash": TEXT,
+    "source": or_none(TEXT),
+    "source_bytes": or_none(whole_from(0, 2**63 - 1)),
+    "source_fingerprint": or_none(TEXT),
+    "num_codes": whole_from(1),
+    "views": TEXTS,
+    "saved": TEXTS,
+    "parts": or_none(list_of(whole_from(0))),
+    "fps": or_none(RATE),
+    "source_fps": or_none(RATE),
+    "num_frames": or_none(whole_from(0)),
+    "windows_dropped": or_none(whole_from(0)),
+    **_SIZES,
+    "size_changes": or_none(list_of(_CHANGE)),
+    "fsq_levels": or_none(list_of(whole_from(2))),
+    "versions": or_none(MAPPING),
+}
+"""Facts that tell more of a clip or a run, where they are known."""
 
 OF_RUN = (*NEEDED, *_MAY, "config_hash")
 """Facts that all clips of a run have in common."""
@@ -120,7 +168,9 @@ def check_meta(meta: Any, where: str) -> dict[str, Any]:
             "inference again, or use the version of this package that wrote it"
         )
     require_kinds(f"{where}: meta", meta, NEEDED, UsageError)
-    check_kinds(f"{where}: meta", meta, _MAY, UsageError)
+    check_kinds(f"{where}: meta", meta, {**_MAY, **_OF_CLIPS}, UsageError)
+    if not meta.get("views", ["default"]):
+        raise UsageError(f"{where}: meta: views are none; run inference again")
     return dict(meta)
 
 
@@ -148,10 +198,19 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
     return codes
 
 
+_MOST_FRAMES = 2**31 - 1
+"""The last frame that any clip has."""
+
+
 def check_values(codes: MotionCodes, where: str) -> None:
-    """Raises UsageError for ids outside of the codebook, starts that do not ascend, impossible steps."""
+    """Raises UsageError for ids outside of the codebook, and whatever else no clip's codes can have."""
     size, steps = codes.meta["codebook_size"], codes.meta["sequence_length"] - 1
     again = "run inference again"
+    if codes.clip and not is_clip_name(codes.clip):
+        raise UsageError(
+            f"{where}: has a clip named {codes.clip!r:.200}, whose files would lie elsewhere; expected a "
+            f"path below a folder; {again}"
+        )
     if not len(codes):
         return
     if not codes.ids.shape[1]:
@@ -160,10 +219,24 @@ def check_values(codes: MotionCodes, where: str) -> None:
     if low < 0 or high >= size:
         found = f"ids of {codes.clip} are {low} to {high}"
         raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
-    if int(codes.starts[0]) < 0 or (codes.starts.diff() <= 0).any():
+    starts = codes.starts  # compared, as differences of hostile numbers go round
+    if int(starts[0]) < 0 or int(starts[-1]) > _MOST_FRAMES or (starts[1:] <= starts[:-1]).any():
         raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
     if int(codes.valid_steps.min()) < 0 or int(codes.valid_steps.max()) > steps:
         raise UsageError(
             f"{where}: valid_steps of {codes.clip} are at most {int(codes.valid_steps.max())}; expected at "
             f"most {steps}; {again}"
         )
+    if int(codes.source_frames.min()) < -1 or int(codes.source_frames.max()) > _MOST_FRAMES:
+        raise UsageError(f"{where}: source_frames of {codes.clip} are no frames, or -1; {again}")
+    for name in ("seconds", "step_seconds", "motion_energy", "visible_share"):
+        column = getattr(codes, name)
+        if column.isinf().any() or (column < 0).any():
+            raise UsageError(f"{where}: {name} of {codes.clip} hold {_worst(column)}; {again}")
+    if codes.latents is not None and not codes.latents.isfinite().all():
+        raise UsageError(f"{where}: latents of {codes.clip} are not finite; {again}")
+
+
+def _worst(column: Tensor) -> str:
+    """The first number of a column that is infinite or below 0."""
+    return f"{float(column[column.isinf() | (column < 0)][0]):g}, expected 0 or more"

@@ -8,7 +8,6 @@ not known is null, and -1 where it is a frame. Vectors are in ``<clip>.pt`` besi
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,9 +28,10 @@ from amplify_motion_tokenizer.codes.files.base import (
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import write_json
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 from amplify_motion_tokenizer.kinds import (
+    FINITE,
     MAPPING,
-    NUMBER,
     TEXT,
     Kind,
     check_kinds,
@@ -42,7 +42,7 @@ from amplify_motion_tokenizer.kinds import (
 )
 
 _FRAMES = list_of(whole_from(-1))
-_NUMBERS = list_of(or_none(NUMBER))
+_NUMBERS = list_of(or_none(FINITE))
 _NEEDED: dict[str, Kind] = {
     "clip": TEXT,
     "codes": list_of(list_of(whole_from(0))),
@@ -164,7 +164,7 @@ class JsonFormat(CodeFormat):
     def read(self, path: Path) -> list[MotionCodes]:
         """See ``CodeFormat``; reads either system's keys."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(path))
         except OSError as error:
             raise missing(path, error) from None
         except ValueError as error:
@@ -174,7 +174,7 @@ class JsonFormat(CodeFormat):
     def meta(self, path: Path) -> Mapping[str, Any]:
         """See ``CodeFormat``; the rest of the file is not checked."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(path))
         except (OSError, ValueError):
             return {}
         meta = content.get("meta") if isinstance(content, dict) else None

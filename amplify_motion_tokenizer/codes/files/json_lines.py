@@ -11,6 +11,7 @@ from amplify_motion_tokenizer.codes.files.json_file import codes_of_json, json_o
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.file_names import CODES
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 
 class _JsonLines(CodeFormat):
@@ -25,7 +26,7 @@ class _JsonLines(CodeFormat):
 
     def read(self, path: Path) -> list[MotionCodes]:
         try:
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [parse_json(line) for line in read_regular(path).splitlines()]
         except OSError as error:
             raise missing(path, error) from None
         except ValueError as error:

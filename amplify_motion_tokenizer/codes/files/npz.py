@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +19,9 @@ from amplify_motion_tokenizer.codes.files.base import (
     missing,
 )
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.damaged_files import NUMPY_DAMAGE, check_unfolded
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.foreign_json import parse_json
 
 
 class _Npz(CodeFormat):
@@ -36,13 +37,14 @@ class _Npz(CodeFormat):
 
     def read(self, path: Path) -> list[MotionCodes]:
         try:
+            check_unfolded(path)
             with np.load(path, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in archive.files}
-            clip, meta = str(found["clip"]), json.loads(str(found["meta"]))
+            clip, meta = str(found["clip"]), parse_json(str(found["meta"]))
             columns = {name: torch.from_numpy(found[name]) for name in COLUMNS if name in found}
         except FileNotFoundError as error:
             raise missing(path, error) from None
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, TypeError, *NUMPY_DAMAGE) as error:
             raise damaged(path, error) from None
         return [checked_codes(columns, clip, check_meta(meta, str(path)), str(path))]
 
