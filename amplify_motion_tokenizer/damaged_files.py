@@ -33,6 +33,9 @@ class DamagedError(ValueError):
     """A file is not what its kind of file is; the message says in what."""
 
 
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OverflowError, struct.error)
+
+
 def no_file(path: Path) -> str:
     """What ``path`` is, which is no file with data in it, in words."""
     if path.is_dir():
@@ -54,24 +57,51 @@ def check_unfolded(path: Path) -> None:
         raise DamagedError(f"{path.stat().st_size} bytes unfold to {unfolded}, at most {most} are read")
 
 
-def check_torch_archive(path: Path) -> None:
+def check_torch_archive(path: Path, outline: bool = False) -> None:
     """Holds every byte of a torch file that is a zip archive against the archive's checksums.
 
     Torch itself reads changed bytes without a word. It writes its parts as they are, so one that is
     compressed was written by somebody else, and could unfold to any size.
 
+    Args:
+        path: the file.
+        outline: whether to check the part alone that says what there is, and none of the tensors.
+
     Raises:
-        DamagedError: a part is compressed or changed, or the archive is damaged.
+        DamagedError: a part is compressed, changed or larger than the file, or the archive is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
-                raise DamagedError("a part of it is compressed, as no torch file is")
-            changed = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OverflowError, struct.error) as error:
+            parts = archive.infolist()
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+            if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+                raise DamagedError("its parts are compressed, or larger than the file")
+            changed = [
+                part.filename
+                for part in parts
+                if (not outline or part.filename.endswith(_OUTLINE)) and not _is_whole(archive, part)
+            ]
+    except DamagedError:
+        raise
+    except (ValueError, *_ZIP_DAMAGE) as error:
         raise DamagedError(f"it is no whole archive ({error})") from None
-    if changed is not None:
-        raise DamagedError(f"its part {changed} is changed")
+    if changed:
+        raise DamagedError(f"its part {changed[0]:.100} is changed")
+
+
+_OUTLINE = ("/data.pkl", "/.storage_alignment", "/.format_version", "/version", "/byteorder")
+"""How the small parts of a torch file end."""
+
+
+def _is_whole(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
+    """Whether a part reads to its end, which checks its sum."""
+    try:
+        with archive.open(part) as file:
+            while file.read(1 << 20):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
 
 
 def load_torch(path: Path, mmap: bool = False) -> Any:
@@ -92,8 +122,8 @@ def load_torch(path: Path, mmap: bool = False) -> Any:
         raise DamagedError(f"it {no_file(path)}")
     with path.open("rb") as file:
         archive = file.read(2) == b"PK"
-    if archive and not mmap:
-        check_torch_archive(path)
+    if archive:
+        check_torch_archive(path, outline=mmap)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError:

@@ -55,7 +55,8 @@ def remove_leftovers(folder: Path, own: bool = False) -> None:
         own: whether to remove this process's files too, as it writes nothing there now or is about to end.
     """
     # Listed first, as folders among them go with what they hold.
-    _remove(list(folder.rglob(".*.tmp*")), own)
+    with suppress(OSError):  # a disk that went away; what ended the run must be told, not this
+        _remove(list(folder.rglob(".*.tmp*")), own)
 
 
 def _remove(paths: Iterable[Path], own: bool) -> None:
@@ -69,7 +70,8 @@ def _remove(paths: Iterable[Path], own: bool) -> None:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # as of a folder; what ended the run must be told, not this
+                path.unlink()
 
 
 def _runs(process: int) -> bool:
@@ -129,8 +131,8 @@ def atomic_path(path: Path, wanted_bytes: int | None = None) -> Iterator[Path]:
             os.replace(temporary, path)
             sync(path.parent)
     finally:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or on a disk that takes no changes, which is told above
+            temporary.unlink()
 
 
 def check_target(path: Path) -> None:

@@ -65,7 +65,8 @@ class MotionCodes:
             "visible_share": (torch.float32, (windows,)),
         }
         if self.latents is not None:
-            expected["latents"] = (torch.float32, (windows, self.ids.shape[-1], None))
+            width = self.ids.shape[-1] if self.ids.ndim == 2 else None
+            expected["latents"] = (torch.float32, (windows, width, None))
         for name, (dtype, shape) in expected.items():
             _check_column(name, getattr(self, name), dtype, shape)
 

@@ -273,9 +273,10 @@ def _letterbox(file: RecordedClip, index: int) -> Letterbox:
         raise TrackFileError(
             f"{file.path}: does not say the size that was tracked; remake it with preprocess_videos.py"
         )
-    if "source_height" not in file.attributes:  # AMPLIFY's writer
+    sides = file.attributes.get("source_height"), file.attributes.get("source_width")
+    if None in sides:  # AMPLIFY's writer
         return unpadded(size, size)
-    source = int(file.attributes["source_height"]), int(file.attributes["source_width"])
+    source = int(sides[0]), int(sides[1])
     try:
         return view_letterbox(file.view_attributes[index], source)
     except ValueError as error:

@@ -22,11 +22,16 @@ class Manifest:
 
     Args:
         path: the file; a last line that a crash cut short is dropped.
+
+    Attributes:
+        is_new: whether there was no file, so that nothing is known of what was done before.
+        records: the last record of each clip, by name.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = _text(path) if path.exists() else ""
+        self.is_new = not path.exists()
+        text = "" if self.is_new else _text(path)
         complete, _, torn = text.rpartition("\n")
         self.records: dict[str, dict[str, Any]] = dict(self._parse(complete.split("\n") if complete else []))
         if torn:
@@ -44,6 +49,11 @@ class Manifest:
                     f"{self.path}: line {number} is not a record with a clip name; mend or remove the file"
                 )
             yield record["clip"], record
+
+    def begin(self) -> None:
+        """Makes the file where there is none: from now on a clip without a line was not finished."""
+        if not self.path.exists():
+            write_text(self.path, "")
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends ``record``, whose key ``clip`` names the clip."""
@@ -89,6 +99,11 @@ class SeveralManifests:
     def path(self) -> Path:
         """Of the first."""
         return self._manifests[0].path
+
+    @property
+    def is_new(self) -> bool:
+        """Whether one of them was."""
+        return any(manifest.is_new for manifest in self._manifests)
 
     @property
     def records(self) -> Mapping[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,17 +118,9 @@ def _other_kind(head: bytes) -> str | None:
 
 def peek_step(path: Path) -> int | None:
     """The step of one of our checkpoints without reading its tensors; None where it cannot be told."""
-    if not path.is_file():
-        return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            outline = next(part for part in archive.infolist() if part.filename.endswith("/data.pkl"))
-            if outline.compress_type != zipfile.ZIP_STORED:
-                return None
-            # By its checksum, as a changed byte may make unpickling raise anything.
-            archive.read(outline)
         step = load_torch(path, mmap=True)["training"]["state"]["step"]
-    except (*TORCH_DAMAGE, pickle.UnpicklingError, StopIteration):
+    except (*TORCH_DAMAGE, pickle.UnpicklingError):
         return None
     return step if WHOLE[0](step) and step >= 0 else None
 

@@ -34,7 +34,7 @@ RECORD_KINDS: dict[str, Kind] = {
     "source_name": TEXT,
     "source_bytes": whole_from(0, 2**63 - 1),
     "source_fingerprint": TEXT,
-    "num_frames": whole_from(0),
+    "num_frames": whole_from(0, 2**26),
     "windows_dropped": whole_from(0),
     "num_sizes": whole_from(0),
 }

@@ -58,6 +58,8 @@ _INDEX_ENDING = ".windows.json"
 _WINDOW_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d{1,18})\.pt", re.DOTALL)
 
 
+_MOVING = 0
+"""Version of an index whose windows are being moved to their place, which none of the readers takes."""
 _PLACES: dict[str, Kind] = {
     "start_frame": list_of(whole_from(0)),
     "start_time": list_of(FINITE),
@@ -108,8 +110,10 @@ class VelocityFilesWriter:
 
     def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Moves the windows to their place, removes an earlier run's, and writes the index last."""
+        before = _windows_told(self.path)
+        # Whoever is killed from here on leaves an index that no reader takes, and the next run can clear up.
+        write_json(self.path, {"format_version": _MOVING, "start_frame": sorted({*before, *self._starts})})
         with failure_named(self.path):
-            self.path.unlink(missing_ok=True)
             _remove_windows(self.path)
             for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
                 window.replace(self.path.with_name(window.name))
@@ -241,8 +245,23 @@ def _windows_in(folder: Path) -> dict[str, list[Path]]:
 
 def _remove_windows(index: Path) -> None:
     """Removes the window files of the clip whose index is, or would be, ``index``."""
-    for window in _windows_in(index.parent).get(index.name.removesuffix(_INDEX_ENDING), []):
-        window.unlink()
+    clip = index.name.removesuffix(_INDEX_ENDING)
+    for start in _windows_told(index):
+        index.with_name(_window_name(clip, start)).unlink(missing_ok=True)
+
+
+def _windows_told(index: Path) -> list[int]:
+    """The starts of the windows that ``index`` lists, or where it is damaged the names in its folder."""
+    if not index.exists():
+        return []  # to look through the folder for each new clip would take longer with each
+    try:
+        starts = read_json(index).get("start_frame")
+    except UsageError:
+        starts = None
+    if starts is not None and _PLACES["start_frame"][0](starts):
+        return list(starts)
+    named = _windows_in(index.parent).get(index.name.removesuffix(_INDEX_ENDING), [])
+    return [int(match["start"]) for path in named if (match := _WINDOW_NAME.fullmatch(path.name))]
 
 
 class _VelocityFormat(TrackFormat):

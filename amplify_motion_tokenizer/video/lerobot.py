@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.kinds import MAPPING, RATE, TEXT, Kind, require_ki
 from amplify_motion_tokenizer.video.clips import Clip, Span, ViewSource
 from amplify_motion_tokenizer.video.colours import ToRGB
 from amplify_motion_tokenizer.video.decoders import Frames
-from amplify_motion_tokenizer.video.faults import check_pixels
+from amplify_motion_tokenizer.video.faults import check_file, check_pixels, no_codec
 from amplify_motion_tokenizer.video.reading import SourceFrames
 from amplify_motion_tokenizer.video.timing import Rate
 
@@ -238,7 +238,10 @@ def open_episode(place: ViewSource, threads: int) -> SourceFrames:
     """
     assert place.span is not None
     with _opened(place.path) as container:
-        size = container.streams.video[0].height, container.streams.video[0].width
+        codec = container.streams.video[0].codec_context
+        if codec is None:  # PyAV cannot decode it
+            raise no_codec(place.path)
+        size = codec.height, codec.width
     check_pixels(place.path, size)
     fps = place.span.fps
     return SourceFrames(
@@ -275,6 +278,7 @@ def _frames(place: ViewSource, span: Span, threads: int) -> Frames:
 
 
 def _opened(path: Path) -> Any:
+    check_file(path)
     try:
         container = av.open(f"file:{path.absolute()}", metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -288,5 +292,6 @@ def _opened(path: Path) -> Any:
 def _is_camera(feature: Any) -> bool:
     if not isinstance(feature, Mapping) or feature.get("dtype") != "video":
         return False
-    told = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
+    notes = [feature.get(name) for name in ("video_info", "info")]
+    told = {key: value for note in notes if isinstance(note, Mapping) for key, value in note.items()}
     return not (told.get("is_depth_map") or told.get("video.is_depth_map"))

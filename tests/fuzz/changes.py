@@ -97,7 +97,7 @@ def _change_at(
     elif way == 1:
         node[key] = [old]
     elif way == 2 and isinstance(old, int | float) and not isinstance(old, bool):
-        node[key] = rng.choice((-old, old + 1, old - 1, old * 2, str(old), old + 0.5))
+        node[key] = rng.choice((-old, old + 1, old - 1, old * 2, str(old), 0.5))
     elif way == 3 and isinstance(old, list) and old:
         old.insert(rng.randrange(len(old)), copy.deepcopy(rng.choice(old)))
     elif way == 4:

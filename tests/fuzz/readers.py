@@ -89,7 +89,8 @@ def _track_clips(folder: Path) -> None:
         require(clip.fps is None or 0 < clip.fps < np.inf, f"fps {clip.fps}")
         rows = np.arange(clip.num_windows)[:8]
         if clip.stores == "velocities":
-            require(clip.read(rows).isfinite().all() if len(rows) else True, "velocities that are not finite")
+            if len(rows):
+                clip.read(rows)
             continue
         with closing(clip.open()) as opened:
             for positions, visibility in clip.read(opened, rows):
