@@ -61,20 +61,19 @@ def check_length(path: Path, expected: int | None) -> None:
 
 
 def _stated_bytes(head: bytes) -> int:
-    """Least bytes of a RIFF, Matroska, ASF (WMV) or FLV file by its ``head``, which FFmpeg does not tell; 0: unknown."""
+    """Least bytes of a RIFF, Matroska, ASF (WMV) or FLV file by its ``head``; 0: unknown."""
     if head.startswith(b"RIFF"):
         size = int.from_bytes(head[4:8], "little")
         return 0 if size in (0, 0xFFFFFFFF) else size + 8
     if head.startswith(_ASF):
         at = head.find(_ASF_FILE)
-        live = at < 0 or head[at + 88 : at + 89] != b"\2" and bool(head[at + 88 : at + 89] > b"\0")
+        live = at < 0 or len(head) <= at + 88 or bool(head[at + 88] & 1)
         return 0 if live else int.from_bytes(head[at + 40 : at + 48], "little")
     if head.startswith(b"FLV"):
         at = head.find(_FLV_SIZE) + len(_FLV_SIZE)
-        stated = (
-            struct.unpack(">d", head[at : at + 8])[0] if at >= len(_FLV_SIZE) and len(head) >= at + 8 else 0
-        )
-        return int(stated) if 0 < stated < 2**53 else 0
+        known = at >= len(_FLV_SIZE) and len(head) >= at + 8
+        stated: float = struct.unpack(">d", head[at : at + 8])[0] if known else 0.0
+        return int(stated) if 0 < stated < 2**53 else 0  # 0 of a live recording
     at = head.find(_SEGMENT) + 4
     if not head.startswith(_EBML) or at < 4 or not head[at : at + 1].strip(b"\0"):
         return 0

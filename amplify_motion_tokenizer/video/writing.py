@@ -143,7 +143,7 @@ def h264_writer(
 
 
 def _check_written(path: Path, temporary: Path, frames: int) -> None:
-    """Raises OSError or VideoError unless ``temporary`` holds all frames: encoders keep a full disk secret."""
+    """Raises OSError or VideoError unless all frames are there: encoders are silent of full disks."""
     try:
         with av.open(str(temporary)) as container:
             found = sum(1 for packet in container.demux(video=0) if packet.size)

@@ -79,7 +79,7 @@ def fuzz(cases: Sequence[Case], workers: int, keep: Path | None = None) -> dict[
 def _outcomes(cases: Sequence[Case], workers: int, keep: Path | None) -> Iterator[tuple[Case, Outcome]]:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         place = Path(name)
-        _make_seeds(place, {case.kind for case in cases})
+        make_seeds(place, {case.kind for case in cases})
         for case, result in run_in_workers(cases, workers, partial(prepare, place, keep), HANG_S):
             if isinstance(result, TokenizerError):  # the process died or was ended
                 yield case, Outcome("fault", f"process: {result}")
@@ -87,7 +87,7 @@ def _outcomes(cases: Sequence[Case], workers: int, keep: Path | None) -> Iterato
                 yield case, result
 
 
-def _make_seeds(place: Path, kinds: set[str]) -> None:
+def make_seeds(place: Path, kinds: set[str]) -> None:
     """Makes the good files of each kind, and what lies beside inputs, once for all processes."""
     from tests.fuzz import seeds
     from tests.fuzz.kinds import KINDS
@@ -116,22 +116,23 @@ def prepare(place: Path, keep: Path | None, _threads: int) -> Callable[[Case], O
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    return Trial(place, keep).run
+    trial = Trial(place / str(os.getpid()), keep, place)
+    os.chdir(trial.folder)
+    return trial.run
 
 
 class Trial:
     """Tries cases in the working folder.
 
     Args:
-        place: where ``_make_seeds`` made the good files; this process gets a folder of its own there.
+        folder: of its own, which it makes.
         keep: where inputs of faults stay; None keeps none.
+        place: where ``make_seeds`` made the good files.
     """
 
-    def __init__(self, place: Path, keep: Path | None) -> None:
-        self.seeds, self.keep = place / SEEDS, keep
-        self.folder = place / str(os.getpid())
-        shutil.copytree(place / BESIDE, self.folder)
-        os.chdir(self.folder)
+    def __init__(self, folder: Path, keep: Path | None, place: Path) -> None:
+        self.seeds, self.keep, self.folder = place / SEEDS, keep, folder
+        shutil.copytree(place / BESIDE, folder)
         self._files: dict[str, dict[str, bytes]] = {}
         self._there = set(self.folder.iterdir())
 
@@ -154,13 +155,13 @@ class Trial:
             kept = self.keep / f"{case.kind}-{case.number}"
             shutil.copytree(inputs, kept, dirs_exist_ok=True)
         with _limited_memory():
-            outcome = _judged(lambda: kind.read(rng, Path("case")))
+            outcome = judged(lambda: kind.read(rng, Path("case")))
         if self.keep is not None and outcome.status != "fault":
             shutil.rmtree(kept)
         return outcome
 
 
-def _judged(read: Callable[[], None]) -> Outcome:
+def judged(read: Callable[[], None]) -> Outcome:
     most, began = _most_memory(), time.monotonic()
     outcome = Outcome("read")
     try:

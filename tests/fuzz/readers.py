@@ -17,14 +17,14 @@ from amplify_motion_tokenizer.codes.stored import places_of
 from amplify_motion_tokenizer.commands import decode, evaluate, infer, inspect, pack, search, segment
 from amplify_motion_tokenizer.config import Config, VideoConfig, to_dict
 from amplify_motion_tokenizer.config.loading import build, config_from_dict, load_yaml, read_settings
-from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.dataset import WindowDataset
+from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import TokenizerError
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
-from amplify_motion_tokenizer.tracks.find import clips_to_open, open_tracks
+from amplify_motion_tokenizer.tracks.find import clips_to_open
 from amplify_motion_tokenizer.tracks.formats import track_formats
-from amplify_motion_tokenizer.training.checkpoints import best_in_words, newest_state, run_id_in
+from amplify_motion_tokenizer.training.checkpoints import newest_state, run_id_in
 from amplify_motion_tokenizer.training.going_on import state_of
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.video.clips import Clip
