@@ -31,8 +31,8 @@ def check_file(path: Path) -> bytes:
     Raises:
         VideoError: the file is missing, unreadable or empty, or shorter than its first bytes say.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for who writes it
-        raise VideoError(f"{path}: is no file (a folder, a pipe or a device); leave it out")
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe waits for who writes it
+        raise VideoError(f"{path}: is a pipe or a device, not a file; leave it out")
     try:
         str(path).encode("utf-8")
         with path.open("rb") as file:

@@ -6,6 +6,7 @@ It prints the seed, the counts by kind, and the first case of each fault; a case
 
 import argparse
 import os
+import random
 import secrets
 import sys
 import time
@@ -33,6 +34,7 @@ def main() -> int:
         total = sum(KINDS[kind].share for kind in wanted)
         counts = {kind: round(flags.inputs * KINDS[kind].share / total) for kind in wanted}
         cases = [Case(kind, number, seed) for kind, count in counts.items() for number in range(count)]
+    random.Random(seed).shuffle(cases)  # a run that is stopped has tried all kinds
     print(f"seed {seed}: {len(cases)} inputs", flush=True)
     began = time.monotonic()
     os.environ["SVT_LOG"] = "1"  # the encoder of LeRobot's seed tells its life
@@ -46,9 +48,7 @@ def main() -> int:
         for fault, (case, trace) in sorted(
             counts.faults.items(), key=lambda item: -counts.of_faults[item[0]]
         ):
-            print(
-                f"\n== {kind} x{counts.of_faults[fault]}: {fault}   (--only {kind}:{case.number} --seed {seed})"
-            )
+            print(f"\n== {kind} x{counts.of_faults[fault]}: {fault}   (--only {kind}:{case.number})")
             print("\n".join(trace.splitlines()[-14:]))
     print(f"\n{time.monotonic() - began:.0f} s")
     return int(any(counts.faults for counts in found.values()))

@@ -28,7 +28,7 @@ from amplify_motion_tokenizer.jobs.workers import run_in_workers
 
 SLOW_S = 8.0
 """Seconds from which a case counts as a hang, though it ended."""
-HANG_S = 60.0
+HANG_S = 300.0
 """Seconds after which a case's process is ended; its start counts."""
 MEMORY = 3 * 2**30
 """Bytes of address space beyond what the process has before it reads anything."""
@@ -67,13 +67,21 @@ class Counts:
 def fuzz(cases: Sequence[Case], workers: int, keep: Path | None = None) -> dict[str, Counts]:
     """Tries the cases; with ``keep`` the input of every first fault stays there, as ``<kind>-<number>``."""
     found: dict[str, Counts] = {}
-    for case, outcome in _outcomes(cases, workers, keep):
+    for case, outcome in _until_stopped(_outcomes(cases, workers, keep)):
         counts = found.setdefault(case.kind, Counts())
         counts.ends[outcome.status] += 1
         if outcome.status == "fault":
             counts.of_faults[outcome.fault] += 1
             counts.faults.setdefault(outcome.fault, (case, outcome.trace))
     return found
+
+
+def _until_stopped(outcomes: Iterator[tuple[Case, Outcome]]) -> Iterator[tuple[Case, Outcome]]:
+    """The outcomes up to Ctrl-C (SIGINT)."""
+    try:
+        yield from outcomes
+    except KeyboardInterrupt:
+        return
 
 
 def _outcomes(cases: Sequence[Case], workers: int, keep: Path | None) -> Iterator[tuple[Case, Outcome]]:

@@ -76,18 +76,26 @@ def bomb(rng: random.Random, data: bytes) -> bytes:
 
 
 KINDS = {
-    "config": FileKind(seeds.config, {".yaml": (yaml, yaml, yaml, TEXT, bomb)}, readers.config, 0.15, alone=True),
+    "config": FileKind(
+        seeds.config, {".yaml": (yaml, yaml, yaml, TEXT, bomb)}, readers.config, 0.15, alone=True
+    ),
     "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.15),
     "pt": FileKind(
-        seeds.windows, {".pt": (binary.change_torch, BYTES, binary.change_zip), ".json": (JSON,)}, readers.tracks, 0.05
+        seeds.windows,
+        {".pt": (binary.change_torch, BYTES, binary.change_zip), ".json": (JSON,)},
+        readers.tracks, 0.05,
     ),
     "pack": FileKind(
         seeds.pack, {".json": (JSON,), ".npy": (binary.change_npy,)}, readers.packs, 0.1
     ),
     "checkpoint": FileKind(
-        seeds.checkpoints, {".pth": (binary.change_torch,) * 4 + (BYTES, binary.change_zip)}, readers.checkpoint, 0.06
+        seeds.checkpoints,
+        {".pth": (binary.change_torch,) * 4 + (BYTES, binary.change_zip)},
+        readers.checkpoint, 0.06,
     ),
-    "shipped": FileKind(seeds.transform, {".safetensors": (binary.change_safetensors,)}, readers.checkpoint, 0.05),
+    "shipped": FileKind(
+        seeds.transform, {".safetensors": (binary.change_safetensors,)}, readers.checkpoint, 0.05
+    ),
     "hub": FileKind(
         seeds.hub, {".safetensors": (binary.change_safetensors,), ".json": (JSON,)}, readers.checkpoint, 0.04
     ),
@@ -103,7 +111,7 @@ KINDS = {
     "segments": FileKind(seeds.segments, {".json": (JSON,)}, readers.segments, 0.06),
     "lerobot": FileKind(
         seeds.lerobot,
-        {"info.json": (JSON,), "meta/episodes/chunk-000/file-000.parquet": (binary.change_parquet,), ".mp4": (BYTES,)},
+        {"info.json": (JSON,), "episodes/chunk-000/file-000.parquet": (binary.change_parquet,), ".mp4": (BYTES,)},
         readers.lerobot, 0.03,
     ),
     "libero": FileKind(seeds.libero, {".hdf5": (hdf5, hdf5, BYTES)}, readers.libero, 0.03),

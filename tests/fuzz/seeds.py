@@ -165,7 +165,8 @@ def lerobot(folder: Path) -> None:
 
 
 VIDEOS = {
-    "mp4": {}, "mkv": {}, "avi": {"codec": "mpeg4"}, "webm": {"codec": "libvpx"}, "ts": {}, "mpg": {"codec": "mpeg2video"},
+    "mp4": {}, "mkv": {}, "avi": {"codec": "mpeg4"}, "webm": {"codec": "libvpx"}, "ts": {},
+    "mpg": {"codec": "mpeg2video"},
     "flv": {"codec": "flv"}, "gif": {"codec": "gif", "pix_fmt": "rgb8"}, "wmv": {"codec": "wmv2"},
 }  # fmt: skip
 
