@@ -39,6 +39,9 @@ MANIFEST = "manifest.jsonl"
 LOCK, LOCK_OWNER = ".lock", ".lock.owner"
 """Are in an output folder while a run has it: what the system locks, and whose it is."""
 
+TRACK_INDEX = ".tracks.json"
+"""What the track files of a large folder say of themselves (``tracks.folder_index``)."""
+
 PACK_INDEX = "pack.json"
 """Written last into a pack: a folder without it is no pack."""
 
@@ -46,6 +49,8 @@ CODES = "codes.jsonl"
 """The codes of all clips of a folder."""
 CODE_TABLE = "codes.parquet"
 """The codes of all clips of a folder, as Parquet."""
+SEARCH_INDEX = "search_index"
+"""The folder, within a folder of codes, of what search keeps of them; beside a file the end of its name."""
 CHECKPOINT_RECORD = "checkpoint.yaml"
 """Says in a folder of codes, beside the config, which checkpoint made them: name and SHA-256."""
 SCENES = "scenes.yaml"
@@ -61,6 +66,11 @@ _NUMBERED = {
     "epoch": re.compile(r"epoch_(\d+)\.pth"),
     "optimizer": re.compile(r"step_(\d+)\.optimizer\.pth"),
 }
+
+
+def unfinished_name(clip: str) -> str:
+    """File name of the codes so far of a clip that is being worked on; ``clip`` stands for its name."""
+    return f"unfinished-{clip}.jsonl"
 
 
 def epoch_name(epoch: int) -> str:

@@ -1,8 +1,12 @@
-"""Writes files so that a reader sees either the old content or the new one, never a part."""
+"""Writes files so that a reader sees either the old content or the new one, never a part.
+
+The one exception is a file of lines that is to be read while it grows.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -11,8 +15,8 @@ import shutil
 import socket
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -265,6 +269,34 @@ def write_text(path: Path, text: str) -> None:
     content = text.encode("utf-8")
     with atomic_path(path, len(content)) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def growing_file(path: Path, overwrite: bool = False) -> Iterator[Callable[[bytes], None]]:
+    """Yields what appends bytes to ``path``, where others can read them when it returns.
+
+    Args:
+        path: made anew with the first bytes.
+        overwrite: whether a file that is there may go.
+
+    Raises:
+        UsageError: a file is there that may not go; or it cannot be written, when it is.
+        FileNameError: as ``check_target``.
+    """
+    check_target(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there already; give --overwrite to write it anew, or another --output")
+    with ExitStack() as opened:
+        files: list[io.FileIO] = []
+
+        def append(content: bytes) -> None:
+            with failure_named(path):
+                if not files:
+                    files.append(opened.enter_context(io.FileIO(path, "w")))
+                while content:
+                    content = content[files[0].write(content) or 0 :]
+
+        yield append
 
 
 def write_json(path: Path, value: Any) -> None:

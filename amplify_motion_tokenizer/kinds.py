@@ -93,13 +93,37 @@ def list_of(kind: Kind, length: int | None = None) -> Kind:
     return fits, f"a list of {'' if length is None else f'{length}, each: '}({kind[1]})"
 
 
-def mapping_of(kind: Kind) -> Kind:
-    """The kind of a mapping of names to values that are all of ``kind``."""
+def ascending(kind: Kind) -> Kind:
+    """The kind of a list whose values are all of ``kind`` and none smaller than the one before it."""
 
     def fits(value: Any) -> bool:
-        return isinstance(value, Mapping) and all(map(kind[0], value.values()))
+        return list_of(kind)[0](value) and sorted(value) == value
+
+    return fits, f"an ascending list of ({kind[1]})"
+
+
+def mapping_of(kind: Kind) -> Kind:
+    """The kind of a mapping of names to values of ``kind``."""
+
+    def fits(value: Any) -> bool:
+        named = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+        return named and all(map(kind[0], value.values()))
 
     return fits, f"a mapping of names to ({kind[1]})"
+
+
+def holding(kinds: Mapping[str, Kind], first: str) -> Kind:
+    """The kind of a mapping that has the key ``first``, and under each key of ``kinds`` that it has its kind.
+
+    Keys that ``kinds`` does not name are not looked at.
+    """
+
+    def fits(value: Any) -> bool:
+        known = isinstance(value, Mapping) and first in value
+        return known and all(fit(value[key]) for key, (fit, _) in kinds.items() if key in value)
+
+    words = ", ".join(f"{key} ({kind[1]})" for key, kind in kinds.items())
+    return fits, f"a mapping with {words}"
 
 
 def check_kinds(

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.files import atomic_path, make_output_folder, read_json, write_json, write_text
+from amplify_motion_tokenizer.files import (
+    atomic_path,
+    growing_file,
+    make_output_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 
 
@@ -27,6 +34,29 @@ def test_atomic_write_shows_nothing_before_the_end(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
+
+
+def test_a_growing_file_can_be_read_meanwhile_and_replaces_none_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "lines"
+    with growing_file(path) as append:
+        assert not path.exists()
+        append(b"one\n")
+        assert path.read_bytes() == b"one\n"
+        append(b"two\n")
+        assert path.read_bytes() == b"one\ntwo\n"
+    with pytest.raises(UsageError, match=r"lines is there already; give --overwrite"), growing_file(path):
+        pass
+    with growing_file(path, overwrite=True) as append:
+        assert path.read_bytes() == b"one\ntwo\n"  # until there is something else
+        append(b"three\n")
+    assert path.read_bytes() == b"three\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_growing_file_tells_of_a_full_disk() -> None:
+    full = pytest.raises(UsageError, match="/dev/full: cannot be written .disk full")
+    with growing_file(Path("/dev/full"), overwrite=True) as append, full:
+        append(b"one\n")
 
 
 KILLED = """

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from amplify_motion_tokenizer.codes.encoding import (
     EXTRAS,
     ClipBatches,
     Extra,
+    GatheredBatches,
     WindowBatch,
     codes_of_arrays,
     encode_views,
-    joined,
     no_windows,
 )
 from amplify_motion_tokenizer.codes.files.base import CodeFormat
@@ -33,6 +34,7 @@ from amplify_motion_tokenizer.codes.record import (
     stored_meta,
 )
 from amplify_motion_tokenizer.codes.stored import Openers, StoredWindows
+from amplify_motion_tokenizer.codes.unfinished import UnfinishedCodes
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
@@ -44,6 +46,8 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -156,22 +160,38 @@ class _ClipCodes:
         for target in (*(form.file(job.output, clip.name) for form in self._formats), job.arrays(clip)):
             check_target(target)
         self._save = job.saved(clip)
-        self._batches: list[dict[str, Tensor]] = []
+        self._made = GatheredBatches()
 
-    def add(self, batch: WindowBatch) -> None:
+    def on_disk(self, facts: Mapping[str, Any]) -> UnfinishedCodes:
+        """What ``add`` is to be given to have codes on disk as they are made; ``facts`` tell of the clip."""
+        return UnfinishedCodes(self.path, self._clip.name, {**self._job.meta, "saved": [], **facts})
+
+    def add(self, batch: WindowBatch, on_disk: UnfinishedCodes | None = None) -> None:
         """Makes the codes of some windows."""
         codes = encode_views(batch.views, self._model, self._job.config, self._save)
-        self._batches.append({**batch.places, **codes})
+        arrays = {**batch.places, **codes}
+        self._made.add(arrays)
+        if on_disk is not None:
+            on_disk.add(codes_of_arrays(arrays, self._clip.name, {}))
 
     def write(self, facts: Mapping[str, Any]) -> int:
         """Writes the clip's files, its extra arrays first; returns its number of windows."""
         job, clip = self._job, self._clip
-        arrays = joined(self._batches or [no_windows(self._model, self._save)])
+        arrays = self._made.taken() if len(self._made) else no_windows(self._model, job.config, self._save)
         if self._save:
             write_torch(job.arrays(clip), {name: arrays[name] for name in _SAVED if name in arrays})
         else:
             job.arrays(clip).unlink(missing_ok=True)  # of another run; its codes would differ
         codes = codes_of_arrays(arrays, clip.name, {**job.meta, "saved": list(self._save), **facts})
+        if codes.camera_known is not None and not codes.camera_known.all():
+            steps = codes.camera_known.flatten()
+            logger.warning(
+                "%s: the camera is not known in %d of %d steps; its codes say that points rest there, and "
+                "camera has no numbers",
+                clip.name,
+                int((~steps).sum()),
+                len(steps),
+            )
         for form in self._formats:
             form.write(form.file(job.output, clip.name), [codes])
         return len(codes)
@@ -202,13 +222,17 @@ class VideoTokenizing:
         """Writes the codes of ``clip``; returns what the manifest tells of it."""
         began, config = time.perf_counter(), self.jobs[0][0].config
         codes = [_ClipCodes(job, model, clip) for job, model in self.jobs]
-        with TrackedClip(clip, config, self.tracker) as tracked, tracked.times.stage("encode"):
-            facts = source_meta(tracked.infos)
-            batches = ClipBatches(tracked, config.inference.batch_size)
-            for batch in batches:
-                for each in codes:
-                    each.add(batch)
-        windows = [each.write(facts | batches.facts) for each in codes]
+        with ExitStack() as opened:
+            with TrackedClip(clip, config, self.tracker) as tracked, tracked.times.stage("encode"):
+                facts = source_meta(tracked.infos)
+                unfinished = [opened.enter_context(each.on_disk(facts)) for each in codes]
+                batches = ClipBatches(tracked, config.inference.batch_size)
+                for batch in batches:
+                    for each, on_disk in zip(codes, unfinished, strict=True):
+                        each.add(batch, on_disk)
+            windows = [each.write(facts | batches.facts) for each in codes]
+            for on_disk in unfinished:
+                on_disk.remove()
         return {
             "output": codes[0].path.relative_to(self.jobs[0][0].output).as_posix(),
             "windows": windows[0],

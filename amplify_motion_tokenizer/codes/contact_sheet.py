@@ -69,6 +69,31 @@ class Pictures:
             )
         return [found[number] for number in numbers]
 
+    def of_moments(
+        self, moments: Sequence[Moment], numbers: Sequence[Sequence[int]]
+    ) -> list[list[tuple[RGB, float]]]:
+        """As ``frames``, of several moments; each clip is read once.
+
+        Args:
+            moments: whose frames they are.
+            numbers: of each moment, frames by their number in the source.
+
+        Raises:
+            UsageError: as ``frames``.
+            VideoError: a clip cannot be read.
+        """
+        of_clip: dict[str, set[int]] = {}
+        for moment, own in zip(moments, numbers, strict=True):
+            of_clip.setdefault(moment.clip, set()).update(own)
+        read = {
+            clip: dict(zip(sorted(own), self.frames(clip, sorted(own)), strict=True))
+            for clip, own in of_clip.items()
+        }
+        return [
+            [read[moment.clip][number] for number in own]
+            for moment, own in zip(moments, numbers, strict=True)
+        ]
+
 
 def _read(clip: Clip, numbers: set[int]) -> dict[int, tuple[RGB, float]]:
     found: dict[int, tuple[RGB, float]] = {}
@@ -90,16 +115,9 @@ def contact_sheet(moments: Sequence[Moment], pictures: Pictures) -> RGB:
         VideoError: a clip cannot be read.
     """
     wanted = [_numbers(moment) for moment in moments]
-    of_clip: dict[str, set[int]] = {}
-    for moment, numbers in zip(moments, wanted, strict=True):
-        of_clip.setdefault(moment.clip, set()).update(numbers)
-    read = {
-        clip: dict(zip(sorted(numbers), pictures.frames(clip, sorted(numbers)), strict=True))
-        for clip, numbers in of_clip.items()
-    }
+    read = pictures.of_moments(moments, wanted)
     rows = [
-        _row(moment, [read[moment.clip][number] for number in numbers], rank)
-        for rank, (moment, numbers) in enumerate(zip(moments, wanted, strict=True))
+        _row(moment, frames, rank) for rank, (moment, frames) in enumerate(zip(moments, read, strict=True))
     ]
     line = np.zeros((GAP_PX, rows[0].shape[1], 3), np.uint8)
     return np.concatenate([rows[0], line, *rows[1:]])
@@ -115,28 +133,42 @@ def write_contact_sheet(path: Path, moments: Sequence[Moment], pictures: Picture
     write_png(path, contact_sheet(moments, pictures))
 
 
-def _numbers(moment: Moment) -> list[int]:
-    first, last = moment.source_frames
-    if first < 0:
+def source_span(moment: Moment) -> tuple[int, int]:
+    """First and last frame of a moment by their number in the source file.
+
+    Raises:
+        UsageError: codes do not say them.
+    """
+    if moment.source_frames[0] < 0:
         raise UsageError(
             f"the codes of {moment.clip} do not say which frames they are of; leave out --picture"
         )
-    return [int(number) for number in np.linspace(first, last, COLUMNS).round()]
+    return moment.source_frames
+
+
+def _numbers(moment: Moment) -> list[int]:
+    return [int(number) for number in np.linspace(*source_span(moment), COLUMNS).round()]
+
+
+def caption(moment: Moment, rank: int, width: int) -> RGB:
+    """A line (``CAPTION_PX``, ``width``, 3) above a moment: rank, 0 being the query, distance and clip."""
+    line = np.full((CAPTION_PX, width, 3), 255, np.uint8)
+    name = "query" if rank == 0 else f"{rank}. {moment.distance:.2f}"
+    text = f"{name}  {moment.clip}".encode("ascii", "replace").decode()
+    write_on(line, text[: width // 8], 2)
+    return line
 
 
 def _row(moment: Moment, frames: Sequence[tuple[RGB, float]], rank: int) -> RGB:
     cells = [np.pad(picture, ((0, 0), (0, GAP_PX), (0, 0)), constant_values=255) for picture, _ in frames]
     row = np.concatenate(cells, axis=1)
-    caption = np.full((CAPTION_PX, row.shape[1], 3), 255, np.uint8)
-    name = "query" if rank == 0 else f"{rank}. {moment.distance:.2f}"
-    text = f"{name}  {moment.clip}".encode("ascii", "replace").decode()
-    _write(caption, text[:46], 2)
     for column, (_, time_s) in enumerate(frames):
-        _write(row, f"{time_s:.2f} s", column * (CELL[1] + GAP_PX) + 4, CELL[0] - 6, (255, 255, 255))
-    return np.concatenate([caption, row])
+        write_on(row, f"{time_s:.2f} s", column * (CELL[1] + GAP_PX) + 4, CELL[0] - 6, (255, 255, 255))
+    return np.concatenate([caption(moment, rank, row.shape[1]), row])
 
 
-def _write(image: RGB, text: str, left: int, bottom: int = 13, colour: tuple[int, ...] = (0, 0, 0)) -> None:
+def write_on(image: RGB, text: str, left: int, bottom: int = 13, colour: tuple[int, ...] = (0, 0, 0)) -> None:
+    """Writes ``text`` on an image in place; in another colour than black with an outline."""
     style = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
     if colour != (0, 0, 0):  # over a picture: an outline keeps it readable
         cv2.putText(image, text, (left, bottom), *style, (0, 0, 0), 3, cv2.LINE_AA)

@@ -11,6 +11,7 @@ from typing import Any
 from amplify_motion_tokenizer.codes.clip_codes import load_model
 from amplify_motion_tokenizer.codes.decoded_files import FORMAT, write_decoded
 from amplify_motion_tokenizer.codes.decoded_video import Shown, draw_decoded
+from amplify_motion_tokenizer.codes.made_with import check_fits
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet, read_codes
 from amplify_motion_tokenizer.codes.record import known_config_hashes
@@ -18,7 +19,6 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import Given, build, config_from_dict, load_yaml
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.evaluation.drawn_view import Style, check_source
-from amplify_motion_tokenizer.evaluation.tokenizers import prefixes
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, DECODED, OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, is_made_of, total_bytes
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun
@@ -74,7 +74,7 @@ def decode_folder(
     unseen = {name: Clip(name, {DEFAULT_VIEW: ViewSource(source)}) for name in codes}
     made_by = {"checkpoint": checkpoint.path.name, "checkpoint_sha256": file_hash(checkpoint.path)}
     model = load_model(checkpoint, checkpoint.config)
-    _check_width(codes, model)
+    check_fits(codes, model, checkpoint.path.name)
     run = FolderRun.open(list((unseen | clips).values()), output, "decoded codes", overwrite=True)
     drawn = style or Style()
     record = {"codes": str(source), **made_by, **asdict(drawn), "starts": list(drawn.starts)}
@@ -86,26 +86,13 @@ def _check_made_by(codes: MotionCodeSet, checkpoint: Checkpoint) -> None:
     """Raises UsageError for codes that another checkpoint made, or none of its kind."""
     if not codes:
         raise UsageError(f"{codes.path}: holds no clips; give the output of infer")
-    meta, own = next(iter(codes.values())).meta, checkpoint.config
+    meta = next(iter(codes.values())).meta
     found, digest = meta.get("checkpoint_sha256"), file_hash(checkpoint.path)
     if found is not None and found != digest:
         raise UsageError(
             f"{codes.path}: holds codes of {meta.get('checkpoint')} (SHA-256 {found[:8]}...), expected "
             f"{checkpoint.path.name} ({digest[:8]}...); give --checkpoint the one that made them"
         )
-    if (meta["model"], meta["codebook_size"]) != (own.model.name, own.codebook_size):
-        raise UsageError(
-            f"{codes.path}: holds codes of a {meta['model']} model with {meta['codebook_size']} ids, "
-            f"expected {own.model.name} with {own.codebook_size}, as {checkpoint.path.name} has; give "
-            "--checkpoint the one that made them"
-        )
-
-
-def _check_width(codes: MotionCodeSet, model: MotionTokenizer) -> None:
-    """Raises UsageError unless windows have all ids of ``model``, or first ones where these are a code."""
-    found, most = next(iter(codes.values())).ids.shape[1], model.num_codes
-    if found > most or (found < most and prefixes(model) == [most]):
-        raise UsageError(f"{codes.path}: has {found} ids a window, expected {most}; run inference again")
 
 
 def _config_of(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Config:
@@ -116,7 +103,10 @@ def _config_of(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) -> Co
     """
     meta = next(iter(codes.values())).meta
     own = checkpoint.config
-    given = {"tracking.window_stride": Given(meta["window_stride"], "")}
+    given = {
+        "tracking.window_stride": Given(meta["window_stride"], ""),
+        "data.camera": Given(meta.get("camera", "keep"), ""),
+    }
     found = [build(own, given)]
     folders = (source, *source.resolve().parents)
     beside = next((folder for folder in folders if (folder / CHECKPOINT_RECORD).is_file()), None)

@@ -118,7 +118,9 @@ def _windows(
     places = range(*rows.indices(len(codes)))
     for first in range(0, len(places), CHUNK_WINDOWS):
         chunk = places[first : first + CHUNK_WINDOWS]
-        tracks, visible = decoded_windows(model, codes.ids[chunk.start : chunk.stop], meta)
+        own = slice(chunk.start, chunk.stop)
+        camera = None if codes.camera is None else codes.camera[own]
+        tracks, visible = decoded_windows(model, codes.ids[own], meta, camera=camera)
         if tracks.ndim == 4:  # without an axis of views
             tracks, visible = tracks[:, None], visible[:, None]
         tracks, visible = interpolate_time(tracks, length, "linear"), _at_times(visible, length)

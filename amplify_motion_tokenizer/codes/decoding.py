@@ -15,6 +15,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.codes.given import Array, given_ids, given_size
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.data.camera import with_camera
 from amplify_motion_tokenizer.data.inputs import moves_px
 from amplify_motion_tokenizer.geometry import inside, integrate_velocities, query_grid
 from amplify_motion_tokenizer.models import MotionTokenizer
@@ -60,7 +61,10 @@ def decode_tracks(
 
 @torch.no_grad()
 def decoded(
-    tokenizer: MotionTokenizer | Tokenizer, codes: MotionCodes, size: tuple[int, int] | None = None
+    tokenizer: MotionTokenizer | Tokenizer,
+    codes: MotionCodes,
+    size: tuple[int, int] | None = None,
+    camera: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Tracks (B, [V, ]T, N, 2), (x, y) pixels, and visibility (B, [V, ]T, N) bool, that codes tell.
 
@@ -68,12 +72,16 @@ def decoded(
         tokenizer: that made them.
         codes: of a clip.
         size: (height, width) of the frames to show tracks in, in pixels; None: the tracked frames' own.
+        camera: whether the camera's motion, where it was taken out, is put back.
 
     Raises:
         ValueError: ids are outside of the codebook, or nothing says the size.
     """
-    ids = _ids_of(tokenizer, codes.ids)
-    parts = [decoded_windows(tokenizer, ids[rows], meta, size) for rows, meta in stretches(codes)]
+    ids, moves = _ids_of(tokenizer, codes.ids), codes.camera if camera else None
+    parts = [
+        decoded_windows(tokenizer, ids[rows], meta, size, None if moves is None else moves[rows])
+        for rows, meta in stretches(codes)
+    ]
     return torch.cat([tracks for tracks, _ in parts]), torch.cat([visible for _, visible in parts])
 
 
@@ -99,6 +107,7 @@ def decoded_windows(
     ids: Tensor,
     meta: Mapping[str, Any],
     size: tuple[int, int] | None = None,
+    camera: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As ``decoded``, of windows whose frames are all of one size in each view.
 
@@ -107,6 +116,7 @@ def decoded_windows(
         ids: (B, d) int64.
         meta: what is known of the frames, from ``stretches``.
         size: as in ``decoded``.
+        camera: (B, V, t, 4, 2), the camera's motion to put back, as ``MotionCodes`` has it; None: none.
 
     Raises:
         ValueError: nothing says the size.
@@ -121,7 +131,10 @@ def decoded_windows(
             for first in range(0, len(ids), CHUNK_WINDOWS)
         ]
         found = torch.cat(parts) if parts else _no_tracks(tokenizer)
-        tracks.append(found[:, number] if config.input_kind.view_axis else found)
+        own = found[:, number] if config.input_kind.view_axis else found
+        if camera is not None:
+            own = with_camera(own, camera[:, number], shown.side_px, shown.scale_xy)
+        tracks.append(own)
         visible.append(torch.from_numpy(shown.holds(tracks[-1].numpy())))
     if not config.input_kind.view_axis:
         return tracks[0], visible[0]
@@ -178,6 +191,10 @@ class _Shown(NamedTuple):
     """(height, width) of the picture in them."""
     pad_xy: NDArray[np.float32]
     """(left, top) of the picture."""
+    side_px: float
+    """Shorter side of the picture in the tracked frames, in their pixels."""
+    scale_xy: tuple[float, float]
+    """Pixels of these frames for one of the tracked ones, along x and y."""
 
     @staticmethod
     def of(meta: Mapping[str, Any], view: str, size: tuple[int, int] | None) -> _Shown:
@@ -194,7 +211,8 @@ class _Shown(NamedTuple):
         top, left, height, width = content
         down, across = (wanted / own for wanted, own in zip(shown, tracked or shown, strict=True))
         pad_xy = np.array([left * across, top * down], np.float32)
-        return _Shown(shown, (round(height * down), round(width * across)), pad_xy)
+        content = round(height * down), round(width * across)
+        return _Shown(shown, content, pad_xy, float(min(height, width)), (across, down))
 
     def holds(self, xy_px: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which points (..., 2) lie in the picture."""

@@ -1,6 +1,7 @@
 """Windows of tracks to codes, whether they come from a tracker, from files or from memory.
 
-Letters: b windows of a batch, T frames, N points, d ids of a window, D numbers of an id's vector.
+Letters: b windows of a batch, V views, T frames, t steps of the model, N points, d ids of a window, D numbers
+of an id's vector.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.codes.record import size_meta
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.data.inputs import encoder_input
+from amplify_motion_tokenizer.data.camera import camera_alone, camera_apart, camera_moves
+from amplify_motion_tokenizer.data.inputs import EncoderInput, encoder_input
 from amplify_motion_tokenizer.data.views import ViewTracks, stack_views
 from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.models.heads import head_answers
@@ -127,13 +129,16 @@ def encode_views(
 
     Returns:
         CPU tensors: valid_steps (b,) int64 (the first of the t steps, which are real; the rest is padding),
-        motion_energy and visible_share (b,) float32 as in ``MotionCodes``, code_sequences (b, d) int64, and
-        with ``save`` latent_tokens (b, d, D) float32 and labels_per_point (b, [V, ]t, N) int32.
+        motion_energy and visible_share (b,) float32 as in ``MotionCodes``, code_sequences (b, d) int64, with
+        ``save`` latent_tokens (b, d, D) float32 and labels_per_point (b, [V, ]t, N) int32, and where
+        ``data.camera`` takes the camera's motion out of tracks camera_moves (b, V, t, 4, 2) float32, with
+        both also camera_sequences (b, d) int64.
     """
-    inputs = encoder_input(views, config)
-    on_device = inputs.to(model.device)
-    codes, indices = model.quantize(model.encode(on_device.velocities, on_device.images))
     energy, share = motion_of(views)
+    if not isinstance(views, Tensor):
+        views = [camera_apart(view, config) for view in views]
+    inputs = encoder_input(views, config)
+    codes, indices = _quantized(model, inputs)
     result = {
         "valid_steps": inputs.window_steps,
         "motion_energy": energy,
@@ -145,10 +150,21 @@ def encode_views(
     if "labels" in save:
         labels = head_answers(model.head(codes)).expand(-1, *model.input_shape[:-1])
         result["labels_per_point"] = labels.to(torch.int32).cpu()
+    if config.data.camera != "keep" and not isinstance(views, Tensor):
+        result["camera_moves"] = camera_moves(views, config)
+        if config.data.camera == "both":
+            alone = encoder_input([camera_alone(view) for view in views], config)
+            result["camera_sequences"] = _quantized(model, alone)[1].cpu()
     return result
 
 
-def no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, Tensor]:
+def _quantized(model: MotionTokenizer, inputs: EncoderInput) -> tuple[Tensor, Tensor]:
+    """Codes (b, d, D) and ids (b, d), on the model's device."""
+    on_device = inputs.to(model.device)
+    return model.quantize(model.encode(on_device.velocities, on_device.images))
+
+
+def no_windows(model: MotionTokenizer, config: Config, save: Sequence[Extra]) -> dict[str, Tensor]:
     """A batch of ``encode_windows`` with b = 0: a clip may have no windows, and its arrays still a shape."""
     *labels, _ = model.input_shape
     whole = ("window_starts", "source_frames", "end_source_frames", "valid_steps")
@@ -163,12 +179,43 @@ def no_windows(model: MotionTokenizer, save: Sequence[Extra]) -> dict[str, Tenso
         empty["latent_tokens"] = torch.empty(0, model.num_codes, model.code_width)
     if "labels" in save:
         empty["labels_per_point"] = torch.empty(0, *labels, dtype=torch.int32)
+    if config.data.camera != "keep":
+        empty["camera_moves"] = torch.empty(0, len(config.data.views), config.num_steps, 4, 2)
+    if config.data.camera == "both":
+        empty["camera_sequences"] = empty["code_sequences"]
     return empty
 
 
-def joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The batches as one; takes the arrays out of them, so that a long clip is not held twice."""
-    return {name: torch.cat([batch.pop(name) for batch in batches]) for name in list(batches[0])}
+class GatheredBatches:
+    """Batches of ``encode_windows``, one after another in columns that grow.
+
+    Thousands of small tensors instead, each kept among the large ones that come and go, would keep the memory
+    of those from being used again: it grew by 25 KB a window.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Tensor] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return self._count
+
+    def add(self, batch: Mapping[str, Tensor]) -> None:
+        """Takes the next batch, of the same columns as the first."""
+        count = self._count + len(next(iter(batch.values())))
+        for name, new in batch.items():
+            column = self._columns.get(name, new[:0])
+            if len(column) < count:
+                longer = new.new_empty((2 * count, *new.shape[1:]))
+                longer[: self._count] = column[: self._count]
+                self._columns[name] = column = longer
+            column[self._count : count] = new
+        self._count = count
+
+    def taken(self) -> dict[str, Tensor]:
+        """All windows' arrays, which are held here no longer."""
+        return {name: self._columns.pop(name)[: self._count].clone() for name in list(self._columns)}
 
 
 def codes_of_arrays(arrays: Mapping[str, Tensor], clip: str, meta: Mapping[str, Any]) -> MotionCodes:
@@ -183,6 +230,8 @@ def codes_of_arrays(arrays: Mapping[str, Tensor], clip: str, meta: Mapping[str, 
         motion_energy=arrays["motion_energy"],
         visible_share=arrays["visible_share"],
         latents=arrays.get("latent_tokens"),
+        camera=arrays.get("camera_moves"),
+        camera_ids=arrays.get("camera_sequences"),
         clip=clip,
         meta=meta,
     )

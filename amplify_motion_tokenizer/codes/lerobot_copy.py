@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.codes.lerobot_subtasks import SUBTASK, subtasks, write_subtasks
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet
+from amplify_motion_tokenizer.codes.segmentation import Segment
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import failure_named, read_json, sync, unfinished_folder
 from amplify_motion_tokenizer.jobs.progress import Progress
@@ -63,16 +65,23 @@ Columns = dict[str, NDArray[Any]]
 """The values of a feature, by its name, for every frame."""
 
 
-def copy_with_codes(dataset: Path, codes: MotionCodeSet, output: Path) -> Copied:
+def copy_with_codes(
+    dataset: Path,
+    codes: MotionCodeSet,
+    output: Path,
+    segments: Mapping[str, Sequence[Segment]] | None = None,
+) -> Copied:
     """Writes a copy of ``dataset`` with the features ``motion_tokens`` and ``motion_tokens_valid``.
 
-    ``motion_latents`` come with them where codes hold latents. Videos and what else is not changed are linked
-    where the file system allows it, else copied. The copy appears whole, or not at all.
+    ``motion_latents`` come with them where codes hold latents, and ``subtask_index`` with segments. What is
+    not changed, as videos are not, is linked where the file system allows it, else copied. The copy appears
+    whole, or not at all.
 
     Args:
         dataset: folder of a LeRobotDataset v3.
         codes: of its episodes, made with ``video.source: lerobot``.
         output: a folder that is not there yet.
+        segments: of the episodes, from ``read_segments``; an episode without any is one segment.
 
     Raises:
         UsageError: ``output`` exists or cannot be written; the data set is damaged or has such features
@@ -81,16 +90,23 @@ def copy_with_codes(dataset: Path, codes: MotionCodeSet, output: Path) -> Copied
     if output.exists():
         raise UsageError(f"{output} exists; choose another name, nothing is overwritten")
     data = read_dataset(dataset)
-    twice = [name for name in (TOKENS, VALID, LATENTS) if name in data.info["features"]]
+    added = (TOKENS, VALID, LATENTS) if segments is None else (TOKENS, VALID, LATENTS, SUBTASK)
+    twice = [name for name in added if name in data.info["features"]]
     if twice:
         raise UsageError(
             f"{dataset / INFO}: has the feature {twice[0]} already; export to the data set without"
         )
     _check_episodes(data, codes)
     columns = _columns(data, codes)
+    if segments is not None:
+        _check_segments(segments, codes)
+        for index, each in columns.items():
+            each[SUBTASK] = subtasks(segments.get(episode_name(index), ()), len(each[VALID]), data.fps)
     with failure_named(output), unfinished_folder(output) as folder:
         folder.mkdir(parents=True)
         _write(data, codes, columns, folder)
+        if segments is not None:
+            write_subtasks(folder, max(int(each[SUBTASK].max()) for each in columns.values()) + 1)
         folder.rename(output)
         sync(output.parent)
     windows = sum(int(each[VALID].sum()) for each in columns.values())
@@ -136,6 +152,15 @@ def frames_of(codes: MotionCodes, length: int) -> Columns:
         found[LATENTS] = np.zeros((length, vectors.shape[1]), np.float32)
         found[LATENTS][frames] = vectors[rows]
     return found
+
+
+def _check_segments(segments: Mapping[str, Sequence[Segment]], codes: MotionCodeSet) -> None:
+    other = sorted(set(segments) - set(codes))
+    if other:
+        raise UsageError(
+            f"segments are of {other[0]}, of which there are no codes; expected those of episodes, such as "
+            f"{next(iter(codes))}: make them with motion-tokenizer segment --codes {codes.path}"
+        )
 
 
 def _check_episodes(data: LeRobotDataset, codes: MotionCodeSet) -> None:

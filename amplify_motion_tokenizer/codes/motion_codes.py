@@ -1,6 +1,6 @@
 """The motion codes of one clip, in memory.
 
-Letters: S windows, d ids of a window, D numbers of an id's vector.
+Letters: S windows, d ids of a window, D numbers of an id's vector, V views, t steps of a window.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class MotionCodes:
     where it is not known."""
     latents: Tensor | None = None
     """(S, d, D) float32, the ids' vectors after quantising, which ``MotionTokenizer.decode`` takes."""
+    camera: Tensor | None = None
+    """(S, V, t, 4, 2) float32, the camera's motion, which was taken out of the tracks before they became ids:
+    after each step how far the background has moved the four corner points of the query grid since the
+    window's first frame, (x, y) in shorter sides of the picture that the grid spans, in the order of the
+    grid's points. NaN where it is not known. None: ids are of the whole motion."""
+    camera_ids: Tensor | None = None
+    """(S, d) int64, ids of the camera's motion alone: of the query grid as the background moves it."""
     clip: str = ""
     """The clip's name: its path below the input folder, without the ending."""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -67,6 +74,10 @@ class MotionCodes:
         if self.latents is not None:
             width = self.ids.shape[-1] if self.ids.ndim == 2 else None
             expected["latents"] = (torch.float32, (windows, width, None))
+        if self.camera is not None:
+            expected["camera"] = (torch.float32, (windows, None, None, 4, 2))
+        if self.camera_ids is not None:
+            expected["camera_ids"] = (torch.int64, (windows, self.ids.shape[-1] if self.ids.ndim else None))
         for name, (dtype, shape) in expected.items():
             _check_column(name, getattr(self, name), dtype, shape)
 
@@ -77,6 +88,14 @@ class MotionCodes:
     def __repr__(self) -> str:
         made = f"{self.meta.get('model')} {self.meta.get('checkpoint')}"
         return f"MotionCodes(clip={self.clip!r}, {len(self)} windows of {self.ids.shape[1]} ids, by {made})"
+
+    @property
+    def camera_known(self) -> Tensor | None:
+        """(S, V, t) bool, the steps at whose end the camera is known; None where ``camera`` is.
+
+        Where it is not, ids tell that points stay where they were, which is not what was seen.
+        """
+        return None if self.camera is None else self.camera.isfinite().flatten(3).all(dim=3)
 
     @property
     def source(self) -> str | None:

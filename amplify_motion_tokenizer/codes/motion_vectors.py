@@ -28,20 +28,69 @@ STILL = 1 / 480
 """Root mean square displacement, in shorter sides of the frame, that counts half as much as a large one does:
 half a pixel of 240 rows, so that what is left of the tracker's noise has no shape."""
 
+CHARACTER = (1.5, 1.0, 1.0)
+"""Weights of the three numbers of ``_character``, chosen, as the numbers themselves, on rendered clips of
+other seeds than the ones that docs/measured/search.md measures on."""
+
+FARTHEST = math.sqrt(4 + sum(weight**2 for weight in CHARACTER))
+"""Largest distance of two ``motion_vectors``."""
+
 
 def motion_vectors(tracks_xy_px: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
-    """(S, K) vectors of tracks, as long as 1 at most; their Euclidean distance is from 0, the same, to 2.
+    """(S, K) vectors of tracks; their Euclidean distance is from 0, the same motion, to ``FARTHEST``.
 
-    A vector is the shape of the displacements since frame 0, averaged over ``POOLED``, times
+    The first numbers are the shape of the displacements since frame 0, averaged over ``POOLED``, of length
     n / (n + ``STILL``), n being their root mean square: how fast something moves counts only near standing
-    still.
+    still. Shapes that have nothing in common are 1.4 apart, opposite ones 2. The last three are
+    ``_character`` times ``CHARACTER``.
 
     Args:
         tracks_xy_px: (S, [V, ]T, N, 2), (x, y) pixels; N is a square grid.
         size: (height, width) of the frames in pixels.
     """
-    moves = (tracks_xy_px - tracks_xy_px[..., :1, :, :])[..., 1:, :, :] / min(size)
-    return _shapes(_averaged(moves, POOLED[0]), STILL)
+    places = tracks_xy_px / min(size)
+    moves = places - places[..., :1, :, :]
+    shapes = _shapes(_averaged(moves[..., 1:, :, :], POOLED[0]), STILL)
+    return np.concatenate([shapes, _character(places).numpy() * np.array(CHARACTER, np.float32)], axis=1)
+
+
+def _character(places: Tensor) -> Tensor:
+    """(S, 3) what kind of motion places (S, [V, ]T, N, 2), in shorter sides of the frame, tell; 0 to 1 each.
+
+    How much of it no shift, turn and zoom of the whole frame explains (of things that move by themselves),
+    how much of the way is left at the end (little where something trembles or turns back), and how much
+    the points move one way. All fade near standing still, and are means over views.
+    """
+    steps = places.shape[-3] - 1
+    ends = torch.linspace(0, steps, min(POOLED[0], steps) + 1).round().long()
+    stretches = places[..., ends[1:], :, :] - places[..., ends[:-1], :, :]
+    still = STILL / (len(ends) - 1)
+    whole, left = _size(stretches), _size(_beyond_similarity(places[..., :1, :, :], stretches))
+    each = places[..., 1:, :, :] - places[..., :-1, :, :]
+    way = each.square().sum(dim=-1).mean(dim=-1).sqrt().sum(dim=-1)
+    net = _size(places[..., -1:, :, :] - places[..., :1, :, :])
+    one_way = each.mean(dim=-2).norm(dim=-1).mean(dim=-1) / (
+        each.norm(dim=-1).mean(dim=(-1, -2)) + STILL / steps
+    )
+    found = torch.stack([left / (whole + still), net / (way + STILL), one_way], dim=-1)
+    return found.flatten(1, -2).mean(dim=1) if found.ndim > 2 else found
+
+
+def _size(moves: Tensor) -> Tensor:
+    """(S, [V]) root mean square length of moves (S, [V, ]t, N, 2)."""
+    return moves.square().sum(dim=-1).mean(dim=(-1, -2)).sqrt()
+
+
+def _beyond_similarity(places: Tensor, moves: Tensor) -> Tensor:
+    """What the best similarity leaves of moves (S, [V, ]t, N, 2) of points at places (S, [V, ]1, N, 2).
+
+    Least squares over all points, in each stretch of time.
+    """
+    arms = torch.view_as_complex((places - places.mean(dim=-2, keepdim=True)).contiguous())
+    rest = torch.view_as_complex((moves - moves.mean(dim=-2, keepdim=True)).contiguous())
+    power = arms.abs().square().sum(dim=-1, keepdim=True).clamp(min=1e-12)
+    turn = (arms.conj() * rest).sum(dim=-1, keepdim=True) / power
+    return torch.view_as_real(rest - turn * arms)
 
 
 def half_vectors(
@@ -67,10 +116,14 @@ def half_vectors(
 def _averaged(moves: Tensor, stretches: int) -> Tensor:
     """(S, K) means of moves (S, [V, ]t, N, 2) over so many stretches of time and the fields of ``POOLED``."""
     side = math.isqrt(moves.shape[-2])
-    fields = moves.reshape(-1, moves.shape[-3], side, side, 2).permute(0, 4, 1, 2, 3)
+    fields = moves.flatten(0, -4)
+    fields = fields.reshape(*fields.shape[:2], side, side, 2).permute(0, 4, 1, 2, 3)
     wanted = (stretches, *POOLED[1:])
     steps, rows, columns = (min(most, own) for most, own in zip(wanted, fields.shape[2:], strict=True))
-    return adaptive_avg_pool3d(fields, (steps, rows, columns)).reshape(len(moves), -1)
+    numbers = math.prod(moves.shape[1:-3]) * 2 * steps * rows * columns
+    if not len(moves):
+        return moves.new_empty(0, numbers)
+    return adaptive_avg_pool3d(fields, (steps, rows, columns)).reshape(len(moves), numbers)
 
 
 def _shapes(means: Tensor, still: float) -> NDArray[np.float32]:
@@ -81,11 +134,14 @@ def _shapes(means: Tensor, still: float) -> NDArray[np.float32]:
 
 
 def _decoded(codes: MotionCodes, tokenizer: Tokenizer) -> tuple[Tensor, tuple[int, int]]:
-    """The tracks that codes of a clip tell, and the size of frames that they are in."""
+    """The tracks that codes of a clip tell, and the size of frames that they are in.
+
+    What was taken out of them as the camera's motion stays out.
+    """
     # Displacements are taken in shorter sides, and a move in a frame of one shape is that in any.
     height, width = codes.meta.get("tracked_size") or (240, 320)
     with torch.inference_mode():
-        return tokenizer.decode(codes, (height, width))[0], (height, width)
+        return tokenizer.decode(codes, (height, width), camera=False)[0], (height, width)
 
 
 def vectors_of(codes: MotionCodes, tokenizer: Tokenizer) -> NDArray[np.float32]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from amplify_motion_tokenizer.codes.files.base import OF_RUN, CodeFormat
+from amplify_motion_tokenizer.codes.files.base import OF_RUN, CodeFormat, missing
 from amplify_motion_tokenizer.codes.formats import code_formats, format_of
 from amplify_motion_tokenizer.codes.motion_codes import CodesAt, FrameCount, MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.file_names import CODES
+from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST
+from amplify_motion_tokenizer.jobs.manifest import read_manifest
 from amplify_motion_tokenizer.models.torch_files import read_torch
 
 
@@ -85,7 +86,8 @@ def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
             them and the format itself holds none.
 
     Raises:
-        UsageError: nothing is there, or it is damaged, of an unknown version, or of several runs.
+        UsageError: nothing is there, or it is damaged, of an unknown version, of several runs, or a clip that
+            the folder's manifest names is missing.
         CheckpointError: a file of vectors is damaged.
     """
     path = Path(path)
@@ -101,20 +103,73 @@ def holds_codes(folder: Path) -> bool:
 
 
 def _read(path: Path) -> MotionCodeSet:
-    if not path.is_dir():
-        return MotionCodeSet(format_of(path).read(path), path)
+    form, files = code_files(path)
+    found = MotionCodeSet(
+        (codes for file in files for codes in form.read(file)), files[0] if form.table else path
+    )
+    if form.table and path.is_dir():
+        _check_not_cut(found, files[0])
+    return found
+
+
+def code_files(path: Path) -> tuple[CodeFormat, list[Path]]:
+    """What ``read_codes`` reads at ``path``: the format, and one table or the files of all clips.
+
+    Raises:
+        UsageError: nothing is there, no format has that name, or a clip that the folder's manifest names has
+            no file.
+    """
     formats = code_formats()
+    if not path.exists() and not any(path.name.endswith(each.ending) for each in formats):
+        raise missing(path, FileNotFoundError())
+    if not path.is_dir():
+        return format_of(path), [path]
     table = next((each for each in formats if each.table and (path / each.table).is_file()), None)
     if table is not None:
-        return MotionCodeSet(table.read(path / str(table.table)), path / str(table.table))
+        return table, [path / str(table.table)]
     for each in formats:
         files = _files(path, each)
         if files:
-            return MotionCodeSet((codes for file in files for codes in each.read(file)), path)
+            _check_all_there(path, each)
+            return each, files
     raise UsageError(
         f"{path / CODES}: cannot be read (No such file or directory), and there are no codes in another "
         "format; give inference's output folder"
     )
+
+
+def _check_not_cut(found: MotionCodeSet, table: Path) -> None:
+    """Raises UsageError where a table lacks a clip of its run that is done and has a file of its own.
+
+    A table that is cut at the end of a line can be told from a whole one by nothing else.
+    """
+    run = next((codes.meta.get("config_hash") for codes in found.values()), None)
+    for clip in _done(table.parent):
+        for form in code_formats() if clip not in found else ():
+            own = form.file(table.parent, clip)
+            if form.table is None and own.is_file() and run in (None, form.meta(own).get("config_hash")):
+                raise UsageError(
+                    f"{table}: is cut, as it lacks the clip {clip}, whose codes are in {own.name}; run "
+                    "inference again"
+                )
+
+
+def _done(folder: Path) -> list[str]:
+    """The clips that the manifest of a folder of codes tells as done."""
+    if not (folder / CHECKPOINT_RECORD).is_file():
+        return []
+    records = read_manifest(folder / MANIFEST)
+    return [clip for clip, record in records.items() if record.get("status") in ("done", "skipped")]
+
+
+def _check_all_there(folder: Path, form: CodeFormat) -> None:
+    """Raises UsageError where a clip that the manifest of a run tells as done has no file."""
+    for clip in _done(folder):
+        if not form.file(folder, clip).is_file():
+            raise UsageError(
+                f"{form.file(folder, clip)}: is not there, and {MANIFEST} says that {clip} is done; run "
+                "inference again, which makes what is missing"
+            )
 
 
 def write_codes(

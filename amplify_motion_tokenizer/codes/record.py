@@ -58,6 +58,7 @@ def run_meta(
         "grid_size": config.data.grid_size,
         "query_order": config.tracking.query_order,
         "reference_size": to_dict(config)["data"]["reference_size"],
+        "camera": config.data.camera,
         **_class_meta(config),
         "versions": versions(),
     }

@@ -1,25 +1,72 @@
 """Search by motion: the moments whose codes tell a motion like the one of a query.
 
-Letters: S windows of a clip, Q windows of the query, K numbers of a window's vector.
+Letters: S windows of a clip, Q windows of the query, M moments, K numbers of a window's vector.
 """
 
 from __future__ import annotations
 
 import difflib
-import heapq
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 _EPSILON_S = 1e-6
+
+_FIRST_SORTED = 1024
+"""Moments that are put in order at once, the nearest ones; then eight times as many, and so on."""
+
+_HITS = 16
+"""Windows that a graph is asked for, for each moment that is wanted: many overlap better ones."""
+
+
+class Places(Protocol):
+    """Where the windows of a clip are: ``MotionCodes``, or what an index keeps of them."""
+
+    @property
+    def clip(self) -> str:
+        """The clip's name."""
+
+    @property
+    def starts(self) -> Tensor:
+        """(S,) int64, ascending, first frame of each window among the tracked frames."""
+
+    @property
+    def seconds(self) -> Tensor:
+        """(S, 2) float64, seconds of its first and last frame since the clip's first; NaN: not known."""
+
+    @property
+    def source_frames(self) -> Tensor:
+        """(S, 2) int64, the same two frames by their number in the source file; -1: not known."""
+
+    @property
+    def parts(self) -> Tensor:
+        """(S,) int64, which part of the clip each window is in."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Holds ``tracked_length``, the tracked frames of a window."""
+
+    def __len__(self) -> int:
+        """S."""
+
+
+class Graph(Protocol):
+    """Finds windows with near vectors without looking at all."""
+
+    def __len__(self) -> int:
+        """How many windows it knows."""
+
+    def near(self, vectors: Floats, count: int) -> list[dict[str, Ints]]:
+        """Of each of ``vectors`` (Q, K): rows of about ``count`` near windows, by clip."""
 
 
 class Moment(NamedTuple):
@@ -36,7 +83,7 @@ class Moment(NamedTuple):
     """Mean distance of its windows' vectors to the query's; 0 of the query itself."""
 
 
-def query_moment(codes: Mapping[str, MotionCodes], clip: str, start_s: float, seconds: float) -> Moment:
+def query_moment(codes: Mapping[str, Places], clip: str, start_s: float, seconds: float) -> Moment:
     """The windows of ``clip`` from ``start_s`` on.
 
     The first is the last that begins at ``start_s`` or before; with it go all later windows of the same part
@@ -49,8 +96,15 @@ def query_moment(codes: Mapping[str, MotionCodes], clip: str, start_s: float, se
         seconds: how long the motion is; below a window's length it is one window.
 
     Raises:
-        UsageError: there is no such clip, its windows have no times, or none covers the time asked for.
+        UsageError: there is no such clip, its windows have no times, or none covers the time asked for, which
+            may be no number.
     """
+    if not (math.isfinite(start_s) and math.isfinite(seconds) and seconds >= 0):
+        raise UsageError(
+            f"a query of {seconds:g} s from {start_s:g} s on is none; expected seconds, 0 or more"
+        )
+    if not codes:
+        raise UsageError("there are codes of no clip; run infer on clips that move")
     if clip not in codes:
         near = difflib.get_close_matches(clip, codes, 3, 0.0)
         raise UsageError(f"there is no clip {clip!r}; nearest of {len(codes)} are {', '.join(near)}")
@@ -73,7 +127,11 @@ def query_moment(codes: Mapping[str, MotionCodes], clip: str, start_s: float, se
 
 
 def nearest(
-    codes: Mapping[str, MotionCodes], vectors: Mapping[str, Floats], query: Moment, count: int
+    codes: Mapping[str, Places],
+    vectors: Mapping[str, Floats],
+    query: Moment,
+    count: int,
+    graph: Graph | None = None,
 ) -> list[Moment]:
     """The moments most like the query, the nearest first, none of which overlaps another or the query.
 
@@ -84,21 +142,80 @@ def nearest(
         vectors: (S, K) of each clip.
         query: from ``query_moment``.
         count: how many at most.
+        graph: of the same windows: only moments with a window that it finds near one of the query's are
+            looked at, by their true distances. None: all are.
+
+    Raises:
+        UsageError: ``count`` is below 1.
     """
-    asked = vectors[query.clip][list(query.rows)]
+    if count < 1:
+        raise UsageError(f"{count} moments cannot be found; expected 1 or more")
+    asked = np.asarray(vectors[query.clip][list(query.rows)])
     starts = codes[query.clip].starts.numpy()[list(query.rows)]
     offsets = starts - starts[0]
-    found = []
-    for name, clip in codes.items():
-        rows = aligned(clip, offsets)
-        distances = mean_distances(asked, vectors[name], rows)
-        taken = [range(*_span(clip, query.rows))] if name == query.clip else []
-        for at in _apart(clip, rows, distances, taken):
-            found.append(_moment(clip, rows[at], float(distances[at])))
-    return heapq.nsmallest(count, found, key=lambda moment: moment.distance)
+    if graph is None:
+        rows = {name: aligned(clip, offsets) for name, clip in codes.items()}
+        return _best(codes, vectors, query, asked, rows, count)
+    hits = _HITS * count
+    while True:
+        hits = min(hits, len(graph))
+        near = graph.near(asked, hits)
+        names = dict.fromkeys(name for found in near for name in found)
+        rows = {name: _with_hits(aligned(codes[name], offsets), name, near) for name in names}
+        found = _best(codes, vectors, query, asked, rows, count)
+        if len(found) >= count or hits == len(graph):
+            return found
+        hits *= 4
 
 
-def aligned(clip: MotionCodes, offsets: Ints) -> Ints:
+def _with_hits(rows: Ints, clip: str, near: Sequence[Mapping[str, Ints]]) -> Ints:
+    """The moments (M, Q) of a clip of which one window at least was found near the same one of the query."""
+    hit = [np.isin(column, found[clip]) for column, found in zip(rows.T, near, strict=True) if clip in found]
+    return np.asarray(rows[np.any(hit, axis=0)])
+
+
+def _best(
+    codes: Mapping[str, Places],
+    vectors: Mapping[str, Floats],
+    query: Moment,
+    asked: Floats,
+    rows: Mapping[str, Ints],
+    count: int,
+) -> list[Moment]:
+    """The nearest of moments ``rows`` (M, Q) of clips, none of which overlaps another or the query."""
+    names = list(rows)
+    distances = np.concatenate(
+        [np.empty(0, np.float32), *(mean_distances(asked, vectors[name], rows[name]) for name in names)]
+    )
+    ends = np.cumsum([len(rows[name]) for name in names])
+    taken = {query.clip: [_span(codes[query.clip], query.rows)]}
+    found: list[Moment] = []
+    for at in _ordered(distances):
+        if len(found) >= count:
+            break
+        place = int(np.searchsorted(ends, at, side="right"))
+        clip, own = codes[names[place]], rows[names[place]]
+        moment = own[at - int(ends[place]) + len(own)]
+        first, end = _span(clip, moment)
+        before = taken.setdefault(names[place], [])
+        if all(end <= other_first or first >= other_end for other_first, other_end in before):
+            before.append((first, end))
+            found.append(_moment(clip, moment, float(distances[at])))
+    return found
+
+
+def _ordered(distances: Floats) -> Iterator[int]:
+    """Places of distances, the least first, equal ones in order; what is not asked for is not sorted."""
+    done, size = 0, _FIRST_SORTED
+    while done < len(distances):
+        size = min(size, len(distances))
+        least = np.flatnonzero(distances <= np.partition(distances, size - 1)[size - 1])
+        order = least[np.argsort(distances[least], kind="stable")]
+        yield from order[done:].tolist()
+        done, size = len(order), 8 * size
+
+
+def aligned(clip: Places, offsets: Ints) -> Ints:
     """(M, Q) rows of windows that start ``offsets`` (Q,) tracked frames after a first one, in one part."""
     starts, parts = clip.starts.numpy(), clip.parts.numpy()
     wanted = starts[:, None] + offsets
@@ -111,26 +228,17 @@ def mean_distances(asked: Floats, vectors: Floats, rows: Ints) -> Floats:
     """(M,) mean over the Q windows of the Euclidean distances of ``asked`` (Q, K) to ``vectors[rows]``."""
     total = np.zeros(len(rows), np.float32)
     for vector, column in zip(asked, rows.T, strict=True):
-        total += np.linalg.norm(vectors - vector, axis=1)[column]
+        total += np.linalg.norm(vectors[column] - vector, axis=1)
     return np.asarray(total / np.float32(len(asked)))
 
 
-def _apart(clip: MotionCodes, rows: Ints, distances: Floats, taken: list[range]) -> Iterator[int]:
-    """Places in ``rows`` (M, Q), the nearest first, whose frames overlap none before and none ``taken``."""
-    for at in np.argsort(distances, kind="stable").tolist():
-        first, end = _span(clip, rows[at])
-        if all(end <= other.start or first >= other.stop for other in taken):
-            taken.append(range(first, end))
-            yield at
-
-
-def _span(clip: MotionCodes, rows: Sequence[int] | Ints) -> tuple[int, int]:
+def _span(clip: Places, rows: Sequence[int] | Ints) -> tuple[int, int]:
     """The tracked frames of windows, the end not included."""
     first, last = int(clip.starts[int(rows[0])]), int(clip.starts[int(rows[-1])])
     return first, last + int(clip.meta["tracked_length"])
 
 
-def _moment(clip: MotionCodes, rows: Sequence[int] | Ints, distance: float) -> Moment:
+def _moment(clip: Places, rows: Sequence[int] | Ints, distance: float) -> Moment:
     first, last = int(rows[0]), int(rows[-1])
     seconds = float(clip.seconds[first, 0]), float(clip.seconds[last, 1])
     frames = int(clip.source_frames[first, 0]), int(clip.source_frames[last, 1])

@@ -5,8 +5,8 @@ Letters: S windows of a clip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,12 @@ class Rules:
     """Seconds of a segment, at least."""
     longest_s: float = 60.0
     """Seconds of a segment, at most: a longer one is cut where the motion changes most."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a rule that is not above 0, or no number."""
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise UsageError(f"{name} is {value:g}; expected a number above 0")
 
 
 class Change(NamedTuple):
@@ -61,7 +67,13 @@ def change_of(clip: MotionCodes, within: Floats) -> Change:
     return Change(seconds.mean(axis=1)[whole], within[whole])
 
 
-def segments_of(clip: MotionCodes, change: Change, rules: Rules) -> list[Segment]:
+Points = Callable[[int, int], list[float]]
+"""From the first window of a part and the one after its last to the seconds at which the motion changes."""
+
+
+def segments_of(
+    clip: MotionCodes, change: Change, rules: Rules, points: Points | None = None
+) -> list[Segment]:
     """The segments of a clip, one after the other; none of a clip without windows.
 
     Where a part of the clip begins there is a boundary in any case.
@@ -70,29 +82,38 @@ def segments_of(clip: MotionCodes, change: Change, rules: Rules) -> list[Segment
         clip: its codes, whose seconds are known.
         change: from ``change_of``, or any other curve over its seconds.
         rules: which changes count.
+        points: finds the changes in the place of the curve's peaks.
     """
     if not len(clip):
         return []
-    first, end = float(clip.seconds[0, 0]), float(clip.seconds[:, 1].max())
-    begins = clip.seconds[1:, 0][clip.parts.diff() != 0].tolist()
+    rows = [0, *(np.flatnonzero(np.diff(clip.parts.numpy())) + 1).tolist()]
+    begins, end = clip.seconds[rows, 0].tolist(), float(clip.seconds[:, 1].max())
     found: list[Segment] = []
-    for low, high in zip([first, *begins], [*begins, end], strict=True):
+    for row, next_row, low, high in zip(
+        rows, [*rows[1:], len(clip)], begins, [*begins[1:], end], strict=True
+    ):
         inner = (change.seconds > low) & (change.seconds < high)
         own = Change(change.seconds[inner], change.energy[inner])
-        edges = [low, *boundaries(own, low, high, rules), high]
+        given = None if points is None else points(row, next_row)
+        edges = [low, *boundaries(own, low, high, rules, given), high]
         found += [Segment(*pair) for pair in zip(edges, edges[1:], strict=False)]
     return found
 
 
-def boundaries(change: Change, low_s: float, high_s: float, rules: Rules) -> list[float]:
+def boundaries(
+    change: Change, low_s: float, high_s: float, rules: Rules, points: Sequence[float] | None = None
+) -> list[float]:
     """Seconds, ascending, at which the motion changes between ``low_s`` and ``high_s``.
 
     Each stretch of ``change`` from where it reaches ``least_change`` until it falls below ``ends_below`` of
     that has one boundary, at its peak; of two that are nearer than ``shortest_s`` the higher peak stays.
+    Where ``points`` are given, in seconds, they are the boundaries, the earlier of two that are too near.
     """
-    peaks = _peaks(change.energy, rules.least_change, rules.ends_below * rules.least_change)
-    peaks.sort(key=lambda at: -change.energy[at])
-    kept = _apart([low_s, high_s], change.seconds[peaks].tolist(), rules.shortest_s)
+    if points is None:
+        peaks = _peaks(change.energy, rules.least_change, rules.ends_below * rules.least_change)
+        peaks.sort(key=lambda at: -change.energy[at])
+        points = change.seconds[peaks].tolist()
+    kept = _apart([low_s, high_s], points, rules.shortest_s)
     by_change = change.seconds[np.argsort(-change.energy, kind="stable")].tolist()
     while True:
         edges = sorted([low_s, *kept, high_s])

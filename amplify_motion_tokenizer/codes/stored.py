@@ -178,7 +178,9 @@ def _check_settings(clip: StoredClip, config: Config) -> None:
     wanted = track_settings(config)
     if clip.stores == "velocities":
         wanted |= velocity_settings(config)
-    differ = changes({key: clip.settings.get(key) for key in wanted}, wanted)
+    # What a file does not say, as true tracks of rendered clips say nothing of a tracker, is not compared.
+    said = {key: value for key, value in clip.settings.items() if key in wanted}
+    differ = changes(said, {key: wanted[key] for key in said})
     if differ:
         raise TrackFileError(
             f"{clip.path}: was made with other settings than other clips of the input ({'; '.join(differ)}); "

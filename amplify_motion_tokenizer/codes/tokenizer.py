@@ -20,9 +20,9 @@ from amplify_motion_tokenizer.codes.decoding import decoded
 from amplify_motion_tokenizer.codes.encoding import (
     ClipBatches,
     Extra,
+    GatheredBatches,
     codes_of_arrays,
     encode_views,
-    joined,
     no_windows,
 )
 from amplify_motion_tokenizer.codes.given import (
@@ -210,7 +210,11 @@ class Tokenizer(OnHub):
         windows, length = view.visibility.shape[:2]
         first = given_starts(starts, windows, self.config.tracking.window_stride)
         save: list[Extra] = ["latents"] if latents else []
-        made = encode_view(self.model, self.config, view, save) if windows else no_windows(self.model, save)
+        made = (
+            encode_view(self.model, self.config, view, save)
+            if windows
+            else no_windows(self.model, self.config, save)
+        )
         self._warn_of_rate(rate, length)
         facts = {
             "window_starts": first,
@@ -225,19 +229,24 @@ class Tokenizer(OnHub):
         return codes_of_arrays(made | facts, clip, meta | frames)
 
     @overload
-    def decode(self, codes: MotionCodes, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]: ...
+    def decode(
+        self, codes: MotionCodes, size: tuple[int, int] | None = None, camera: bool = True
+    ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def decode(self, codes: Tensor) -> Tensor: ...
 
     def decode(
-        self, codes: MotionCodes | Tensor, size: tuple[int, int] | None = None
+        self, codes: MotionCodes | Tensor, size: tuple[int, int] | None = None, camera: bool = True
     ) -> tuple[Tensor, Tensor] | Tensor:
         """Tracks that codes tell, from the query grid on.
 
         Args:
             codes: of this tokenizer. (Vectors (S, d, D) instead give the model's logits, as its ``decode``.)
             size: (height, width) of the frames to show tracks in, in pixels; None: the tracked frames' own.
+            camera: whether the camera's motion, where it was taken out and kept beside the ids, is put back;
+                tracks are NaN, and not visible, in frames where it is not known. False: the tracks of a
+                camera that stays where it was in the window's first frame.
 
         Returns:
             tracks (S, [V, ]T, N, 2) float32, (x, y) pixels, and visibility (S, [V, ]T, N) bool: whether the
@@ -253,7 +262,7 @@ class Tokenizer(OnHub):
                 f"codes are a {type(codes).__name__}; expected MotionCodes; for ids alone use decode_tracks"
             )
         self._check_made_here(codes)
-        return decoded(self, codes, size)
+        return decoded(self, codes, size, camera)
 
     def digits(self, ids: Array) -> Tensor:
         """FSQ digits (..., K) int64 of ids (...), of any shape: each from 0 to its level less 1.
@@ -299,8 +308,10 @@ class Tokenizer(OnHub):
         save: list[Extra] = ["latents"] if latents else []
         config = self._config_of_tracks
         batches = ClipBatches(tracked, config.inference.batch_size)
-        made = [{**each.places, **encode_views(each.views, self.model, config, save)} for each in batches]
-        arrays = joined(made or [no_windows(self.model, save)])
+        made = GatheredBatches()
+        for each in batches:
+            made.add({**each.places, **encode_views(each.views, self.model, config, save)})
+        arrays = made.taken() if len(made) else no_windows(self.model, config, save)
         meta = run_meta(self._checkpoint, config, self._tracker.name, self.model)
         return codes_of_arrays(arrays, clip, {**meta, **facts, **batches.facts})
 
@@ -320,7 +331,7 @@ class Tokenizer(OnHub):
             )
 
     def _check_made_here(self, codes: MotionCodes) -> None:
-        own, found = self._checkpoint_hash, codes.meta.get("checkpoint_sha256")
+        own, found = self.checkpoint_sha256, codes.meta.get("checkpoint_sha256")
         if found is not None and found != own:
             raise ValueError(
                 f"codes of {codes.clip or 'a clip'} were made with {codes.meta.get('checkpoint')} (SHA-256 "
@@ -328,7 +339,8 @@ class Tokenizer(OnHub):
             )
 
     @functools.cached_property
-    def _checkpoint_hash(self) -> str:
+    def checkpoint_sha256(self) -> str:
+        """SHA-256, in hex, of the file that the tokenizer was loaded from, which its codes name."""
         return file_hash(self._checkpoint.path)
 
     def _warn_of_rate(self, fps: float, length: int) -> None:

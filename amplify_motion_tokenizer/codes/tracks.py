@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amplify_motion_tokenizer.codes.encoding import Extra, encode_views, joined
+from amplify_motion_tokenizer.codes.encoding import Extra, GatheredBatches, encode_views
 from amplify_motion_tokenizer.codes.given import Array, given_tracks
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.data.inputs import encoder_input
@@ -59,7 +59,10 @@ def encode_view(
     model: MotionTokenizer, config: Config, view: ViewTracks, save: Sequence[Extra] = ()
 ) -> dict[str, Tensor]:
     """What ``encode_views`` gives of windows of one view, however many; at least one."""
-    return joined([encode_views([chunk], model, config, save) for chunk in _chunks(view)])
+    made = GatheredBatches()
+    for chunk in _chunks(view):
+        made.add(encode_views([chunk], model, config, save))
+    return made.taken()
 
 
 def _chunks(view: ViewTracks) -> list[ViewTracks]:

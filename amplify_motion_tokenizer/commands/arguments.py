@@ -1,10 +1,11 @@
-"""Settings on a command line: ``--section.key VALUE``, anywhere between the flags."""
+"""Settings on a command line: ``--section.key VALUE``, anywhere between the flags; and shared flags."""
 
 from __future__ import annotations
 
 import re
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.config.gone import KEYS, what_took_its_place
@@ -21,6 +22,21 @@ from amplify_motion_tokenizer.config.loading import (
 from amplify_motion_tokenizer.config.settings import parts_of
 from amplify_motion_tokenizer.config.yaml_text import Scalar, parse
 from amplify_motion_tokenizer.errors import ConfigError
+
+CODES: Flags = {
+    "--codes": {
+        "type": Path,
+        "required": True,
+        "help": "output folder of infer, or a file of codes of any format",
+    },
+}
+TOKENIZER_OF_CODES: Flags = {
+    "--checkpoint": {"type": Path, "help": "the tokenizer of the codes, unless it came with the package"},
+}
+VIDEOS_OF_CODES: Flags = {
+    "--input": {"type": Path, "help": "the video, or the folder of the videos, that the codes were made of"},
+}
+"""Flags of commands that go on from codes."""
 
 _LIKE = 0.75
 """Likeness from which a name is taken for another one misspelt: resumed for resume, not overwrite."""

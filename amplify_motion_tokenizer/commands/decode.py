@@ -12,21 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands.arguments import CODES, VIDEOS_OF_CODES
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import UsageError
 
 FLAGS: Flags = {
-    "--codes": {
-        "type": Path,
-        "required": True,
-        "help": "output folder of infer, or a file of codes of any format",
-    },
+    **CODES,
     "--output": {"type": Path, "required": True, "help": "folder for tracks and videos"},
     "--checkpoint": {
         "default": "default",
         "help": "the one that made the codes, or the name of a shipped tokenizer (default: default)",
     },
-    "--input": {"type": Path, "help": "the video or folder that codes were made of, to draw on"},
+    **VIDEOS_OF_CODES,
     "--tracks": {"type": Path, "help": "folder of the true track files, or one of them, to draw beside"},
     "--every": {
         "type": int,

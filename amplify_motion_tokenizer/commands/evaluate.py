@@ -13,9 +13,11 @@ motion they leave, beside plain coders at the same bits: no motion, one similari
 and principal components (PCA) of made-up motion. Of tokenizers of a smaller grid or fewer frames the points
 next to that grid are coded, in the first frames, in a table of their own with its own no motion.
 
-segmentation: both files are JSON as segment writes it. Printed is F1 of boundaries within some seconds of
-true ones, each matched once: of inner boundaries, and of both ends of every segment, which counts inner ones
-twice and a clip's own start and end too.
+segmentation: both files are JSON as segment writes it, or rows with an id and segments of start_sec and
+end_sec, as WGO-Bench has them (docs/segmentation.md lists the shapes). Printed is F1 of boundaries within
+some seconds of true ones, each matched once: of inner boundaries, and of both ends of every segment, which
+counts inner ones twice and a clip's own start and end too. Then F1 of segments, which are matched where of
+what both cover half or three quarters is common.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands import arguments, cli
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 from amplify_motion_tokenizer.files import write_json
@@ -44,7 +46,7 @@ TRACKING: Flags = {
     },
 }
 CODES: Flags = {
-    "--codes": {"type": Path, "required": True, "help": "output folder of infer"},
+    **arguments.CODES,
     "--lags": {"type": int, "default": 4, "help": "neighbours to compare with (default 4)"},
     "--json": {"type": Path, "help": "file for all the numbers"},
 }
@@ -150,7 +152,7 @@ def evaluate_tokenizer(flags: argparse.Namespace) -> int:
 def evaluate_segmentation(flags: argparse.Namespace) -> int:
     """Prints how well segments agree with true ones; returns the exit status."""
     from amplify_motion_tokenizer.codes.segment_files import read_segments
-    from amplify_motion_tokenizer.evaluation.boundaries import boundary_scores
+    from amplify_motion_tokenizer.evaluation.boundaries import boundary_scores, segment_scores
     from amplify_motion_tokenizer.evaluation.tables import lines, numbers_of, without_nan
 
     found, true = read_segments(flags.segments), read_segments(flags.truth)
@@ -158,7 +160,7 @@ def evaluate_segmentation(flags: argparse.Namespace) -> int:
     if missing:
         lacking = flags.segments if missing[0] in true else flags.truth
         raise UsageError(f"{lacking}: has no segments of the clip {missing[0]}; give files of the same clips")
-    scores = boundary_scores(found, true)
+    scores = boundary_scores(found, true) | {"segments, IoU": segment_scores(found, true)}
     rows = [["boundaries", "within s", "true", "found", "matched", "F1"]]
     for way, by_tolerance in scores.items():
         for tolerance, each in by_tolerance.items():

@@ -25,6 +25,7 @@ FLAGS: dict[str, Flags] = {
             "required": True,
             "help": "codes of its episodes: output folder of infer --video.source lerobot, or their file",
         },
+        "--segments": {"type": Path, "help": "segments of its episodes, from segment --json, as subtasks"},
         "--output": {"type": Path, "required": True, "help": "folder for the copy, which must not exist"},
     }
 }
@@ -38,8 +39,11 @@ def main(argv: Sequence[str]) -> int:
 def _export(flags: argparse.Namespace) -> int:
     from amplify_motion_tokenizer.codes.lerobot_copy import copy_with_codes
     from amplify_motion_tokenizer.codes.reading import read_codes
+    from amplify_motion_tokenizer.codes.segment_files import read_segments
 
-    copied = copy_with_codes(flags.dataset, read_codes(flags.codes, latents=True), flags.output)
+    segments = None if flags.segments is None else read_segments(flags.segments)
+    codes = read_codes(flags.codes, latents=True)
+    copied = copy_with_codes(flags.dataset, codes, flags.output, segments)
     sys.stdout.write(
         f"data set in {flags.output}: {copied.episodes} episodes, {copied.frames} frames, of which "
         f"{copied.windows} begin a window\n"

@@ -1,10 +1,16 @@
 """Cuts clips where the motion changes, by their codes alone.
 
+Codes are read from --codes or, without it, made on the way of the videos in --input (not kept), with
+--checkpoint or the tokenizer that comes with the package.
+
 A window tells a change where the motions that its two halves decode to differ: 0 where motion goes on, 1.4
 where they have nothing in common, 2 where they are opposite. A boundary is a peak of at least --change; it
 cannot be nearer to a clip's ends than half a window. Windows close together (tracking.window_stride 4 or
-less) place it to some tenths of a second. --cut writes each segment as a video, encoded again so that cuts
-are exact.
+less) place it to some tenths of a second. --method histograms goes by the codes' digits, without decoding
+them: boundaries are change points of their histograms (ruptures).
+
+--cut writes each segment as a video, encoded again so that cuts are exact; with --copy as it is stored, from
+the last key frame before it on. --clusters tells which segments move alike.
 """
 
 from __future__ import annotations
@@ -13,20 +19,55 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands.arguments import CODES, TOKENIZER_OF_CODES, VIDEOS_OF_CODES
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.errors import EXIT_OK, UsageError
 
+if TYPE_CHECKING:
+    from amplify_motion_tokenizer.codes.contact_sheet import Pictures
+    from amplify_motion_tokenizer.codes.reading import MotionCodeSet
+    from amplify_motion_tokenizer.codes.segmenting import Segmented
+    from amplify_motion_tokenizer.codes.tokenizer import Tokenizer
+
 FLAGS: Flags = {
-    "--codes": {"type": Path, "required": True, "help": "output folder of infer, or a file of codes"},
-    "--change": {"type": float, "default": 0.8, "help": "change of a boundary, 0 to 2 (default 0.8)"},
+    "--codes": {
+        **CODES["--codes"],
+        "required": False,
+        "help": "output folder of infer, or a file of codes (default: made of --input)",
+    },
+    "--input": {
+        **VIDEOS_OF_CODES["--input"],
+        "help": "the video, or the folder of the videos: that --codes were made of, or to cut without",
+    },
+    "--method": {
+        "choices": ("motion", "histograms"),
+        "default": "motion",
+        "help": "what is compared: decoded motion, or histograms of digits, which needs ruptures",
+    },
+    "--change": {
+        "type": float,
+        "help": "change of a boundary, 0 to 2 (default 0.8); of histograms what a boundary must explain, in "
+        "windows (default 1.5)",
+    },
     "--shortest": {"type": float, "default": 0.6, "help": "seconds of a segment at least (default 0.6)"},
     "--longest": {"type": float, "default": 60.0, "help": "seconds of a segment at most (default 60)"},
-    "--checkpoint": {"type": Path, "help": "the tokenizer of the codes, unless it came with the package"},
+    "--clusters": {
+        "type": int,
+        "default": 0,
+        "metavar": "K",
+        "help": "sort segments into K kinds of motion, by k-means; needs scipy",
+    },
+    **TOKENIZER_OF_CODES,
     "--json": {"type": Path, "help": "file for the segments"},
+    "--picture": {
+        "type": Path,
+        "help": "folder for a PNG of each clip: curve, boundaries and, with --input, key frames",
+    },
     "--cut": {"type": Path, "help": "folder for a video of each segment; needs --input"},
-    "--input": {"type": Path, "help": "the videos that the codes were made of"},
+    "--copy": {"action": "store_true", "help": "cut without encoding, at key frames"},
 }
 
 
@@ -34,44 +75,88 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     flags = cli.parse_flags(argv, "segment", __doc__ or "", FLAGS)
     _check(flags)
-    from amplify_motion_tokenizer.codes.contact_sheet import Pictures
-    from amplify_motion_tokenizer.codes.made_with import tokenizer_of
-    from amplify_motion_tokenizer.codes.motion_vectors import changes_within
-    from amplify_motion_tokenizer.codes.reading import read_codes
-    from amplify_motion_tokenizer.codes.segment_files import cut, write_segments
-    from amplify_motion_tokenizer.codes.segmentation import Rules, change_of, segments_of
+    from amplify_motion_tokenizer.codes.segment_files import write_segments
+    from amplify_motion_tokenizer.codes.segmenting import segmented
 
-    codes = read_codes(flags.codes)
-    tokenizer = tokenizer_of(codes, flags.checkpoint)
-    rules = Rules(least_change=flags.change, shortest_s=flags.shortest, longest_s=flags.longest)
-    videos = None
-    if flags.cut is not None:
-        videos = Pictures(flags.input)
-        videos.check(codes)
-    segments = {}
-    for name, clip in codes.items():
-        segments[name] = segments_of(clip, change_of(clip, changes_within(clip, tokenizer)), rules)
-        spans = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in segments[name])
-        sys.stdout.write(f"{name}: {spans or 'no windows'} s\n")
+    codes, tokenizer, status = _codes(flags)
+    videos = _videos(flags, codes)
+    lengths = (flags.shortest, flags.longest)
+    result = segmented(codes, tokenizer, flags.method, flags.change, lengths, flags.clusters)
+    for name, segments in result.segments.items():
+        told = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in segments)
+        kinds = f" (kinds {' '.join(map(str, result.clusters[name]))})" if segments and flags.clusters else ""
+        sys.stdout.write(f"{name}: {told} s{kinds}\n" if segments else f"{name}: no windows\n")
     if flags.json is not None:
-        write_segments(flags.json, segments)
-    if videos is not None:
-        count = sum(len(cut(videos.clip(name), each, flags.cut)) for name, each in segments.items() if each)
-        sys.stdout.write(f"videos in {flags.cut}: {count} written, encoded again\n")
-    return EXIT_OK
+        write_segments(flags.json, result.segments, result.clusters)
+    if flags.picture is not None:
+        result.draw(flags.picture, videos)
+    if flags.cut is not None and videos is not None:
+        _cut(flags, result, videos)
+    return status
+
+
+def _codes(flags: argparse.Namespace) -> tuple[MotionCodeSet, Tokenizer, int]:
+    """Codes, their tokenizer, and the exit status."""
+    from amplify_motion_tokenizer.codes.made_with import tokenizer_of
+    from amplify_motion_tokenizer.codes.of_videos import codes_of_videos
+    from amplify_motion_tokenizer.codes.reading import read_codes
+
+    if flags.codes is not None:
+        codes, status = read_codes(flags.codes), EXIT_OK
+    else:
+        codes, summary = codes_of_videos(flags.input, flags.checkpoint)
+        status = summary.exit_status
+    return codes, tokenizer_of(codes, flags.checkpoint), status
+
+
+def _videos(flags: argparse.Namespace, codes: MotionCodeSet) -> Pictures | None:
+    """The videos of the clips, where they are given."""
+    from amplify_motion_tokenizer.codes.contact_sheet import Pictures
+
+    if flags.input is None or (flags.cut is None and flags.picture is None):
+        return None
+    videos = Pictures(flags.input)
+    videos.check(codes)
+    return videos
+
+
+def _cut(flags: argparse.Namespace, result: Segmented, videos: Pictures) -> None:
+    from amplify_motion_tokenizer.codes.segment_videos import copy, cut
+
+    count, early = 0, 0.0
+    for name, segments in result.segments.items():
+        if segments and flags.copy:
+            written, own = copy(videos.clip(name), segments, flags.cut)
+            count, early = count + len(written), max(early, own)
+        elif segments:
+            count += len(cut(videos.clip(name), segments, flags.cut))
+    how = "encoded again, cut at the very frame"
+    if flags.copy:
+        how = f"copied from key frames on, which lie up to {early:.2f} s before their segments"
+    sys.stdout.write(f"videos in {flags.cut}: {count} written, {how}\n")
 
 
 def _check(flags: argparse.Namespace) -> None:
-    if not 0 < flags.change <= 2:
-        raise UsageError(f"--change is {flags.change:g}; expected above 0 and at most 2")
+    if flags.codes is None and flags.input is None:
+        raise UsageError("there is nothing to cut: give --codes, or videos as --input")
+    if flags.change is not None and not 0 < flags.change <= (2 if flags.method == "motion" else float("inf")):
+        most = " and at most 2" if flags.method == "motion" else ""
+        raise UsageError(f"--change is {flags.change:g}; expected above 0{most}")
     if not 0 < flags.shortest <= flags.longest / 2:
         raise UsageError(
             f"--shortest is {flags.shortest:g} and --longest {flags.longest:g}; expected seconds above 0, "
             "the longest at least twice the shortest"
         )
-    if (flags.cut is None) != (flags.input is None):
-        raise UsageError(
-            "--cut and --input go together: the folder for segments, and the folder of the videos"
-        )
-    if flags.cut is not None and flags.input.resolve() in (flags.cut.resolve(), *flags.cut.resolve().parents):
-        raise UsageError(f"--cut {flags.cut} lies in --input {flags.input}; give a folder outside the videos")
+    if flags.clusters < 0:
+        raise UsageError(f"--clusters is {flags.clusters}; expected 1 or more kinds")
+    if flags.cut is not None and flags.input is None:
+        raise UsageError("--cut needs --input, the folder of the videos, too")
+    if flags.copy and flags.cut is None:
+        raise UsageError("--copy is a way to --cut; give the folder for the videos of segments")
+    if flags.input is None:
+        return
+    for name, folder in (("--cut", flags.cut), ("--picture", flags.picture)):
+        if folder and flags.input.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise UsageError(
+                f"{name} {folder} lies in --input {flags.input}; give a folder outside the videos"
+            )

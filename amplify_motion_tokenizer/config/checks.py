@@ -18,6 +18,9 @@ from amplify_motion_tokenizer.errors import ConfigError
 CLIP_PLACE = "{clip}"
 """Stands in ``tracking.view_files`` for the clip's name."""
 
+LEAST_CAMERA_POINTS = 8
+"""Points that a frame must show of a window's first one for its camera to be known: a map has four."""
+
 Problem = tuple[str, Any, str]
 """A dotted key, its impossible value, and what is allowed, in words."""
 
@@ -126,6 +129,12 @@ def _data_rules(config: Config) -> Iterator[Rule]:
         data.views,
         len(set(data.views)) == len(data.views) and (kind.view_axis or len(data.views) == 1),
         f"one name, or one or more different names for model.name: {names_with('view_axis')}",
+    )
+    yield (
+        "data.camera",
+        data.camera,
+        data.camera == "keep" or points >= LEAST_CAMERA_POINTS,
+        f"keep with data.grid_size: {data.grid_size}, as {LEAST_CAMERA_POINTS} points at least tell of it",
     )
     yield (
         "data.static_filter.min_keep",

@@ -66,8 +66,10 @@ ADDED = {
     "video.fps": None,
     "tracking.pad_end": "none",
     "video.shots": "off",
+    "data.camera": "keep",
 }
-"""Settings of tracks that were added later, in that order, with the values that act as if there were none."""
+"""Settings of tracks and velocities that were added later, in that order, with the values that act as if
+there were none."""
 
 _NOMINAL, _LEVELS = "model.nominal_codebook_size", "model.fsq_levels"
 _SHORTER, _FIT, _TARGET, _SIZE = "video.resize_shorter", "video.fit", "video.target_size", "video.size"
@@ -158,7 +160,11 @@ def settings_now(
                 "expected the keys of video, tracking and data that do; remake it, or take this key out"
             )
     found = translate(stored)
-    added = ADDED if "video.target_fps" in stored else {}
+    # Of velocities only files of velocities tell.
+    told = {"tracks": "video.target_fps" in stored, "velocities": "data.reference_size" in stored}
+    added = {
+        key: value for key, value in ADDED.items() if any(told[word] and decides(key, word) for word in told)
+    }
     return added | found.now | found.other
 
 

@@ -134,6 +134,13 @@ class DataConfig:
         at_most=512,
         help="Side of the query grid; a window has grid_size^2 points.",
     )
+    camera: Literal["keep", "remove", "both"] = setting(
+        "keep",
+        decides="velocities",
+        help="What becomes of the camera's motion: keep leaves it in the tracks; remove takes it out, so "
+        "that codes are of the objects' motion alone, and keeps it as numbers beside them; both also makes "
+        "codes of it. Training takes both as remove.",
+    )
     reference_size: tuple[int, int] | dict[str, int] | None = setting(
         {"shorter": 480},
         decides="velocities",

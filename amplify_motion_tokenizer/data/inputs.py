@@ -16,6 +16,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.input_kinds import FRAME, SIDES, WNORM, InputKind
+from amplify_motion_tokenizer.data.camera import camera_apart
 from amplify_motion_tokenizer.data.filling import fill_lost
 from amplify_motion_tokenizer.data.masks import counting_mask
 from amplify_motion_tokenizer.data.views import (
@@ -125,7 +126,7 @@ def encoder_input(windows: Sequence[ViewTracks] | Tensor, config: Config) -> Enc
         count, length = windows.shape[:2]
         return EncoderInput(_known_velocities(windows), _no_images(count), _all_steps(count, length))
     kind, views = config.input_kind, windows
-    ready = [in_model_time(view, config) for view in views]
+    ready = [in_model_time(camera_apart(view, config), config) for view in views]
     steps = torch.stack([known_steps(view) for view in ready]).amin(dim=0)
     parts = [(INPUTS[kind].velocities_of(view, config), _first_frames(view, config)) for view in ready]
     if not kind.view_axis:
@@ -147,7 +148,8 @@ def from_tracks(views: Sequence[ViewTracks], config: Config, truth: bool = True)
         ValueError: the model is conditioned on images, and a view comes without first frames.
     """
     kind = config.input_kind
-    parts = [INPUTS[kind].of_view(in_model_time(view, config), config, truth) for view in views]
+    ready = [in_model_time(camera_apart(view, config), config) for view in views]
+    parts = [INPUTS[kind].of_view(view, config, truth) for view in ready]
     if not kind.view_axis:
         return parts[0]
     if len(parts) == 1:

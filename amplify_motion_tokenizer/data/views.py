@@ -33,6 +33,9 @@ class ViewTracks(NamedTuple):
     sizes_px: Tensor | None = None
     """(B, 2) float32, (height, width) of each window's own frame in reference pixels, which the tracks are in
     then, and ``size`` is None; None: ``size`` says it."""
+    camera: Tensor | None = None
+    """(B, T, 3, 3) float64, maps of pixels of frame 0 to each frame by which the camera's motion was taken
+    out of the tracks (``data.camera``), NaN where it is not known; None: the tracks hold it."""
 
 
 def stack_views(
@@ -66,6 +69,7 @@ def take_frames(view: ViewTracks, frames: Tensor) -> ViewTracks:
     return view._replace(
         tracks_xy_px=view.tracks_xy_px.take_along_dim(frames[:, :, None, None], dim=1),
         visibility=view.visibility.take_along_dim(frames[:, :, None], dim=1),
+        camera=None if view.camera is None else view.camera.take_along_dim(frames[:, :, None, None], dim=1),
     )
 
 

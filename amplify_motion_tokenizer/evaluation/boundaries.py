@@ -1,4 +1,4 @@
-"""How well boundaries between segments agree with true ones."""
+"""How well segments, and the boundaries between them, agree with true ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import NamedTuple
 TOLERANCES_S = (0.25, 0.5, 2.0, 5.0)
 """How far a boundary may be from a true one, in seconds."""
 
+LEAST_IOUS = (0.5, 0.75)
+"""Share of what a found and a true segment cover together that both must cover, to be the same segment."""
+
 Spans = Sequence[tuple[float, float]]
 """Segments of a clip, (start, end) in seconds, one after the other."""
 
 
 class Matched(NamedTuple):
-    """Boundaries that were found, that there are, and that agree."""
+    """Boundaries, or segments, that were found, that there are, and that agree."""
 
     found: int
     true: int
@@ -68,4 +71,42 @@ def boundary_scores(found: Mapping[str, Spans], true: Mapping[str, Spans]) -> di
             for tolerance in TOLERANCES_S
         }
         for way, edges in ways.items()
+    }
+
+
+def matched_segments(found: Spans, true: Spans, least_iou: float) -> Matched:
+    """Pairs of a found and a true segment that overlap by ``least_iou``, each in one pair at most.
+
+    Args:
+        found: segments of a clip, one after the other.
+        true: segments of the same clip.
+        least_iou: intersection by union; of 0.5 and more, so that only halves of a segment share one.
+    """
+    count, at = 0, 0
+    for start, end in true:
+        while at < len(found) and found[at][1] <= start:
+            at += 1
+        for place in range(at, len(found)):
+            if found[place][0] >= end:
+                break
+            both = min(end, found[place][1]) - max(start, found[place][0])
+            either = max(end, found[place][1]) - min(start, found[place][0])
+            if both >= least_iou * either - 1e-9:
+                count, at = count + 1, place + 1
+                break
+    return Matched(len(found), len(true), count)
+
+
+def segment_scores(found: Mapping[str, Spans], true: Mapping[str, Spans]) -> dict[str, Matched]:
+    """Sums over clips of ``matched_segments``, by the least intersection by union.
+
+    Args:
+        found: segments by clip.
+        true: segments of the same clips.
+    """
+    return {
+        f"{least:g}": sum(
+            (matched_segments(found[clip], true[clip], least) for clip in true), Matched(0, 0, 0)
+        )
+        for least in LEAST_IOUS
     }

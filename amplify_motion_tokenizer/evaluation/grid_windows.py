@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.camera import without_camera
 from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.evaluation.against_truth import KIND_ATTRIBUTES
@@ -43,6 +44,8 @@ class GridWindows(NamedTuple):
     """(height, width) of the frames in pixels."""
     kind: str | None
     """Kind of scene; None where the file does not say."""
+    camera: Tensor | None = None
+    """As in ``ViewTracks``."""
 
     @property
     def seen(self) -> Tensor:
@@ -59,7 +62,15 @@ class GridWindows(NamedTuple):
         side = math.isqrt(self.visibility.shape[2])
         rows = torch.arange(side**2).view(side, side)
         points = (rows.T if order == "uniform" else rows).flatten()
-        return [ViewTracks(self.tracks_xy_px[:, :, points], self.visibility[:, :, points], self.size)]
+        tracks, visibility = self.tracks_xy_px[:, :, points], self.visibility[:, :, points]
+        return [ViewTracks(tracks, visibility, self.size, camera=self.camera)]
+
+    def without_camera(self) -> GridWindows:
+        """The windows as a camera would have seen them that stayed where it was in frame 0."""
+        apart = without_camera(self.views("row_major")[0])
+        return self._replace(
+            tracks_xy_px=apart.tracks_xy_px, visibility=apart.visibility, camera=apart.camera
+        )
 
     def part(self, side: int, frames: int) -> GridWindows:
         """The points next to a grid of ``side`` points on a side, in the first ``frames`` frames."""

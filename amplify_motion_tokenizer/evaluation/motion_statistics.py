@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.data.camera import camera_apart
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.inputs import ModelInput, beyond_window, from_tracks, from_velocities
 from amplify_motion_tokenizer.data.interpolation import interpolate_time
@@ -279,6 +280,7 @@ def _windows(data: WindowDataset, config: Config) -> Iterator[tuple[ModelInput, 
                 inputs = from_velocities(views, config)
                 yield inputs, px_from_wnorm(inputs.velocities, config.model.decoder_window_size)
                 continue
+            views = [camera_apart(view, config) for view in views]
             velocities = [_velocities_px(view, config) for view in views]
             several = config.input_kind.view_axis
             yield from_tracks(views, config), torch.stack(velocities, dim=1) if several else velocities[0]

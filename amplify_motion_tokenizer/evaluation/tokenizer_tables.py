@@ -48,6 +48,7 @@ def heading(section: Section) -> str:
     grid, frames = (f"{side} x {side} points" for side in (section.grid, source.grid)), section.frames
     own, stored = grid
     told = f"{source.name}: {section.windows} windows{of_clips}, {own}, {frames} frames"
+    told += "" if section.camera else ", the camera's motion taken out"
     if (section.grid, frames) == (source.grid, source.frames):
         return told
     off = 100 * farthest_off(source.grid, section.grid)
@@ -69,6 +70,7 @@ def _section(section: Section) -> dict[str, Any]:
         "stored_frames": source.frames,
         "grid": section.grid,
         "frames": section.frames,
+        "camera": "keep" if section.camera else "remove",
         "coders": [_coder(row) for row in section.rows],
     }
 

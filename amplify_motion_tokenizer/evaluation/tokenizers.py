@@ -27,8 +27,9 @@ from amplify_motion_tokenizer.evaluation.rate_distortion import Distortion, dist
 from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.displacement.tokenizer import DisplacementTokenizer
 
-Part = tuple[int, int]
-"""The part of stored windows that a tokenizer takes: points on a side of the grid, and frames."""
+Part = tuple[int, int, bool]
+"""What a tokenizer takes of stored windows: points on a side of the grid, frames, and whether the camera's
+motion, too."""
 
 PLAIN_BITS = math.log2(math.prod(plain_coders.LEVELS))
 """Bits of an id of a plain coder."""
@@ -82,6 +83,8 @@ class Section:
     """Points on a side of the grid that they code."""
     frames: int
     """Frames that they code."""
+    camera: bool
+    """Whether they code the camera's motion, too; else it was taken out (``data.camera``)."""
     rows: list[Row]
 
     @property
@@ -196,9 +199,10 @@ def evaluate_tokenizers(
             source.check_fits(model.config, name)
     parts: dict[Part, dict[str, MotionTokenizer]] = {}
     for name, model in models.items():
-        part = model.config.data.grid_size, model.config.tracked_length
+        data = model.config.data
+        part = data.grid_size, model.config.tracked_length, data.camera == "keep"
         parts.setdefault(part, {})[name] = model
-    fitted = {part: plain_coders.made_up_components(*part) for part in parts}
+    fitted = {part: plain_coders.made_up_components(*part[:2]) for part in parts}
     return [section for source in sources for section in _sections(source, parts, fitted)]
 
 
@@ -239,11 +243,12 @@ def _sections(
     coders = {part: _coders(models, part, fitted[part]) for part, models in parts.items()}
     with torch.no_grad():
         for windows in source.chunks():
-            for (grid, frames), of_part in coders.items():
+            for (grid, frames, camera), of_part in coders.items():
                 cut = windows.part(grid, frames)
+                cut = cut if camera else cut.without_camera()
                 for coder in of_part:
                     _judge(coder, cut)
-    for (grid, frames), of_part in coders.items():
+    for (grid, frames, camera), of_part in coders.items():
         rows = [row for coder in of_part for row in coder.rows]
         if not rows[0].total.windows:
             raise TrackFileError(
@@ -251,7 +256,7 @@ def _sections(
             )
         for coder in of_part:
             coder.finish()
-        yield Section(source=source, grid=grid, frames=frames, rows=rows)
+        yield Section(source=source, grid=grid, frames=frames, camera=camera, rows=rows)
 
 
 def _judge(coder: _Plain | _Tokenizer, windows: GridWindows) -> None:
@@ -279,7 +284,7 @@ def _coders(
     ]
     plain += [_Plain(PCA, plain_coders.PcaCoder(fitted, count), count, count * PLAIN_BITS) for count in ids]
     if not any(model.config.model.name == "transform" for model in models.values()):
-        plain.append(_Tokenizer(DCT, _dct(*part, max(ids)), ids, plain=True))
+        plain.append(_Tokenizer(DCT, _dct(*part[:2], max(ids)), ids, plain=True))
     return [*plain, *tokenizers]
 
 

@@ -31,24 +31,9 @@ class Manifest:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_new = not path.exists()
-        text = "" if self.is_new else _text(path)
-        complete, _, torn = text.rpartition("\n")
-        self.records: dict[str, dict[str, Any]] = dict(self._parse(complete.split("\n") if complete else []))
+        self.records, torn = _read(path)
         if torn:
             self.compact()
-
-    def _parse(self, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = parse_json(line, finite=True)
-            except ValueError:
-                record = None
-            # Outputs are found by these names.
-            if not isinstance(record, dict) or not _is_name(record.get("clip")):
-                raise UsageError(
-                    f"{self.path}: line {number} is not a record with a clip name; mend or remove the file"
-                )
-            yield record["clip"], record
 
     def begin(self) -> None:
         """Makes the file where there is none: from now on a clip without a line was not finished."""
@@ -83,6 +68,35 @@ def _text(path: Path) -> str:
 
 def _is_name(clip: Any) -> bool:
     return isinstance(clip, str) and is_clip_name(clip)
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """The last record of each clip, by name; none where there is no manifest. The file stays as it is.
+
+    Raises:
+        UsageError: a line is no record.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
+    """The last record of each clip, and whether a crash cut the last line short, which is left out."""
+    text = _text(path) if path.exists() else ""
+    complete, _, torn = text.rpartition("\n")
+    return dict(_parse(path, complete.split("\n") if complete else [])), bool(torn)
+
+
+def _parse(path: Path, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = parse_json(line, finite=True)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or not _is_name(record.get("clip")):  # outputs are found by it
+            raise UsageError(
+                f"{path}: line {number} is not a record with a clip name; mend or remove the file"
+            )
+        yield record["clip"], record
 
 
 class SeveralManifests:

@@ -159,7 +159,7 @@ class _Worker(Generic[Item, Result]):
         arguments = (theirs, prepare, threads, logging.getLogger().getEffectiveLevel())
         self.process = spawn.Process(target=_work, args=arguments, daemon=True)
         # Ctrl-C reaches all processes of a terminal; workers inherit to leave it to their parent.
-        with _on_signal(signal.SIGINT, signal.SIG_IGN), _held_back(signal.SIGTERM):
+        with _on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
             self.process.start()
         theirs.close()
         self.began, self._late = time.monotonic(), False
@@ -251,10 +251,11 @@ def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _held_back(number: signal.Signals) -> Iterator[None]:
-    """Handles the signal only afterwards: a worker that is half started is not yet among those to end.
+def held_back(number: signal.Signals) -> Iterator[None]:
+    """Handles the signal only after the block, which it must not cut in two.
 
-    Blocking it in this thread would not do, as another thread would take it for this one.
+    A worker that is half started is not yet among those to end, and half a line is none. Blocking the signal
+    in this thread would not do, as another thread would take it for this one.
     """
     came: list[int] = []
     with _on_signal(number, lambda which, _: came.append(which)):

@@ -98,7 +98,8 @@ def decoded_points(codes: MotionCodes, tokenizer: Tokenizer, frames: int) -> Poi
         return None
     starts = codes.starts[rows]
     shown = starts < frames
-    tracks, seen = decoded_windows(tokenizer, codes.ids[rows][shown], meta)
+    camera = None if codes.camera is None else codes.camera[rows][shown]
+    tracks, seen = decoded_windows(tokenizer, codes.ids[rows][shown], meta, camera=camera)
     if tracks.ndim == 5:
         tracks, seen = tracks[:, 0], seen[:, 0]
     pairs = zip(tracks.numpy(), seen.numpy(), strict=True)

@@ -118,6 +118,12 @@ class Scene:
         seen = [self.top_layer(xy, at) == owner for xy, at in zip(tracks, exposures, strict=True)]
         return tracks, np.stack(seen) & inside(tracks, self.size)
 
+    def camera(self, start: int, length: int) -> Floats:
+        """(length, 3, 3) maps of (x, y, 1) by which the lowest layer moves from frame ``start`` on."""
+        frames = np.arange(start, start + length)
+        to_frame = self.layers[0].to_frame[frames * self.exposures + self.exposures // 2]
+        return np.asarray(to_frame @ np.linalg.inv(to_frame[0]))
+
     def top_layer(self, xy_px: Floats, exposure: int) -> NDArray[np.intp]:
         """Which layer is seen at each point (N, 2) of the frame, at ``exposure``: its index (N,)."""
         covers = np.stack([layer.covers(xy_px, exposure) for layer in self.layers])

@@ -74,13 +74,19 @@ def write_truth(path: Path, scene: Scene, record: TruthRecord, windows: TruthWin
 
 
 def true_windows(scene: Scene, windows: TruthWindows, fps: float) -> Iterator[WindowTracks]:
-    """The true tracks of every window of ``scene``, with visibility 0 or 1."""
+    """The true tracks of every window of ``scene``, with visibility 0 or 1, and the true camera."""
     queries = query_grid(_QUERY_ORDER, windows.grid_size, scene.size)
     for start in range(0, len(scene) - windows.length + 1, windows.stride):
         tracks, visible = scene.truth(queries, start, windows.length)
         frames = tuple(range(start, start + windows.length))
         yield WindowTracks(
-            start, start / fps, tracks.astype(np.float32), visible.astype(np.float32), 1 / fps, frames
+            start,
+            start / fps,
+            tracks.astype(np.float32),
+            visible.astype(np.float32),
+            1 / fps,
+            frames,
+            camera=scene.camera(start, windows.length),
         )
 
 

@@ -25,6 +25,8 @@ class PointTracker(Protocol):
     in the field ``weights_sha256`` of the tracker's section of the config."""
     owns_device: bool = False
     """Whether the tracker takes a device, or much memory, for itself, so that one process should run it."""
+    takes_announced: bool = False
+    """Whether ``track`` takes windows that are only announced, too, to be done with a window's last frame."""
 
     @property
     def windows_ahead(self) -> int:
@@ -40,12 +42,13 @@ class PointTracker(Protocol):
         the memory it needs does not grow with the length of the clip.
 
         Args:
-            windows: windows of one clip, all of one frame size, with starts that never decrease.
+            windows: windows of one clip, all of one frame size, with starts that never decrease; with
+                ``takes_announced`` also as ``iter_windows`` announces them.
             queries_xy_px: (N, 2) query points in the first frame of every window, (x, y) in pixels of
                 the frames given; the centre of the top-left pixel is (0, 0).
 
         Yields:
-            For every window its tracks (T, N, 2), with the queries as first row, and visibility (T, N)
+            For every whole window its tracks (T, N, 2), with the queries as first row, and visibility (T, N)
             in [0, 1], with 1 in the first row for queries inside the frame. Optical flow gives finite
             tracks everywhere; a neural tracker that fails may give NaN, which is masked later.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -31,8 +31,9 @@ _LEAST_AHEAD = 4
 class TrackedClip:
     """One clip's way from video to the tracks of its windows, streamed, all views together.
 
-    Frames are decoded ahead while those before them are tracked. Iterate once: each window is a tuple with
-    its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
+    Frames are decoded ahead while those before them are tracked; of a live video they are taken as they come,
+    and a tracker that can is done with a window when its last frame has come. Iterate once: each window is a
+    tuple with its ``WindowTracks`` in each view, all with the same start. The counts are final afterwards.
 
     Args:
         clip: the clip, with the files of its views; or its views, open, by name, which it closes.
@@ -60,7 +61,9 @@ class TrackedClip:
                 if isinstance(clip, Clip)
                 else (list(clip), list(clip.values()))
             )
-        self._rows = read_ahead(self._decoded(), self._frames_ahead())
+        live = any(video.live for video in self._videos)
+        self._announces = live and tracker.takes_announced
+        self._rows = self._decoded() if live else read_ahead(self._decoded(), self._frames_ahead())
         self.infos: dict[str, ClipInfo] = {
             view: video.info for view, video in zip(views, self._videos, strict=True)
         }
@@ -148,7 +151,7 @@ class TrackedClip:
         config, views = self._config, len(infos)
         length, stride = config.tracked_length, config.tracking.window_stride
         per_view = (
-            iter_windows(frames, length, stride, config.tracking.pads_end, begin)
+            iter_windows(frames, length, stride, config.tracking.pads_end, begin, self._announces)
             for frames in _columns(rows, views)
         )
         windows: Iterator[tuple[FrameWindow, ...]] = zip(*per_view, strict=True)
@@ -171,6 +174,9 @@ class TrackedClip:
 
         def watched() -> Iterator[FrameWindow]:
             for window in windows:
+                if not window.whole:
+                    yield window
+                    continue
                 facts = {
                     "step_seconds": window.step_seconds,
                     "source_frames": window.source_frames,
@@ -209,7 +215,7 @@ class TrackedClip:
             self.num_frames += 1
             yield row
 
-    def _decoded(self) -> Iterator[tuple[Frame, ...]]:
+    def _decoded(self) -> Generator[tuple[Frame, ...], None, None]:
         """One frame of each view at a time, all of one tick, up to the end of the shortest.
 
         Raises:
@@ -238,6 +244,9 @@ class TrackedClip:
         """The windows in which at least one view moves."""
         gates = [MotionGate() for _ in boxes]
         for views in windows:
+            if not views[0].whole:
+                yield views
+                continue
             # The gate judges shares of the frame, to which padding must not count.
             contents = map(_content, views, boxes)
             with self.times.stage("gate"):

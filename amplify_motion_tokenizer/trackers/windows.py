@@ -36,6 +36,8 @@ class FrameWindow:
     """(T,) index of each frame among the frames that the source decodes to; empty where it is not known."""
     padding: int = 0
     """How many of its last frames repeat the last real one, 0 to T - 1."""
+    whole: bool = True
+    """False of a window that is only announced: ``frames`` are the ones that have come so far."""
 
     @property
     def real_frames(self) -> list[NDArray[np.uint8]]:
@@ -63,6 +65,9 @@ class WindowTracks:
     """(h, w, 3), RGB, the window's first frame from ``pixels.small_frame``; None when none are kept."""
     padding: int = 0
     """As in ``FrameWindow``."""
+    camera: NDArray[np.float64] | None = None
+    """(T, 3, 3), the true maps of (x, y, 1) in pixels by which the background moves from the window's first
+    frame to each; None where nobody knows, as of every video."""
 
     @property
     def valid_steps(self) -> int:
@@ -80,13 +85,26 @@ class WindowTracks:
 
 
 def iter_windows(
-    frames: Iterable[Frame], length: int, stride: int, pad_end: bool = False, begin: int = 0
+    frames: Iterable[Frame],
+    length: int,
+    stride: int,
+    pad_end: bool = False,
+    begin: int = 0,
+    announce: bool = False,
 ) -> Iterator[FrameWindow]:
     """Yields every window of ``length`` frames of one part that starts a multiple of ``stride`` into it.
 
     Holds at most ``length`` frames. A part's tail of fewer frames than a window is not yielded, unless
     ``pad_end`` repeats the part's last frame, so that every frame (every ``stride``-th) starts a window.
-    ``begin`` is the index of the first of ``frames`` among the yielded frames of the clip.
+
+    Args:
+        frames: of one clip or stretch of it.
+        length: T, 2 or more where windows are announced.
+        stride: frames from the start of a window to the next one's.
+        pad_end: see above.
+        begin: index of the first of ``frames`` among the yielded frames of the clip.
+        announce: whether to yield, before the windows that a frame completes, which windows it is in: the
+            one that started first, and one that starts with it. Some never become whole.
     """
     for _, part in groupby(frames, key=lambda frame: frame.part):
         count = 0
@@ -95,9 +113,24 @@ def iter_windows(
             held.append(frame)
             count += padding == 0
             start = count + padding - length
+            if announce and not padding:
+                yield from _announced(list(held), begin, count, stride)
             if len(held) == length and start % stride == 0:
                 yield _window(list(held), begin + start, padding)
         begin += count
+
+
+def _announced(held: list[Frame], begin: int, count: int, stride: int) -> Iterator[FrameWindow]:
+    """The first of the windows that the last of ``held`` frames is in, and a window that begins with it.
+
+    It is the ``count``-th frame of its part.
+    """
+    last, oldest = count - 1, count - len(held)
+    first = oldest + -oldest % stride
+    for start in dict.fromkeys((first, last - last % stride)):
+        if start in (first, last) and start <= last:
+            frames = held[start - count :]
+            yield FrameWindow(begin + start, frames[0].time_s, [each.rgb for each in frames], whole=False)
 
 
 def _with_padding(part: Iterable[Frame], most: int) -> Iterator[tuple[Frame, int]]:

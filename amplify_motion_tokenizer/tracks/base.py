@@ -58,6 +58,9 @@ class TrackFormat(ABC):
     endings: ClassVar[tuple[str, ...]]
     """Endings of a clip's file, after the clip's name; the first one is written."""
 
+    of_facts: ClassVar[Callable[..., Any] | None] = None
+    """Makes a clip of its path and of what ``folder_index`` kept of it; None: nothing is kept."""
+
     @property
     def looked_for(self) -> str:
         """The files that make a folder one of this format, for messages."""

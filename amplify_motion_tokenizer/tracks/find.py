@@ -8,7 +8,8 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
-from amplify_motion_tokenizer.tracks.base import OpenClip
+from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
+from amplify_motion_tokenizer.tracks.folder_index import open_clips
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
 from amplify_motion_tokenizer.tracks.packs import find_packed, read_pack
 from amplify_motion_tokenizer.tracks.selection import select_demos
@@ -48,10 +49,10 @@ def find_tracks(
             two files of one clip, or a file is bad; or the dataset selects none.
         ConfigError: the dataset string is malformed.
     """
-    clips = _found(folder)
+    form, clips = _found(folder)
     # Before they are opened, as most may not be wanted.
     names = list(clips) if dataset is None else select_demos(clips, dataset)
-    return {name: clips[name](views) for name in names}
+    return open_clips(folder, clips, form.of_facts, names, views)
 
 
 def clips_to_open(source: Path) -> dict[str, OpenClip[StoredClip]]:
@@ -69,7 +70,7 @@ def clips_to_open(source: Path) -> dict[str, OpenClip[StoredClip]]:
         return {source.name.removesuffix(ending): OpenClip((source,), partial(form.open, source))}
     if is_pack(source):
         return dict(find_packed(source))
-    return dict(_found(source))
+    return dict(_found(source)[1])
 
 
 def holds_tracks(source: Path) -> bool:
@@ -113,8 +114,8 @@ def find_recorded(source: Path) -> dict[str, RecordedClip]:
     return recorded
 
 
-def _found(folder: Path) -> dict[str, OpenClip[FoundClip]]:
-    """The clips below ``folder``, which are of one format, none opened yet."""
+def _found(folder: Path) -> tuple[TrackFormat, dict[str, OpenClip[FoundClip]]]:
+    """The format of the clips below ``folder``, and the clips, none opened yet."""
     _check_folder(folder)
     formats = track_formats()
     found = {each.name: clips for each in formats if (clips := each.find(folder))}
@@ -128,8 +129,8 @@ def _found(folder: Path) -> dict[str, OpenClip[FoundClip]]:
         raise TrackFileError(
             f"{folder}: holds no track files; looked for {looked_for}; make some with preprocess_videos.py"
         )
-    (clips,) = found.values()
-    return clips
+    ((name, clips),) = found.items()
+    return track_format(name), clips
 
 
 def _check_folder(folder: Path) -> None:

@@ -21,6 +21,8 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
                              last one (tracking.pad_end); in files without it all are
     root/<view>/first_frames uint8 (S, h, w, 3), RGB, each window's first frame, small and padding included
                              (``pixels.small_frame``); only with tracking.first_frames
+    root/<view>/camera       float64 (S, T, 3, 3), maps of (x, y, 1) in pixels by which the background moves
+                             from a window's first frame to each; only in the truth of rendered clips
 
 ``velocity_files`` has the other layout, a file per window.
 """
@@ -41,14 +43,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config
-from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.files import atomic_path
-from amplify_motion_tokenizer.foreign_json import parse_json
-from amplify_motion_tokenizer.kinds import check_kinds
+from amplify_motion_tokenizer.kinds import require_kinds
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import TrackFormat
 from amplify_motion_tokenizer.tracks.hdf5_appending import ViewRows
+from amplify_motion_tokenizer.tracks.hdf5_facts import FACTS, plain_attributes, settings_of
 from amplify_motion_tokenizer.tracks.hdf5_groups import (
     damage_named,
     first_frame_size,
@@ -64,12 +65,10 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
 from amplify_motion_tokenizer.tracks.record import (
-    RECORD_KINDS,
-    VIEW_KINDS,
     ClipRecord,
     Frames,
+    check_facts,
     check_version,
-    plain,
     view_attributes,
 )
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
@@ -206,9 +205,8 @@ class TrackFile:
         self.path = path
         self.first_row = 0
         with open_hdf5(path) as file, damage_named(path):
-            self.attributes = plain(file["root"].attrs) if "root" in file else {}
+            self.attributes = plain_attributes(file["root"].attrs) if "root" in file else {}
             check_version(self.attributes, path)
-            check_kinds(f"{path}: root", self.attributes, RECORD_KINDS, TrackFileError)
             groups = view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [window_shape(group, path) for group in groups]
@@ -217,12 +215,33 @@ class TrackFile:
                 raise TrackFileError(f"{path}: its views differ in (starts, T, N): {found}")
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [tracked_size(group) for group in groups]
-            self.view_attributes = [plain(group.attrs) for group in groups]
-            for name, facts in zip(self.views, self.view_attributes, strict=True):
-                check_kinds(f"{path}: {name}", facts, VIEW_KINDS, TrackFileError)
+            self.view_attributes = [plain_attributes(group.attrs) for group in groups]
+            check_facts(path, self.attributes, dict(zip(self.views, self.view_attributes, strict=True)))
             self.frame_size = first_frame_size(groups, path)
-            self.settings = _settings(self.attributes.get("settings"), path)
+            self.settings = settings_of(self.attributes.get("settings"), path)
             self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
+
+    def facts(self) -> dict[str, Any]:
+        """What ``of_facts`` makes the same ``TrackFile`` of, as plain values."""
+        return {name: getattr(self, name) for name in FACTS}
+
+    @staticmethod
+    def of_facts(path: Path, facts: Mapping[str, Any]) -> TrackFile:
+        """The file that has said ``facts`` of itself, not opened; reading it checks that they are true.
+
+        Raises:
+            TrackFileError: they are no such facts.
+        """
+        require_kinds(f"{path}: the index of its folder", facts, FACTS, TrackFileError)
+        made = TrackFile.__new__(TrackFile)
+        made.path, made.first_row = path, 0
+        for name in FACTS:
+            setattr(made, name, facts[name])
+        made.sizes = [None if size is None else (size[0], size[1]) for size in made.sizes]
+        made.frame_size = None if made.frame_size is None else (made.frame_size[0], made.frame_size[1])
+        check_facts(path, made.attributes, dict(zip(made.views, made.view_attributes, strict=False)))
+        made.settings = settings_of(made.attributes.get("settings"), path)
+        return made
 
     @property
     def fps(self) -> float | None:
@@ -336,19 +355,10 @@ class TrackFile:
             return [gather(file[view]["first_frames"], rows) for view in self.views]
 
 
-def _settings(found: Any, path: Path) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    settings = parse_json(found)
-    if not isinstance(settings, dict):
-        raise TrackFileError(
-            f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"
-        )
-    return settings_now(settings, str(path))
-
-
 class _Hdf5(TrackFormat):
     """AMPLIFY's layout."""
+
+    of_facts = staticmethod(TrackFile.of_facts)
 
     name = "hdf5"
     stores = "positions"

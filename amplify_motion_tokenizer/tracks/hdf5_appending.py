@@ -74,4 +74,5 @@ def _row(window: WindowTracks) -> dict[str, NDArray[Any]]:
         "source_frame": np.asarray(window.source_frames or [-1] * len(window.visibility), np.int64),
         "valid_steps": np.asarray(window.valid_steps, np.int64),
     }
-    return row if window.first_frame is None else row | {"first_frames": window.first_frame}
+    more = {"first_frames": window.first_frame, "camera": window.camera}
+    return row | {name: value for name, value in more.items() if value is not None}

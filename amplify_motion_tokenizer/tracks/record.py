@@ -8,12 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
-
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
-from amplify_motion_tokenizer.kinds import ABOVE_0, FINITE, RATE, TEXT, Kind, list_of, or_none, whole_from
+from amplify_motion_tokenizer.kinds import ABOVE_0, FINITE, RATE, TEXT, Kind, check_kinds, or_none, whole_from
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
@@ -39,27 +37,33 @@ RECORD_KINDS: dict[str, Kind] = {
     "num_sizes": whole_from(0),
 }
 """What of a clip's record must be where a file has it; ``ClipRecord`` and ``ClipWriter.finish`` say it."""
+
+
+def _two(kind: Kind) -> Kind:
+    """Two values of ``kind``."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list | tuple) and len(value) == 2 and all(map(kind[0], value))
+
+    return fits, f"two, each: {kind[1]}"
+
+
 VIEW_KINDS: dict[str, Kind] = {
     "height": _SIDE,
     "width": _SIDE,
-    "scale": list_of(ABOVE_0, 2),
-    "pad": list_of(whole_from(0), 2),
+    "scale": _two(ABOVE_0),
+    "pad": _two(whole_from(0)),
     "pixel_aspect": ABOVE_0,
-    "source_size": list_of(_SIDE, 2),
+    "source_size": _two(_SIDE),
 }
 """Of each view's attributes, which ``view_attributes`` says."""
 
 
-def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of numpy's types as plain values: numbers, texts and lists."""
-    return {name: _plain(value) for name, value in attributes.items()}
-
-
-def _plain(value: Any) -> Any:
-    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    return value
+def check_facts(path: Path, attributes: Mapping[str, Any], views: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises TrackFileError where ``path`` says of itself, or of a view by name, what no file can say."""
+    check_kinds(f"{path}: root", attributes, RECORD_KINDS, TrackFileError)
+    for name, facts in views.items():
+        check_kinds(f"{path}: {name}", facts, VIEW_KINDS, TrackFileError)
 
 
 def check_version(record: Mapping[str, Any], path: Path) -> None:

@@ -289,6 +289,11 @@ class _VelocityFormat(TrackFormat):
                 "velocity files hold no positions, which alone can be resampled in time; use hdf5, or "
                 "data.true_horizon: null"
             )
+        if config.data.camera != "keep":
+            raise ConfigError(
+                "velocity files hold no positions, out of which alone the camera's motion can be taken; use "
+                "hdf5, or data.camera: keep"
+            )
         return model_views(source, config)
 
     def settings(self, config: Config) -> dict[str, Any]:

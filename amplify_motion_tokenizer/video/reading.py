@@ -87,6 +87,8 @@ class SourceFrames(NamedTuple):
     """The part of the file that it is; None for all of it."""
     close: Callable[[], None] = lambda: None
     """Lets go of the file."""
+    live: bool = False
+    """Whether frames come at their own pace, and may never end."""
 
     @property
     def name(self) -> str:
@@ -110,6 +112,7 @@ class Video:
         info_of: the same of pictures whose ``Frame.source_size`` is given.
         parts: the parts of the clip that were reached so far.
         frame_count: how many of the frames that the file states could be read; None where it states none.
+        live: whether frames come at their own pace, and may never end.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Video:
         parts: list[Part],
     ) -> None:
         self.info, self.parts, self.frame_count = info_of(source.square_size), parts, source.frame_count
-        self.info_of, self._frames, self._close = info_of, frames, source.close
+        self.info_of, self._frames, self._close, self.live = info_of, frames, source.close, source.live
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames that were not read yet.

@@ -6,15 +6,19 @@ pictures come, which stream is more than a cover, and whether the file ends wher
 
 from __future__ import annotations
 
+import math
 import warnings
+from array import array
 from collections.abc import Iterator
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
+from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB
@@ -40,30 +44,41 @@ _LEAST_OFF = 0.5
 """Degrees beside a right angle that are worth a word."""
 
 
-class _Packets:
-    """What the packets of one video stream tell."""
+class Packets:
+    """What the packets of one video stream tell; 16 bytes are kept of each, as a film has a million."""
 
     def __init__(self) -> None:
-        self.dts_s: list[float | None] = []
-        self.pts_s: list[float] = []
+        self.dts_s, self.pts_s = array("d"), array("d")
+        """Seconds; NaN stands for a time of decoding that is not stated, a time of showing is left out."""
         self.hidden = 0  # by an edit list
         self.first: tuple[int | None, int] = (None, 0)
 
     def add(self, packet: Any) -> None:
+        """Takes note of the next packet of the stream."""
         if not self.dts_s:
             self.first = _identity(packet)
         self.hidden += packet.is_discard
         base = packet.time_base
-        self.dts_s.append(None if packet.dts is None else float(packet.dts * base))
+        self.dts_s.append(math.nan if packet.dts is None else float(packet.dts * base))
         if packet.pts is not None and not packet.is_discard:
             self.pts_s.append(float(packet.pts * base))
 
     @property
-    def times_s(self) -> list[float]:
+    def times_s(self) -> NDArray[np.float64]:
         """Times that rise: of showing, or of decoding, which is their order, where the clock goes back."""
-        times = [time for time in self.dts_s if time is not None]
-        back = any(later < time for time, later in pairwise(times))
-        return times if back or len(self.pts_s) < len(times) - self.hidden else sorted(self.pts_s)
+        times = np.array(self.dts_s)
+        times = times[~np.isnan(times)]
+        back = bool((np.diff(times) < 0).any())
+        return times if back or len(self.pts_s) < len(times) - self.hidden else np.sort(np.array(self.pts_s))
+
+
+def check_holds_video(container: Any, name: Path | str) -> None:
+    """Raises VideoError where an open file called ``name`` only lists other files."""
+    if _LISTS.intersection(container.format.name.split(",")):
+        raise VideoError(
+            f"{name}: is a list of other files ({container.format.name}), which is not followed; give the "
+            "videos themselves"
+        )
 
 
 def _identity(packet: Any) -> tuple[int | None, int]:
@@ -129,12 +144,11 @@ class OpenFile:
             container = av.open(f"file:{self.path.absolute()}", metadata_errors="replace")
         except (av.FFmpegError, ValueError, IndexError):
             raise no_video(self.path, self._head, opened=False) from None
-        if _LISTS.intersection(container.format.name.split(",")):
+        try:
+            check_holds_video(container, self.path)
+        except VideoError:
             container.close()
-            raise VideoError(
-                f"{self.path}: is a list of other files ({container.format.name}), which is not followed; "
-                "give the videos themselves"
-            )
+            raise
         if not container.streams.video:
             opened = len(container.streams) > 0
             container.close()
@@ -143,7 +157,7 @@ class OpenFile:
 
     def _scan(self) -> None:
         """Reads all packets, and chooses the main stream."""
-        found = {stream.index: _Packets() for stream in self._container.streams.video}
+        found = {stream.index: Packets() for stream in self._container.streams.video}
         self._end_s, last = 0.0, None
         for packet in self._demuxed():
             time = packet.pts if packet.pts is not None else packet.dts
@@ -174,7 +188,7 @@ class OpenFile:
             except (StopIteration, av.FFmpegError):
                 return
 
-    def _main(self, found: dict[int, _Packets]) -> Any:
+    def _main(self, found: dict[int, Packets]) -> Any:
         """The stream that is more than a cover, marked as the default, and the largest, in this order."""
 
         def rank(stream: Any) -> tuple[int, ...]:
@@ -269,7 +283,7 @@ class OpenFile:
         Raises:
             VideoError: a frame cannot be converted to RGB.
         """
-        convert, turns = ToRGB(self.path, self.codec, self._levels), _Turns(self.path)
+        convert, turns = ToRGB(self.path, self.codec, self._levels), Turns(self.path)
         aspect = pixel_aspect(self._stream.sample_aspect_ratio)
         self.lost = 0
         for frame in self._decoded():
@@ -283,7 +297,7 @@ class OpenFile:
             yield time_s, turn.apply(convert(frame))
 
 
-class _Turns:
+class Turns:
     """How the frames of one clip lie; what cannot be done exactly is said once."""
 
     def __init__(self, path: Path) -> None:

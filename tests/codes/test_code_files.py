@@ -36,7 +36,9 @@ META: dict[str, Any] = {
 needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
 
 
-def codes_of(clip: str, windows: int, seed: int = 0, latents: bool = False, **meta: Any) -> MotionCodes:
+def codes_of(
+    clip: str, windows: int, seed: int = 0, latents: bool = False, camera: bool = False, **meta: Any
+) -> MotionCodes:
     """Codes whose columns differ everywhere, with some things unknown."""
     generator = torch.Generator().manual_seed(seed)
     starts = torch.arange(windows) * 4
@@ -56,9 +58,18 @@ def codes_of(clip: str, windows: int, seed: int = 0, latents: bool = False, **me
         motion_energy=energy,
         visible_share=torch.rand(windows, generator=generator),
         latents=torch.randn(windows, 3, 4, generator=generator) if latents else None,
+        **(_camera(windows, META | meta, generator) if camera else {}),
         clip=clip,
         meta={**META, **facts, **meta},
     )
+
+
+def _camera(windows: int, meta: dict[str, Any], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    moves = torch.randn(windows, len(meta["views"]), 15, 4, 2, generator=generator)
+    if windows > 1:
+        moves[1, -1, 3:5] = math.nan
+    ids = torch.randint(0, 2048, (windows, meta["num_codes"]), generator=generator)
+    return {"camera": moves, "camera_ids": ids}
 
 
 def check_same(found: MotionCodes, wanted: MotionCodes) -> None:
@@ -90,6 +101,44 @@ def test_codes_come_back_as_they_were(name: str, windows: int, tmp_path: Path) -
     assert found["sub/é 1.x"].parts.tolist() == [-1, 0, 0, 1, 1][:windows]
 
 
+@pytest.mark.parametrize("windows", [4, 0])
+@pytest.mark.parametrize(
+    "meta",
+    [{}, {"views": ["a", "b"], "num_codes": 6}, {"views": ["a", "b"], "num_codes": 6, "per_view": True}],
+    ids=["view", "views", "per_view"],
+)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_the_camera_comes_back_as_it_was(
+    name: str, meta: dict[str, Any], windows: int, tmp_path: Path
+) -> None:
+    codes = codes_of("a", windows, camera=True, **meta)
+    write_codes(file_of(name, tmp_path), codes)
+    found = read_codes(file_of(name, tmp_path))["a"]
+    check_same(found, codes)
+    assert found.camera is not None and found.camera_known is not None
+    assert found.camera_known.sum() == found.camera_known.numel() - 2 * (windows > 1)
+    write_codes(file_of(name, tmp_path), dataclasses.replace(codes, camera_ids=None))
+    assert read_codes(file_of(name, tmp_path))["a"].camera_ids is None
+
+
+@pytest.mark.parametrize("changed", ["camera", "camera_codes"])
+@pytest.mark.parametrize("rows", [[], [[[1]]] * 4])
+def test_a_camera_that_cannot_be_is_refused(changed: str, rows: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_codes(path, codes_of("a", 4, camera=True))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {changed: rows}))
+    with pytest.raises(UsageError, match=rf"a.json.*{changed}.*run inference again"):
+        read_codes(path)
+
+
+@needs_pyarrow
+def test_a_table_takes_the_camera_of_all_clips_or_of_none(tmp_path: Path) -> None:
+    clips = [codes_of("a", 2, camera=True), codes_of("b", 2)]
+    for ordered in (clips, clips[::-1]):
+        with pytest.raises(UsageError, match=r"the clip \w has (no )?camera, and others have"):
+            write_codes(tmp_path / "codes.parquet", ordered)
+
+
 def test_equal_codes_are_equal_safetensors_files(tmp_path: Path) -> None:
     for number in range(8):
         write_codes(tmp_path / f"{number}.safetensors", codes_of("a", 4))
@@ -106,7 +155,11 @@ def test_vectors_come_back_too(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["jsonl", pytest.param("parquet", marks=needs_pyarrow)])
 def test_tables_hold_many_clips(name: str, tmp_path: Path) -> None:
-    clips = [codes_of("b", 4), codes_of("a", 0), codes_of("c/d", 7, seed=1, fps=30.0, contents={"x": [1]})]
+    clips = [
+        codes_of("b", 4),
+        codes_of("a", 0),
+        codes_of("c/d", 7, seed=1, fps=30.0, contents={"x": [0, 0, 1, 2]}),
+    ]
     path = file_of(name, tmp_path)
     write_codes(path, clips)
     found = read_codes(path)
@@ -205,11 +258,72 @@ def test_values_that_cannot_be_are_refused(name: str, tmp_path: Path) -> None:
         "ids of a are .* to 2048; expected 0 to 2047": {"ids": torch.full((3, 3), 2048)},
         "start_frames of a do not ascend": {"starts": torch.tensor([0, 8, 4])},
         "valid_steps of a are at most 16; expected at most 15": {"valid_steps": torch.tensor([1, 16, 3])},
+        "seconds of a do not ascend": {
+            "seconds": torch.tensor([[0, 1], [math.nan, math.nan], [-1, 1.0]]).double()
+        },
+        "seconds of a do not .*scend": {"seconds": torch.tensor([[0, 1], [1, 2], [2, 1.5]]).double()},
     }
     for message, columns in wrong.items():
         code_format(name).write(path, [dataclasses.replace(good, **columns)])
         with pytest.raises(UsageError, match=message):
             read_codes(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tracked_size", "x"), ("tracked_size", [0, 5]), ("tracked_size", [5]), ("tracked_sizes", [[1, 2]]),
+        ("contents", {"a": [1, 2]}), ("parts", [5, 2]), ("parts", "x"), ("views", []), ("views", 5),
+        ("size_changes", 3), ("size_changes", [{}]), ("fps", "x"), ("saved", 1), ("source", 4),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["json", "safetensors"])
+def test_facts_of_another_kind_are_refused(name: str, key: str, value: object, tmp_path: Path) -> None:
+    path = file_of(name, tmp_path)
+    code_format(name).write(path, [codes_of("a", 3, **{key: value})])
+    with pytest.raises(UsageError, match=rf"meta: {key} is .*; expected .*") as caught:
+        read_codes(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_clip_that_the_manifest_names_must_be_there(tmp_path: Path) -> None:
+    for clip in ("a", "b"):
+        write_codes(tmp_path / f"{clip}.npz", codes_of(clip, 3))
+    (tmp_path / "checkpoint.yaml").write_text("checkpoint: x\n")
+    lines = [
+        json.dumps({"clip": clip, "status": status}) for clip, status in (("a", "done"), ("c", "failed"))
+    ]
+    (tmp_path / "manifest.jsonl").write_text("\n".join([*lines, '{"clip": "tor']))
+    assert list(read_codes(tmp_path)) == ["a", "b"]
+    assert (tmp_path / "manifest.jsonl").read_text().endswith("tor")
+    (tmp_path / "a.npz").unlink()
+    with pytest.raises(UsageError, match=r"a\.npz: is not there, and manifest\.jsonl says that a is done"):
+        read_codes(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["jsonl", pytest.param("parquet", marks=needs_pyarrow)])
+def test_a_table_that_lost_whole_clips_is_cut(name: str, tmp_path: Path) -> None:
+    clips = [codes_of(clip, 3) for clip in "abc"]
+    write_codes(tmp_path / "a.json", clips[0])
+    write_codes(tmp_path / "c.json", clips[2])
+    (tmp_path / "checkpoint.yaml").write_text("checkpoint: x\n")
+    lines = [json.dumps({"clip": clip, "status": "done"}) + "\n" for clip in "abc"]
+    (tmp_path / "manifest.jsonl").write_text("".join(lines))
+    table = tmp_path / str(code_format(name).table)
+    write_codes(table, clips)
+    assert list(read_codes(tmp_path)) == ["a", "b", "c"]
+    write_codes(table, clips[:2])
+    with pytest.raises(UsageError, match=r"is cut, as it lacks the clip c, whose codes are in c\.json"):
+        read_codes(tmp_path)
+    # Codes of other settings are another run's, and clips without a file are gone on purpose.
+    write_codes(tmp_path / "c.json", codes_of("c", 3, config_hash="ef" * 8))
+    assert list(read_codes(tmp_path)) == ["a", "b"]
+
+
+def test_what_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    for name in ("folder", "codes.parquet", "a.json"):
+        with pytest.raises(UsageError, match=rf"{name}: cannot be read \(No such file"):
+            read_codes(tmp_path / name)
 
 
 def test_codes_of_several_runs_are_refused(tmp_path: Path) -> None:

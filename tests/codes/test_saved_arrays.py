@@ -30,7 +30,7 @@ def test_arrays_of_no_windows_are_shaped_as_those_of_some(config: Config) -> Non
     model = build_model(config).eval()
     windows = [(window,) for window in random_windows(config, 1, 0, (48, 64))]
     (some,) = encoding.encode_windows(windows, [(48, 64)], model, config, encoding.EXTRAS)
-    none = encoding.no_windows(model, encoding.EXTRAS)
+    none = encoding.no_windows(model, config, encoding.EXTRAS)
     assert none.keys() == some.keys()
     for name, array in none.items():
         assert (array.shape, array.dtype) == ((0, *some[name].shape[1:]), some[name].dtype)

@@ -31,6 +31,7 @@ from amplify_motion_tokenizer.evaluation.grid_windows import (
 )
 from amplify_motion_tokenizer.evaluation.rate_distortion import distortion
 from amplify_motion_tokenizer.evaluation.rate_picture import draw_rates
+from amplify_motion_tokenizer.evaluation.tokenizer_tables import heading
 from amplify_motion_tokenizer.evaluation.tokenizers import LIKELIEST, Row, evaluate_tokenizers
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.models import build_model
@@ -133,6 +134,25 @@ def test_a_tokenizer_is_judged_on_what_it_says_of_its_own_points() -> None:
         assert row.use.codes.unique == len(ids[:, : row.ids].unique())
     assert rows[1].total.error_px < rows[0].total.error_px < section.rows[0].total.error_px
     assert section.rows[0].total.relative == 1
+
+
+def test_a_tokenizer_of_what_moves_before_the_camera_is_judged_on_that() -> None:
+    grid, frames, shift = query_grid("row_major", 6, SIZE), np.arange(6)[:, None, None], np.array([4.0, 1.0])
+    world = np.stack([grid + 0 * frames] * 2)
+    world[:, :, 14:16] += frames * np.array([0.0, 3.0])
+    whole, still = (torch.from_numpy(each).float() for each in (world + frames * shift, world))
+    keep = config_of("transform", 6)
+    remove = dataclasses.replace(keep, data=dataclasses.replace(keep.data, camera="remove"))
+    models = {"all": model_of(keep), "objects": model_of(remove)}
+    of_all, of_objects = evaluate_tokenizers(models, [source_of(whole)])
+    assert (of_all.camera, of_objects.camera) == (True, False)
+    assert heading(of_objects) == f"{heading(of_all)}, the camera's motion taken out"
+    assert {row.name for row in of_all.rows} - {row.name for row in of_objects.rows} == {"all"}
+    (expected,) = evaluate_tokenizers({"objects": models["all"]}, [source_of(still)])
+    assert [row.total.error_px for row in of_objects.rows] == pytest.approx(
+        [row.total.error_px for row in expected.rows], rel=1e-3
+    )
+    assert of_objects.rows[0].total.error_px < 0.5 * of_all.rows[0].total.error_px
 
 
 @pytest.mark.parametrize("name", ["keypoint", "amplify"])

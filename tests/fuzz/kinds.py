@@ -111,7 +111,10 @@ KINDS = {
     "segments": FileKind(seeds.segments, {".json": (JSON,)}, readers.segments, 0.06),
     "lerobot": FileKind(
         seeds.lerobot,
-        {"info.json": (JSON,), "episodes/chunk-000/file-000.parquet": (binary.change_parquet,), ".mp4": (BYTES,)},
+        {
+            "info.json": (JSON,), "episodes/chunk-000/file-000.parquet": (binary.change_parquet,),
+            ".mp4": (BYTES,),
+        },
         readers.lerobot, 0.03,
     ),
     "libero": FileKind(seeds.libero, {".hdf5": (hdf5, hdf5, BYTES)}, readers.libero, 0.03),

@@ -75,9 +75,16 @@ def test_truth_files_are_track_files(rendered):
         ((tracks, visibility),) = file.read(handle, range(4))
         assert handle["root/default/start_frame"][:].tolist() == [0, 2, 4, 6]
         assert np.allclose(handle["root/default/start_time"][:], [0, 0.2, 0.4, 0.6])
+        camera = handle["root/default/camera"][2]
     scene = scenes.make_scene("mixed", (7, 1), (48, 64), 13)
-    truth, visible = scene.truth(query_grid("row_major", 3, (48, 64)), 4, 6)
+    queries = query_grid("row_major", 3, (48, 64))
+    truth, visible = scene.truth(queries, 4, 6)
     assert np.array_equal(tracks[2], truth.astype(np.float32))
+    on_background = scene.top_layer(queries.astype(float), 4) == 0
+    moved = np.einsum("tij,nj->tni", camera, np.concatenate([queries, np.ones((9, 1))], axis=1))
+    assert on_background.sum() > 4
+    assert np.allclose((moved[..., :2] / moved[..., 2:])[:, on_background], truth[:, on_background])
+    assert np.abs(truth[-1] - truth[0]).max() > 1
     assert np.array_equal(visibility[2], visible) and set(np.unique(visibility)) <= {0, 1}
 
 

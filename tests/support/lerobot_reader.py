@@ -46,6 +46,7 @@ def read(root: Path) -> None:
         for name in ("episode_index", "frame_index", "motion_tokens", "motion_tokens_valid", "motion_latents")
         if name in rows[0]
     }
+    told["subtask"] = [row.get("subtask") for row in rows]
     means = {
         name: [float(row[f"observation.images.{name}"].mean()) for row in rows] for name in ("top", "wrist")
     }

@@ -22,17 +22,22 @@ from amplify_motion_tokenizer.video.reading import open_video
 from benchmarks import (
     altered_copies,
     attention,
+    camera,
     codebook,
     cuts,
     encode,
     finetuning,
+    latency,
     loader,
     model,
     search,
+    search_copies,
+    search_index,
     segmentation,
     shots,
 )
-from benchmarks.support import measuring, moving_windows, phases
+from benchmarks.support import compared_vectors, measuring, moving_windows, phases
+from tests.support.render_clips import write_clip
 from tests.support.run_scripts import TINY, Work, render
 
 
@@ -89,6 +94,20 @@ def test_finetuning_leaves_each_clip_out_and_judges_it(
     left = [[float(value.rstrip(" %")) for value in row[1:4]] for row in rows]
     assert all(0 < share < 200 for row in left for share in row)
     assert left[0] != left[1] != left[3]
+
+
+def test_the_camera_of_scenes_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--scenes", "1", "--size", "64x96", "--cases", "zoom", "--shaken", "shake", "--markdown"]
+    camera.main(line)
+    found, kept, cost = (table.splitlines()[2:] for table in capsys.readouterr().out.split("\n\n"))
+    case, _, *errors = found[0].strip("| ").split(" | ")
+    assert (case, float(errors[0])) == ("zoom", pytest.approx(0, abs=0.01))
+    assert float(errors[4]) < 1 < float(errors[8])  # tracked: ours, and the plain camera's
+    keep, remove = ([cell.strip() for cell in row.strip("|").split("|")] for row in kept)
+    assert (keep[:2], remove[:2]) == (["shake", "keep"], ["", "remove"])
+    assert float(keep[3].rstrip("%")) > 10 * float(remove[3].rstrip("%"))
+    assert float(keep[4]) > 5 * float(remove[4])
+    assert len(cost) == 5
 
 
 SMALL = ["--dim", "32", "--steps", "3", "--batch-size", "1", "--repeats", "1", "--threads", "1"]
@@ -277,31 +296,96 @@ def test_copies_are_held_against_the_same_frames_and_against_other_clips() -> No
     assert math.isnan(alone.equal)
 
 
-def test_search_ranks_windows_by_every_vector(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Its components, which take seconds to find, have tests of their own.
-    monkeypatch.setattr(search, "made_up_components", lambda *_: None)
-    monkeypatch.setattr(search, "PcaCoder", lambda *_: plain_coders.no_motion)
+def write_panning(path: Path, size: tuple[int, int], frames: int, step_px: int) -> None:
+    texture = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8), size[::-1])
+    write_clip(path, (np.roll(texture, step_px * index, axis=1) for index in range(frames)), 20)
+
+
+@pytest.fixture()
+def quick_pca(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its components, which take seconds to find, have tests of their own."""
+    for module in (compared_vectors, segmentation):
+        monkeypatch.setattr(module, "made_up_components", lambda *_: None)
+        monkeypatch.setattr(module, "PcaCoder", lambda *_: plain_coders.no_motion)
     kinds = {name: moving_windows.KINDS[name] for name in ("pan", "still", "movers")}
     monkeypatch.setattr(moving_windows, "KINDS", kinds)
+
+
+@pytest.mark.usefixtures("quick_pca")
+def test_search_ranks_windows_by_every_vector(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--seeds", "0", "1", "--speeds", "1", "--frames", "17", "--stride", "16"]
     search.main([*small, "--size", "48x64", "--ids", "2"])
+    single, whole, by_class = capsys.readouterr().out.split("\n\n")[1:]
+    found = []
+    for table in (single, whole):
+        head, *rows = table.splitlines()
+        assert "vectors of" in head
+        found.append([[float(value) for value in row.split()[-6:]] for row in rows])
+        assert all(0 <= value <= 1 for row in found[-1] for value in row)
+        assert len(rows) == 11  # two tokenizers, digits, ids, PCA, five of tracks, a random order
+    assert found[0][:-1] == found[1][:-1]  # clips of one window
+    assert [row.split()[:2] for row in by_class.splitlines()[1:]] == [
+        ["movers", "2"], ["pan", "2"], ["still", "2"]
+    ]  # fmt: skip
+
+
+def test_whole_clips_are_compared_window_by_window_in_order() -> None:
+    distances = np.arange(16, dtype=np.float32).reshape(4, 4)
+    # Windows 0 and 1 are of the clip 0: (0, 2) and (1, 3) are its pairs with the clip 1.
+    assert search.of_clips(distances, np.array([0, 0, 1, 1])).tolist() == [[2.5, 4.5], [10.5, 12.5]]
+
+
+@pytest.mark.usefixtures("quick_pca")
+def test_search_finds_copies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_copies, "SIZE", (96, 128))
+    write_panning(tmp_path / "clip.mp4", (96, 128), 28, 2)
+    search_copies.main(["--input", str(tmp_path), "--seeds", "0", "--stride", "12"])
     head, *rows = capsys.readouterr().out.splitlines()[2:]
     assert head.split()[:3] == ["vectors", "of", "bits"]
-    figures = [[float(value) for value in row.split()[-6:]] for row in rows]
-    assert all(0 <= value <= 1 for row in figures for value in row)
-    assert len(figures) == 9  # two tokenizers, digits, ids, PCA, three of tracks, a random order
+    assert {row.count(" / ") for row in rows} == {2 * len(search_copies.COPIES)}
+    # Of a darkened copy the share of windows that are first, overlap the first, and are among the ten.
+    (own,) = (row for row in rows if row.startswith("tracks, averaged"))
+    assert own.split("3168")[1].split()[4] == "1.00"
+    video = np.arange(2 * 20 * 30 * 3, dtype=np.uint8).reshape(2, 20, 30, 3)
+    made = {name: copy(video) for name, copy in search_copies.COPIES.items() if "H.264" not in name}
+    assert made["mirrored"][0, 3, 0].tolist() == video[0, 3, 29].tolist()
+    assert made["half size"].shape == (2, 10, 14, 3)
+    assert made["cropped to .8"].shape == (2, 16, 24, 3)
+    assert made["brightened by 1.4"].max() == 255
+    assert made["brightened by 1.4"][0, 0, 0, 2] == 2
 
 
+def test_an_index_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("usearch")
+    search_index.main(["--windows", "2000", "--queries", "4", "--made-up", "20"])
+    (row,) = capsys.readouterr().out.splitlines()[1:]
+    assert row.split()[0] == "2,000"
+    assert 0.8 <= float(row.split()[-1]) <= 1
+
+
+@pytest.mark.usefixtures("quick_pca")
 def test_segmentation_scores_every_way_to_cut(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Its components, which take seconds to find, have tests of their own.
-    monkeypatch.setattr(segmentation, "made_up_components", lambda *_: None)
-    monkeypatch.setattr(segmentation, "PcaCoder", lambda *_: plain_coders.no_motion)
+    pytest.importorskip("ruptures")
     monkeypatch.setattr(phases, "FRAMES", (24, 28))
-    segmentation.main(["--clips", "1", "--tuned-on", "1", "--phases", "2", "--size", "48x64"])
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:3] == ["cut", "by", "threshold"]
-    assert [row.split()[-7] for row in rows] == ["1"] * 8  # one true boundary
+    monkeypatch.setattr(segmentation, "PIECES", 2)
+    for name in ("a", "b"):
+        write_panning(tmp_path / f"{name}.mp4", (48, 64), 44, 1)
+    small = ["--clips", "1", "--tuned-on", "1", "--phases", "2", "--size", "48x64"]
+    segmentation.main([*small, "--real", str(tmp_path), "--joined", "1"])
+    _, rendered, _, joined, *_ = capsys.readouterr().out.split("\n\n")
+    for table in (rendered, joined):
+        head, *rows = table.splitlines()
+        assert head.split()[:3] == ["cut", "by", "threshold"]
+        assert len(rows) == 19
+        assert {row.split()[-9] for row in rows} == {"1"}  # one true boundary
+
+
+def test_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    latency.main(["--size", "48", "64", "--seconds", "2"])
+    out = capsys.readouterr().out
+    assert "40 pictures, 4 windows" in out
+    assert all(f"{stage} " in out for stage in ("p50", "p95", "decode", "to RGB", "track", "encode"))

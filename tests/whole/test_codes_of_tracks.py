@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from amplify_motion_tokenizer.codes.inference import Target, tokenize_folder, tokenize_together
+from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import UsageError
@@ -238,3 +239,14 @@ def test_checkpoints_that_track_otherwise_cannot_share_a_pass(
     targets = [Target(tmp_path / "a", checkpoint, config), Target(tmp_path / "b", checkpoint, other)]
     with pytest.raises(UsageError, match=r"take different tracks \(data.views \['right', 'left'\] -> "):
         tokenize_together(folder / "videos", targets)
+
+
+def test_true_tracks_of_rendered_clips_have_codes(run: Run, tmp_path: Path) -> None:
+    line = ["--clips", 2, "--frames", 30, "--size", "48x64", "--truth", "--stride", 4]
+    line += ["--output", tmp_path / "clips"]
+    assert run("amplify_motion_tokenizer/__main__.py", "scenes", *line).status == 0
+    result = run(INFER, "--input", tmp_path / "clips/truth", "--output", tmp_path / "codes")
+    assert result.status == 0, result.err
+    assert {name: codes.starts.tolist() for name, codes in read_codes(tmp_path / "codes").items()} == {
+        "000_pan": [0, 4, 8, 12], "001_zoom": [0, 4, 8, 12]
+    }  # fmt: skip

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from amplify_motion_tokenizer.codes.lerobot_copy import copy_with_codes
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet, read_codes
+from amplify_motion_tokenizer.codes.segmentation import Segment
 from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.loading import Given, build
 from amplify_motion_tokenizer.errors import TokenizerError, UsageError, VideoError
@@ -158,6 +159,23 @@ def check_copy(out: Path, data: Path, codes: MotionCodeSet) -> None:
     assert (out / video).read_bytes() == (data / video).read_bytes()
 
 
+def test_segments_become_subtasks(data: Path, codes: Path, tmp_path: Path) -> None:
+    segments = {
+        "episode_000000": [Segment(0.0, 0.5), Segment(0.5, 0.9), Segment(0.9, 1.2)],
+        "episode_000002": [Segment(0.0, 0.3), Segment(0.4, 1.0)],
+    }
+    copy_with_codes(data, read_codes(codes), tmp_path / "out", segments)
+    rows = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet").to_pylist()
+    wanted = [0] * 10 + [1] * 8 + [2] * 6 + [0] * LENGTHS[1] + [0] * 8 + [1] * 12
+    assert [row["subtask_index"] for row in rows] == wanted
+    table = pq.read_table(tmp_path / "out/meta/subtasks.parquet")
+    assert table.column("subtask").to_pylist() == ["segment 0", "segment 1", "segment 2"]
+    info = json.loads((tmp_path / "out/meta/info.json").read_text(encoding="utf-8"))
+    assert info["features"]["subtask_index"] == {"dtype": "int64", "shape": [1], "names": None}
+    with pytest.raises(UsageError, match="segments are of clip, of which there are no codes"):
+        copy_with_codes(data, read_codes(codes), tmp_path / "other", {"clip": [Segment(0.0, 1.0)]})
+
+
 @pytest.mark.parametrize("fault", ["exists", "other", "fewer", "longer", "again"])
 def test_what_does_not_fit_is_told_and_writes_nothing(
     data: Path, codes: Path, tmp_path: Path, fault: str
@@ -286,7 +304,8 @@ def test_the_real_package_reads_what_we_wrote(run: Run, tmp_path: Path) -> None:
     line = [INFER, "--input", tmp_path / "data", "--output", tmp_path / "codes", "--video.source", "lerobot"]
     assert run(*line, "--data.views", "top", "--tracking.window_stride", 1, "--save", "latents").status == 0
     codes = read_codes(tmp_path / "codes", latents=True)
-    copy_with_codes(tmp_path / "data", codes, tmp_path / "out")
+    segments = {name: [Segment(0.0, 0.5), Segment(0.5, 9.0)] for name in codes}
+    copy_with_codes(tmp_path / "data", codes, tmp_path / "out", segments)
     told = json.loads(real("read", tmp_path / "out"))
     rows = told["rows"]
     assert len(rows["frame_index"]) == 72 and sum(rows["motion_tokens_valid"]) == 9 + 3 + 15
@@ -298,6 +317,7 @@ def test_the_real_package_reads_what_we_wrote(run: Run, tmp_path: Path) -> None:
             assert rows["motion_tokens"][index] == clip.ids[window].tolist()
         else:
             assert rows["frame_index"][index] not in begins
+    assert rows["subtask"] == [f"segment {int(frame >= 10)}" for frame in rows["frame_index"]]
     config = config_of()
     means = {name: [] for name in ("top", "wrist")}  # type: dict[str, list[float]]
     for clip in find_clips(tmp_path / "data", config, ["top", "wrist"]):

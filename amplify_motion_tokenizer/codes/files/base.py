@@ -21,7 +21,9 @@ from amplify_motion_tokenizer.kinds import (
     TEXT,
     TEXTS,
     Kind,
+    ascending,
     check_kinds,
+    holding,
     list_of,
     mapping_of,
     or_none,
@@ -86,42 +88,39 @@ NEEDED: dict[str, Kind] = {
     "window_stride": whole_from(1),
 }
 """Facts of ``meta`` without which ids cannot be understood."""
-_MAY: dict[str, Kind] = {"tokens_are_steps": FLAG, "per_view": FLAG, "checkpoint_sha256": TEXT}
-"""Facts of a run that older codes lack."""
-_SIZE = or_none(list_of(whole_from(1), 2))
-_SIZES: dict[str, Kind] = {
-    "tracked_size": _SIZE,
-    "tracked_sizes": or_none(mapping_of(_SIZE)),
-    "contents": or_none(mapping_of(or_none(list_of(whole_from(0))))),
+_MAY: dict[str, Kind] = {
+    "tokens_are_steps": FLAG,
+    "per_view": FLAG,
+    "checkpoint_sha256": TEXT,
+    "camera": TEXT,
 }
+"""Facts that older codes lack."""
 
-
-def _is_change(value: Any) -> bool:
-    known = isinstance(value, Mapping) and whole_from(0)[0](value.get("start_frame"))
-    return known and all(fits(value.get(key)) for key, (fits, _) in _SIZES.items())
-
-
-_CHANGE: Kind = (_is_change, "the frame where pictures change their size, and their size from there on")
-_OF_CLIPS: dict[str, Kind] = {
-    "checkpoint": or_none(TEXT),
-    "config_hash": TEXT,
-    "source": or_none(TEXT),
-    "source_bytes": or_none(whole_from(0, 2**63 - 1)),
-    "source_fingerprint": or_none(TEXT),
+_SIZE = or_none(list_of(whole_from(1), 2))
+_OF_FRAMES: dict[str, Kind] = {
+    "tracked_size": _SIZE,
+    "tracked_sizes": mapping_of(_SIZE),
+    "contents": mapping_of(list_of(whole_from(0), 4)),
+}
+_OF_CLIP: dict[str, Kind] = {
+    **_OF_FRAMES,
+    "views": (lambda value: TEXTS[0](value) and len(value) > 0, "a list of texts, one or more"),
     "num_codes": whole_from(1),
-    "views": TEXTS,
-    "saved": TEXTS,
-    "parts": or_none(list_of(whole_from(0))),
+    "parts": or_none(ascending(whole_from(0))),
     "fps": or_none(RATE),
     "source_fps": or_none(RATE),
+    "source": or_none(TEXT),
+    "saved": TEXTS,
+    "checkpoint": or_none(TEXT),
+    "config_hash": TEXT,
+    "source_bytes": or_none(whole_from(0, 2**63 - 1)),
+    "source_fingerprint": or_none(TEXT),
     "num_frames": or_none(whole_from(0)),
     "windows_dropped": or_none(whole_from(0)),
-    **_SIZES,
-    "size_changes": or_none(list_of(_CHANGE)),
-    "fsq_levels": or_none(list_of(whole_from(2))),
     "versions": or_none(MAPPING),
+    "size_changes": list_of(holding({"start_frame": whole_from(0), **_OF_FRAMES}, "start_frame")),
 }
-"""Facts that tell more of a clip or a run, where they are known."""
+"""Facts of a clip, which older codes and codes of other writers' tracks lack."""
 
 OF_RUN = (*NEEDED, *_MAY, "config_hash")
 """Facts that all clips of a run have in common."""
@@ -136,8 +135,13 @@ COLUMNS: dict[str, torch.dtype] = {
     "motion_energy": torch.float32,
     "visible_share": torch.float32,
     "latents": torch.float32,
+    "camera": torch.float32,
+    "camera_ids": torch.int64,
 }
 """The tensors of ``MotionCodes``, as formats of arrays hold them."""
+
+OPTIONAL = ("latents", "camera", "camera_ids")
+"""Columns that not all codes have."""
 
 
 def damaged(path: Path | str, reason: object) -> UsageError:
@@ -168,14 +172,12 @@ def check_meta(meta: Any, where: str) -> dict[str, Any]:
             "inference again, or use the version of this package that wrote it"
         )
     require_kinds(f"{where}: meta", meta, NEEDED, UsageError)
-    check_kinds(f"{where}: meta", meta, {**_MAY, **_OF_CLIPS}, UsageError)
-    if not meta.get("views", ["default"]):
-        raise UsageError(f"{where}: meta: views are none; run inference again")
+    check_kinds(f"{where}: meta", meta, _MAY | _OF_CLIP, UsageError)
     return dict(meta)
 
 
 def columns_of(codes: MotionCodes) -> dict[str, Tensor]:
-    """The tensors of ``codes`` by name; without latents where it has none."""
+    """The tensors of ``codes`` by name; without those that it does not have."""
     found = {name: getattr(codes, name) for name in COLUMNS}
     return {name: column for name, column in found.items() if column is not None}
 
@@ -186,7 +188,7 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
     Raises:
         UsageError: a column is missing, of another shape or type, or holds what cannot be.
     """
-    absent = [name for name in COLUMNS if name not in columns and name != "latents"]
+    absent = [name for name in COLUMNS if name not in columns and name not in OPTIONAL]
     if absent:
         raise UsageError(f"{where}: lacks {', '.join(absent)}; run inference again")
     try:
@@ -203,7 +205,7 @@ _MOST_FRAMES = 2**31 - 1
 
 
 def check_values(codes: MotionCodes, where: str) -> None:
-    """Raises UsageError for ids outside of the codebook, and whatever else no clip's codes can have."""
+    """Raises UsageError for ids outside of the codebook, places that do not ascend, impossible steps."""
     size, steps = codes.meta["codebook_size"], codes.meta["sequence_length"] - 1
     again = "run inference again"
     if codes.clip and not is_clip_name(codes.clip):
@@ -215,13 +217,23 @@ def check_values(codes: MotionCodes, where: str) -> None:
         return
     if not codes.ids.shape[1]:
         raise UsageError(f"{where}: windows of {codes.clip} have no ids; {again}")
-    low, high = int(codes.ids.min()), int(codes.ids.max())
-    if low < 0 or high >= size:
-        found = f"ids of {codes.clip} are {low} to {high}"
-        raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    for name, ids in (("ids", codes.ids), ("camera_ids", codes.camera_ids)):
+        low, high = (0, 0) if ids is None else (int(ids.min()), int(ids.max()))
+        if low < 0 or high >= size:
+            found = f"{name} of {codes.clip} are {low} to {high}"
+            raise UsageError(f"{where}: {found}; expected 0 to {size - 1}; {again}")
+    if codes.camera is not None and codes.camera.shape[2] != steps:
+        raise UsageError(
+            f"{where}: camera of {codes.clip} has {codes.camera.shape[2]} steps; expected {steps}; {again}"
+        )
     starts = codes.starts  # compared, as differences of hostile numbers go round
     if int(starts[0]) < 0 or int(starts[-1]) > _MOST_FRAMES or (starts[1:] <= starts[:-1]).any():
         raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
+    begins, ends = codes.seconds.T
+    known = ~begins.isnan()
+    # Comparisons with NaN, a time that is not known, are false.
+    if (begins[known].diff() <= 0).any() or (ends < begins).any() or codes.seconds.isinf().any():
+        raise UsageError(f"{where}: seconds of {codes.clip} do not ascend, as they should; {again}")
     if int(codes.valid_steps.min()) < 0 or int(codes.valid_steps.max()) > steps:
         raise UsageError(
             f"{where}: valid_steps of {codes.clip} are at most {int(codes.valid_steps.max())}; expected at "

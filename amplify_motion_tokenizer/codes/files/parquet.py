@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amplify_motion_tokenizer.codes.files.base import (
+    COLUMNS,
     CodeFormat,
     check_meta,
     checked_codes,
@@ -58,12 +59,12 @@ class _Parquet(CodeFormat):
         import pyarrow.parquet as pq
 
         metas: dict[str, Mapping[str, Any]] = {}
-        shape: list[int] | None = None
+        shapes: dict[str, list[int]] = {}
         for codes in clips:  # the schema, which begins the file, tells of all clips
             metas[codes.clip] = codes.meta
-            shape = shape or _shape(codes)
-        told = {_KEY: json.dumps(_description(metas, shape))}
-        schema = _schema(shape).with_metadata(told)
+            shapes = shapes or _shapes(codes)
+        told = {_KEY: json.dumps(_description(metas, shapes))}
+        schema = _schema(shapes).with_metadata(told)
         waiting: list[Any] = []
         with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for codes in clips:
@@ -82,7 +83,8 @@ class _Parquet(CodeFormat):
         try:
             table = pq.read_table(path, partitioning=None)
             told = parse_json((table.schema.metadata or {})[_KEY])
-            run, metas, shape = dict(told["run"]), dict(told["clips"]), told["latent_shape"]
+            run, metas = dict(told["run"]), dict(told["clips"])
+            shapes = {name: told.get(key) for name, key in _SHAPE_KEYS.items()}
             metas = {str(name): {**run, **own} for name, own in metas.items()}
         except FileNotFoundError as error:
             raise missing(path, error) from None
@@ -91,7 +93,7 @@ class _Parquet(CodeFormat):
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise damaged(path, error) from None
         try:
-            columns, names = _columns(table, shape), table["clip"].cast(pa.string()).to_pylist()
+            columns, names = _columns(table, shapes), table["clip"].cast(pa.string()).to_pylist()
         except (*_WRONG_COLUMNS, pa.ArrowException) as error:
             raise damaged(path, f"its columns are not as they should be: {error}") from None
         spans, first = {}, 0
@@ -113,15 +115,22 @@ def _views(meta: Mapping[str, Any]) -> list[str]:
     return views if meta.get("per_view") else ["+".join(views)]
 
 
-def _shape(codes: MotionCodes) -> list[int] | None:
-    """(d, D) of a row's latents."""
-    if codes.latents is None:
-        return None
-    _, ids, width = codes.latents.shape
-    return [ids // len(_views(codes.meta)), width]
+_SHAPE_KEYS = {"latents": "latent_shape", "camera": "camera_shape", "camera_ids": "camera_ids_shape"}
+"""Columns that not all tables have, to the keys of the schema's metadata that tell the shape of a row."""
 
 
-def _schema(latent_shape: list[int] | None) -> Any:
+def _shapes(codes: MotionCodes) -> dict[str, list[int]]:
+    """Shape of a row's latents (d, D), camera (V, t, 4, 2) and camera_ids (d,), where ``codes`` have them."""
+    rows = len(_views(codes.meta))
+    columns = {name: getattr(codes, name) for name in _SHAPE_KEYS}
+    return {
+        name: [column.shape[1] // rows, *column.shape[2:]]
+        for name, column in columns.items()
+        if column is not None
+    }
+
+
+def _schema(shapes: Mapping[str, list[int]]) -> Any:
     import pyarrow as pa
 
     columns = {
@@ -139,8 +148,9 @@ def _schema(latent_shape: list[int] | None) -> Any:
         "motion_energy": pa.float32(),
         "visible_share": pa.float32(),
     }
-    if latent_shape is not None:
-        columns["latents"] = pa.list_(pa.float32(), math.prod(latent_shape))
+    for name, shape in shapes.items():
+        kind = pa.float32() if COLUMNS[name].is_floating_point else pa.int32()
+        columns[name] = pa.list_(kind, math.prod(shape))
     return pa.schema(columns.items())
 
 
@@ -169,11 +179,15 @@ def _rows(codes: MotionCodes, schema: Any) -> Any:
         "motion_energy": column(codes.motion_energy),
         "visible_share": column(codes.visible_share),
     }
-    if "latents" in schema.names:
-        if codes.latents is None:
-            raise UsageError(f"the clip {codes.clip} has no latents, and others have; save them of all clips")
-        flat = pa.array(codes.latents.numpy().ravel())
-        found["latents"] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("latents").type)
+    for name in _SHAPE_KEYS:
+        values = getattr(codes, name)
+        if (values is not None) != (name in schema.names):
+            has = f"has no {name}, and others have" if values is None else f"has {name}, and others have none"
+            raise UsageError(f"the clip {codes.clip} {has}; save them of all clips")
+        if values is not None:
+            kind = schema.field(name).type
+            flat = pa.array(values.numpy().ravel()).cast(kind.value_type)
+            found[name] = pa.FixedSizeListArray.from_arrays(flat, type=kind)
     arrays = [
         pa.array(found[field.name], field.type) if isinstance(found[field.name], list) else found[field.name]
         for field in schema
@@ -181,7 +195,7 @@ def _rows(codes: MotionCodes, schema: Any) -> Any:
     return pa.table(arrays, schema=schema)
 
 
-def _description(metas: Mapping[str, Mapping[str, Any]], latent_shape: list[int] | None) -> dict[str, Any]:
+def _description(metas: Mapping[str, Mapping[str, Any]], shapes: Mapping[str, list[int]]) -> dict[str, Any]:
     """``meta`` of all clips, what they have in common told once."""
     first = next(iter(metas.values()), {})
     common = {
@@ -192,10 +206,11 @@ def _description(metas: Mapping[str, Mapping[str, Any]], latent_shape: list[int]
     own = {
         clip: {key: value for key, value in meta.items() if key not in common} for clip, meta in metas.items()
     }
-    return {"run": common, "clips": own, "latent_shape": latent_shape}
+    told = {key: shapes.get(name) for name, key in _SHAPE_KEYS.items() if name == "latents" or name in shapes}
+    return {"run": common, "clips": own, **told}
 
 
-def _columns(table: Any, latent_shape: list[int] | None) -> dict[str, NDArray[Any]]:
+def _columns(table: Any, shapes: Mapping[str, list[int] | None]) -> dict[str, NDArray[Any]]:
     """The columns as arrays, with NaN or -1 for null."""
     rows = table.num_rows
 
@@ -221,8 +236,11 @@ def _columns(table: Any, latent_shape: list[int] | None) -> dict[str, NDArray[An
         "motion_energy": column("motion_energy", np.float32),
         "visible_share": column("visible_share", np.float32),
     }
-    if latent_shape is not None and "latents" in table.column_names:
-        found["latents"] = table["latents"].combine_chunks().flatten().to_numpy().reshape(rows, *latent_shape)
+    for name, shape in shapes.items():
+        if shape is not None and name in table.column_names:
+            values = table[name].combine_chunks().flatten().to_numpy()
+            dtype = np.float32 if COLUMNS[name].is_floating_point else np.int64
+            found[name] = values.astype(dtype, copy=False).reshape(rows, *shape)
     return found
 
 
@@ -234,7 +252,7 @@ def _clip(
     found: dict[str, Tensor] = {}
     for name, column in columns.items():
         own = column[span]
-        if name in ("ids", "latents"):
+        if name in ("ids", *_SHAPE_KEYS):
             windows = len(own) // views
             own = own.reshape(windows, views * own.shape[1], *own.shape[2:])
         else:

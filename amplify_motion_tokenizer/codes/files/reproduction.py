@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from amplify_motion_tokenizer.codes.files.json_file import REPRODUCTION_KEYS, JsonFormat, json_of
+from amplify_motion_tokenizer.codes.files.json_file import (
+    REPRODUCTION_KEYS,
+    JsonFormat,
+    json_pieces,
+    write_pieces,
+)
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
-from amplify_motion_tokenizer.files import write_json
 
 
 class _Reproduction(JsonFormat):
@@ -19,7 +23,7 @@ class _Reproduction(JsonFormat):
 
     def write(self, path: Path, clips: Iterable[MotionCodes]) -> None:
         (codes,) = clips
-        write_json(path, {REPRODUCTION_KEYS.get(key, key): value for key, value in json_of(codes).items()})
+        write_pieces(path, json_pieces(codes, REPRODUCTION_KEYS))
 
 
 FORMAT = _Reproduction()

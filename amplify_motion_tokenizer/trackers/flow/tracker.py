@@ -28,6 +28,7 @@ class FlowTracker(PointTracker):
     """
 
     name = "flow"
+    takes_announced = True
 
     def __init__(self, config: FlowConfig, threads: int = 1) -> None:
         """Uses ``threads`` OpenCV threads; their number does not change the tracks."""
@@ -51,7 +52,8 @@ class FlowTracker(PointTracker):
         """Tracks of each window; see ``PointTracker.track``.
 
         Reads windows ahead until it has all that share frames with the first, so that they advance
-        together; at most 2 T frames are held. A window's tracks are the same, to 0.001 pixels, whatever other
+        together; at most 2 T frames are held. Windows that are announced advance with every frame that comes,
+        so that none waits for those after it. A window's tracks are the same, to 0.001 pixels, whatever other
         windows are open.
 
         Raises:
@@ -63,8 +65,7 @@ class FlowTracker(PointTracker):
             if clip is None:
                 pairs = self.pairs(size_of(window.frames[0]))
                 clip = _Clip(pairs, self.points(queries_xy_px, pairs.scale), len(queries_xy_px))
-            yield from clip.advance(until=window.start)
-            clip.begin(window)
+            yield from clip.take(window)
         if clip is not None:
             yield from clip.advance(until=None)
 
@@ -73,23 +74,31 @@ class _Chain:
     """A window and its tracks so far, a row for each real frame."""
 
     def __init__(self, window: FrameWindow) -> None:
-        self._window = window
-        self._frames = window.real_frames
+        self.window = window
         self._rows: list[tuple[Floats, Floats]] = []
 
     @property
     def frame(self) -> int:
         """Index in the clip of the last tracked frame."""
-        return self._window.start + len(self._rows) - 1
+        return self.window.start + len(self._rows) - 1
+
+    @property
+    def announced(self) -> bool:
+        """Whether it is not known yet if the window will be whole."""
+        return not self.window.whole
 
     @property
     def finished(self) -> bool:
-        return len(self._rows) == len(self._frames)
+        return self.window.whole and len(self._rows) == len(self.window.real_frames)
+
+    def is_void(self, start: int, begins: bool) -> bool:
+        """Whether the window became none, now that one from frame ``start`` on ``begins`` or goes on."""
+        return self.frame < start if begins else self.window.start < start
 
     @property
     def frames(self) -> list[NDArray[np.uint8]]:
         """The last tracked frame and the next."""
-        return self._frames[len(self._rows) - 1 : len(self._rows) + 1]
+        return self.window.frames[len(self._rows) - 1 : len(self._rows) + 1]
 
     def add(self, xy_px: Floats, visibility: Floats) -> None:
         """Adds the next row, (N, 2) and (N,); rows after the window's last are dropped."""
@@ -97,10 +106,10 @@ class _Chain:
             self._rows.append((xy_px, visibility))
 
     def result(self) -> WindowTracks:
-        rows = self._rows + self._rows[-1:] * self._window.padding
+        rows = self._rows + self._rows[-1:] * self.window.padding
         tracks, visibility = (np.stack(column) for column in zip(*rows, strict=True))
-        window = WindowTracks(self._window.start, self._window.time_s, tracks, visibility)
-        return hide_after_cut(window, size_of(self._window.frames[0]))
+        window = WindowTracks(self.window.start, self.window.time_s, tracks, visibility)
+        return hide_after_cut(window, size_of(self.window.frames[0]))
 
 
 class _Clip:
@@ -110,7 +119,25 @@ class _Clip:
         self._pairs, self._points, self._num_points = pairs, points, num_points
         self._chains: deque[_Chain] = deque()
 
-    def begin(self, window: FrameWindow) -> None:
+    def take(self, window: FrameWindow) -> Iterator[WindowTracks]:
+        """Opens ``window``, or takes the open windows on to its last frame; yields the finished ones."""
+        if window.whole and not (self._chains and self._chains[0].announced):
+            yield from self.advance(until=window.start)
+            self._begin(window)
+            return
+        begins = len(window.frames) == 1 and not window.whole
+        while self._chains and self._chains[0].is_void(window.start, begins):
+            self._close_first()
+        if begins:
+            self._begin(window)
+        elif self._chains and self._chains[0].window.start == window.start:
+            self._chains[0].window = window
+            if window.whole:
+                yield self._close_first().result()
+            else:
+                self._step(self._chains[0])
+
+    def _begin(self, window: FrameWindow) -> None:
         """Opens a window that starts at the frame which the other windows have reached."""
         self._chains.append(_Chain(window))
         self._points.begin()
@@ -118,17 +145,26 @@ class _Clip:
         self._chains[-1].add(self._points.xy_px[first], self._points.visibility[first])
 
     def advance(self, until: int | None) -> Iterator[WindowTracks]:
-        """Moves the windows on to frame ``until`` (None: to their ends), yields the finished ones."""
-        while self._chains:
+        """Moves the windows on to frame ``until`` (None: to their ends), yields the finished ones.
+
+        Windows that are only announced stay where they are.
+        """
+        while self._chains and not self._chains[0].announced:
             chain = self._chains[0]
             if chain.finished:
-                self._points.end()
-                yield self._chains.popleft().result()
+                yield self._close_first().result()
             elif until is not None and chain.frame >= until:
                 return
             else:
-                self._points.step(self._pairs.pair(chain.frame, *chain.frames))
-                self._record()
+                self._step(chain)
+
+    def _step(self, chain: _Chain) -> None:
+        self._points.step(self._pairs.pair(chain.frame, *chain.frames))
+        self._record()
+
+    def _close_first(self) -> _Chain:
+        self._points.end()
+        return self._chains.popleft()
 
     def _record(self) -> None:
         xy_px = self._points.xy_px.reshape(-1, self._num_points, 2)
