@@ -85,14 +85,15 @@ def _content(path: Path) -> Any:
         raise UsageError(f"{path}: is not JSON; {_EXPECTED}") from None
     try:
         return parse_json(text)
-    except ValueError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        try:
-            if len(lines) > 1:
-                return [parse_json(line) for line in lines]
-        except ValueError as error:
-            whole = error
-        raise UsageError(f"{path}: is not JSON ({whole}); {_EXPECTED}") from None
+    except ValueError as error:
+        fault = error
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        if len(lines) > 1:
+            return [parse_json(line) for line in lines]
+    except ValueError as error:
+        fault = error
+    raise UsageError(f"{path}: is not JSON ({fault}); {_EXPECTED}")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -212,8 +212,8 @@ def _load_velocity(path: Path) -> Tensor:
         reason = unpickling_gist(error) if unpickling else str(error).split("\n")[0]
         raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
     if isinstance(window, Tensor) and not _is_plain(window):
-        found = f"{window.dtype}, {window.layout}, {window.device}"
-        raise TrackFileError(f"{path}: holds no plain numbers ({found}); remove or remake it")
+        what = f"{window.dtype}, {window.layout}, {window.device}"
+        raise TrackFileError(f"{path}: holds no plain numbers ({what}); remove or remake it")
     if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
         found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
         raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2); remove or remake it")
