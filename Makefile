@@ -7,7 +7,7 @@ TOKENIZER := $(BIN)/python -m amplify_motion_tokenizer
 SO_FAR = $$(($$(date +%s) - $$(cat $(DEMO)/.began)))
 CLIPS := --frames 40 --size 240x320
 
-.PHONY: demo pretrain test lint format clean
+.PHONY: demo pretrain test fuzz lint format clean
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
@@ -50,6 +50,11 @@ pretrain: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Hostile files of every kind, for some minutes; make fuzz INPUTS=100000 SEED=7 for more, and for the same again.
+INPUTS ?= 10000
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(SEED),--seed $(SEED)) --keep fuzz-faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

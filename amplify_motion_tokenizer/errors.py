@@ -2,7 +2,20 @@
 
 
 class TokenizerError(Exception):
-    """Base of every error raised on bad input; its message says what was found and what to do."""
+    """Base of every error raised on bad input; its message says what was found and what to do.
+
+    The message is one line, whatever names and texts of files are in it: what is no letter, such as a line's
+    end or what steers a terminal, is shown as Python writes it.
+    """
+
+    def __str__(self) -> str:
+        """The message."""
+        text = super().__str__()
+        return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
 
 
 class ConfigError(TokenizerError):

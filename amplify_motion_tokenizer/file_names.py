@@ -19,6 +19,18 @@ import re
 from pathlib import Path
 from typing import Literal
 
+
+def is_clip_name(name: str) -> bool:
+    """Whether files named after a clip of that name are below the folder that they are written into.
+
+    A clip's name is its path below the input folder, without the ending; one that comes out of somebody
+    else's file may be anything.
+    """
+    parts = name.split("/")
+    lone = all(part not in ("", ".", "..") for part in parts)
+    return lone and "\0" not in name and name == name.encode("utf-8", "replace").decode("utf-8")
+
+
 OUTPUT_CONFIG = "config.yaml"
 """The resolved config in every output folder."""
 MANIFEST = "manifest.jsonl"

@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 import yaml
 
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 _OF_THE_NAME = {
     errno.ENAMETOOLONG,
@@ -58,7 +59,8 @@ def remove_leftovers(folder: Path, own: bool = False) -> None:
         own: whether to remove this process's files too, as it writes nothing there now or is about to end.
     """
     # Listed first, as folders among them go with what they hold.
-    _remove(list(folder.rglob(".*.tmp*")), own)
+    with suppress(OSError):  # a disk that went away; what ended the run must be told, not this
+        _remove(list(folder.rglob(".*.tmp*")), own)
 
 
 def _remove(paths: Iterable[Path], own: bool) -> None:
@@ -72,7 +74,8 @@ def _remove(paths: Iterable[Path], own: bool) -> None:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # as of a folder; what ended the run must be told, not this
+                path.unlink()
 
 
 def _runs(process: int) -> bool:
@@ -132,8 +135,8 @@ def atomic_path(path: Path, wanted_bytes: int | None = None) -> Iterator[Path]:
             os.replace(temporary, path)
             sync(path.parent)
     finally:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or on a disk that takes no changes, which is told above
+            temporary.unlink()
 
 
 def check_target(path: Path) -> None:
@@ -308,8 +311,8 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: the file does not hold a JSON object; names it.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = parse_json(read_regular(path))
+    except ValueError as error:
         raise UsageError(f"{path}: is not JSON ({error}); remove it and run again") from None
     if not isinstance(value, dict):
         raise UsageError(

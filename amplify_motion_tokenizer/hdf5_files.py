@@ -6,11 +6,17 @@ would read, and copy into tracks, what its writer chose on the reader's machine.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import h5py
 
 from amplify_motion_tokenizer.errors import TokenizerError
+
+_ROOM = 2**30
+"""Bytes that a data set may declare in a file of any size: room for windows that were never written."""
+_MOST_UNFOLDED = 1032
+"""Times its own bytes that a file's data sets may declare; deflate packs no tighter."""
 
 
 def open_hdf5(path: Path, error: type[TokenizerError], advice: str) -> h5py.File:
@@ -33,20 +39,21 @@ def open_hdf5(path: Path, error: type[TokenizerError], advice: str) -> h5py.File
         raise error(f"{path}: cannot be opened as HDF5 ({fault}); {advice}") from None
     try:
         elsewhere = _part_elsewhere(file)
-    except (OSError, RuntimeError, ValueError, KeyError) as fault:
+    except (OSError, RuntimeError, ValueError, KeyError, SystemError) as fault:  # the last from a callback
         file.close()
         raise error(f"{path}: is damaged ({fault}); {advice}") from None
     if elsewhere is not None:
         file.close()
         raise error(
-            f"{path}: {elsewhere}, which is not followed, as the file could name any file here; "
+            f"{path}: {elsewhere}, which is not followed, as it could be any file here or fill all memory; "
             "expected a file that holds its data itself: make one with h5repack or h5copy"
         )
     return file
 
 
 def _part_elsewhere(file: h5py.File) -> str | None:
-    """The first part that lies in another file; None where there is none. Links are not followed."""
+    """The first part that is not in the file; None where there is none. Links are not followed."""
+    size = file.id.get_filesize()
 
     def visited(name: bytes, info: h5py.h5l.LinkInfo) -> str | None:
         shown = name.decode("utf-8", errors="replace")
@@ -57,6 +64,9 @@ def _part_elsewhere(file: h5py.File) -> str | None:
         part = h5py.h5o.open(file.id, name)
         if not isinstance(part, h5py.h5d.DatasetID):
             return None
+        declared = math.prod(part.shape) * part.dtype.itemsize
+        if declared > max(_ROOM, _MOST_UNFOLDED * size):
+            return f"{shown} declares {declared} bytes in a file of {size}"
         layout = part.get_create_plist()
         if layout.get_layout() == h5py.h5d.VIRTUAL:
             return f"{shown} is a virtual data set, whose numbers lie in other data sets"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from amplify_motion_tokenizer.errors import CheckpointError, TokenizerError
+
+_LARGEST = sys.float_info.max
 
 Kind = tuple[Callable[[Any], bool], str]
 """A test of a value, and the words for the values that pass it."""
@@ -18,6 +20,10 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and -_LARGEST <= value <= _LARGEST  # false of NaN, and of 10**400
 
 
 def _is_pair(value: Any) -> bool:
@@ -41,7 +47,7 @@ WHOLE: Kind = (_is_whole, "a whole number")
 NUMBER: Kind = (_is_number, "a number")
 
 
-ABOVE_0: Kind = (lambda value: _is_number(value) and 0 < value < math.inf, "a number above 0")
+ABOVE_0: Kind = (lambda value: _is_finite(value) and value > 0, "a number above 0")
 
 
 PAIR: Kind = (_is_pair, "two whole numbers")
@@ -54,6 +60,15 @@ TEXTS: Kind = (_are_texts, "a list of texts")
 
 
 MAPPING: Kind = (lambda value: isinstance(value, Mapping), "a mapping")
+
+
+RATE: Kind = (
+    lambda value: _is_number(value) and 1e-3 <= value <= 1e6,
+    "frames per second, a number of 0.001 to 1000000",
+)
+
+
+FINITE: Kind = (_is_finite, "a finite number")
 
 
 NUMBERS: Kind = (_are_numbers, "a mapping of names to numbers")

@@ -90,7 +90,7 @@ def stretches(codes: MotionCodes) -> list[tuple[slice, Mapping[str, Any]]]:
 
     The latter is ``codes.meta``, with the size of the frames of these windows.
     """
-    changes = codes.meta.get("size_changes", [])
+    changes = codes.meta.get("size_changes") or []
     begins = [int(torch.searchsorted(codes.starts, change["start_frame"])) for change in changes]
     rows = map(slice, [0, *begins], [*begins, len(codes)])
     metas = [codes.meta, *({**_without_sizes(codes.meta), **change} for change in changes)]
@@ -199,11 +199,16 @@ class _Shown(NamedTuple):
     @staticmethod
     def of(meta: Mapping[str, Any], view: str, size: tuple[int, int] | None) -> _Shown:
         """The tracked frames of ``view``, by what codes say of them, scaled to ``size``."""
-        tracked = meta.get("tracked_sizes", {}).get(view) or meta.get("tracked_size")
+        tracked = (meta.get("tracked_sizes") or {}).get(view) or meta.get("tracked_size")
         if tracked is None and size is None:
             raise ValueError("codes do not say the size of their frames; give size, (height, width)")
         shown = given_size(tracked if size is None else size)
-        top, left, height, width = meta.get("contents", {}).get(view) or (0, 0, *(tracked or shown))
+        content = (meta.get("contents") or {}).get(view) or (0, 0, *(tracked or shown))
+        if len(content) != 4 or min(content[2:]) < 1:
+            raise ValueError(
+                f"codes say contents {content} of the view {view}; expected top, left, height, width"
+            )
+        top, left, height, width = content
         down, across = (wanted / own for wanted, own in zip(shown, tracked or shown, strict=True))
         pad_xy = np.array([left * across, top * down], np.float32)
         content = round(height * down), round(width * across)

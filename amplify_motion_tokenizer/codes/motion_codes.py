@@ -72,11 +72,12 @@ class MotionCodes:
             "visible_share": (torch.float32, (windows,)),
         }
         if self.latents is not None:
-            expected["latents"] = (torch.float32, (windows, self.ids.shape[-1], None))
+            width = self.ids.shape[-1] if self.ids.ndim == 2 else None
+            expected["latents"] = (torch.float32, (windows, width, None))
         if self.camera is not None:
             expected["camera"] = (torch.float32, (windows, None, None, 4, 2))
         if self.camera_ids is not None:
-            expected["camera_ids"] = (torch.int64, (windows, self.ids.shape[-1]))
+            expected["camera_ids"] = (torch.int64, (windows, self.ids.shape[-1] if self.ids.ndim else None))
         for name, (dtype, shape) in expected.items():
             _check_column(name, getattr(self, name), dtype, shape)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 from amplify_motion_tokenizer.codes.files.parquet import FORMAT as PARQUET
 from amplify_motion_tokenizer.codes.segmentation import Segment
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.files import write_json
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 _START, _END = "start_seconds", "end_seconds"
 
@@ -66,6 +67,9 @@ def read_segments(path: Path) -> dict[str, list[Segment]]:
     clips = _by_clip(_content(path), path)
     if not clips:
         raise UsageError(f"{path}: holds no segments; {_EXPECTED}")
+    bad = next((name for name in clips if not is_clip_name(name)), None)
+    if bad is not None:
+        raise UsageError(f"{path}: has a clip named {bad!r:.200}; expected a path below a folder")
     return {name: _segments(path, name, each) for name, each in clips.items()}
 
 
@@ -74,21 +78,22 @@ def _content(path: Path) -> Any:
     if path.suffix == ".parquet":
         return _rows(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a JSON file of segments") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not JSON; {_EXPECTED}") from None
     try:
-        return json.loads(text)
-    except ValueError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        try:
-            if len(lines) > 1:
-                return [json.loads(line) for line in lines]
-        except ValueError as error:
-            whole = error
-        raise UsageError(f"{path}: is not JSON ({whole}); {_EXPECTED}") from None
+        return parse_json(text)
+    except ValueError as error:
+        fault = error
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        if len(lines) > 1:
+            return [parse_json(line) for line in lines]
+    except ValueError as error:
+        fault = error
+    raise UsageError(f"{path}: is not JSON ({fault}); {_EXPECTED}")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -152,7 +157,7 @@ def _second(segment: Mapping[str, Any], keys: Sequence[str]) -> float:
 def _segments(path: Path, clip: str, found: Any) -> list[Segment]:
     try:
         segments = [Segment(_second(each, _STARTS), _second(each, _ENDS)) for each in found]
-    except (TypeError, KeyError, ValueError, StopIteration):
+    except (TypeError, KeyError, ValueError, StopIteration, OverflowError, AttributeError):
         raise UsageError(
             f"{path}: segments of {clip} are not a list of {_START} and {_END} in seconds; write them so"
         ) from None

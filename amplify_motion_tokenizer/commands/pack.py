@@ -15,9 +15,8 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
 from amplify_motion_tokenizer.config.loading import Flags
-from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError
+from amplify_motion_tokenizer.errors import EXIT_OK, TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
-from amplify_motion_tokenizer.files import write_text
 
 FLAGS: Flags = {
     "--input": {"type": Path, "required": True, "help": "folder of track files, searched through"},
@@ -37,13 +36,19 @@ def main(argv: Sequence[str]) -> int:
         raise TrackFileError(
             f"{flags.input}: holds velocity files, expected track files (preprocess with --format hdf5)"
         )
-    index = write_pack(clips, flags.output)
     made_with = flags.input / OUTPUT_CONFIG
-    if made_with.is_file():
-        write_text(flags.output / OUTPUT_CONFIG, made_with.read_text(encoding="utf-8"))
+    texts = {OUTPUT_CONFIG: _text(made_with)} if made_with.is_file() else {}
+    index = write_pack(clips, flags.output, texts)
     windows = sum(clip["windows"] for clip in index["clips"])
     sys.stdout.write(
         f"packed {windows} windows of {len(clips)} clips into {flags.output}; "
         f"positions are off by at most {index['max_error_px']:g} px\n"
     )
     return EXIT_OK
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); mend or remove it") from None

@@ -7,7 +7,6 @@ else in the package lists settings by name.
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Collection, Iterator
@@ -26,6 +25,10 @@ DECIDES = {
 """What a setting may decide. What is said of a setting wherever it counts follows from these words."""
 
 
+_MOST = 2**63 - 1
+"""The largest number that any setting may be."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Range:
     """Bounds of every number in a value; None where there is none."""
@@ -37,9 +40,10 @@ class Range:
     odd: bool = False
 
     def holds(self, number: float) -> bool:
-        """Whether ``number`` is within the bounds, and finite."""
+        """Whether ``number`` is within the bounds, and has room in what is made of it."""
+        # A whole number of any length is one in Python; torch and numpy have 64 bits.
         return (
-            math.isfinite(number)
+            -_MOST <= number <= _MOST
             and (self.at_least is None or number >= self.at_least)
             and (self.above is None or number > self.above)
             and (self.at_most is None or number <= self.at_most)

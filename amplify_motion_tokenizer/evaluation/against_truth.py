@@ -273,9 +273,10 @@ def _letterbox(file: RecordedClip, index: int) -> Letterbox:
         raise TrackFileError(
             f"{file.path}: does not say the size that was tracked; remake it with preprocess_videos.py"
         )
-    if "source_height" not in file.attributes:  # AMPLIFY's writer
+    height, width = file.attributes.get("source_height"), file.attributes.get("source_width")
+    if height is None or width is None:  # AMPLIFY's writer
         return unpadded(size, size)
-    source = int(file.attributes["source_height"]), int(file.attributes["source_width"])
+    source = int(height), int(width)
     try:
         return view_letterbox(file.view_attributes[index], source)
     except ValueError as error:

@@ -54,6 +54,11 @@ def config_of(file: RecordedClip) -> Config:
 
 def check_source(file: RecordedClip, clip: Clip) -> None:
     """Raises TrackFileError unless ``file`` was made of the files of ``clip`` as they are."""
+    missing = [name for name in ("source_bytes", "num_frames") if name not in file.attributes]
+    if missing:
+        raise TrackFileError(
+            f"{file.path}: does not say its {missing[0]}; draw files of preprocess_videos.py"
+        )
     if not is_made_of(file.attributes, clip.paths):
         raise TrackFileError(
             f"{file.path}: was tracked from a file of {file.attributes['source_bytes']} bytes, which is not "

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import LOCK, LOCK_OWNER
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ def _acquired(folder: Path) -> Any:
 
 def _told(owner: Path) -> str:
     """Who has the folder, as far as it can be known: (process 7 on host, for 3 minutes)."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(owner.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+        found = parse_json(read_regular(owner))
         minutes = (time.time() - float(found["since"])) / 60
         return f"(process {found['process']} on {found['host']}, for {minutes:.0f} minutes)"
     return "(which does not say its process)"

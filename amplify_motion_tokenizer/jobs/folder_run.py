@@ -105,6 +105,7 @@ class FolderRun:
         for name, content in job.records.items():
             write_yaml(self.output / name, content)
         manifest = Manifest(self.output / MANIFEST)
+        manifest.begin()
         if others:
             self._warn_of_others(manifest, others)
         return manifest

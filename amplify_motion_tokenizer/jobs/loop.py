@@ -107,7 +107,7 @@ def run_clips(
     process: Process,
     workers: Workers | None = None,
 ) -> Summary:
-    """Processes each clip that is not complete, and records each in the manifest.
+    """Processes each clip that is not complete, or that the manifest lacks, and records each there.
 
     A clip that fails with one of ``STAGES``' errors is recorded and does not stop the run.
 
@@ -127,7 +127,8 @@ def run_clips(
     with Progress(len(clips), "clip") as progress:
         to_do = []
         for clip in clips:
-            if is_complete(clip):
+            # A run that was killed between a clip's files and its line left nothing to tell of it.
+            if is_complete(clip) and (manifest.is_new or clip.name in manifest.records):
                 manifest.add(_skipped(clip, manifest, summary))
                 progress.update()
             else:

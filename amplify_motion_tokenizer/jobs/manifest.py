@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.files import failure_named, sync, write_text
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 
 class Manifest:
@@ -20,13 +22,23 @@ class Manifest:
 
     Args:
         path: the file; a last line that a crash cut short is dropped.
+
+    Attributes:
+        is_new: whether there was no file, so that nothing is known of what was done before.
+        records: the last record of each clip, by name.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_new = not path.exists()
         self.records, torn = _read(path)
         if torn:
             self.compact()
+
+    def begin(self) -> None:
+        """Makes the file where there is none: from now on a clip without a line was not finished."""
+        if not self.path.exists():
+            write_text(self.path, "")
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends ``record``, whose key ``clip`` names the clip."""
@@ -46,6 +58,18 @@ class Manifest:
         write_text(self.path, "".join(lines))
 
 
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UsageError(f"{path}: cannot be read ({reason}); mend or remove the file") from None
+
+
+def _is_name(clip: Any) -> bool:
+    return isinstance(clip, str) and is_clip_name(clip)
+
+
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     """The last record of each clip, by name; none where there is no manifest. The file stays as it is.
 
@@ -57,7 +81,7 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
     """The last record of each clip, and whether a crash cut the last line short, which is left out."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = _text(path) if path.exists() else ""
     complete, _, torn = text.rpartition("\n")
     return dict(_parse(path, complete.split("\n") if complete else [])), bool(torn)
 
@@ -65,12 +89,14 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
 def _parse(path: Path, lines: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            yield record["clip"], record
-        except (json.JSONDecodeError, KeyError, TypeError):
+            record = parse_json(line, finite=True)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or not _is_name(record.get("clip")):  # outputs are found by it
             raise UsageError(
                 f"{path}: line {number} is not a record with a clip name; mend or remove the file"
-            ) from None
+            )
+        yield record["clip"], record
 
 
 class NoManifest:
@@ -105,6 +131,11 @@ class SeveralManifests:
     def path(self) -> Path:
         """Of the first."""
         return self._manifests[0].path
+
+    @property
+    def is_new(self) -> bool:
+        """Whether one of them was."""
+        return any(manifest.is_new for manifest in self._manifests)
 
     @property
     def records(self) -> Mapping[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ The commands share names (``config.yaml``, ``manifest.jsonl``) that mean another
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from amplify_motion_tokenizer.file_names import (
     is_pack,
 )
 from amplify_motion_tokenizer.files import make_output_folder
+from amplify_motion_tokenizer.foreign_json import parse_json
 
 Kind = Literal[
     "tracks", "checkpoints of a run", "codes", "a pack", "drawings", "decoded codes", "rendered clips"
@@ -72,7 +72,7 @@ def _outputs_listed(manifest: Path) -> Iterator[str]:
         return
     with manifest.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            with suppress(json.JSONDecodeError):  # a foreign file, or a line that a crash cut short
-                record = json.loads(line)
+            with suppress(ValueError):  # a foreign file, or a line that a crash cut short
+                record = parse_json(line)
                 if isinstance(record, dict) and {"clip", "source", "status", "output"} <= record.keys():
                     yield str(record["output"])

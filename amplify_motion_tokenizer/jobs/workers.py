@@ -13,6 +13,7 @@ import os
 import signal
 import textwrap
 import threading
+import time
 import traceback
 import warnings
 from collections import deque
@@ -79,18 +80,23 @@ def unexpected(error: Exception) -> UnexpectedError:
 
 
 def run_in_workers(
-    items: Sequence[Item], count: int, prepare: Callable[[int], Work[Item, Result]]
+    items: Sequence[Item],
+    count: int,
+    prepare: Callable[[int], Work[Item, Result]],
+    limit_s: float | None = None,
 ) -> Generator[tuple[Item, Result | TokenizerError], None, None]:
     """What is made of each item, by ``count`` worker processes, as they finish.
 
-    A worker that is killed, say for its memory, costs its item alone: another takes its place. Log records
-    and warnings of workers are logged here. Closing the generator ends the workers.
+    A worker that is killed, say for its memory, costs its item alone: another takes its place. So does one
+    that takes too long, which is killed. Log records and warnings of workers are logged here. Closing the
+    generator ends the workers.
 
     Args:
         items: picklable.
         count: of processes.
         prepare: picklable; called once in each worker with the number of threads that it may use, so
             that all together have one per core. It returns what makes a picklable result of an item.
+        limit_s: seconds that an item may take, a new worker's start included; None: any time.
 
     Yields:
         An item, and its result or the TokenizerError that it ended with: WorkerError for its worker's death.
@@ -107,9 +113,9 @@ def run_in_workers(
                 worker = idle.pop() if idle else _Worker(prepare, threads)
                 busy[worker.connection] = worker
                 worker.give(waiting.popleft())
-            for connection in wait(list(busy)):
+            for connection in _ready(busy, limit_s):
                 worker = busy[connection]
-                message = worker.receive()
+                message = worker.receive(limit_s)
                 if isinstance(message, _Logged):
                     logging.getLogger(message.logger).log(message.level, "%s", message.text)
                     continue
@@ -119,6 +125,19 @@ def run_in_workers(
                 yield worker.item, message
     finally:
         _end([*busy.values(), *idle])
+
+
+def _ready(busy: dict[Any, _Worker[Item, Result]], limit_s: float | None) -> list[Any]:
+    """The connections of workers that have said something, or have ended: at the latest at their limit."""
+    if limit_s is None:
+        return wait(list(busy))
+    while True:
+        ends = min(worker.began for worker in busy.values()) + limit_s
+        found = wait(list(busy), max(0.0, ends - time.monotonic()))
+        if found:
+            return found
+        for worker in busy.values():
+            worker.end_if_late(limit_s)
 
 
 class _Logged(NamedTuple):
@@ -143,21 +162,33 @@ class _Worker(Generic[Item, Result]):
         with _on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
             self.process.start()
         theirs.close()
+        self.began, self._late = time.monotonic(), False
 
     def give(self, item: Item) -> None:
-        self.item = item
+        self.item, self.began = item, time.monotonic()
         try:
             self.connection.send(item)
         except ConnectionError:
             return  # it is dead, as receiving will tell
 
-    def receive(self) -> Result | TokenizerError | _Logged:
+    def end_if_late(self, limit_s: float) -> None:
+        """Kills the process where its item has taken ``limit_s``, which ``receive`` then tells."""
+        if time.monotonic() - self.began >= limit_s:
+            self._late = True
+            self.process.kill()
+
+    def receive(self, limit_s: float | None = None) -> Result | TokenizerError | _Logged:
         try:
             message: Result | TokenizerError | _Logged = self.connection.recv()
             return message
         except (EOFError, ConnectionError):
             self.process.join()
             status = self.process.exitcode or 0
+        if self._late:
+            return WorkerError(
+                f"took longer than {limit_s:g} s, and its worker process was ended; leave the clip out, or "
+                "raise tracking.clip_time_limit"
+            )
         if status == 1:
             raise RuntimeError(f"a worker failed at {self.item}; its traceback is above")
         how = signal.Signals(-status).name if status < 0 else f"status {status}"

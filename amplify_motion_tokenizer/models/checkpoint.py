@@ -30,6 +30,7 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.config.loading import config_from_dict, local_settings, stored_settings
+from amplify_motion_tokenizer.damaged_files import no_file
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_torch
@@ -134,10 +135,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = place_of(path)
     path = weights_of(path) or path
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(
-            f"checkpoint {path} {found}; give a run's best.pth or last.pth, a file of another system, "
-            f"user/name on the Hugging Face Hub, or a tokenizer that is shipped: {', '.join(names())}"
+            f"checkpoint {path} {no_file(path)}; give a run's best.pth or last.pth, a file of another "
+            f"system, user/name on the Hugging Face Hub, or a tokenizer that is shipped: {', '.join(names())}"
         )
     content = read_shipped(path) if path.suffix == SUFFIX else read_torch(path, _NEEDED)
     if isinstance(content, dict) and content.get("format") == FORMAT:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import write_safetensors
+from amplify_motion_tokenizer.foreign_json import parse_json
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
 """Where the shipped files lie, in the package."""
@@ -61,8 +62,8 @@ def read_shipped(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: _in_float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        content = {key: json.loads(value) for key, value in metadata.items()}
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        content = {key: parse_json(value) for key, value in metadata.items()}
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged, or not written by this project ({error})") from None
     return {**content, "model": weights}
 

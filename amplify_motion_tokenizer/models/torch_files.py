@@ -7,27 +7,19 @@ import hashlib
 import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from amplify_motion_tokenizer.damaged_files import TORCH_DAMAGE, DamagedError, load_torch, no_file
 from amplify_motion_tokenizer.errors import CheckpointError
 from amplify_motion_tokenizer.files import unpickling_gist
-from amplify_motion_tokenizer.kinds import Kind
+from amplify_motion_tokenizer.kinds import WHOLE, Kind
 from amplify_motion_tokenizer.models.foreign_objects import foreign_parts, read_with_foreign
 
 logger = logging.getLogger(__name__)
-
-_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
-"""What torch and zipfile raise for damaged files."""
-
-_WRONG_USE = (TypeError, AttributeError, IndexError)
-"""What torch's functions raise besides, where a file gives them arguments that they do not take."""
-
 
 _EXPECTED = (
     "give a run's best.pth or last.pth, a checkpoint of AMPLIFY, or weights of the keypoint reproduction"
@@ -62,18 +54,17 @@ def read_torch(path: Path, needed: Collection[str] = ()) -> Any:
         CheckpointError: the file is missing, damaged, no torch file, or needs code to unpickle.
     """
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"checkpoint {path} {found}; {_EXPECTED}")
+        raise CheckpointError(f"checkpoint {path} {no_file(path)}; {_EXPECTED}")
     try:
-        _check_whole(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _check_kind(path)
+        return load_torch(path)
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):
             raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
         refused = CheckpointError(f"{path}: is refused, because {unpickling_gist(error)}")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except _DAMAGE as error:
+    except DamagedError as error:
         raise CheckpointError(f"{path}: {_DAMAGED}, or no torch file") from error
     content = _read_needed(path, needed) if needed else None
     if content is None:
@@ -85,7 +76,7 @@ def _read_needed(path: Path, needed: Collection[str]) -> dict[str, Any] | None:
     """The parts of a dict that need no code; None where some that are ``needed`` are not among them."""
     try:
         content = read_with_foreign(path)
-    except (pickle.UnpicklingError, *_DAMAGE, *_WRONG_USE):
+    except (pickle.UnpicklingError, *TORCH_DAMAGE):
         return None
     if not isinstance(content, dict):
         return None
@@ -100,24 +91,13 @@ def _read_needed(path: Path, needed: Collection[str]) -> dict[str, Any] | None:
     return {key: part for key, part in content.items() if key not in left}
 
 
-def _check_whole(path: Path) -> None:
-    """Raises CheckpointError where the first bytes are of another kind of file, or the checksums do not fit.
-
-    Torch itself reads changed bytes without a word; its older files have no checksums.
-    """
+def _check_kind(path: Path) -> None:
+    """Raises CheckpointError where the first bytes are of another kind of file."""
     with path.open("rb") as file:
         head = file.read(4096)
     kind = _other_kind(head)
     if kind is not None:
         raise CheckpointError(f"{path}: is {kind}; {_EXPECTED}")
-    if head.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                changed = archive.testzip() is not None
-        except zipfile.BadZipFile:
-            changed = True
-        if changed:
-            raise CheckpointError(f"{path}: {_DAMAGED}")
 
 
 def _other_kind(head: bytes) -> str | None:
@@ -139,13 +119,10 @@ def _other_kind(head: bytes) -> str | None:
 def peek_step(path: Path) -> int | None:
     """The step of one of our checkpoints without reading its tensors; None where it cannot be told."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            # By its checksum, as a changed byte may make unpickling raise anything.
-            archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(content["training"]["state"]["step"])
-    except (*_DAMAGE, pickle.UnpicklingError, TypeError, StopIteration):
+        step = load_torch(path, mmap=True)["training"]["state"]["step"]
+    except (*TORCH_DAMAGE, pickle.UnpicklingError):
         return None
+    return step if WHOLE[0](step) and step >= 0 else None
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from amplify_motion_tokenizer.tracks.stored import FoundClip, StoredClip, Stores
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import tracked_views
 
-_OF_SIZE = re.compile(r"(?P<clip>.+)\.size\d+")
+_OF_SIZE = re.compile(r"(?P<clip>.+)\.size\d+", re.DOTALL)
 """Names that ``TrackFormat.of_size`` gives, without their ending."""
 
 ClipT = TypeVar("ClipT", bound=StoredClip, covariant=True)

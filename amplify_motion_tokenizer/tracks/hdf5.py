@@ -64,7 +64,13 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
-from amplify_motion_tokenizer.tracks.record import ClipRecord, Frames, check_version, view_attributes
+from amplify_motion_tokenizer.tracks.record import (
+    ClipRecord,
+    Frames,
+    check_facts,
+    check_version,
+    view_attributes,
+)
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
@@ -210,6 +216,7 @@ class TrackFile:
             self.num_windows, self.length, self.num_points = shapes[0]
             self.sizes = [tracked_size(group) for group in groups]
             self.view_attributes = [plain_attributes(group.attrs) for group in groups]
+            check_facts(path, self.attributes, dict(zip(self.views, self.view_attributes, strict=True)))
             self.frame_size = first_frame_size(groups, path)
             self.settings = settings_of(self.attributes.get("settings"), path)
             self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
@@ -232,20 +239,19 @@ class TrackFile:
             setattr(made, name, facts[name])
         made.sizes = [None if size is None else (size[0], size[1]) for size in made.sizes]
         made.frame_size = None if made.frame_size is None else (made.frame_size[0], made.frame_size[1])
+        check_facts(path, made.attributes, dict(zip(made.views, made.view_attributes, strict=False)))
         made.settings = settings_of(made.attributes.get("settings"), path)
         return made
 
     @property
     def fps(self) -> float | None:
         """Frames per second of the tracked frames; None where the file does not say."""
-        with damage_named(self.path):
-            return float(self.attributes["fps"]) if "fps" in self.attributes else None
+        return self.attributes.get("fps")
 
     @property
     def source_fps(self) -> float | None:
         """Average frames per second of the clip itself; None where the file does not say."""
-        with damage_named(self.path):
-            return float(self.attributes["source_fps"]) if "source_fps" in self.attributes else None
+        return self.attributes.get("source_fps")
 
     def with_views(self, views: Sequence[str]) -> TrackFile:
         """The same file with ``views``, in that order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.foreign_json import parse_json
 from amplify_motion_tokenizer.kinds import MAPPING, PAIR, TEXT, Kind, list_of, or_none, whole_from
 
 FACTS: dict[str, Kind] = {
@@ -35,6 +35,8 @@ def plain_attributes(attributes: h5py.AttributeManager) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -46,7 +48,7 @@ def settings_of(found: Any, path: Path) -> dict[str, Any] | None:
     """
     if found is None:
         return None
-    settings = json.loads(found)
+    settings = parse_json(found)
     if not isinstance(settings, dict):
         raise TrackFileError(
             f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer import hdf5_files
 from amplify_motion_tokenizer.errors import TrackFileError
-from amplify_motion_tokenizer.tracks.stored import WindowTimes
+from amplify_motion_tokenizer.tracks.stored import WindowTimes, check_starts, check_times
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
 
@@ -73,11 +73,12 @@ def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
     windows, length, _ = window_shape(group, path)
     if "valid_steps" not in group:
         return np.full(windows, length - 1, np.int64)
-    found = group["valid_steps"][:]
+    found = group["valid_steps"]
     if found.shape != (windows,) or found.dtype.kind not in "iu":
         raise TrackFileError(
             f"{path}: valid_steps are {found.dtype} {found.shape}, expected whole numbers ({windows},)"
         )
+    found = found[:]
     if windows and not 0 <= int(found.min()) <= int(found.max()) < length:
         raise TrackFileError(
             f"{path}: valid_steps are {found.min()} to {found.max()}, expected 0 to {length - 1}; remake it"
@@ -96,18 +97,18 @@ def window_starts(
         TrackFileError: a column is of another shape or type, or the starts do not ascend.
     """
     windows, _, _ = window_shape(group, path)
-    found = {name: group[name][:] for name in ("start_frame", "start_time") if name in group}
+    found = {name: group[name] for name in ("start_frame", "start_time") if name in group}
     for name, column in found.items():
         kinds, words = ("iu", "whole numbers") if name == "start_frame" else ("f", "numbers")
         if column.shape != (windows,) or column.dtype.kind not in kinds:
             raise TrackFileError(
                 f"{path}: {name} is {column.dtype} {column.shape}, expected {words} ({windows},); remake it"
             )
-    starts = np.asarray(found.get("start_frame", np.arange(windows)), np.int64)
-    if (np.diff(starts) <= 0).any() or (starts < 0).any():
-        raise TrackFileError(f"{path}: start_frame does not ascend from 0 on, as it should; remake it")
+    starts = np.asarray(found["start_frame"][:] if "start_frame" in found else np.arange(windows), np.int64)
     even = starts * np.float64(np.nan if fps is None else 1 / fps)
-    return starts, np.asarray(found.get("start_time", even), np.float64)
+    seconds = np.asarray(found["start_time"][:] if "start_time" in found else even, np.float64)
+    check_starts(starts, seconds, path)
+    return starts, seconds
 
 
 def window_times(groups: Sequence[h5py.Group], path: Path) -> WindowTimes:
@@ -129,6 +130,7 @@ def window_times(groups: Sequence[h5py.Group], path: Path) -> WindowTimes:
                     f"{wanted.shape}; remake it"
                 )
             wanted[...] = data[...]
+    check_times(times, path)
     return times
 
 

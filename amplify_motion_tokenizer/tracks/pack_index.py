@@ -9,9 +9,9 @@ from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.kinds import (
-    ABOVE_0,
     FLAG,
     MAPPING,
+    RATE,
     TEXT,
     TEXTS,
     Kind,
@@ -38,7 +38,7 @@ _CLIP: dict[str, Kind] = {
     "windows": whole_from(0),
     "sizes": list_of(or_none(list_of(whole_from(1), 2))),
 }
-_CLIP_MAY: dict[str, Kind] = {"fps": or_none(ABOVE_0), "source_fps": or_none(ABOVE_0)}
+_CLIP_MAY: dict[str, Kind] = {"fps": or_none(RATE), "source_fps": or_none(RATE)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
-from amplify_motion_tokenizer.files import remove_unfinished_beside, sync, unfinished_folder, write_json
+from amplify_motion_tokenizer.files import (
+    remove_unfinished_beside,
+    sync,
+    unfinished_folder,
+    write_json,
+    write_text,
+)
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.tracks.pack_index import FORMAT_VERSION
 from amplify_motion_tokenizer.tracks.packs import LEVELS, LOST, PLACE, UNSEEN
@@ -48,10 +55,17 @@ _ROWS = 64
 """Windows that packing holds at a time."""
 
 
-def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any]:
+def write_pack(
+    clips: Mapping[str, PositionClip], output: Path, texts: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Packs track files into the new folder ``output``; returns the content of its index.
 
     Warns of clips with positions that may be off by more than WARN_ERROR_PX.
+
+    Args:
+        clips: the clips by name, in the order that they get.
+        output: the pack, which appears under its name when all of it is there.
+        texts: further files of the pack, by name, such as the config that the tracks were made with.
 
     Raises:
         UsageError: ``output`` exists, or cannot be written.
@@ -65,6 +79,8 @@ def write_pack(clips: Mapping[str, PositionClip], output: Path) -> dict[str, Any
         with unfinished_folder(output) as folder:
             folder.mkdir(parents=True)
             errors_px = _write_parts(clips, folder, index)
+            for name, text in (texts or {}).items():
+                write_text(folder / name, text)
             folder.rename(output)
             sync(output.parent)
     except OSError as error:
@@ -157,7 +173,9 @@ def _write_arrays(
     views, length, points = len(index["views"]), index["length"], index["num_points"]
 
     def create(name: str, dtype: type, *shape: int) -> NDArray[Any]:
-        return np.lib.format.open_memmap(folder / name, "w+", dtype, (total, views, *shape))
+        array = np.lib.format.open_memmap(folder / name, "w+", dtype, (total, views, *shape))
+        _reserve(folder / name)
+        return array
 
     first = create("first.npy", np.float32, points, 2)
     units = create("units.npy", np.int8, points)
@@ -177,6 +195,17 @@ def _write_arrays(
         errors_px[name] = max(errors_px[name], 0.5 * 2.0 ** float(units[to].max(initial=_FINEST)))
         row += len(rows)
     return errors_px
+
+
+def _reserve(path: Path) -> None:
+    """Takes the room on disk that a file says it has: a full disk would end the process at some write.
+
+    Raises:
+        OSError: there is too little.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def _write_valid_steps(clips: Mapping[str, PositionClip], folder: Path, length: int) -> bool:

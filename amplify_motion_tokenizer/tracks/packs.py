@@ -42,13 +42,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config.gone import settings_now
+from amplify_motion_tokenizer.damaged_files import NUMPY_DAMAGE
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
 from amplify_motion_tokenizer.tracks.base import OpenClip
 from amplify_motion_tokenizer.tracks.pack_index import read_index
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.tracks.stored import ViewArrays, WindowPlaces, WindowTimes
+from amplify_motion_tokenizer.tracks.stored import (
+    ViewArrays,
+    WindowPlaces,
+    WindowTimes,
+    check_starts,
+    check_times,
+)
 
 LOST = -(2**15)
 """Stands for a position that is lost."""
@@ -183,6 +190,7 @@ class PackedClip:
             )
         own = arrays.places[self.first_row : self.first_row + self.num_windows]
         starts, start_seconds = np.array(own["start_frame"]), np.array(own["start_time"])
+        check_starts(starts, start_seconds, self.path)
         return WindowPlaces.of(starts, start_seconds, self.times(arrays))
 
     def times(self, arrays: PackArrays) -> WindowTimes:
@@ -190,9 +198,11 @@ class PackedClip:
         if arrays.source_frame is None or arrays.step_seconds is None:
             return WindowTimes.unknown(self.num_windows, len(self.views), self.length)
         rows = slice(self.first_row, self.first_row + self.num_windows)
-        return WindowTimes(
+        times = WindowTimes(
             arrays.source_frame[rows, self.view_rows], arrays.step_seconds[rows, self.view_rows]
         )
+        check_times(times, self.path)
+        return times
 
     def check_first_frames(self) -> tuple[int, int]:
         """As ``TrackFile.check_first_frames``."""
@@ -360,6 +370,6 @@ def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
             None if absent.get(name) else np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in PackArrays._fields
         ]
-    except (OSError, ValueError) as error:
+    except (OSError, *NUMPY_DAMAGE) as error:
         raise TrackFileError(f"{folder}: is damaged ({error}); pack the track files again") from None
     return PackArrays(*arrays)

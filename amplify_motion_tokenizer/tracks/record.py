@@ -8,17 +8,62 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
-
 from amplify_motion_tokenizer.config import settings_hash
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
+from amplify_motion_tokenizer.kinds import ABOVE_0, FINITE, RATE, TEXT, Kind, check_kinds, or_none, whole_from
 from amplify_motion_tokenizer.letterbox import Letterbox, letterbox, unpadded
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 FORMAT_VERSION = 1
 """Of track files and velocity files; packs have one of their own."""
+
+
+_SIDE: Kind = (lambda value: FINITE[0](value) and 1 <= value < 2**31, "pixels, 1 or more")
+RECORD_KINDS: dict[str, Kind] = {
+    "tracker": TEXT,
+    "reader": TEXT,
+    "config_hash": TEXT,
+    "fps": or_none(RATE),
+    "source_fps": or_none(RATE),
+    "source_height": or_none(_SIDE),
+    "source_width": or_none(_SIDE),
+    "source_name": TEXT,
+    "source_bytes": whole_from(0, 2**63 - 1),
+    "source_fingerprint": TEXT,
+    "num_frames": whole_from(0, 2**26),
+    "windows_dropped": whole_from(0),
+    "num_sizes": whole_from(0),
+}
+"""What of a clip's record must be where a file has it; ``ClipRecord`` and ``ClipWriter.finish`` say it."""
+
+
+def _two(kind: Kind) -> Kind:
+    """Two values of ``kind``."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list | tuple) and len(value) == 2 and all(map(kind[0], value))
+
+    return fits, f"two, each: {kind[1]}"
+
+
+VIEW_KINDS: dict[str, Kind] = {
+    "height": _SIDE,
+    "width": _SIDE,
+    "scale": _two(ABOVE_0),
+    "pad": _two(whole_from(0)),
+    "pixel_aspect": ABOVE_0,
+    "source_size": _two(_SIDE),
+}
+"""Of each view's attributes, which ``view_attributes`` says."""
+
+
+def check_facts(path: Path, attributes: Mapping[str, Any], views: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises TrackFileError where ``path`` says of itself, or of a view by name, what no file can say."""
+    check_kinds(f"{path}: root", attributes, RECORD_KINDS, TrackFileError)
+    for name, facts in views.items():
+        check_kinds(f"{path}: {name}", facts, VIEW_KINDS, TrackFileError)
 
 
 def check_version(record: Mapping[str, Any], path: Path) -> None:
@@ -30,12 +75,10 @@ def check_version(record: Mapping[str, Any], path: Path) -> None:
         TrackFileError: it is of another version.
     """
     found = record.get("format_version", FORMAT_VERSION)
-    if isinstance(found, np.generic):
-        found = found.item()
     if type(found) is not int or found != FORMAT_VERSION:
         raise TrackFileError(
-            f"{path}: format version {found!r}, expected {FORMAT_VERSION}; preprocess its clip again, or use "
-            "the version of this package that wrote it"
+            f"{path}: format version {found!r:.60}, expected {FORMAT_VERSION}; preprocess its clip again, or "
+            "use the version of this package that wrote it"
         )
 
 

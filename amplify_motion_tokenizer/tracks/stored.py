@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from amplify_motion_tokenizer.errors import TrackFileError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -75,6 +77,40 @@ class WindowPlaces(NamedTuple):
             np.array(times.step_seconds[:, 0]),
             np.array(times.source_frame[:, 0][:, [0, -1]]),
         )
+
+
+MOST_FRAMES = 2**31 - 1
+"""The last frame that any clip has; more than a year at 60 a second."""
+
+
+def check_starts(starts: NDArray[np.int64], seconds: NDArray[np.float64], path: Path) -> None:
+    """Refuses windows that do not ascend from frame 0 on, or begin at no time of a clip.
+
+    Args:
+        starts: (S,) index of each window's first frame.
+        seconds: (S,) seconds from the clip's first frame to it; NaN where not known.
+        path: where they were read.
+
+    Raises:
+        TrackFileError: they are not so.
+    """
+    # Compared, as differences of hostile numbers go round.
+    if len(starts) and (starts[0] < 0 or starts[-1] > MOST_FRAMES or (starts[1:] <= starts[:-1]).any()):
+        raise TrackFileError(f"{path}: start_frame does not ascend from 0 on, as it should; remake it")
+    if np.isinf(seconds).any():
+        raise TrackFileError(f"{path}: start_time holds times that are infinite; remake it")
+
+
+def check_times(times: WindowTimes, path: Path) -> None:
+    """Raises TrackFileError for frames of the source, or seconds of a step, that no clip has."""
+    frames, seconds = times
+    if frames.size and (frames.min() < -1 or frames.max() > MOST_FRAMES):
+        raise TrackFileError(
+            f"{path}: source_frame is {frames.min()} to {frames.max()}, expected frames of the clip, or -1; "
+            "remake it"
+        )
+    if (np.isinf(seconds) | (seconds < 0)).any():
+        raise TrackFileError(f"{path}: step_seconds holds {seconds.min():g}, expected 0 or more; remake it")
 
 
 class WindowReader(Protocol):

@@ -24,7 +24,8 @@ from torch import Tensor
 from amplify_motion_tokenizer.config import Config, track_settings, velocity_settings
 from amplify_motion_tokenizer.config.gone import settings_now
 from amplify_motion_tokenizer.config.input_kinds import names_with
-from amplify_motion_tokenizer.errors import ConfigError, TrackFileError
+from amplify_motion_tokenizer.damaged_files import DamagedError, load_torch
+from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
 from amplify_motion_tokenizer.files import (
     UNFINISHED,
     check_target,
@@ -36,21 +37,32 @@ from amplify_motion_tokenizer.files import (
     write_torch,
 )
 from amplify_motion_tokenizer.geometry import tracks_to_velocities
-from amplify_motion_tokenizer.kinds import ABOVE_0, NUMBER, Kind, check_kinds, list_of, or_none, whole_from
+from amplify_motion_tokenizer.kinds import (
+    ABOVE_0,
+    FINITE,
+    MAPPING,
+    Kind,
+    check_kinds,
+    list_of,
+    or_none,
+    whole_from,
+)
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
-from amplify_motion_tokenizer.tracks.record import ClipRecord, check_version
+from amplify_motion_tokenizer.tracks.record import RECORD_KINDS, ClipRecord, check_version
 from amplify_motion_tokenizer.tracks.stored import FoundClip, WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import model_views
 
 _INDEX_ENDING = ".windows.json"
-_WINDOW_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d+)\.pt")
+_WINDOW_NAME = re.compile(r"(?P<clip>.+)_start(?P<start>\d{1,18})\.pt", re.DOTALL)
 
 
+_MOVING = 0
+"""Version of an index whose windows are being moved to their place, which none of the readers takes."""
 _PLACES: dict[str, Kind] = {
     "start_frame": list_of(whole_from(0)),
-    "start_time": list_of(NUMBER),
+    "start_time": list_of(FINITE),
     "step_seconds": list_of(or_none(ABOVE_0)),
     "source_frame": list_of(or_none(whole_from(0))),
 }
@@ -98,8 +110,10 @@ class VelocityFilesWriter:
 
     def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Moves the windows to their place, removes an earlier run's, and writes the index last."""
+        before = _windows_told(self.path)
+        # Whoever is killed from here on leaves an index that no reader takes, and the next run can clear up.
+        write_json(self.path, {"format_version": _MOVING, "start_frame": sorted({*before, *self._starts})})
         with failure_named(self.path):
-            self.path.unlink(missing_ok=True)
             _remove_windows(self.path)
             for window in self._folder.glob("*.pt") if self._folder.is_dir() else ():
                 window.replace(self.path.with_name(window.name))
@@ -137,8 +151,7 @@ class VelocityFiles:
         first = _load_velocity(self.path)
         self.length, self.num_points = first.shape[0] + 1, first.shape[1]
         index = self.path.with_name(f"{clip}{_INDEX_ENDING}")
-        record = read_json(index) if index.is_file() else {}
-        check_version(record, index)
+        record = _read_index(index) if index.is_file() else {}
         made = record.get("settings")
         self.settings: dict[str, Any] | None = None if made is None else settings_now(made, str(index))
         self.fps: float | None = record.get("fps")
@@ -152,7 +165,6 @@ class VelocityFiles:
         places = WindowPlaces.of(starts, even, WindowTimes.unknown(len(starts), 1, self.length))
         if not self._record:
             return places
-        check_kinds(str(self._index), self._record, _PLACES, TrackFileError)
         found = {name: self._record[name] for name in _PLACES if name in self._record}
         if found.get("start_frame") != starts.tolist() or len({len(column) for column in found.values()}) > 1:
             raise TrackFileError(
@@ -181,18 +193,39 @@ class VelocityFiles:
         return torch.stack(windows)
 
 
+def _read_index(path: Path) -> dict[str, Any]:
+    """What ``path`` says of a clip's windows, all of its kind; raises TrackFileError where it is not."""
+    try:
+        record = read_json(path)
+    except UsageError as error:
+        raise TrackFileError(str(error)) from None
+    check_version(record, path)
+    check_kinds(str(path), record, {**RECORD_KINDS, **_PLACES, "settings": or_none(MAPPING)}, TrackFileError)
+    return record
+
+
 def _load_velocity(path: Path) -> Tensor:
     try:
-        window = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        window = load_torch(path)
+    except (OSError, DamagedError, pickle.UnpicklingError) as error:
         unpickling = isinstance(error, pickle.UnpicklingError)
         reason = unpickling_gist(error) if unpickling else str(error).split("\n")[0]
         raise TrackFileError(f"{path}: cannot be read as a tensor ({reason}); remove or remake it") from None
+    if isinstance(window, Tensor) and not _is_plain(window):
+        what = f"{window.dtype}, {window.layout}, {window.device}"
+        raise TrackFileError(f"{path}: holds no plain numbers ({what}); remove or remake it")
     if not isinstance(window, Tensor) or window.ndim != 3 or window.shape[-1] != 2:
         found = tuple(window.shape) if isinstance(window, Tensor) else type(window).__name__
         raise TrackFileError(f"{path}: holds {found}, expected one tensor (T - 1, N, 2); remove or remake it")
     # One that asks for gradients cannot leave a loader worker, which would hang.
     return window.detach().float()
+
+
+def _is_plain(window: Tensor) -> bool:
+    """Whether a tensor holds a real number for each of its places, in memory that the file filled."""
+    if window.layout != torch.strided or window.is_quantized or window.is_meta or window.is_complex():
+        return False
+    return window.untyped_storage().nbytes() >= window.numel() * window.element_size()
 
 
 def _window_name(clip: str, start: int) -> str:
@@ -212,8 +245,23 @@ def _windows_in(folder: Path) -> dict[str, list[Path]]:
 
 def _remove_windows(index: Path) -> None:
     """Removes the window files of the clip whose index is, or would be, ``index``."""
-    for window in _windows_in(index.parent).get(index.name.removesuffix(_INDEX_ENDING), []):
-        window.unlink()
+    clip = index.name.removesuffix(_INDEX_ENDING)
+    for start in _windows_told(index):
+        index.with_name(_window_name(clip, start)).unlink(missing_ok=True)
+
+
+def _windows_told(index: Path) -> list[int]:
+    """The starts of the windows that ``index`` lists, or where it is damaged the names in its folder."""
+    if not index.exists():
+        return []  # to look through the folder for each new clip would take longer with each
+    try:
+        starts = read_json(index).get("start_frame")
+    except UsageError:
+        starts = None
+    if starts is not None and _PLACES["start_frame"][0](starts):
+        return list(starts)
+    named = _windows_in(index.parent).get(index.name.removesuffix(_INDEX_ENDING), [])
+    return [int(match["start"]) for path in named if (match := _WINDOW_NAME.fullmatch(path.name))]
 
 
 class _VelocityFormat(TrackFormat):
@@ -264,7 +312,7 @@ class _VelocityFormat(TrackFormat):
         return VelocityFilesWriter(target, record, velocities)
 
     def record(self, target: Path) -> Mapping[str, Any]:
-        return read_json(target)
+        return _read_index(target)
 
     def open(self, target: Path, views: Sequence[str] | None) -> VelocityFiles:
         clip = target.name.removesuffix(_INDEX_ENDING)
@@ -277,7 +325,7 @@ class _VelocityFormat(TrackFormat):
         if not super().is_complete(target, settings, *sources):
             return False
         clip = target.name.removesuffix(_INDEX_ENDING)
-        starts = self.record(target)["start_frame"]
+        starts = self.record(target).get("start_frame", [])
         return all(target.with_name(_window_name(clip, start)).is_file() for start in starts)
 
     def remove(self, target: Path) -> None:

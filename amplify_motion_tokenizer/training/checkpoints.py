@@ -27,6 +27,7 @@ from amplify_motion_tokenizer.file_names import (
 )
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from amplify_motion_tokenizer.models.torch_files import peek_step, read_torch
+from amplify_motion_tokenizer.training.state import TrainState, check_saved
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +92,20 @@ class RunFiles:
         self._steps.pop(name, None)
 
 
+def _loaded(path: Path) -> Checkpoint:
+    """A checkpoint, and its state of training, if any, checked."""
+    checkpoint = load_checkpoint(path)
+    check_saved(checkpoint)
+    return checkpoint
+
+
 def load_state(path: Path) -> Checkpoint:
     """A checkpoint with the optimiser's state, which once could lie in a file of its own.
 
     Raises:
         CheckpointError: as ``load_checkpoint``; or the optimiser's file is missing or damaged.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = _loaded(path)
     training = checkpoint.training
     if training is not None and training["optimizer"] is None:
         step = training["state"]["step"]
@@ -108,7 +116,7 @@ def load_state(path: Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: cannot be resumed without its optimiser's state: {error}"
             ) from None
-        if not isinstance(content, dict) or content.get("step") != step:
+        if not isinstance(content, dict) or content.get("step") != step or "optimizer" not in content:
             raise CheckpointError(
                 f"{beside}: is not the optimiser's state of step {step}, which {path} needs"
             )
@@ -120,7 +128,7 @@ def run_id_in(folder: Path) -> str | None:
     """The id of the run whose checkpoints ``folder`` holds; None where none of them tells it."""
     for path in checkpoints_in(folder):
         with suppress(CheckpointError):  # a damaged one tells nothing
-            run_id = run_id_of(load_checkpoint(path))
+            run_id = run_id_of(_loaded(path))
             if run_id is not None:
                 return run_id
     return None
@@ -140,13 +148,16 @@ def best_in_words(folder: Path) -> str:
     path = folder / BEST
     if not path.is_file():
         return f"{folder} holds no {BEST} yet: no epoch or validation has ended"
-    checkpoint = load_checkpoint(path)
+    checkpoint = _loaded(path)
     if checkpoint.training is None:
         raise CheckpointError(f"{path}: holds weights only, no training state; expected a run's checkpoint")
-    state, split = checkpoint.training["state"], "val" if "val/loss" in checkpoint.metrics else "train_epoch"
-    within = f", in epoch {state['epoch'] + 1}" if state["step_in_epoch"] else f", epoch {state['epoch']}"
+    state = TrainState(**checkpoint.training["state"])
+    split = "val" if "val/loss" in checkpoint.metrics else "train_epoch"
+    if f"{split}/loss" not in checkpoint.metrics:
+        raise CheckpointError(f"{path}: does not say its loss; expected a run's checkpoint")
+    within = f", in epoch {state.epoch + 1}" if state.step_in_epoch else f", epoch {state.epoch}"
     return (
-        f"best checkpoint: {path} (step {state['step']}{within}): "
+        f"best checkpoint: {path} (step {state.step}{within}): "
         f"{split}/loss {checkpoint.metrics[f'{split}/loss']:.4f}"
     )
 

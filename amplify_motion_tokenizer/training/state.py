@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+
+from amplify_motion_tokenizer.errors import CheckpointError
+from amplify_motion_tokenizer.kinds import (
+    MAPPING,
+    NUMBER,
+    TEXT,
+    Kind,
+    check_kinds,
+    or_none,
+    require_kinds,
+    whole_from,
+)
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
+
+_NO_NAN: Kind = (lambda value: NUMBER[0](value) and value == value, "a number")
 
 
 @dataclass
@@ -48,6 +65,57 @@ class TrainState:
     """The step at which all of it is done; 0 in older checkpoints."""
     began_with: str = ""
     """The file whose weights the run began with, and its hash; empty where they were random."""
+
+
+_STATE: dict[str, Kind] = {
+    each.name: {"int": whole_from(0, 2**53), "float": _NO_NAN, "str": TEXT}[str(each.type)]
+    for each in fields(TrainState)
+}
+
+
+def check_saved(checkpoint: Checkpoint) -> None:
+    """Refuses a checkpoint whose state of training is none; one without any is fine.
+
+    Raises:
+        CheckpointError: names the first value that is missing or wrong.
+    """
+    saved = checkpoint.training
+    if saved is None:
+        return
+    require_kinds(f"{checkpoint.path}: training", saved, {"state": MAPPING, "optimizer": or_none(MAPPING)})
+    require_kinds(f"{checkpoint.path}: training state", saved["state"], {"step": _STATE["step"]})
+    check_kinds(f"{checkpoint.path}: training state", saved["state"], _STATE)
+    unknown = sorted(str(name) for name in saved["state"].keys() - _STATE.keys())
+    if unknown:
+        raise CheckpointError(
+            f"{checkpoint.path}: training state holds {', '.join(unknown)}, which is not known here; use the "
+            "version of this package that wrote it"
+        )
+
+
+@contextmanager
+def state_fits(path: Path) -> Iterator[None]:
+    """Names the checkpoint ``path`` where its state of training cannot be taken up within the block.
+
+    Raises:
+        CheckpointError: the optimiser, the random states or what else there is does not fit this run.
+    """
+    try:
+        yield
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+    ) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CheckpointError(
+            f"{path}: its state of training does not fit ({reason:.200}); go on from another checkpoint of "
+            "the run, or begin anew from its weights with --init"
+        ) from error
 
 
 def new_run_id() -> str:

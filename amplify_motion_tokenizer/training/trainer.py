@@ -46,6 +46,7 @@ from amplify_motion_tokenizer.training.state import (
     seed_process,
     set_random_state,
     some_names,
+    state_fits,
 )
 from amplify_motion_tokenizer.training.totals import Totals
 from amplify_motion_tokenizer.training.validation import check_something_counts, nothing_counted, validate
@@ -108,7 +109,8 @@ class Trainer:
         self._clock = StepClock()
         seed_process(training.seed, accelerator.process_index)
         if resume is not None and resume.training is not None:
-            self._restore(resume, resume.training)
+            with state_fits(resume.path):
+                self._restore(resume, resume.training)
 
     def _loader(self, data: WindowDataset, shuffle: bool) -> tuple[EpochSampler, Any]:
         training = self.config.training

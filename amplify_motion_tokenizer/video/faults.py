@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ _HEAD_BYTES = 512
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp"}
 _GIF, _GIF_END = b"GIF8", b";"
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+"""Begins every ASF file, such as WMV."""
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+"""Begins the object of an ASF file's header that states the file's bytes."""
+_FLV_SIZE = b"\0\x08filesize\0"
+"""Comes before the bytes that an FLV file states, a number of 64 bits."""
 _CODEC = re.compile(r"AVCodecID (\S+?)\.?$|\(Video: (\w+(?: \(\S+)?)", re.MULTILINE)
 
 
@@ -24,6 +31,8 @@ def check_file(path: Path) -> bytes:
     Raises:
         VideoError: the file is missing, unreadable or empty, or shorter than its first bytes say.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe waits for who writes it
+        raise VideoError(f"{path}: is a pipe or a device, not a file; leave it out")
     try:
         str(path).encode("utf-8")
         with path.open("rb") as file:
@@ -52,10 +61,19 @@ def check_length(path: Path, expected: int | None) -> None:
 
 
 def _stated_bytes(head: bytes) -> int:
-    """Least bytes of a RIFF or Matroska file by its ``head``, which FFmpeg does not tell; 0: unknown."""
+    """Least bytes of a RIFF, Matroska, ASF (WMV) or FLV file by its ``head``; 0: unknown."""
     if head.startswith(b"RIFF"):
         size = int.from_bytes(head[4:8], "little")
         return 0 if size in (0, 0xFFFFFFFF) else size + 8
+    if head.startswith(_ASF):
+        at = head.find(_ASF_FILE)
+        live = at < 0 or len(head) <= at + 88 or bool(head[at + 88] & 1)
+        return 0 if live else int.from_bytes(head[at + 40 : at + 48], "little")
+    if head.startswith(b"FLV"):
+        at = head.find(_FLV_SIZE) + len(_FLV_SIZE)
+        known = at >= len(_FLV_SIZE) and len(head) >= at + 8
+        stated: float = struct.unpack(">d", head[at : at + 8])[0] if known else 0.0
+        return int(stated) if 0 < stated < 2**53 else 0  # 0 of a live recording
     at = head.find(_SEGMENT) + 4
     if not head.startswith(_EBML) or at < 4 or not head[at : at + 1].strip(b"\0"):
         return 0

@@ -18,7 +18,7 @@ from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.video.clips import RGB, ViewSource
 from amplify_motion_tokenizer.video.colours import deep_range, shown_levels
 from amplify_motion_tokenizer.video.decoders import Frames
-from amplify_motion_tokenizer.video.faults import check_file, no_video
+from amplify_motion_tokenizer.video.faults import check_file, check_pixels, no_video
 from amplify_motion_tokenizer.video.input_files import natural_key
 from amplify_motion_tokenizer.video.reading import SourceFrames
 from amplify_motion_tokenizer.video.timing import Rate, rate_of
@@ -84,11 +84,13 @@ def open_images(source: ViewSource, config: VideoConfig) -> SourceFrames:
 def _opened(path: Path) -> Any:
     head = check_file(path)
     try:
-        return Image.open(path)
+        image = Image.open(path)
     except Image.DecompressionBombError as error:
         raise VideoError(f"{path}: is not read, since it states a huge picture ({error})") from None
     except _DAMAGED:
         raise no_video(path, head, opened=False) from None
+    check_pixels(path, (image.height, image.width))  # decoding takes the memory, opening does not
+    return image
 
 
 @contextmanager

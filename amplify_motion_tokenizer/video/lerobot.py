@@ -10,7 +10,7 @@ The layout, as LeRobot 0.4 and later write it (``lerobot.datasets``), of which t
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,13 @@ import av
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 from amplify_motion_tokenizer.hub import folder_of, is_name
-from amplify_motion_tokenizer.kinds import ABOVE_0, MAPPING, NUMBER, TEXT, Kind, require_kinds, whole_from
+from amplify_motion_tokenizer.kinds import MAPPING, RATE, TEXT, Kind, require_kinds, whole_from
 from amplify_motion_tokenizer.video.clips import Clip, Span, ViewSource
 from amplify_motion_tokenizer.video.colours import ToRGB
 from amplify_motion_tokenizer.video.decoders import Frames
-from amplify_motion_tokenizer.video.faults import check_pixels
+from amplify_motion_tokenizer.video.faults import check_file, check_pixels, no_codec
 from amplify_motion_tokenizer.video.reading import SourceFrames
 from amplify_motion_tokenizer.video.timing import Rate
 
@@ -40,12 +41,18 @@ _CAMERAS = "observation.images."
 
 _VERSION = "v3."
 
+_SECONDS: Kind = (
+    lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9,
+    "seconds, 0 or more",
+)
+_FIELD = re.compile(r"\{(\w+)(?::0?\d{0,2}d)?\}")
+"""What a path template may have filled in: a value, in at most 99 digits."""
 _INFO_KINDS: dict[str, Kind] = {
-    "codebase_version": TEXT, "fps": ABOVE_0, "features": MAPPING, "data_path": TEXT
+    "codebase_version": TEXT, "fps": RATE, "features": MAPPING, "data_path": TEXT
 }  # fmt: skip
 _EPISODE_KINDS: dict[str, Kind] = {"episode_index": whole_from(0), "length": whole_from(1)}
 _PLACE_KINDS: dict[str, Kind] = {
-    "chunk_index": whole_from(0), "file_index": whole_from(0), "from_timestamp": NUMBER
+    "chunk_index": whole_from(0), "file_index": whole_from(0), "from_timestamp": _SECONDS
 }  # fmt: skip
 
 
@@ -95,10 +102,14 @@ def below(root: Path, template: str, error: type[VideoError | UsageError], **val
     Raises:
         TokenizerError: ``error``; it does not, or the template needs other values.
     """
+    unknown = {match[1] for match in _FIELD.finditer(template)} - values.keys()
+    if unknown or set("{}") & set(_FIELD.sub("", template)):
+        found = f"it needs {', '.join(sorted(unknown))}" if unknown else "it is none that LeRobot writes"
+        raise error(f"{root / INFO}: the path {template!r:.200} cannot be filled in ({found})")
     try:
         name = template.format(**values)
-    except (KeyError, IndexError, ValueError, AttributeError) as fault:
-        raise error(f"{root / INFO}: the path {template!r} cannot be filled in ({fault!r})") from None
+    except ValueError as fault:
+        raise error(f"{root / INFO}: the path {template!r:.200} cannot be filled in ({fault})") from None
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise error(f"{root / INFO}: the path {template!r} leads out of the data set; expected one below it")
     return root / name
@@ -137,8 +148,8 @@ def read_dataset(root: Path) -> LeRobotDataset:
             "video.source: files"
         )
     try:
-        info = json.loads((root / INFO).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        info = parse_json(read_regular(root / INFO))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{root / INFO}: is not JSON ({error}); get the data set again") from None
     require_kinds(str(root / INFO), info, _INFO_KINDS, UsageError)
     if not info["codebase_version"].startswith(_VERSION):
@@ -227,7 +238,10 @@ def open_episode(place: ViewSource, threads: int) -> SourceFrames:
     """
     assert place.span is not None
     with _opened(place.path) as container:
-        size = container.streams.video[0].height, container.streams.video[0].width
+        codec = container.streams.video[0].codec_context
+        if codec is None:  # PyAV cannot decode it
+            raise no_codec(place.path)
+        size = codec.height, codec.width
     check_pixels(place.path, size)
     fps = place.span.fps
     return SourceFrames(
@@ -264,6 +278,7 @@ def _frames(place: ViewSource, span: Span, threads: int) -> Frames:
 
 
 def _opened(path: Path) -> Any:
+    check_file(path)
     try:
         container = av.open(f"file:{path.absolute()}", metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -277,5 +292,6 @@ def _opened(path: Path) -> Any:
 def _is_camera(feature: Any) -> bool:
     if not isinstance(feature, Mapping) or feature.get("dtype") != "video":
         return False
-    told = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
+    notes = [feature.get(name) for name in ("video_info", "info")]
+    told = {key: value for note in notes if isinstance(note, Mapping) for key, value in note.items()}
     return not (told.get("is_depth_map") or told.get("video.is_depth_map"))

@@ -6,6 +6,9 @@ from PyAV, which browsers and QuickTime play.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,9 +47,12 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
         UsageError: ``path`` cannot be written, or no frame was.
     """
     opened: list[cv2.VideoWriter] = []
+    count = 0
     with atomic_path(path) as temporary:
 
         def write(rgb: RGB) -> None:
+            nonlocal count
+            count += 1
             if not opened:
                 opened.append(_open(path, temporary, fps, rgb.shape[1::-1]))
             opened[0].write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
@@ -56,6 +62,8 @@ def mp4_writer(path: Path, fps: float) -> Iterator[Callable[[RGB], None]]:
         finally:
             for writer in opened:
                 writer.release()
+        if opened:
+            _check_written(path, temporary, count)
 
 
 def _open(path: Path, temporary: Path, fps: float, size: tuple[int, ...]) -> cv2.VideoWriter:
@@ -107,7 +115,11 @@ def h264_writer(
             stream.codec_context.colorspace, stream.codec_context.color_range = _BT709, _LIMITED
             converter = VideoReformatter()
 
+            count = 0
+
             def write(rgb: RGB) -> None:
+                nonlocal count
+                count += 1
                 if not stream.codec_context.is_open:
                     stream.height, stream.width = rgb.shape[:2]
                 frame = converter.reformat(
@@ -127,6 +139,25 @@ def h264_writer(
 
             yield write
             container.mux(_encoded(None))
+        _check_written(path, temporary, count)
+
+
+def _check_written(path: Path, temporary: Path, frames: int) -> None:
+    """Raises OSError or VideoError unless all frames are there: encoders are silent of full disks."""
+    try:
+        with av.open(str(temporary)) as container:
+            found = sum(1 for packet in container.demux(video=0) if packet.size)
+    except (av.FFmpegError, IndexError):
+        found = 0
+    if found == frames:
+        return
+    if shutil.disk_usage(temporary.parent).free < _LITTLE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    raise VideoError(f"{path}: only {found} of {frames} frames could be written")
+
+
+_LITTLE = 2**22
+"""Bytes free from which a disk is not full: encoders write in pieces smaller than this."""
 
 
 def _encoder(path: Path) -> str:
@@ -144,5 +175,6 @@ def write_png(path: Path, rgb: RGB) -> None:
     Raises:
         UsageError: ``path`` cannot be written.
     """
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    _, content = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    with atomic_path(path, len(content)) as temporary:
+        temporary.write_bytes(content.tobytes())

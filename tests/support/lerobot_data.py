@@ -1,6 +1,7 @@
 """A small LeRobotDataset v3 as the package lerobot writes one: two cameras, all episodes in one file."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def write_video(path: Path, camera: str, lengths: tuple[int, ...]) -> None:
             for rgb in frames_of(camera, episode, length):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")))
         container.mux(stream.encode())
+    # As root this encoder makes the thread that calls it a real-time one, which would starve the machine.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _episodes(lengths: tuple[int, ...]) -> list[dict[str, Any]]:

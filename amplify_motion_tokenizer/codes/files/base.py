@@ -13,9 +13,11 @@ from torch import Tensor
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.config import MAX_CODES
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.kinds import (
-    ABOVE_0,
     FLAG,
+    MAPPING,
+    RATE,
     TEXT,
     TEXTS,
     Kind,
@@ -107,10 +109,17 @@ _OF_CLIP: dict[str, Kind] = {
     "views": (lambda value: TEXTS[0](value) and len(value) > 0, "a list of texts, one or more"),
     "num_codes": whole_from(1),
     "parts": or_none(ascending(whole_from(0))),
-    "fps": or_none(ABOVE_0),
-    "source_fps": or_none(ABOVE_0),
+    "fps": or_none(RATE),
+    "source_fps": or_none(RATE),
     "source": or_none(TEXT),
     "saved": TEXTS,
+    "checkpoint": or_none(TEXT),
+    "config_hash": TEXT,
+    "source_bytes": or_none(whole_from(0, 2**63 - 1)),
+    "source_fingerprint": or_none(TEXT),
+    "num_frames": or_none(whole_from(0)),
+    "windows_dropped": or_none(whole_from(0)),
+    "versions": or_none(MAPPING),
     "size_changes": list_of(holding({"start_frame": whole_from(0), **_OF_FRAMES}, "start_frame")),
 }
 """Facts of a clip, which older codes and codes of other writers' tracks lack."""
@@ -193,10 +202,19 @@ def checked_codes(columns: Mapping[str, Tensor], clip: str, meta: dict[str, Any]
     return codes
 
 
+_MOST_FRAMES = 2**31 - 1
+"""The last frame that any clip has."""
+
+
 def check_values(codes: MotionCodes, where: str) -> None:
     """Raises UsageError for ids outside of the codebook, places that do not ascend, impossible steps."""
     size, steps = codes.meta["codebook_size"], codes.meta["sequence_length"] - 1
     again = "run inference again"
+    if codes.clip and not is_clip_name(codes.clip):
+        raise UsageError(
+            f"{where}: has a clip named {codes.clip!r:.200}, whose files would lie elsewhere; expected a "
+            f"path below a folder; {again}"
+        )
     if not len(codes):
         return
     if not codes.ids.shape[1]:
@@ -210,7 +228,8 @@ def check_values(codes: MotionCodes, where: str) -> None:
         raise UsageError(
             f"{where}: camera of {codes.clip} has {codes.camera.shape[2]} steps; expected {steps}; {again}"
         )
-    if int(codes.starts[0]) < 0 or (codes.starts.diff() <= 0).any():
+    starts = codes.starts  # compared, as differences of hostile numbers go round
+    if int(starts[0]) < 0 or int(starts[-1]) > _MOST_FRAMES or (starts[1:] <= starts[:-1]).any():
         raise UsageError(f"{where}: start_frames of {codes.clip} do not ascend, as they should; {again}")
     begins, ends = codes.seconds.T
     known = ~begins.isnan()
@@ -222,3 +241,16 @@ def check_values(codes: MotionCodes, where: str) -> None:
             f"{where}: valid_steps of {codes.clip} are at most {int(codes.valid_steps.max())}; expected at "
             f"most {steps}; {again}"
         )
+    if int(codes.source_frames.min()) < -1 or int(codes.source_frames.max()) > _MOST_FRAMES:
+        raise UsageError(f"{where}: source_frames of {codes.clip} are no frames, or -1; {again}")
+    for name in ("seconds", "step_seconds", "motion_energy", "visible_share"):
+        column = getattr(codes, name)
+        if column.isinf().any() or (column < 0).any():
+            raise UsageError(f"{where}: {name} of {codes.clip} hold {_worst(column)}; {again}")
+    if codes.latents is not None and not codes.latents.isfinite().all():
+        raise UsageError(f"{where}: latents of {codes.clip} are not finite; {again}")
+
+
+def _worst(column: Tensor) -> str:
+    """The first number of a column that is infinite or below 0."""
+    return f"{float(column[column.isinf() | (column < 0)][0]):g}, expected 0 or more"

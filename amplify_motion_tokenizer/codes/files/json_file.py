@@ -31,9 +31,10 @@ from amplify_motion_tokenizer.codes.files.base import (
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 from amplify_motion_tokenizer.kinds import (
+    FINITE,
     MAPPING,
-    NUMBER,
     TEXT,
     Kind,
     check_kinds,
@@ -44,7 +45,7 @@ from amplify_motion_tokenizer.kinds import (
 )
 
 _FRAMES = list_of(whole_from(-1))
-_NUMBERS = list_of(or_none(NUMBER))
+_NUMBERS = list_of(or_none(FINITE))
 _NEEDED: dict[str, Kind] = {
     "clip": TEXT,
     "codes": list_of(list_of(whole_from(0))),
@@ -64,7 +65,7 @@ _MAY: dict[str, Kind] = {
 """Columns that older codes lack: what they would say is not known, and all steps are real."""
 
 _CAMERA: dict[str, Kind] = {
-    "camera": list_of(list_of(list_of(list_of(list_of(or_none(NUMBER)))))),
+    "camera": list_of(list_of(list_of(list_of(list_of(or_none(FINITE)))))),
     "camera_codes": list_of(list_of(whole_from(0))),
 }
 """Columns of codes from which the camera's motion was taken out."""
@@ -246,7 +247,7 @@ class JsonFormat(CodeFormat):
     def read(self, path: Path) -> list[MotionCodes]:
         """See ``CodeFormat``; reads either system's keys."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(path))
         except OSError as error:
             raise missing(path, error) from None
         except ValueError as error:
@@ -256,7 +257,7 @@ class JsonFormat(CodeFormat):
     def meta(self, path: Path) -> Mapping[str, Any]:
         """See ``CodeFormat``; the rest of the file is not checked."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(read_regular(path))
         except (OSError, ValueError):
             return {}
         meta = content.get("meta") if isinstance(content, dict) else None

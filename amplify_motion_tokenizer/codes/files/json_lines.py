@@ -5,7 +5,6 @@ Codes that were written as they were made, a line for each window, are read too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from amplify_motion_tokenizer.codes.files.json_file import codes_of_json, json_p
 from amplify_motion_tokenizer.codes.files.json_stream import codes_of_lines, is_stream
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.file_names import CODES
+from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 
 class _JsonLines(CodeFormat):
@@ -26,12 +26,12 @@ class _JsonLines(CodeFormat):
 
     def read(self, path: Path) -> list[MotionCodes]:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode("utf-8")
             whole, _, _ = text.rpartition("\n")
             first, _, _ = text.partition("\n")
-            if is_stream(json.loads(first) if first else None):  # it may be read while it grows
-                return [codes_of_lines([json.loads(line) for line in whole.split("\n")], path)]
-            lines = [json.loads(line) for line in text.splitlines()]
+            if is_stream(parse_json(first) if first else None):  # it may be read while it grows
+                return [codes_of_lines([parse_json(line) for line in whole.split("\n")], path)]
+            lines = [parse_json(line) for line in text.rstrip("\n").split("\n") if line]
         except OSError as error:
             raise missing(path, error) from None
         except ValueError as error:

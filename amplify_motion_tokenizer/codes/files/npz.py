@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +20,9 @@ from amplify_motion_tokenizer.codes.files.base import (
     missing,
 )
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.damaged_files import NUMPY_DAMAGE, check_unfolded
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.foreign_json import parse_json
 
 
 class NpzFormat(CodeFormat):
@@ -44,14 +45,15 @@ class NpzFormat(CodeFormat):
     def read(self, path: Path) -> list[MotionCodes]:
         """See ``CodeFormat``."""
         try:
+            check_unfolded(path)
             with np.load(path, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in archive.files}
-            clip, meta = str(found["clip"]), json.loads(str(found["meta"]))
+            clip, meta = str(found["clip"]), parse_json(str(found["meta"]))
             own = {name: self.names.get(name, name) for name in COLUMNS}
             columns = {name: torch.from_numpy(found[key]) for name, key in own.items() if key in found}
         except FileNotFoundError as error:
             raise missing(path, error) from None
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, TypeError, *NUMPY_DAMAGE) as error:
             raise damaged(path, error) from None
         return [checked_codes(columns, clip, check_meta(meta, str(path)), str(path))]
 

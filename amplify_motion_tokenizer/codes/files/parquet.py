@@ -31,9 +31,12 @@ from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CODE_TABLE
 from amplify_motion_tokenizer.files import atomic_path
+from amplify_motion_tokenizer.foreign_json import parse_json
 
 _KEY = b"motion_codes"
 
+_WRONG_COLUMNS = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError)
+"""What arrays of other types and lengths raise."""
 _ROWS = 1 << 14
 """Rows that are gathered before they are written."""
 
@@ -79,9 +82,10 @@ class _Parquet(CodeFormat):
 
         try:
             table = pq.read_table(path, partitioning=None)
-            told = json.loads((table.schema.metadata or {})[_KEY])
+            told = parse_json((table.schema.metadata or {})[_KEY])
             run, metas = dict(told["run"]), dict(told["clips"])
             shapes = {name: told.get(key) for name, key in _SHAPE_KEYS.items()}
+            metas = {str(name): {**run, **own} for name, own in metas.items()}
         except FileNotFoundError as error:
             raise missing(path, error) from None
         except KeyError:
@@ -89,8 +93,8 @@ class _Parquet(CodeFormat):
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise damaged(path, error) from None
         try:
-            columns, names = _columns(table, shapes), table["clip"].to_pylist()
-        except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+            columns, names = _columns(table, shapes), table["clip"].cast(pa.string()).to_pylist()
+        except (*_WRONG_COLUMNS, pa.ArrowException) as error:
             raise damaged(path, f"its columns are not as they should be: {error}") from None
         spans, first = {}, 0
         for name, rows in groupby(names):
@@ -100,7 +104,7 @@ class _Parquet(CodeFormat):
             spans[name], first = slice(first, first + count), first + count
         nowhere = slice(0, 0)
         return [
-            _clip(columns, spans.get(name, nowhere), name, check_meta(run | own, str(path)), str(path))
+            _clip(columns, spans.get(name, nowhere), name, check_meta(own, str(path)), str(path))
             for name, own in metas.items()
         ]
 

@@ -18,6 +18,7 @@ from amplify_motion_tokenizer.codes.files.base import (
 )
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.files import write_safetensors
+from amplify_motion_tokenizer.foreign_json import parse_json
 
 
 class _Safetensors(CodeFormat):
@@ -34,7 +35,7 @@ class _Safetensors(CodeFormat):
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            clip, meta = metadata["clip"], json.loads(metadata["meta"])
+            clip, meta = metadata["clip"], parse_json(metadata["meta"])
         except FileNotFoundError as error:
             raise missing(path, error) from None
         except (OSError, SafetensorError, KeyError, ValueError) as error:

@@ -1,0 +1,73 @@
+"""Single faults that fuzzing and attacks showed, each by what it does now."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from amplify_motion_tokenizer.errors import UsageError, VideoError, WorkerError
+from amplify_motion_tokenizer.file_names import is_clip_name
+from amplify_motion_tokenizer.foreign_json import parse_json
+from amplify_motion_tokenizer.jobs.loop import run_clips
+from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.workers import run_in_workers
+from amplify_motion_tokenizer.video.clips import Clip, ViewSource
+from amplify_motion_tokenizer.video.faults import check_file
+
+
+def sleeper(_threads: int) -> object:
+    return time.sleep
+
+
+def test_a_clip_without_its_line_is_made_again(tmp_path: Path) -> None:
+    clips = [Clip(name, {"default": ViewSource(tmp_path / f"{name}.mp4")}) for name in ("told", "cut_off")]
+    manifest = Manifest(tmp_path / "manifest.jsonl")
+    manifest.begin()
+    manifest.add({"clip": "told", "status": "done", "windows": 2, "output": "told.hdf5"})
+    made: list[str] = []
+
+    def process(clip: Clip) -> dict[str, object]:
+        made.append(clip.name)
+        return {"windows": 3}
+
+    summary = run_clips(clips, Manifest(manifest.path), lambda _: True, process)
+    assert (made, summary.done, summary.skipped) == (["cut_off"], 1, 1)
+    records = Manifest(manifest.path).records
+    assert (records["told"]["windows"], records["cut_off"]["windows"]) == (2, 3)
+
+
+def test_an_item_that_takes_too_long_is_ended_and_told() -> None:
+    ((item, result),) = run_in_workers([600.0], 1, partial(sleeper), limit_s=3)  # type: ignore[arg-type]
+    assert item == 600.0
+    assert isinstance(result, WorkerError)
+    assert "took longer than 3 s" in str(result)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a//b", "a\0b", "\ud800", "a/../b"])
+def test_names_that_lead_elsewhere_are_no_clips(name: str, tmp_path: Path) -> None:
+    assert not is_clip_name(name)
+    assert is_clip_name("sub/été 1")
+    import json
+
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"clip": name}) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="line 1 is not a record"):
+        Manifest(tmp_path / "manifest.jsonl")
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, '{"a":' * 200 + "1" + "}" * 200, "1" * 5000, b"\xff"])
+def test_json_that_cannot_be_handed_on_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+    assert parse_json('{"a": "' + "[" * 500 + '", "b": [1e3]}')["b"] == [1000.0]
+
+
+def test_messages_are_one_line() -> None:
+    assert str(UsageError("a\nb\x1b[31m\ud800 été")) == "a\\nb\\x1b[31m\\ud800 été"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(VideoError, match="pipe or a device"):
+        check_file(tmp_path / "clip.mp4")
