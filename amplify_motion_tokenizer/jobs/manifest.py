@@ -107,7 +107,7 @@ class NoManifest:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.is_new = path, True
         self.records: Mapping[str, dict[str, Any]] = {}
 
     def add(self, record: dict[str, Any]) -> None:

@@ -186,8 +186,7 @@ class _Worker(Generic[Item, Result]):
             status = self.process.exitcode or 0
         if self._late:
             return WorkerError(
-                f"took longer than {limit_s:g} s, and its worker process was ended; leave the clip out, or "
-                "raise tracking.clip_time_limit"
+                f"took longer than {limit_s:g} s, and its worker process was ended; leave the clip out"
             )
         if status == 1:
             raise RuntimeError(f"a worker failed at {self.item}; its traceback is above")
