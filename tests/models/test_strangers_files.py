@@ -1,6 +1,7 @@
 """A stranger's checkpoint or track file decides no code, no path, no network place, nothing of training."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,8 @@ def test_no_checkpoint_says_what_is_run_or_read(
 ) -> None:
     checkpoint = load_checkpoint(make(tmp_path))
     found = flatten(to_dict(checkpoint.config))
-    local = {key for key, setting in SETTINGS.items() if setting.local}
-    assert local == set(EVIL) - {"tracking.tracker"}
-    assert all(found[key] is None for key in local)
+    assert all(found[key] is None for key, setting in SETTINGS.items() if setting.local)
+    local = set(EVIL) - {"tracking.tracker"}
     assert checkpoint.not_followed == {key: EVIL[key] for key in local}
     with caplog.at_level(logging.WARNING):
         overridden(checkpoint, {})
@@ -82,6 +82,13 @@ def test_no_checkpoint_says_what_is_run_or_read(
     given = {key: "mine" for key in local if key.startswith("tracking.")}
     config = overridden(checkpoint, given)
     assert config.tracking.cotracker.checkout == "mine" and not caplog.records
+
+
+def test_every_place_of_code_weights_and_accounts_is_local() -> None:
+    named = re.compile(r".*\.(checkout|weights|wandb_project)")
+    assert {key for key in SETTINGS if named.fullmatch(key)} == {
+        key for key, setting in SETTINGS.items() if setting.local
+    }
 
 
 def test_a_checkpoints_checkout_is_not_run(run: Run, tmp_path: Path) -> None:

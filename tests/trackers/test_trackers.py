@@ -255,7 +255,7 @@ def test_frames_that_cannot_be_tracked():
 def test_make_tracker():
     assert make_tracker(Config()).name == "flow"
     with pytest.raises(
-        ConfigError, match=r"tracking.tracker = 'flo' .*flow, cotracker3.*Did you mean flow\?"
+        ConfigError, match=r"tracking.tracker = 'flo' .*flow, .*cotracker3.*Did you mean flow\?"
     ):
         make_tracker(Config(tracking=TrackingConfig(tracker="flo")))
     for name, meant in {"cotraker3": "cotracker3_offline", "cotraker2": "cotracker2"}.items():

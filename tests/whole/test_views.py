@@ -246,7 +246,7 @@ def test_inference_reads_the_same_folder_and_sees_what_training_sees(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = amplify_config()
-    monkeypatch.setattr("amplify_motion_tokenizer.codes.record.file_hash", lambda path: "hash")
+    monkeypatch.setattr("amplify_motion_tokenizer.models.checkpoint.file_hash", lambda path: "hash")
     checkpoint = checkpoint_of(config)
     preprocess_folder(broken, tmp_path / "tracks", config)
     summary = tokenize_folder(broken, tmp_path / "codes", checkpoint, config, ["labels"])
@@ -350,7 +350,7 @@ def test_inputs_that_cannot_be_meant(videos: Path, tmp_path: Path) -> None:
 def test_a_model_of_one_of_the_tracked_views_needs_that_view_alone(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amplify_motion_tokenizer.codes.record.file_hash", lambda path: "hash")
+    monkeypatch.setattr("amplify_motion_tokenizer.models.checkpoint.file_hash", lambda path: "hash")
     config = config_of(data={"views": ["eye_in_hand"]})
     for view in ("one", "two"):
         next(broken.rglob(f"{view}/agentview.mp4")).unlink()
