@@ -198,6 +198,7 @@ def _write(data: LeRobotDataset, codes: MotionCodeSet, columns: Mapping[int, Col
         with Progress(len(files), "file") as progress:
             for file in progress.each(files):
                 _rewrite(file, folder / file.relative_to(data.root), add, features)
+    _check_rows(data, columns, folder)
     info = json.loads((data.root / INFO).read_text(encoding="utf-8"))
     info["features"] |= features
     _write_json(folder / INFO, info)
@@ -207,6 +208,18 @@ def _write(data: LeRobotDataset, codes: MotionCodeSet, columns: Mapping[int, Col
         _write_json(folder / STATS, read_json(data.root / STATS) | told)
     for file in sorted(path for path in data.root.rglob("*") if path.is_file() and path not in changed):
         _link(file, folder / file.relative_to(data.root))
+
+
+def _check_rows(data: LeRobotDataset, columns: Mapping[int, Columns], folder: Path) -> None:
+    """Refuses a data set that does not have a row for every frame: some would have no codes."""
+    files = (folder / DATA).glob("*/*.parquet")
+    found = sum(parquet().read_metadata(file).num_rows for file in files)
+    wanted = sum(len(each[VALID]) for each in columns.values())
+    if found != wanted:
+        raise UsageError(
+            f"{data.root / DATA}: has rows of {found} frames, expected {wanted}, as {EPISODES} says; get the "
+            "data set again, whole"
+        )
 
 
 def _features(first: Columns, codes: MotionCodeSet) -> dict[str, Any]:

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 _VIEWS = "data.views"
 
-_DENSITY = "tracking.window_stride"
-"""Only where windows begin: each has the codes that it would have, and nobody need be warned."""
+_HARMLESS = {"tracking.window_stride", "video.source"}
+"""Where windows begin and where clips come from: each window has the codes that it would have."""
 
 
 def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
@@ -60,7 +60,7 @@ def check_overrides(checkpoint: Checkpoint, given: Config) -> list[str]:
         )
     of_tracks = track_settings(given) if tracks_known else {}
     told = {key for key in SETTINGS if decides(key, "velocities") or key in of_tracks or key == _VIEWS}
-    return [change for change in differ if _key_of(change) in told - {_DENSITY}]
+    return [change for change in differ if _key_of(change) in told - _HARMLESS]
 
 
 def warn_of_what_is_not_followed(checkpoint: Checkpoint, given: Config) -> None:

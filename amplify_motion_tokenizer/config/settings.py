@@ -7,6 +7,7 @@ else in the package lists settings by name.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Collection, Iterator
@@ -43,7 +44,7 @@ class Range:
         """Whether ``number`` is within the bounds, and has room in what is made of it."""
         # A whole number of any length is one in Python; torch and numpy have 64 bits.
         return (
-            -_MOST <= number <= _MOST
+            (-_MOST <= number <= _MOST if isinstance(number, int) else math.isfinite(number))
             and (self.at_least is None or number >= self.at_least)
             and (self.above is None or number > self.above)
             and (self.at_most is None or number <= self.at_most)

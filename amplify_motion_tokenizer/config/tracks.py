@@ -218,9 +218,9 @@ class TrackingConfig:
     tracker: str = setting(
         "flow",
         decides="tracks",
-        help="Point tracker: flow (embedded, needs no weights); bootstapir, tapnext, tapnextpp, alltracker, "
-        "alltracker_tiny (free for any use); or a CoTracker (non-commercial) such as cotracker3_offline, "
-        "cotracker3_online, cotracker2.",
+        help="Point tracker: flow (embedded, needs no weights); bootstapir, tapnext, tapnextpp (Apache 2.0); "
+        "alltracker, alltracker_tiny (MIT code; of weights see docs/trackers.md); or a CoTracker "
+        "(non-commercial) such as cotracker3_offline, cotracker3_online, cotracker2.",
     )
     device: str = setting(
         "auto", decides="speed", help="Where a neural tracker runs: auto, cpu, cuda, cuda:0, mps."

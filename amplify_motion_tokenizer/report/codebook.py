@@ -119,7 +119,8 @@ def _histogram(ends: Any, counts: Any, about: str) -> Markup:
         (float(low), float(high), f"{low}" if high == low + 1 else f"{low} to {high - 1}", float(count))
         for low, high, count in zip(ends[:-1], ends[1:], counts, strict=True)
     ]
-    return bar_chart("How often ids occur", about, Axis("id"), Axis("times", from_zero=True), bars)
+    ranges = "" if len(bars) == int(ends[-1]) else f", in {len(bars)} ranges"
+    return bar_chart(f"How often ids occur{ranges}", about, Axis("id"), Axis("times", from_zero=True), bars)
 
 
 def _by_rank(ids: Ids) -> Markup:

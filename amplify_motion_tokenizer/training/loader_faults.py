@@ -54,7 +54,8 @@ def worker_faults_told() -> Iterator[None]:
         yield
     except TokenizerError as error:
         kind = type(error)
-        _, caught, text = str(error).partition("in DataLoader worker process")
+        # As torch has written it, of many lines, which the error itself shows as one.
+        _, caught, text = str(error.args[0] if error.args else "").partition("in DataLoader worker process")
         if not caught:
             raise
         raise kind(text.strip().rpartition(f"{kind.__name__}: ")[2]) from None

@@ -33,7 +33,7 @@ from amplify_motion_tokenizer.video.timing import Rate
 INFO, STATS, EPISODES, DATA = "meta/info.json", "meta/stats.json", "meta/episodes", "data"
 """Places of a data set's parts below its folder."""
 
-_FILES = ("meta/*", "videos/*")
+_FILES = ("meta/*", "videos/*", "data/*")
 """What is fetched of a data set on the Hugging Face Hub."""
 
 _CAMERAS = "observation.images."

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.file_names import SCENES
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
 from amplify_motion_tokenizer.video.images import ANIMATED, image_sequences, open_images
 from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, files_below, quiet_files_below
-from amplify_motion_tokenizer.video.lerobot import camera_views, find_episodes, open_episode
+from amplify_motion_tokenizer.video.lerobot import INFO, camera_views, find_episodes, open_episode
 from amplify_motion_tokenizer.video.libero import demo_views, find_demos, open_demo
 from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_videos, open_source
 
@@ -56,7 +56,7 @@ def model_views(source: Path, config: Config) -> list[str]:
     if missing:
         raise ConfigError(
             f"data.views names {missing[0]}, but the input has the views {', '.join(there)}; "
-            "set tracking.view_files to where each view is"
+            f"give --data.views {there[0]}, or set tracking.view_files to where each view is"
         )
     return wanted
 
@@ -149,6 +149,11 @@ def _find_videos(source: Path) -> list[Clip]:
     if source.is_file():
         return [Clip(source.stem, {DEFAULT_VIEW: ViewSource(source)})]
     paths = _files(source)
+    if (source / INFO).is_file():
+        raise UsageError(
+            f"input folder {source} is a LeRobotDataset, whose videos hold several episodes each: windows "
+            "would go over their ends; give --video.source lerobot"
+        )
     sequences = image_sequences(paths)
     pictures = {path for images in sequences.values() for path in images}
     videos = [path for path in paths if path.suffix.lower() in VIDEO_EXTENSIONS and path not in pictures]

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,6 +76,19 @@ def test_a_lower_rate_keeps_the_frame_map(data: Path) -> None:
     with video:
         assert [frame.source_frame for frame in video] == list(range(0, LENGTHS[2], 2))
         assert video.info.fps == 10 and video.info.source_fps == FPS
+
+
+def test_its_videos_are_not_taken_for_clips(data: Path) -> None:
+    with pytest.raises(UsageError, match="is a LeRobotDataset, .* give --video.source lerobot"):
+        find_clips(data, Config(), ["default"])
+
+
+def test_a_data_set_without_its_rows_is_not_copied(data: Path, codes: Path, tmp_path: Path) -> None:
+    for part in ("meta", "videos"):
+        shutil.copytree(data / part, tmp_path / "half" / part)
+    with pytest.raises(UsageError, match="half/data: has rows of 0 frames, expected 54"):
+        copy_with_codes(tmp_path / "half", read_codes(codes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_cameras_may_be_called_otherwise(data: Path) -> None:
@@ -224,7 +238,7 @@ VIDEO = f"videos/{CAMERAS[0]}"
         (lambda root: (root / "meta/info.json").unlink(), "holds no meta/info.json"),
         (lambda root: (root / "meta/info.json").write_text("[" * 100_000), "info.json: is not JSON"),
         (lambda root: changed_info(root, codebase_version="v2.1"), "codebase_version is v2.1, expected v3"),
-        (lambda root: changed_info(root, fps=0), "fps is 0; expected a number above 0"),
+        (lambda root: changed_info(root, fps=0), "fps is 0; expected frames per second"),
         (lambda root: changed_info(root, video_path="/etc/{video_key}"), "leads out of the data set"),
         (lambda root: changed_info(root, video_path="../{video_key}.mp4"), "leads out of the data set"),
         (lambda root: changed_info(root, video_path="{video_key.__class__}{x}"), "cannot be filled in"),
