@@ -22,7 +22,16 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 from amplify_motion_tokenizer.hub import folder_of, is_name
-from amplify_motion_tokenizer.kinds import MAPPING, RATE, TEXT, Kind, require_kinds, whole_from
+from amplify_motion_tokenizer.kinds import (
+    MAPPING,
+    RATE,
+    TEXT,
+    Kind,
+    check_kinds,
+    or_none,
+    require_kinds,
+    whole_from,
+)
 from amplify_motion_tokenizer.video.clips import Clip, Span, ViewSource
 from amplify_motion_tokenizer.video.colours import ToRGB
 from amplify_motion_tokenizer.video.decoders import Frames
@@ -152,12 +161,14 @@ def read_dataset(root: Path) -> LeRobotDataset:
     except (OSError, ValueError) as error:
         raise UsageError(f"{root / INFO}: is not JSON ({error}); get the data set again") from None
     require_kinds(str(root / INFO), info, _INFO_KINDS, UsageError)
+    check_kinds(str(root / INFO), info, {"video_path": or_none(TEXT)}, UsageError)
     if not info["codebase_version"].startswith(_VERSION):
         raise UsageError(
             f"{root / INFO}: codebase_version is {info['codebase_version']}, expected v3; convert it with "
             "python -m lerobot.scripts.convert_dataset_v21_to_v30"
         )
-    info.setdefault("video_path", "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")
+    usual = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+    info["video_path"] = info.get("video_path") or usual
     return LeRobotDataset(root, info, _episodes(root))
 
 

@@ -90,7 +90,10 @@ def open_demo(source: ViewSource) -> SourceFrames:
         VideoError: the file cannot be read, or holds no such images.
     """
     with _open(source) as file:
-        images = file.get(source.dataset)
+        try:
+            images = file.get(source.dataset)
+        except (RuntimeError, OSError, KeyError) as error:
+            raise VideoError(f"{source}: is damaged ({error}); copy it again, or leave it out") from None
         if not isinstance(images, h5py.Dataset):
             raise VideoError(
                 f"{source.path}: lacks {source.dataset}; expected LIBERO's data/demo_<k>/obs/<view>_rgb "

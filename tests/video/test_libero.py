@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.config.dataset_string import parse_dataset
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError
+from amplify_motion_tokenizer.errors import ConfigError, TrackFileError, UsageError, VideoError
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.trackers import make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
@@ -24,8 +24,9 @@ from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.tracks.selection import select_demos
-from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.input_files import natural_key
+from amplify_motion_tokenizer.video.libero import open_demo
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
 from tests.support.render_clips import numbered_frames, read_number
 from tests.support.run_scripts import TINY
@@ -278,3 +279,11 @@ def test_the_shipped_config_holds_only_differences_and_makes_a_libero_run() -> N
     assert (config.tracking.query_order, config.tracking.window_stride) == ("uniform", 1)
     assert config.tracking.pad_end == "repeat_last"
     assert (config.video.target_fps, config.video.source, config.tracked_length) == (20, "libero", 16)
+
+
+def test_images_that_lead_in_a_circle_are_named(tmp_path: Path) -> None:
+    place = "data/demo_0/obs/agentview_rgb"
+    with h5py.File(tmp_path / "a_demo.hdf5", "w") as file:
+        file.create_group("data/demo_0/obs")["agentview_rgb"] = h5py.SoftLink(f"/{place}")
+    with pytest.raises(VideoError, match=r"agentview_rgb: is damaged \(.*too many links"):
+        open_demo(ViewSource(tmp_path / "a_demo.hdf5", place))

@@ -243,6 +243,7 @@ VIDEO = f"videos/{CAMERAS[0]}"
         (lambda root: changed_info(root, video_path="../{video_key}.mp4"), "leads out of the data set"),
         (lambda root: changed_info(root, video_path="{video_key.__class__}{x}"), "cannot be filled in"),
         (lambda root: changed_info(root, features={}), "has no camera"),
+        (lambda root: changed_info(root, video_path=1.5), "video_path is 1.5; expected a text"),
         (lambda root: (root / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1"), "as Parquet"),
         (lambda root: (root / "meta/episodes/chunk-000/file-000.parquet").unlink(), "holds no episodes"),
         (lambda root: changed_episodes(root, lambda row: row.update(episode_index=0)), "an episode twice"),
