@@ -67,7 +67,7 @@ def decode_folder(
     codes = read_codes(source)
     _check_made_by(codes, checkpoint)
     config = config_of_codes(codes, source, checkpoint)
-    clips = {} if videos is None else _clips_of(codes, videos, config)
+    clips = {} if videos is None else clips_of_codes(codes, videos, config)
     true = {} if tracks is None else _true_of(codes, tracks)
     _check_output(output, [each for each in (videos, tracks) if each is not None], clips)
     unseen = {name: Clip(name, {DEFAULT_VIEW: ViewSource(source)}) for name in codes}
@@ -122,7 +122,7 @@ def config_of_codes(codes: MotionCodeSet, source: Path, checkpoint: Checkpoint) 
     )
 
 
-def _clips_of(codes: MotionCodeSet, videos: Path, config: Config) -> dict[str, Clip]:
+def clips_of_codes(codes: MotionCodeSet, videos: Path, config: Config) -> dict[str, Clip]:
     """The videos of the clips of ``codes``, by name.
 
     Raises:

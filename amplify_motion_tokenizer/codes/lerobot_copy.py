@@ -199,7 +199,7 @@ def _write(data: LeRobotDataset, codes: MotionCodeSet, columns: Mapping[int, Col
             for file in progress.each(files):
                 _rewrite(file, folder / file.relative_to(data.root), add, features)
     _check_rows(data, columns, folder)
-    info = json.loads((data.root / INFO).read_text(encoding="utf-8"))
+    info = read_json(data.root / INFO)
     info["features"] |= features
     _write_json(folder / INFO, info)
     if (data.root / STATS).is_file():

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from amplify_motion_tokenizer.codes.decode_folder import clips_of_codes
 from amplify_motion_tokenizer.codes.made_with import shipped_with, tokenizer_of
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet, holds_codes, read_codes
 from amplify_motion_tokenizer.codes.tokenizer import Tokenizer, load_tokenizer
@@ -21,7 +22,6 @@ from amplify_motion_tokenizer.jobs.output_folders import kind_of
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_checkpoint
 from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.sources import find_clips, model_views
 
 EXPECTED = "expected the output folder of infer, a file of codes, or the output folder of train"
 
@@ -150,7 +150,7 @@ def _codes(source: Path, videos: Path | None, tracks: Path | None, checkpoint: s
         found = dataclasses.replace(load_checkpoint(checkpoint), model={}, training=None)
         _check_is_of(codes, tokenizer)
     config = _config_of(source, tokenizer, meta)
-    clips = {} if videos is None else _videos(codes, videos, config or _reading(Config(), meta))
+    clips = {} if videos is None else clips_of_codes(codes, videos, config or _reading(Config(), meta))
     return Subject(source, codes, found, tokenizer, tracks, clips, config)
 
 
@@ -180,15 +180,3 @@ def _reading(config: Config, meta: Mapping[str, Any]) -> Config:
     if fps is None:
         return config
     return dataclasses.replace(config, video=dataclasses.replace(config.video, target_fps=fps))
-
-
-def _videos(codes: MotionCodeSet, folder: Path, config: Config) -> dict[str, Clip]:
-    found = find_clips(folder, config, model_views(folder, config))
-    clips = {clip.name: clip for clip in found if clip.name in codes}
-    if not clips:
-        raise UsageError(
-            f"{folder}: none of its clips has codes in {codes.path} (clips: "
-            f"{', '.join([clip.name for clip in found][:3])}; codes: {', '.join(list(codes)[:3])}); give the "
-            "input that codes were made of"
-        )
-    return clips

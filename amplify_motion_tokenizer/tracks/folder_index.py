@@ -18,6 +18,7 @@ from typing import Any
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.file_names import TRACK_INDEX
 from amplify_motion_tokenizer.files import read_json, write_json
+from amplify_motion_tokenizer.foreign_json import parse_json
 from amplify_motion_tokenizer.tracks.base import OpenClip
 
 LEAST_CLIPS = 256
@@ -88,7 +89,7 @@ class _Index:
         if found["version"] != _VERSION or found["views"] != self._views:
             return  # for other views, or of another version
         texts, known = list(found["texts"]), dict(found["clips"])
-        values = [json.loads(text) for text in texts]
+        values = [parse_json(text) for text in texts]
         if not all(_is_entry(entry, len(texts)) for entry in known.values()):
             raise ValueError("an entry is of another form")
         self._texts, self._values, self._known = texts, values, known
