@@ -44,9 +44,30 @@ def _host() -> str:
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
+WRITES_FOR = "AMT_WRITES_FOR"
+"""Environment variable of processes whose temporary files are another process's, as ``writer`` names it: that
+one removes them in the end, wherever they run."""
+
+
+def writer() -> str:
+    """How temporary files name the process that they are of, and its host."""
+    return os.environ.get(WRITES_FOR) or f"{os.getpid()}-{_host()}"
+
+
 def _temporary_name(suffix: str = "") -> str:
     # Short, because the name of the file itself may be as long as names can be.
-    return f".{os.getpid()}-{_host()}-{secrets.token_hex(4)}.tmp{suffix}"
+    return f".{writer()}-{secrets.token_hex(4)}.tmp{suffix}"
+
+
+@contextmanager
+def temporary_file(folder: Path) -> Iterator[Path]:
+    """An empty file in ``folder`` that is there within the block."""
+    path = folder / _temporary_name()
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, own: bool = False) -> None:
@@ -358,11 +379,10 @@ def check_writable(folder: Path) -> None:
     Raises:
         UsageError: it is a file, lies under one, or is not writable.
     """
-    probe = folder / _temporary_name()
     with _folder_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with temporary_file(folder):
+            pass
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from amplify_motion_tokenizer.codes.clip_codes import (
+    StoredJobs,
     StoredTokenizing,
     TokenizingJob,
     VideoJobs,
@@ -30,6 +31,8 @@ from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, run_together
 from amplify_motion_tokenizer.jobs.loop import Summary
 from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.ray_share import Asked
+from amplify_motion_tokenizer.jobs.ray_workers import Ray, RayActors
 from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
@@ -79,6 +82,7 @@ def tokenize_folder(
     save: Sequence[Extra] = (),
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    ray: Ray | None = None,
 ) -> Summary:
     """Writes the codes of every clip below ``source`` below ``output``, subfolders kept.
 
@@ -101,13 +105,14 @@ def tokenize_folder(
         save: extra arrays.
         overwrite: redo clips that are complete.
         formats: names of ``codes.formats.FORMATS``, one at least of a file for each clip.
+        ray: the cluster whose machines run clips, all of which see the folders, in the place of this one.
 
     Raises:
         TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
             ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
     target = Target(output, checkpoint, config)
-    return tokenize_together(source, [target], save, overwrite, formats)
+    return tokenize_together(source, [target], save, overwrite, formats, ray)
 
 
 def tokenize_together(
@@ -116,6 +121,7 @@ def tokenize_together(
     save: Sequence[Extra] = (),
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    ray: Ray | None = None,
 ) -> Summary:
     """As ``tokenize_folder``, with several checkpoints, which one tracking pass feeds.
 
@@ -125,13 +131,14 @@ def tokenize_together(
         save: extra arrays.
         overwrite: redo clips that are complete.
         formats: as there.
+        ray: as there.
 
     Raises:
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
     written = Written(tuple(save), check_formats(formats, save))
     if targets[0].config.video.source == "files" and holds_tracks(source):
-        return _tokenize_stored(source, targets, written, overwrite)
+        return _tokenize_stored(source, targets, written, overwrite, ray)
     _check_alike(targets)
     config = targets[0].config
     clips = find_clips(source, config, model_views(source, config))
@@ -153,6 +160,7 @@ def tokenize_together(
         VideoTokenizing(tuple(zip(jobs, models, strict=True)), tracker),
         VideoJobs(tuple(jobs)).prepare,
         num_workers=tokenizing_workers(config, tracker, models[0].device, len(clips)),
+        ray=None if ray is None else tokenizing_actors(ray, config, tracker, len(clips)),
     )
     summary.other_files = other_files(source, clips, config)
     for job in jobs:
@@ -160,8 +168,10 @@ def tokenize_together(
     return summary
 
 
-def _tokenize_stored(source: Path, targets: Sequence[Target], written: Written, overwrite: bool) -> Summary:
-    """Codes of tracks; one process, as reading and encoding take a thousandth of what tracking takes."""
+def _tokenize_stored(
+    source: Path, targets: Sequence[Target], written: Written, overwrite: bool, ray: Ray | None
+) -> Summary:
+    """Codes of tracks; one process without Ray: reading and encoding take a thousandth of tracking's time."""
     openers = clips_to_open(source)
     clips, first = clips_of(openers), first_that_fits(openers, targets[0].config)
     runs = [FolderRun.open(clips, target.output, "codes", overwrite) for target in targets]
@@ -172,7 +182,12 @@ def _tokenize_stored(source: Path, targets: Sequence[Target], written: Written, 
         tracker = None if first.settings is None else config.tracking.tracker
         jobs.append(_job(target, config, tracker, model, written))
     process = StoredTokenizing(tuple(zip(jobs, models, strict=True)), openers)
-    summary = run_together(list(zip(runs, jobs, strict=True)), process, lambda _: process)
+    summary = run_together(
+        list(zip(runs, jobs, strict=True)),
+        process,
+        StoredJobs(tuple(jobs), source).prepare,
+        ray=None if ray is None else tokenizing_actors(ray, targets[0].config, None, len(clips)),
+    )
     for job in jobs:
         _collect(job)
     return summary
@@ -238,6 +253,24 @@ def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.devi
         return 1
     most = clip_workers(config, tracker)
     return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
+
+
+def tokenizing_actors(ray: Ray, config: Config, tracker: PointTracker | None, clips: int) -> RayActors:
+    """Actors of the cluster ``ray`` that tokenize ``clips`` clips.
+
+    ``tracking.num_workers`` of them, or, where it is null, one per GPU or core of all machines, but no more
+    than pay.
+
+    Args:
+        ray: the cluster.
+        config: of the tokenizer.
+        tracker: what tracks the clips; None where their tracks are stored.
+        clips: their number.
+    """
+    most = clips if config.tracking.num_workers is not None else max(1, clips // CLIPS_A_WORKER)
+    owns = tracker is not None and tracker.owns_device
+    devices = (config.inference.device, *([config.tracking.device] if owns else []))
+    return RayActors(ray=ray, asked=Asked(config.tracking.num_workers, most, devices, owns))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands.arguments import ENGINE, engine
 from amplify_motion_tokenizer.config import Config, may_differ
 from amplify_motion_tokenizer.config.loading import Flags, Given, build
 from amplify_motion_tokenizer.config.settings import Setting
@@ -67,6 +68,7 @@ FLAGS: Flags = {
         "action": "store_true",
         "help": "redo clips that are complete; with --follow, replace the file",
     },
+    **ENGINE,
 }
 
 
@@ -122,12 +124,13 @@ def main(argv: Sequence[str]) -> int:
         warn_of_what_is_not_followed(checkpoint, config)
     if flags.follow is not None:
         return _follow(flags, *parsed[0])
+    ray = engine(flags)
     folders = folders_of(Path(flags.output), names)
     targets = [Target(folder, *made) for folder, made in zip(folders, parsed, strict=True)]
     formats = (
         DEFAULT_FORMATS if flags.formats is None else [name.strip() for name in flags.formats.split(",")]
     )
-    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats)
+    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats, ray)
     sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status
 
@@ -144,6 +147,7 @@ def _check_flags(flags: argparse.Namespace) -> None:
         "--input": (flags.input is not None, "they are two sources; give one"),
         "--save": (flags.save, "arrays are written of a clip that has ended"),
         "--formats": (flags.formats not in (None, "jsonl"), "the format of codes that grow is jsonl"),
+        "--engine ray": (flags.engine == "ray", "it is one clip, which one process follows"),
         "several --checkpoint": (len(flags.checkpoint or ()) > 1, "there is one output; give one"),
     }
     for name, (given, why) in refused.items():

@@ -17,6 +17,8 @@ from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
 from amplify_motion_tokenizer.jobs.loop import Summary
+from amplify_motion_tokenizer.jobs.ray_share import Asked
+from amplify_motion_tokenizer.jobs.ray_workers import Ray, RayActors
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.tracks.base import TrackFormat, clip_of
@@ -29,7 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 def preprocess_folder(
-    source: Path, output: Path, config: Config, output_format: str = DEFAULT_FORMAT, overwrite: bool = False
+    source: Path,
+    output: Path,
+    config: Config,
+    output_format: str = DEFAULT_FORMAT,
+    overwrite: bool = False,
+    ray: Ray | None = None,
 ) -> Summary:
     """Tracks every clip below ``source`` and writes its tracks below ``output``.
 
@@ -45,6 +52,7 @@ def preprocess_folder(
         config: what is tracked, and how.
         output_format: a name of ``formats.FORMATS``.
         overwrite: redo clips that are complete.
+        ray: the cluster whose machines run clips, all of which see the folders, in the place of this one.
 
     Raises:
         UsageError: nothing to do, output not writable, two clips could share a file, or ``output`` holds
@@ -65,6 +73,7 @@ def preprocess_folder(
         job,
         ClipTracking(job, tracker),
         num_workers=clip_workers(config, tracker),
+        ray=None if ray is None else tracking_actors(ray, config, tracker, len(clips)),
         others="training on it will use them",
     )
     summary.other_files = other_files(source, clips, config)
@@ -76,6 +85,16 @@ def clip_workers(config: Config, tracker: PointTracker) -> int:
     if config.tracking.num_workers is not None:
         return config.tracking.num_workers
     return 1 if tracker.owns_device else available_cores()
+
+
+def tracking_actors(ray: Ray, config: Config, tracker: PointTracker, clips: int) -> RayActors:
+    """Actors of the cluster ``ray`` that track ``clips`` clips.
+
+    As many as the config says; null is one per GPU, or core, of all machines.
+    """
+    devices = (config.tracking.device,) if tracker.owns_device else ()
+    asked = Asked(config.tracking.num_workers, clips, devices, tracker.owns_device)
+    return RayActors(ray=ray, asked=asked)
 
 
 def _check_format(output: Path, own: TrackFormat) -> None:
