@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import WRITES_FOR
+from amplify_motion_tokenizer.jobs.workers import attempt
 from amplify_motion_tokenizer.version import versions
 
 
@@ -83,8 +84,6 @@ class Actor:
 
     def run(self, item: bytes) -> bytes:
         """What is made of a pickled item or the TokenizerError it ends with, and the log; both pickled."""
-        from amplify_motion_tokenizer.jobs.workers import attempt  # here, as it imports torch
-
         assert self._work is not None
         outcome = attempt(self._work, pickle.loads(item))
         return pickle.dumps((outcome, self._taken()))

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import textwrap
 import threading
 from collections import deque
@@ -20,7 +21,7 @@ from contextlib import closing
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from amplify_motion_tokenizer.errors import TokenizerError, UsageError, WorkerError
+from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, UsageError, WorkerError
 from amplify_motion_tokenizer.jobs.ray_actor import Actor, Given, Record, Started
 from amplify_motion_tokenizer.jobs.ray_share import Asked, Node, Share, share
 
@@ -115,7 +116,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)  # which Ray turns into SystemExit: actors are ended too
+    os.kill(os.getpid(), signal.SIGTERM)  # which becomes SystemExit, so that actors are ended too
 
 
 def _joined(address: str, cores: int) -> Any:
@@ -136,6 +137,7 @@ def _joined(address: str, cores: int) -> Any:
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise UsageError(f"the Ray cluster {address} cannot be joined ({said})") from None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # Ray's own handler prints, too
     return ray
 
 

@@ -7,8 +7,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
-from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.errors import TrackerError, VideoError
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
 
 
@@ -16,6 +17,10 @@ def prepare(threads: int) -> Callable[[str], str]:
     def work(item: str) -> str:
         if item == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if item.startswith("once "):
+            die_once(item)
+        if item.startswith("meet "):
+            meet_and_kill(item)
         if item == "bad":
             raise VideoError("bad: is no video")
         if item == "bug":
@@ -28,6 +33,30 @@ def prepare(threads: int) -> Callable[[str], str]:
         return f"{item} on {threads} of {os.getpid()}"
 
     return work
+
+
+def die_once(item: str) -> None:
+    """``once FOLDER``: ends this process, but for the second time."""
+    folder = item.split()[1]
+    if not os.listdir(folder):
+        open(f"{folder}/died", "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def meet_and_kill(item: str) -> None:
+    """``meet FOLDER PROCESS``: when two are at work, one of them ends that process; both go on slowly."""
+    _, folder, process, *_ = item.split()
+    open(f"{folder}/{os.getpid()}", "x").close()
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
+    with suppress(FileExistsError):
+        open(f"{folder}/killed", "x").close()
+        os.kill(int(process), signal.SIGKILL)
+    time.sleep(1)
+
+
+def no_tracker(threads: int) -> Callable[[str], str]:
+    raise TrackerError("weights: not there")
 
 
 def cannot_prepare(threads: int) -> Callable[[str], str]:
