@@ -134,7 +134,7 @@ def _joined(address: str, cores: int) -> Any:
     own = {"num_cpus": cores, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, configure_logging=False, **own)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise UsageError(f"the Ray cluster {address} cannot be joined ({said})") from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # Ray's own handler prints, too
@@ -297,6 +297,6 @@ class _Pool:
 def _gist(error: Exception) -> str:
     """What Ray says of a death, in a few words: its own text is a page of advice."""
     text = " ".join(str(error).split())
-    found = re.search(r"(?:The actor is dead because|The actor died because of)\s*(.*)", text)
+    found = re.search(r"The actor (?:is dead|died) because (?:of )?(.*)", text)
     said = (found[1] if found else text).partition(" Some common causes")[0]
-    return textwrap.shorten(said, 200, placeholder=" ...").rstrip(". ")
+    return textwrap.shorten(said, 300, placeholder=" ...").rstrip(". ")

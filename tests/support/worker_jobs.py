@@ -44,15 +44,16 @@ def die_once(item: str) -> None:
 
 
 def meet_and_kill(item: str) -> None:
-    """``meet FOLDER PROCESS``: when two are at work, one of them ends that process; both go on slowly."""
+    """``meet FOLDER PROCESS``: of two that are at work one ends that process, whose children end with it."""
     _, folder, process, *_ = item.split()
-    open(f"{folder}/{os.getpid()}", "x").close()
+    open(f"{folder}/{os.getpid()}", "w").close()
     while len(os.listdir(folder)) < 2:
         time.sleep(0.01)
+    ends = os.getppid() == int(process)
     with suppress(FileExistsError):
         open(f"{folder}/killed", "x").close()
         os.kill(int(process), signal.SIGKILL)
-    time.sleep(1)
+    time.sleep(600 if ends else 0)
 
 
 def no_tracker(threads: int) -> Callable[[str], str]:
