@@ -118,14 +118,7 @@ def run_in_actors(
     actors.ray.check()
     with ExitStack() as held:
         seen = [held.enter_context(temporary_file(folder)) for folder in outputs]
-        given = Given(
-            versions=versions(),
-            folder=os.getcwd(),
-            seen=tuple(os.path.abspath(path) for path in (*seen, *inputs)),
-            writes_for=writer(),
-            log_level=logging.getLogger().getEffectiveLevel(),
-        )
-        driver = _Driver(actors, pickle.dumps(prepare), given)
+        driver = _Driver(actors, pickle.dumps(prepare), _given((*seen, *inputs)))
         held.callback(driver.end)
         waiting = iter(range(len(items)))
         while not isinstance(message := driver.receive(), ray_pool.Ended):
@@ -144,6 +137,16 @@ def run_in_actors(
                 for record in records:
                     _log(record)
                 yield items[message.number], outcome
+
+
+def _given(seen: Sequence[Path]) -> Given:
+    return Given(
+        versions=versions(),
+        folder=os.getcwd(),
+        seen=tuple(os.path.abspath(path) for path in seen),
+        writes_for=writer(),
+        log_level=logging.getLogger().getEffectiveLevel(),
+    )
 
 
 def _log(record: Record) -> None:

@@ -71,6 +71,15 @@ def test_an_actor_ends_after_so_many_items(nodes: TwoNodes) -> None:
     until(lambda: not any(is_running(int(process)) for process in processes))
 
 
+def test_actors_have_their_share_of_a_gpu_or_none(nodes: TwoNodes) -> None:
+    """The node only says that it has one, which no actor here uses."""
+    asked = Asked(2, 100, ("auto",), True)
+    sharing = RayActors(ray=Ray(address=nodes.address), asked=asked)
+    for chosen, shown in ((sharing, "'0'"), (actors(nodes), "''")):
+        outcomes = [said for _, said in run_in_actors([f"gpus {n}" for n in range(4)], chosen, prepare)]
+        assert {str(said).split(" of ")[0] for said in outcomes} == {shown}
+
+
 def test_closing_ends_actors_that_are_busy(nodes: TwoNodes, tmp_path: Path) -> None:
     outcomes = run_in_actors(["a", "hangs", "hangs"], actors(nodes), prepare, [tmp_path])
     item, said = next(outcomes)

@@ -8,7 +8,7 @@ import pytest
 
 
 class TwoNodes(NamedTuple):
-    """A cluster of a head and one more node, of one core each."""
+    """A cluster of a head and one more node, of one core each; the second says that it has a GPU."""
 
     address: str
     second: int
@@ -29,7 +29,7 @@ def two_nodes() -> Iterator[TwoNodes]:
         head = {"num_cpus": 1, "include_dashboard": False, "_system_config": quick}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            second = cluster.add_node(num_cpus=1)
+            second = cluster.add_node(num_cpus=1, num_gpus=1)
             yield TwoNodes(cluster.address, second.all_processes["raylet"][0].process.pid)
         finally:
             cluster.shutdown()

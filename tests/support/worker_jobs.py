@@ -17,6 +17,8 @@ def prepare(threads: int) -> Callable[[str], str]:
     def work(item: str) -> str:
         if item == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if item.startswith("gpus"):
+            return f"{os.environ['CUDA_VISIBLE_DEVICES']!r} of {os.getpid()}"
         if item.startswith("once "):
             die_once(item)
         if item.startswith("meet "):
