@@ -4,7 +4,7 @@
         [--strides 1 4 16] [--autocast bf16] [--batch 8] [--grid 20] [--windows 4] [--compile]
 
 For each stride it prints the largest difference of the tracks, in pixels of 480x640 frames, from plain
-calls in float32 and in the same precision; the the adapter's seconds a window (CPU time of the
+calls in float32 and in the same precision; the adapter's seconds a window (CPU time of the
 process on a CPU), and how many times that plain float32 calls take; and the peak memory of both.
 """
 
