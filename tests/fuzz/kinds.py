@@ -80,6 +80,9 @@ KINDS = {
         seeds.config, {".yaml": (yaml, yaml, yaml, TEXT, bomb)}, readers.config, 0.15, alone=True
     ),
     "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.15),
+    "small_tracks": FileKind(
+        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.1, alone=True
+    ),
     "pt": FileKind(
         seeds.windows,
         {".pt": (binary.change_torch, BYTES, binary.change_zip), ".json": (JSON,)},
