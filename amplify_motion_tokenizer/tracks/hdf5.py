@@ -55,6 +55,7 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     damage_named,
     first_frame_size,
     gather,
+    open_for_texts,
     open_hdf5,
     read_view,
     tracked_size,
@@ -176,7 +177,7 @@ class TrackFile:
     def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
         self.path = path
         self.first_row = 0
-        with open_hdf5(path) as file, damage_named(path):
+        with open_for_texts(path) as file, damage_named(path):
             self.attributes = plain_attributes(file["root"].attrs) if "root" in file else {}
             check_version(self.attributes, path, VERSIONS)
             groups = view_groups(file, path, views)
@@ -249,7 +250,10 @@ class TrackFile:
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
         with damage_named(self.path):
-            return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
+            view = file[self.views[0]]
+            if "start_frame" not in view:
+                raise KeyError("it holds no start_frame")
+            return window_starts(view, self.fps, self.path)[0]
 
     def valid_steps(self, file: h5py.File) -> NDArray[np.int64]:
         """(S,) how many of each window's T - 1 steps are real; all of them where the file does not say.
@@ -288,7 +292,7 @@ class TrackFile:
             for data in (data for view in self.views for data in file[view].values()):
                 if data.chunks is not None:
                     data.id.chunk_iter(lambda _: None)
-                if len(data):
+                if len(data) and data.dtype.kind in "biuf":  # HDF5 may read damaged texts for ever
                     data[-1]
 
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:

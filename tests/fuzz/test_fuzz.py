@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trial(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
-    made = Trial(tmp_path / "own", None, place)
+    made = Trial(tmp_path / "own", place)
     monkeypatch.chdir(made.folder)
     logging.disable(logging.CRITICAL)
     yield made
