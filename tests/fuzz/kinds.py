@@ -85,14 +85,10 @@ KINDS = {
     "config": FileKind(
         seeds.config, {".yaml": (yaml,) * 6 + (TEXT,) * 3 + (bomb,)}, readers.config, 0.15, alone=True
     ),
-<<<<<<< HEAD
-    "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.15),
-    "small_tracks": FileKind(
-        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.1, alone=True
-    ),
-=======
     "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.15),
->>>>>>> h-fuzz
+    "small_tracks": FileKind(
+        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.1, alone=True
+    ),
     "pt": FileKind(
         seeds.windows,
         {".pt": (binary.change_torch, BYTES, binary.change_zip), ".json": (JSON,)},
