@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,13 @@ def folder(tmp_path: Path, tiny: Config, monkeypatch: pytest.MonkeyPatch) -> Pat
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are opened."""
     names: list[str] = []
-    really = hdf5.open_hdf5
+    for opener in ("open_hdf5", "open_for_texts"):
 
-    def noting(path: Path) -> Any:
-        names.append(path.name)
-        return really(path)
+        def noting(path: Path, really: Callable[[Path], Any] = getattr(hdf5, opener)) -> Any:
+            names.append(path.name)
+            return really(path)
 
-    monkeypatch.setattr(hdf5, "open_hdf5", noting)
+        monkeypatch.setattr(hdf5, opener, noting)
     return names
 
 
