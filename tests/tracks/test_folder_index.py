@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,13 @@ def folder(tmp_path: Path, tiny: Config, monkeypatch: pytest.MonkeyPatch) -> Pat
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are opened."""
     names: list[str] = []
+
+    def noting(really: Callable[[Path], Any], path: Path) -> Any:
+        names.append(path.name)
+        return really(path)
+
     for opener in ("open_hdf5", "open_for_texts"):
-
-        def noting(path: Path, really: Callable[[Path], Any] = getattr(hdf5, opener)) -> Any:
-            names.append(path.name)
-            return really(path)
-
-        monkeypatch.setattr(hdf5, opener, noting)
+        monkeypatch.setattr(hdf5, opener, partial(noting, getattr(hdf5, opener)))
     return names
 
 
