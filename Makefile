@@ -71,7 +71,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
 	touch $@
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/zensical build --strict --clean
 	@echo "=> site/index.html"
 
 # The pictures of README.md and docs/, from rendered scenes.
@@ -79,4 +79,4 @@ pictures: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.pictures
 
 clean:
-	rm -rf $(VENV) $(DEMO) site
+	rm -rf $(VENV) $(DEMO) site .cache

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import amplify_motion_tokenizer
-from tests.support.settings_page import wrapped
+from tests.support.settings_page import paragraphs, wrapped
 
 HEAD = """\
 # The Python API
@@ -117,7 +117,8 @@ def markdown(docstring: str | None) -> str:
     """A docstring of Google's style as Markdown: its sections as lists."""
     clean = inspect.cleandoc(docstring or "")
     parts = SECTIONS.split(clean)
-    told = [wrapped(_plain(each)) for each in parts[0].strip().split("\n\n")]
+    given = parts[0].strip().split("\n\n")
+    told = [wrapped(_plain(part)) for each in given for part in paragraphs(each)]
     for title, body in zip(parts[1::2], parts[2::2], strict=True):
         told.append(f"{title}:\n\n{_listed(textwrap.dedent(body).strip(), title)}")
     return "\n\n".join(told) + "\n"

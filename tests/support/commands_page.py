@@ -8,7 +8,7 @@ from typing import Any
 
 from amplify_motion_tokenizer.commands import COMMANDS, cli
 from amplify_motion_tokenizer.commands.help_text import told_settings
-from tests.support.settings_page import plain, wrapped
+from tests.support.settings_page import paragraphs, plain, wrapped
 
 HEAD = """\
 # Commands
@@ -38,7 +38,7 @@ def _command(name: str) -> Iterator[str]:
     module = importlib.import_module(f"amplify_motion_tokenizer.commands.{name}")
     yield f"\n## {name}\n"
     for paragraph in (module.__doc__ or "").strip().split("\n\n"):
-        yield f"\n{wrapped(plain(paragraph))}\n"
+        yield from (f"\n{wrapped(plain(part))}\n" for part in paragraphs(paragraph))
     flags: dict[str, Any] = module.FLAGS
     kinds = all(isinstance(of_flag, dict) for told in flags.values() for of_flag in told.values())
     for kind, own in flags.items() if kinds else [("", flags)]:

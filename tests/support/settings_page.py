@@ -12,7 +12,7 @@ from amplify_motion_tokenizer.config.convert import show
 from amplify_motion_tokenizer.config.keys import SECTIONS, SETTINGS
 from amplify_motion_tokenizer.config.settings import DECIDES, Setting
 
-WIDTH = 110
+WIDTH, WORDS = 110, 80
 HEAD = """\
 # Settings
 
@@ -73,6 +73,18 @@ def _line(setting: Setting, used_by: list[str]) -> str:
 def plain(told: str) -> str:
     """Text in which no letter is markup, as Markdown."""
     return re.sub(r"([*`])", r"\\\1", told).replace("<", "&lt;")
+
+
+def paragraphs(told: str) -> list[str]:
+    """``told`` in paragraphs of at most ``WORDS`` words, each of whole sentences."""
+    parts: list[str] = []
+    for sentence in re.split(r"(?<=[.?!]) (?=[A-Z`-])", " ".join(told.split())):
+        together = f"{parts[-1]} {sentence}" if parts else sentence
+        if parts and len(together.split()) <= WORDS:
+            parts[-1] = together
+        else:
+            parts.append(sentence)
+    return parts
 
 
 def wrapped(told: str, begin: str = "") -> str:
