@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in some seven minutes: docs/performance.md has the figures.
+# Everything that only a GPU can tell, in some seven minutes: docs/measured/performance.md has the figures.
 #   benchmarks/on_gpu.sh OUTPUT       COTRACKER, TAPNET and ALLTRACKER may name clones, whose trackers are timed then
 # Each part has a limit of time of its own and a file in OUTPUT; run it on a host that does nothing else.
 set -u

@@ -281,6 +281,6 @@ class CollapseAlarm:
             f"normalised entropy {_shown(usage, 'normalized_entropy', 3)}, so codes say little; raise "
             f"loss.usage.weight (now {self._usage_weight:g}; see docs/measured/codebook.md), train longer "
             "or on more varied clips, lower training.learning_rate or warm it up (training.warmup_steps), "
-            "lower loss.alpha_center or raise data.static_filter.threshold where center_share is high, or take "
-            "fewer codes (model.fsq_levels)"
+            "lower loss.alpha_center or raise data.static_filter.threshold where center_share is high, or "
+            "take fewer codes (model.fsq_levels)"
         )
