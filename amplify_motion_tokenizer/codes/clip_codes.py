@@ -87,6 +87,11 @@ class TokenizingJob:
         own_views = self.checkpoint.config.data.views
         return known_config_hashes(self.config, self.meta["checkpoint_sha256"], own_views)
 
+    @property
+    def tables(self) -> dict[str, list[str]]:
+        """What ``write_tables`` is to know of the run."""
+        return {"formats": list(self.formats), "hashes": sorted(self.known)}
+
     def changed(self) -> list[str]:
         """How checkpoint and settings differ from the run whose codes are in the output folder."""
         return changes_of_run(self.output, self.config, self.meta)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amplify_motion_tokenizer.config import Config, changes, to_dict
+from amplify_motion_tokenizer.config import Config, changes, settings_hash, to_dict
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
 from amplify_motion_tokenizer.jobs.loop import Summary
+from amplify_motion_tokenizer.jobs.shards import Shard
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.tracks.base import TrackFormat, clip_of
@@ -29,7 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 def preprocess_folder(
-    source: Path, output: Path, config: Config, output_format: str = DEFAULT_FORMAT, overwrite: bool = False
+    source: Path,
+    output: Path,
+    config: Config,
+    output_format: str = DEFAULT_FORMAT,
+    overwrite: bool = False,
+    shard: Shard | None = None,
 ) -> Summary:
     """Tracks every clip below ``source`` and writes its tracks below ``output``.
 
@@ -45,6 +51,8 @@ def preprocess_folder(
         config: what is tracked, and how.
         output_format: a name of ``formats.FORMATS``.
         overwrite: redo clips that are complete.
+        shard: the share of the clips to track, beside other runs that track the others; then the folder is
+            read once ``codes.merging.merge`` has joined them.
 
     Raises:
         UsageError: nothing to do, output not writable, two clips could share a file, or ``output`` holds
@@ -55,13 +63,13 @@ def preprocess_folder(
     """
     own = track_format(output_format)
     clips = find_clips(source, config, own.views(source, config))
-    run = FolderRun.open(clips, output, "tracks", overwrite)
+    run = FolderRun.open(clips, output, "tracks", overwrite, shard)
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
     _check_format(output, own)
     _check_names(clips, source)
     job = TrackingJob(output, config, own)
-    summary = run.run(
+    summary = run.telling({"settings": job.settings_text}).run(
         job,
         ClipTracking(job, tracker),
         num_workers=clip_workers(config, tracker),
@@ -110,6 +118,11 @@ class TrackingJob:
     def settings(self) -> dict[str, Any]:
         """The dotted keys that decide what is stored."""
         return self.format.settings(self.config)
+
+    @property
+    def settings_text(self) -> str:
+        """The same for tracks of the same format that are made alike."""
+        return f"{self.format.name} {settings_hash(self.settings)}"
 
     @property
     def records(self) -> dict[str, dict[str, Any]]:

@@ -40,7 +40,7 @@ def _command(name: str) -> Iterator[str]:
     for paragraph in (module.__doc__ or "").strip().split("\n\n"):
         yield from (f"\n{wrapped(plain(part))}\n" for part in paragraphs(paragraph))
     flags: dict[str, Any] = module.FLAGS
-    kinds = not any(flag.startswith("--") for flag in flags)
+    kinds = all(isinstance(of_flag, dict) for told in flags.values() for of_flag in told.values())
     for kind, own in flags.items() if kinds else [("", flags)]:
         if kinds:
             yield f"\n### {name} {kind}\n"
