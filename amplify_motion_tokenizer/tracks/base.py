@@ -58,6 +58,9 @@ class TrackFormat(ABC):
     endings: ClassVar[tuple[str, ...]]
     """Endings of a clip's file, after the clip's name; the first one is written."""
 
+    versions: ClassVar[tuple[int, ...]] = (FORMAT_VERSION,)
+    """Versions of the layout that are read."""
+
     of_facts: ClassVar[Callable[..., Any] | None] = None
     """Makes a clip of its path and of what ``folder_index`` kept of it; None: nothing is kept."""
 
@@ -134,7 +137,7 @@ class TrackFormat(ABC):
         except (TrackFileError, UsageError):
             return False
         same = record.get("config_hash") in known_hashes(settings)
-        if record.get("format_version") != FORMAT_VERSION or not same or not is_made_of(record, sources):
+        if record.get("format_version") not in self.versions or not same or not is_made_of(record, sources):
             return False
         others = (self.of_size(target, number) for number in range(2, record.get("num_sizes", 1) + 1))
         return all(self.is_complete(other, settings, *sources) for other in others)

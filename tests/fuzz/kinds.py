@@ -53,6 +53,7 @@ def hdf5(rng: random.Random, data: bytes) -> bytes:
 
 
 BYTES, JSON, TEXT = changes.change_bytes, changes.change_json, changes.change_text
+WORDS = binary.change_words
 
 
 def yaml(rng: random.Random, data: bytes) -> bytes:
@@ -69,17 +70,25 @@ def yaml(rng: random.Random, data: bytes) -> bytes:
 
 
 def bomb(rng: random.Random, data: bytes) -> bytes:
-    """Aliases that stand for a billion values."""
-    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 12)]
-    return "\n".join(lines).encode() + b"\ndata: {grid_size: *a11}\n"
+    """Aliases that stand for many values, up to billions, in one of the file's own keys or a new one."""
+    import yaml as library
+
+    width, levels = rng.randrange(2, 12), rng.randrange(2, 14)
+    lines = [f"a0: &a0 [{', '.join(['1'] * width)}]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
+    section, keys = rng.choice([(name, part) for name, part in library.safe_load(data).items() if part])
+    key = rng.choice([*keys, "x"]) if isinstance(keys, dict) else "x"
+    return f"{chr(10).join(lines)}\n{section}: {{{key}: *a{levels - 1}}}\n".encode()
 
 
 KINDS = {
     "config": FileKind(
-        seeds.config, {".yaml": (yaml, yaml, yaml, TEXT, bomb)}, readers.config, 0.15, alone=True
+        seeds.config, {".yaml": (yaml,) * 6 + (TEXT,) * 3 + (bomb,)}, readers.config, 0.15, alone=True
     ),
-    "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.15),
+    "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.15),
+    "small_tracks": FileKind(
+        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.1, alone=True
+    ),
     "pt": FileKind(
         seeds.windows,
         {".pt": (binary.change_torch, BYTES, binary.change_zip), ".json": (JSON,)},
@@ -117,7 +126,7 @@ KINDS = {
         },
         readers.lerobot, 0.03,
     ),
-    "libero": FileKind(seeds.libero, {".hdf5": (hdf5, hdf5, BYTES)}, readers.libero, 0.03),
+    "libero": FileKind(seeds.libero, {".hdf5": (hdf5, hdf5, BYTES, WORDS)}, readers.libero, 0.03),
     "video": FileKind(
         seeds.videos, {f".{ending}": (BYTES,) for ending in seeds.VIDEOS}, readers.videos, 0.05, alone=True
     ),

@@ -1,20 +1,28 @@
 """Single faults that fuzzing and attacks showed, each by what it does now."""
 
 import os
+import struct
 import time
 from functools import partial
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
-from amplify_motion_tokenizer.errors import UsageError, VideoError, WorkerError
+from amplify_motion_tokenizer.damaged_files import DamagedError
+from amplify_motion_tokenizer.errors import TrackFileError, UsageError, VideoError, WorkerError
+from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
 from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.foreign_json import parse_json
 from amplify_motion_tokenizer.jobs.loop import run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.faults import check_file
+from amplify_motion_tokenizer.video.libero import holds_demos
+from tests.fuzz import seeds
 
 
 def sleeper(_threads: int) -> object:
@@ -71,3 +79,57 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "clip.mp4")
     with pytest.raises(VideoError, match="pipe or a device"):
         check_file(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("length", [0, 2**64 - 16])
+def test_a_heap_that_leads_nowhere_is_refused_and_not_walked_for_ever(length: int, tmp_path: Path) -> None:
+    seeds.tracks(tmp_path)
+    path = tmp_path / "clip.hdf5"
+    assert TrackFile(path).settings
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL") + 16
+    while not length and struct.unpack_from("<H", content, place)[0]:  # texts come before what is free
+        place += 16 + -(-struct.unpack_from("<Q", content, place + 8)[0] // 8) * 8
+    struct.pack_into("<Q", content, place + 8, length)
+    path.write_bytes(content)
+    with pytest.raises(TrackFileError, match="heap"):
+        TrackFile(path)
+
+
+def test_a_size_that_is_a_text_is_no_number(tmp_path: Path) -> None:
+    seeds.tracks(tmp_path)
+    with h5py.File(tmp_path / "clip.hdf5", "r+") as file:
+        file["root/default"].attrs["height"] = "48"
+    with pytest.raises(TrackFileError, match="height of /root/default is no number"):
+        TrackFile(tmp_path / "clip.hdf5")
+
+
+def test_starts_of_other_windows_are_refused(tmp_path: Path) -> None:
+    seeds.tracks(tmp_path)
+    with h5py.File(tmp_path / "clip.hdf5", "r+") as file:
+        starts = file["root/default/start_frame"][:]
+        del file["root/default/start_frame"]
+        file["root/default/start_frame"] = np.append(starts, starts[-1] + 2)
+    with pytest.raises(TrackFileError, match="start_frame"):
+        evaluate_tracks(tmp_path, tmp_path)
+
+
+def test_names_in_hdf5_need_not_be_utf_8(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "task_demo.hdf5", "w") as file:
+        file.create_group(b"data/\xff")
+        assert not holds_demos(tmp_path / "task_demo.hdf5")
+        file.create_group("data/demo_0")
+    assert holds_demos(tmp_path / "task_demo.hdf5")
+
+
+def test_a_table_that_unfolds_to_far_more_is_refused(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from amplify_motion_tokenizer.foreign_parquet import read_rows
+
+    pq.write_table(pa.table({"a": np.zeros(2**23, np.int8)}), tmp_path / "bomb.parquet")
+    with pytest.raises(DamagedError, match="unfold to 8388608 values"):
+        read_rows(tmp_path / "bomb.parquet")
+    pq.write_table(pa.table({"a": np.arange(3)}), tmp_path / "good.parquet")
+    assert read_rows(tmp_path / "good.parquet") == [{"a": 0}, {"a": 1}, {"a": 2}]
+    with pytest.raises(DamagedError, match="no column b"):
+        read_rows(tmp_path / "good.parquet", lambda _: ["b"])

@@ -14,8 +14,8 @@ from tests.fuzz.kinds import KINDS
 pytest.importorskip("pyarrow")
 SEED = 20_260
 COUNTS = {
-    "config": 40, "tracks": 30, "pt": 15, "pack": 30, "checkpoint": 8, "shipped": 10, "hub": 10, "codes": 40,
-    "manifest": 40, "segments": 30, "libero": 8, "video": 15, "images": 15,
+    "config": 40, "tracks": 30, "small_tracks": 30, "pt": 15, "pack": 30, "checkpoint": 8, "shipped": 10,
+    "hub": 10, "codes": 40, "manifest": 40, "segments": 30, "libero": 8, "video": 15, "images": 15,
 }  # fmt: skip
 """Cases of each kind; data sets of LeRobot need an encoder that takes seconds to start."""
 
@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trial(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trial]:
-    made = Trial(tmp_path / "own", None, place)
+    made = Trial(tmp_path / "own", place)
     monkeypatch.chdir(made.folder)
     logging.disable(logging.CRITICAL)
     yield made

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.codes.probing.labels import ENDINGS, ClipLabels, read_table
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.foreign_parquet import read_rows
 from amplify_motion_tokenizer.hdf5_files import open_hdf5
 from amplify_motion_tokenizer.scenes import KINDS, MOVING
 from amplify_motion_tokenizer.trackers.windows import SEEN
@@ -120,15 +122,18 @@ def _of_lerobot(data: LeRobotDataset, column: str, numbers: Sequence[int]) -> di
 
 
 def _lerobot_rows(root: Path, column: str) -> Iterable[tuple[int, int, Any]]:
-    module = parquet()
-    import pyarrow
-
+    parquet()
+    names = ("episode_index", "frame_index", column)
     for file in sorted((root / DATA).glob("*/*.parquet")):
         try:
-            table = module.read_table(file, columns=["episode_index", "frame_index", column])
-        except (pyarrow.ArrowException, OSError) as error:
+            rows = read_rows(file, lambda _: names)
+        except (DamagedError, OSError) as error:
             raise UsageError(f"{file}: cannot be read ({error}); get the data set again") from None
-        yield from zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+        for row in rows:
+            places = row[names[0]], row[names[1]]
+            if not all(isinstance(place, int) for place in places):
+                raise UsageError(f"{file}: {' and '.join(names[:2])} are {places}; get the data set again")
+            yield *places, row[column]
 
 
 def _has_demos(path: Path) -> bool:

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.foreign_parquet import read_rows
 from amplify_motion_tokenizer.video.lerobot import parquet
 
 TASK, CLIP, FRAME = "task", "clip", "frame"
@@ -150,14 +152,11 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    module = parquet("labels in Parquet need")
-    import pyarrow
-
+    parquet("labels in Parquet need")
     try:
-        rows: list[dict[str, Any]] = module.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        return read_rows(path)
+    except (DamagedError, OSError) as error:
         raise UsageError(f"{path}: cannot be read as Parquet ({error})") from None
-    return rows
 
 
 def _is_number(value: Any) -> bool:
