@@ -153,6 +153,7 @@ def tokenize_together(
         VideoTokenizing(tuple(zip(jobs, models, strict=True)), tracker),
         VideoJobs(tuple(jobs)).prepare,
         num_workers=tokenizing_workers(config, tracker, models[0].device, len(clips)),
+        limit_s=config.tracking.clip_limit_s,
     )
     summary.other_files = other_files(source, clips, config)
     for job in jobs:

@@ -65,6 +65,7 @@ def preprocess_folder(
         job,
         ClipTracking(job, tracker),
         num_workers=clip_workers(config, tracker),
+        limit_s=config.tracking.clip_limit_s,
         others="training on it will use them",
     )
     summary.other_files = other_files(source, clips, config)
