@@ -83,5 +83,6 @@ def _told(owner: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         found = parse_json(read_regular(owner))
         minutes = (time.time() - float(found["since"])) / 60
-        return f"(process {found['process']} on {found['host']}, for {minutes:.0f} minutes)"
+        process, host = int(found["process"]), str(found["host"])
+        return f"(process {process} on {host:.100}, for {minutes:.0f} minutes)"
     return "(which does not say its process)"
