@@ -190,8 +190,8 @@ def _best(
     )
     if not np.isfinite(distances).all():
         raise UsageError(
-            "vectors of windows hold values that are no finite numbers, so that nothing is nearest; the index "
-            "is damaged: run search build again"
+            "vectors of windows hold values that are no finite numbers, so that nothing is nearest; the "
+            "index is damaged: run search build again"
         )
     ends = np.cumsum([len(rows[name]) for name in names])
     taken = {query.clip: [_span(codes[query.clip], query.rows)]}

@@ -164,12 +164,13 @@ def test_an_index_of_search_that_was_changed_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     seeds.beside(tmp_path)
-    folder_seeds.searched(tmp_path)
-    assert open_index(tmp_path / "two.jsonl") is not None
-    (path,) = tmp_path.glob(f"two.jsonl.search_index/*/{name}.npy")
+    (tmp_path / "own").mkdir()
+    folder_seeds.searched(tmp_path / "own")
+    assert open_index(tmp_path / "own/two.jsonl") is not None
+    (path,) = tmp_path.glob(f"own/two.jsonl.search_index/*/{name}.npy")
     np.save(path, change(np.load(path)))
     with pytest.raises(UsageError, match=told):
-        open_index(tmp_path / "two.jsonl")
+        open_index(tmp_path / "own/two.jsonl")
 
 
 def test_labels_of_frames_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
