@@ -75,6 +75,16 @@ def engine(flags: argparse.Namespace) -> Ray | None:
     return found
 
 
+SHARD: Flags = {
+    "--shard": {
+        "metavar": "I/N",
+        "help": "make the I-th of N shares of the clips, I from 1 to N, while other runs make the others in "
+        "the same output; merge joins them. In a Slurm array: --array=1-8 and "
+        "--shard $SLURM_ARRAY_TASK_ID/8",
+    },
+}
+"""The flag of commands that can share the clips of an input."""
+
 _LIKE = 0.75
 """Likeness from which a name is taken for another one misspelt: resumed for resume, not overwrite."""
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.files import WRITES_FOR
 from amplify_motion_tokenizer.jobs.workers import attempt
+from amplify_motion_tokenizer.temporary_names import WRITES_FOR
 from amplify_motion_tokenizer.version import versions
+from amplify_motion_tokenizer.video.remote import remove_old_copies
 
 
 class Record(NamedTuple):
@@ -39,7 +40,7 @@ class Given(NamedTuple):
     seen: tuple[str, ...]
     """Files and folders of that process that every node must see under the same paths."""
     writes_for: str
-    """Whose temporary files the actor's are (``files.WRITES_FOR``)."""
+    """Whose temporary files the actor's are (``temporary_names.WRITES_FOR``)."""
     log_level: int
 
 
@@ -74,6 +75,7 @@ class Actor:
         node = socket.gethostname()
         check_node(node, given)
         os.environ[WRITES_FOR] = given.writes_for
+        remove_old_copies()
         if not has_gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         logging.getLogger().setLevel(given.log_level)

@@ -16,6 +16,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 from collections import deque
 from contextlib import closing
 from multiprocessing.connection import Connection
@@ -69,6 +70,21 @@ class Died(NamedTuple):
     """Whether the item is tried again; else it has failed."""
 
 
+class Late(NamedTuple):
+    """An item took too long; its actor was ended, and it is not tried again."""
+
+    number: int
+
+
+class Limits(NamedTuple):
+    """When actors end."""
+
+    recycle_after: int
+    """Items after which one ends, and another takes its place."""
+    item_s: float | None
+    """Seconds that an item may take; None: any time."""
+
+
 class Failed(NamedTuple):
     """The run cannot go on."""
 
@@ -86,7 +102,7 @@ def serve(
     asked: Asked,
     prepare: bytes,
     given: Given,
-    recycle_after: int,
+    limits: Limits,
 ) -> None:
     """The main function of the process.
 
@@ -97,13 +113,13 @@ def serve(
         asked: the actors that are wanted.
         prepare: as for ``Actor.start``.
         given: to each actor.
-        recycle_after: items after which an actor ends.
+        limits: of actors.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output, where Ray tells of dead actors
     try:
         ray = _joined(address, cores)
-        with closing(_Pool(ray, connection, prepare, given, recycle_after)) as pool:
+        with closing(_Pool(ray, connection, prepare, given, limits)) as pool:
             pool.run(asked)
             connection.send(Ended())
     except (TokenizerError, RuntimeError) as error:
@@ -148,6 +164,7 @@ class _Slot:
         self.actor, self.first = actor, first
         self.node = "unknown"
         self.done = 0
+        self.began = 0.0
         self.item: Item | None = None
 
 
@@ -160,11 +177,11 @@ class _Pool:
     """
 
     def __init__(
-        self, ray: Any, connection: Connection[Any, Any], prepare: bytes, given: Given, recycle_after: int
+        self, ray: Any, connection: Connection[Any, Any], prepare: bytes, given: Given, limits: Limits
     ) -> None:
         self._ray, self._connection = ray, connection
         self._kind = ray.remote(max_restarts=0)(Actor)
-        self._prepare, self._given, self._recycle_after = ray.put(prepare), given, recycle_after
+        self._prepare, self._given, self._limits = ray.put(prepare), given, limits
         self._share = Share(0, 0, 0.0, 0.0)
         self._starting: dict[Any, _Slot] = {}
         self._busy: dict[Any, _Slot] = {}
@@ -189,16 +206,41 @@ class _Pool:
         told = False
         while self._busy or self._has_work():
             self._feed()
-            timeout = None if told or self._busy else SILENT_S
+            timeout = self._rest() if self._busy else None if told else SILENT_S
             ready, _ = self._ray.wait([*self._busy, *self._starting], timeout=timeout)
             for ref in ready:
                 if ref in self._busy:
                     self._ended(ref, self._busy.pop(ref))
                 else:
                     self._started(ref, self._starting.pop(ref))
-            if not ready:
+            if not ready and self._busy:
+                self._end_late()
+            elif not ready:
                 told = True
                 self._log(logging.WARNING, f"the Ray cluster has no room yet for {self._share}; waiting")
+
+    def _rest(self) -> float | None:
+        """Seconds until an item has taken too long; None where none can."""
+        if self._limits.item_s is None:
+            return None
+        began = min(slot.began for slot in self._busy.values())
+        return max(0.0, began + self._limits.item_s - time.monotonic())
+
+    def _end_late(self) -> None:
+        """Ends the actors whose item has taken too long."""
+        late = [ref for ref, slot in self._busy.items() if self._is_late(slot)]
+        for ref in late:
+            slot = self._busy.pop(ref)
+            assert slot.item is not None
+            self._tries.pop(slot.item.number, None)
+            self._ray.kill(slot.actor)
+            self._connection.send(Late(slot.item.number))
+            if self._has_work():
+                self._add()
+
+    def _is_late(self, slot: _Slot) -> bool:
+        limit = self._limits.item_s
+        return limit is not None and time.monotonic() - slot.began >= limit
 
     def close(self) -> None:
         """Ends the actors, waits until they are gone and write nothing more, and leaves the cluster."""
@@ -233,6 +275,7 @@ class _Pool:
         while self._idle and self._has_work():
             slot = self._idle.pop()
             slot.item = self._waiting.popleft()
+            slot.began = time.monotonic()
             self._busy[slot.actor.run.remote(slot.item.content)] = slot
 
     def _started(self, ref: Any, slot: _Slot) -> None:
@@ -272,7 +315,7 @@ class _Pool:
         self._tries.pop(item.number, None)
         self._connection.send(Outcome(item.number, content))
         slot.done += 1
-        if slot.done < self._recycle_after:
+        if slot.done < self._limits.recycle_after:
             self._idle.append(slot)
             return
         self._ray.kill(slot.actor)

@@ -18,16 +18,25 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import TokenizerError, UsageError, WorkerError
-from amplify_motion_tokenizer.files import temporary_file, writer
+from amplify_motion_tokenizer.files import temporary_file
 from amplify_motion_tokenizer.jobs import ray_pool
 from amplify_motion_tokenizer.jobs.ray_actor import Given, Record
 from amplify_motion_tokenizer.jobs.ray_share import Asked
-from amplify_motion_tokenizer.jobs.workers import ENDS_WITHIN_S, Work, end_process, held_back, on_signal
+from amplify_motion_tokenizer.jobs.workers import (
+    ENDS_WITHIN_S,
+    Work,
+    end_process,
+    held_back,
+    on_signal,
+    took_too_long,
+)
+from amplify_motion_tokenizer.temporary_names import writer
 from amplify_motion_tokenizer.version import versions
+from amplify_motion_tokenizer.video.remote import in_this_process_alone
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +80,14 @@ class Ray:
                 "start --head --port PORT"
             ) from None
 
+    def check_input(self, source: str | Path) -> None:
+        """Raises UsageError for an input that no other process sees."""
+        if in_this_process_alone(source):
+            raise UsageError(
+                f"--engine ray cannot read {source}, which is in the memory of this process; give a folder "
+                "or URL that all nodes see"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RayActors:
@@ -82,12 +99,24 @@ class RayActors:
     """Clips after which an actor ends and a new one takes its place."""
 
 
+class Seen(NamedTuple):
+    """What all nodes must see under the same paths."""
+
+    outputs: Sequence[Path] = ()
+    """Folders that actors write into."""
+    inputs: Sequence[Path] = ()
+    """Files or folders that they read."""
+
+
+NOTHING = Seen()
+
+
 def run_in_actors(
     items: Sequence[Thing],
     actors: RayActors,
     prepare: Callable[[int], Work[Thing, Result]],
-    outputs: Sequence[Path] = (),
-    inputs: Sequence[Path] = (),
+    limit_s: float | None = None,
+    seen: Seen = NOTHING,
     name: Callable[[Thing], str] = str,
 ) -> Generator[tuple[Thing, Result | TokenizerError], None, None]:
     """What is made of each item, by actors of a Ray cluster, as they finish.
@@ -102,8 +131,8 @@ def run_in_actors(
         actors: how many, and where.
         prepare: picklable; called once in each actor with the number of threads that it may use. It returns
             what makes a picklable result of an item.
-        outputs: folders that actors write into; all nodes must see them.
-        inputs: files or folders that all nodes must see, too.
+        limit_s: seconds that an item may take; its actor is ended then, and it is not tried again.
+        seen: what all nodes must see.
         name: of an item, for messages.
 
     Yields:
@@ -117,8 +146,8 @@ def run_in_actors(
     """
     actors.ray.check()
     with ExitStack() as held:
-        seen = [held.enter_context(temporary_file(folder)) for folder in outputs]
-        driver = _Driver(actors, pickle.dumps(prepare), _given((*seen, *inputs)))
+        made = [held.enter_context(temporary_file(folder)) for folder in seen.outputs]
+        driver = _Driver(actors, limit_s, pickle.dumps(prepare), _given((*made, *seen.inputs)))
         held.callback(driver.end)
         waiting = iter(range(len(items)))
         while not isinstance(message := driver.receive(), ray_pool.Ended):
@@ -132,6 +161,8 @@ def run_in_actors(
             elif isinstance(message, ray_pool.Died):
                 if outcome := _death(message, name(items[message.number])):
                     yield items[message.number], outcome
+            elif isinstance(message, ray_pool.Late):
+                yield items[message.number], took_too_long(limit_s, "Ray actor")
             else:
                 outcome, records = pickle.loads(message.content)
                 for record in records:
@@ -167,13 +198,14 @@ def _death(died: ray_pool.Died, name: str) -> WorkerError | None:
 class _Driver:
     """This process's side of the one that Ray is kept in."""
 
-    def __init__(self, actors: RayActors, prepare: bytes, given: Given) -> None:
+    def __init__(self, actors: RayActors, limit_s: float | None, prepare: bytes, given: Given) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        address = actors.ray.address or "local"
+        asked = (actors.ray.address or "local", available_cores(), actors.asked)
+        limits = ray_pool.Limits(actors.recycle_after, limit_s)
         self._process = spawn.Process(
             target=ray_pool.serve,
-            args=(theirs, address, available_cores(), actors.asked, prepare, given, actors.recycle_after),
+            args=(theirs, *asked, prepare, given, limits),
             daemon=True,
         )
         # Ctrl-C reaches all processes of a terminal; the child leaves it to this one.

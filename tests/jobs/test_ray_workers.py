@@ -21,7 +21,7 @@ from amplify_motion_tokenizer.errors import (
 from amplify_motion_tokenizer.jobs import ray_workers
 from amplify_motion_tokenizer.jobs.ray_actor import Given, check_node
 from amplify_motion_tokenizer.jobs.ray_share import Asked, Node, Share, share
-from amplify_motion_tokenizer.jobs.ray_workers import Ray, RayActors, run_in_actors
+from amplify_motion_tokenizer.jobs.ray_workers import Ray, RayActors, Seen, run_in_actors
 from tests.support.processes import is_running, until
 from tests.support.ray_cluster import TwoNodes, two_nodes
 from tests.support.worker_jobs import cannot_prepare, no_tracker, prepare
@@ -45,7 +45,7 @@ def test_every_item_has_its_outcome_whatever_becomes_of_the_others(
     once = f"once {tmp_path / 'marks'}"
     items = ["a", "killed", "b", "bad", "bug", "talks", once, "c"]
     with caplog.at_level(logging.WARNING):
-        outcomes = dict(run_in_actors(items, actors(nodes), prepare, [tmp_path]))
+        outcomes = dict(run_in_actors(items, actors(nodes), prepare, seen=Seen([tmp_path])))
     assert sorted(outcomes) == sorted(items)
     died, bad, bug = (outcomes.pop(item) for item in ("killed", "bad", "bug"))
     assert isinstance(died, WorkerError) and "died, and another one again, on node" in str(died)
@@ -80,8 +80,23 @@ def test_actors_have_their_share_of_a_gpu_or_none(nodes: TwoNodes) -> None:
         assert {str(said).split(" of ")[0] for said in outcomes} == {shown}
 
 
+def test_an_item_that_takes_too_long_is_ended_and_not_tried_again(
+    nodes: TwoNodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        outcomes = dict(run_in_actors(["hangs", "a"], actors(nodes, count=1), prepare, limit_s=0.5))
+    assert isinstance(outcomes["hangs"], WorkerError)
+    assert str(outcomes["hangs"]).startswith("took longer than 0.5 s, and its Ray actor was ended")
+    assert str(outcomes["a"]).startswith("a on 1") and not caplog.records
+
+
+def test_an_input_in_memory_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot read memory://clips, which is in the memory"):
+        Ray().check_input("memory://clips")
+
+
 def test_closing_ends_actors_that_are_busy(nodes: TwoNodes, tmp_path: Path) -> None:
-    outcomes = run_in_actors(["a", "hangs", "hangs"], actors(nodes), prepare, [tmp_path])
+    outcomes = run_in_actors(["a", "hangs", "hangs"], actors(nodes), prepare, seen=Seen([tmp_path]))
     item, said = next(outcomes)
     assert item == "a" and list(tmp_path.glob(".*"))
     outcomes.close()
@@ -98,7 +113,7 @@ def test_work_that_cannot_be_prepared_ends_the_run(nodes: TwoNodes) -> None:
 def test_a_node_that_does_not_see_the_files_ends_the_run(nodes: TwoNodes, tmp_path: Path) -> None:
     unseen = tmp_path / "elsewhere"
     with pytest.raises(UsageError, match=f"does not see {unseen}"):
-        list(run_in_actors(["a"], actors(nodes, count=1), prepare, [tmp_path], [unseen]))
+        list(run_in_actors(["a"], actors(nodes, count=1), prepare, seen=Seen([tmp_path], [unseen])))
 
 
 def test_a_lost_node_costs_no_clip(nodes: TwoNodes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
