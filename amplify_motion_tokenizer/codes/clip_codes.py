@@ -89,6 +89,11 @@ class TokenizingJob:
         return known_config_hashes(self.config, self.meta["checkpoint_sha256"], own_views)
 
     @property
+    def made_alike(self) -> str:
+        """The same for codes that are made alike and written in the same formats."""
+        return " ".join([self.meta["config_hash"], *sorted(self.formats), *sorted(self.save)])
+
+    @property
     def tables(self) -> dict[str, list[str]]:
         """What ``write_tables`` is to know of the run."""
         return {"formats": list(self.formats), "hashes": sorted(self.known)}

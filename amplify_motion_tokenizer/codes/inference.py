@@ -196,7 +196,7 @@ def _with_jobs(
     runs: Sequence[FolderRun], jobs: Sequence[TokenizingJob]
 ) -> list[tuple[FolderRun, TokenizingJob]]:
     """Each run with its job, of which ``merge`` is to know how to make the tables of all clips."""
-    facts = ({"settings": job.meta["config_hash"], "tables": job.tables} for job in jobs)
+    facts = ({"settings": job.made_alike, "tables": job.tables} for job in jobs)
     return [(run.telling(told), job) for run, job, told in zip(runs, jobs, facts, strict=True)]
 
 

@@ -76,6 +76,7 @@ def list_files(url: str) -> RemoteFiles:
     remove_unfinished_beside(_copies())
     system, place = _file_system(url)
     try:
+        system.invalidate_cache(place)  # a process that goes on for days lists more than once
         found = {name: info or system.info(name) for name, info in system.find(place, detail=True).items()}
     except Exception as error:  # noqa: BLE001  every file system raises errors of its own
         raise UsageError(

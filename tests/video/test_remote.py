@@ -266,6 +266,16 @@ def test_a_missing_package_is_told_with_its_install_command(
         list_files(f"{protocol}://bucket/clips")
 
 
+def test_every_listing_asks_anew(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems keep listings, and a process may go on for days."""
+    asked: list[str] = []
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda _, path=None: asked.append(path))
+    memory.pipe_file("/in/a.mp4", b"x")
+    asked.clear()
+    list_files("memory://in")
+    assert asked == ["/in"]
+
+
 @pytest.mark.parametrize("source", ["libero", "lerobot"])
 def test_other_sources_are_refused(memory: MemoryFileSystem, source: str, tmp_path: Path) -> None:
     config = config_from_dict({**TINY, "video": {**TINY["video"], "source": source}}, "in the test")
