@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*", re.DOTALL)
 _LOCAL = ("file", "local")
+_PASSWORD = re.compile(r"[^/]*://[^/@]*:[^/@]*@")
 
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs",
@@ -215,6 +216,11 @@ def _file_system(url: str) -> tuple[Any, str]:
     import fsspec  # here, as most inputs are local
 
     protocol = url.partition("://")[0].lower()
+    if _PASSWORD.match(url):
+        raise UsageError(
+            f"input {protocol}://...: holds a password, which would be written into manifests; set it where "
+            "the file system's package looks for it"
+        )
     if "::" in url:
         raise UsageError(
             f"input {url}: URLs within URLs are not read; copy or unpack the files, and give that"

@@ -248,6 +248,7 @@ def test_what_a_killed_process_left_goes(memory: MemoryFileSystem, tmp_path: Pat
         ("memory://nowhere", "input memory://nowhere does not exist or is empty"),
         ("nonsense://a/b", r"input nonsense://a/b: ValueError: Protocol not known: nonsense.*s3://, gs://"),
         ("zip://a.mp4::memory://x.zip", "URLs within URLs are not read"),
+        ("sftp://me:secret@host/clips", r"^input sftp://\.\.\.: holds a password"),
     ],
 )
 def test_what_cannot_be_listed(memory: MemoryFileSystem, url: str, message: str) -> None:
