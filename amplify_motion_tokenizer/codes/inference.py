@@ -163,6 +163,7 @@ def tokenize_together(
             if in_this_process_alone(source)
             else tokenizing_workers(config, tracker, models[0].device, len(runs[0].clips))
         ),
+        limit_s=config.tracking.clip_limit_s,
     )
     summary.other_files = other_files(source, clips, config)
     if shard is None:

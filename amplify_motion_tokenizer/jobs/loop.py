@@ -98,6 +98,8 @@ class Workers:
     count: int
     prepare: Callable[[int], Process]
     """Picklable; makes in a worker its ``Process``, of the number of threads that it may use."""
+    limit_s: float | None = None
+    """Seconds that a clip may take; as only other processes can be ended, a lone worker is one then."""
 
 
 def run_clips(
@@ -117,7 +119,8 @@ def run_clips(
             failed), then what ``process`` returned, or ``stage`` and ``error``.
         is_complete: whether the clip's output is there already.
         process: makes the output; its result may hold ``frames`` and ``stage_seconds``, which are summed.
-        workers: used in the place of ``process`` where they and the clips to do are more than one.
+        workers: used in the place of ``process`` where they and the clips to do are more than one, or where
+            there is a limit.
 
     Raises:
         TokenizerError: any other that ``process`` raised; what was done before stays.
@@ -164,9 +167,9 @@ def _outcomes(
 ) -> Generator[tuple[Clip, Outcome], None, None]:
     """Each clip with its result or error, from this process or from workers."""
     count = min(workers.count, len(clips)) if workers else 1
-    if workers and count > 1:
-        progress.note(f"{count} workers")
-        yield from run_in_workers(clips, count, workers.prepare)
+    if workers and (count > 1 or (clips and workers.limit_s is not None)):
+        progress.note(f"{count} workers" if count > 1 else "1 worker")
+        yield from run_in_workers(clips, count, workers.prepare, workers.limit_s)
         return
     for clip in clips:
         progress.note(clip.name, now=True)

@@ -74,6 +74,7 @@ def preprocess_folder(
         job,
         ClipTracking(job, tracker),
         num_workers=1 if in_this_process_alone(source) else clip_workers(config, tracker),
+        limit_s=config.tracking.clip_limit_s,
         others="training on it will use them",
     )
     summary.other_files = other_files(source, clips, config)

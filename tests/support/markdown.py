@@ -58,7 +58,8 @@ class Page:
 
     def blocks(self, language: str) -> list[str]:
         """The code of its blocks in ``language``."""
-        return re.findall(rf"^```{language}\n(.*?)^```", self.text, re.DOTALL | re.MULTILINE)
+        found = re.findall(r"^```(\w*)\n(.*?)^```$", self.text, re.DOTALL | re.MULTILINE)
+        return [code for name, code in found if name == language]
 
     def commands(self) -> Iterator[list[str]]:
         """The words of each command line in its bash blocks, comments left out."""
