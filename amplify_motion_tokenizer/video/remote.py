@@ -61,20 +61,33 @@ def input_of(source: str | Path) -> str | Path:
     return Path(_file_system(source)[1])
 
 
-def in_this_process_alone(source: str | Path) -> bool:
-    """Whether no other process sees the input: ``memory://`` is each process's own."""
-    return isinstance(source, str) and source.lower().startswith("memory:")
+def workers_for(source: str | Path, wanted: int, limit_s: float | None) -> int:
+    """How many processes work on the input: ``wanted``, or 1 where only this process sees it (``memory://``).
+
+    Args:
+        source: from ``input_of``.
+        wanted: how many otherwise.
+        limit_s: seconds that a clip may take, which another process is needed for; None: any time.
+
+    Raises:
+        UsageError: only this process sees the input, and there is a limit.
+    """
+    if isinstance(source, Path) or not source.lower().startswith("memory:"):
+        return wanted
+    if limit_s is not None:
+        raise UsageError(
+            f"input {source} is in this process's memory, and tracking.clip_limit_s = {limit_s:g} needs "
+            "another process; set it to null, or give an input that all processes see"
+        )
+    return 1
 
 
 def list_files(url: str) -> RemoteFiles:
     """The files below ``url``, or the one there, without hidden ones and folders of drawings.
 
-    Removes copies that killed processes of this host left.
-
     Raises:
         UsageError: the URL cannot be listed, or nothing is there; or its package is not installed.
     """
-    remove_unfinished_beside(_copies())
     system, place = _file_system(url)
     try:
         system.invalidate_cache(place)  # a process that goes on for days lists more than once
@@ -134,7 +147,7 @@ def local_copy(clip: Clip) -> Iterator[Clip]:
     """The clip with its files on this machine within the block; itself where they are already.
 
     Copies lie in the system's folder for temporary files (TMPDIR), one clip's at a time for each process, and
-    keep their names. What a killed process left goes when an input is listed there again.
+    keep their names. What a killed process of this host left goes before the next clip is copied.
 
     Raises:
         VideoError: a file cannot be copied, or there is no room for the clip; names its URL.
@@ -142,6 +155,7 @@ def local_copy(clip: Clip) -> Iterator[Clip]:
     if clip.remote is None:
         yield clip
         return
+    remove_unfinished_beside(_copies())
     with unfinished_folder(_copies()) as folder:
         copies = {path: folder / file.name for path, file in clip.remote.files.items()}
         try:
