@@ -18,6 +18,10 @@ import h5py
 
 from amplify_motion_tokenizer.errors import TokenizerError
 
+DAMAGE = (
+    OSError, RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, SystemError,
+)  # fmt: skip
+"""What h5py raises of damaged or foreign content; SystemError where HDF5 calls a function back."""
 _ROOM = 2**30
 """Bytes that a data set may declare in a file of any size: room for windows that were never written."""
 _MOST_UNFOLDED = 1032
@@ -78,11 +82,11 @@ def _open(path: Path, source: Path | io.RawIOBase, error: type[TokenizerError], 
     try:
         # Files appear under their name only when they are complete, so a lock would guard nothing.
         file = h5py.File(source, "r", **{} if isinstance(source, io.RawIOBase) else {"locking": False})
-    except OSError as fault:
+    except DAMAGE as fault:
         raise error(f"{path}: cannot be opened as HDF5 ({fault}); {advice}") from None
     try:
         elsewhere = _part_elsewhere(file)
-    except (OSError, RuntimeError, ValueError, KeyError, SystemError) as fault:  # the last from a callback
+    except DAMAGE as fault:
         file.close()
         raise error(f"{path}: is damaged ({fault}); {advice}") from None
     if elsewhere is not None:
@@ -146,6 +150,7 @@ class _SoundHeaps(io.FileIO):
     def readinto(self, buffer: Any) -> int:
         count = super().readinto(buffer)
         read = memoryview(buffer).cast("B")
+        read[count:] = bytes(len(read) - count)  # as HDF5's own way of reading does past the end
         if read[: len(_HEAP)].tobytes() == _HEAP and not _is_sound(read, self.length_bytes):
             read[:] = bytes(len(read))
         return count

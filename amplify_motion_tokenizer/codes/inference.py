@@ -33,6 +33,7 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.tracks.find import clips_to_open, holds_tracks
 from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
+from amplify_motion_tokenizer.video.remote import in_this_process_alone, input_of
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
 
 __all__ = [
@@ -70,7 +71,7 @@ class Written(NamedTuple):
 
 
 def tokenize_folder(
-    source: Path,
+    source: Path | str,
     output: Path,
     checkpoint: Checkpoint,
     config: Config,
@@ -92,8 +93,9 @@ def tokenize_folder(
     holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
     Args:
-        source: a video or a folder of videos; or tracks, which are not tracked again: a folder of track files
-            of any format, a pack, or one track file. The same windows have the same codes either way.
+        source: a video or a folder of videos, as a path or a URL of fsspec's such as s3://bucket/clips; or
+            tracks, which are not tracked again: a folder of track files of any format, a pack, or one track
+            file. The same windows have the same codes either way.
         output: where to write.
         checkpoint: from ``load_checkpoint``.
         config: the checkpoint's config, or one that ``check_overrides`` allows.
@@ -112,7 +114,7 @@ def tokenize_folder(
 
 
 def tokenize_together(
-    source: Path,
+    source: Path | str,
     targets: Sequence[Target],
     save: Sequence[Extra] = (),
     overwrite: bool = False,
@@ -133,7 +135,8 @@ def tokenize_together(
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
     written = Written(tuple(save), check_formats(formats, save))
-    if targets[0].config.video.source == "files" and holds_tracks(source):
+    source = input_of(source)
+    if targets[0].config.video.source == "files" and isinstance(source, Path) and holds_tracks(source):
         return _tokenize_stored(source, targets, written, overwrite, shard)
     _check_alike(targets)
     config = targets[0].config
@@ -155,7 +158,12 @@ def tokenize_together(
         _with_jobs(runs, jobs),
         VideoTokenizing(tuple(zip(jobs, models, strict=True)), tracker),
         VideoJobs(tuple(jobs)).prepare,
-        num_workers=tokenizing_workers(config, tracker, models[0].device, len(runs[0].clips)),
+        num_workers=(
+            1
+            if in_this_process_alone(source)
+            else tokenizing_workers(config, tracker, models[0].device, len(runs[0].clips))
+        ),
+        limit_s=config.tracking.clip_limit_s,
     )
     summary.other_files = other_files(source, clips, config)
     if shard is None:

@@ -34,7 +34,8 @@ FLAGS: Flags = {
     "--input": {
         "type": str,
         "help": "video file, or folder of videos (subfolders and links too); two of one name with "
-        "different extensions are refused; or track file, folder of track files, or pack",
+        "different extensions are refused; or a URL of them, such as s3://bucket/clips; or track file, "
+        "folder of track files, or pack",
     },
     "--follow": {
         "type": str,
@@ -131,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
         DEFAULT_FORMATS if flags.formats is None else [name.strip() for name in flags.formats.split(",")]
     )
     shard = None if flags.shard is None else parse_shard(flags.shard)
-    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats, shard)
+    summary = tokenize_together(flags.input, targets, flags.save, flags.overwrite, formats, shard)
     sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status
 

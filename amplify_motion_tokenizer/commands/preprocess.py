@@ -17,7 +17,7 @@ FLAGS: Flags = {
         "type": str,
         "required": True,
         "help": "video file, or folder of clips (subfolders and links too); two of one name with "
-        "different extensions are refused",
+        "different extensions are refused; or a URL of them, such as s3://bucket/clips",
     },
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {
@@ -41,10 +41,11 @@ def main(argv: Sequence[str]) -> int:
     config, flags = cli.parse(argv, "preprocess", __doc__ or "", FLAGS, shows=shows)
     from amplify_motion_tokenizer.jobs.shards import parse_shard
     from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
+    from amplify_motion_tokenizer.video.remote import input_of
 
     shard = None if flags.shard is None else parse_shard(flags.shard)
     summary = preprocess_folder(
-        Path(flags.input), Path(flags.output), config, flags.format, flags.overwrite, shard
+        input_of(flags.input), Path(flags.output), config, flags.format, flags.overwrite, shard
     )
     sys.stdout.write(f"tracks in {flags.output}: {summary}\n")
     return summary.exit_status

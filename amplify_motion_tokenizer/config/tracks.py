@@ -236,6 +236,14 @@ class TrackingConfig:
         "clips in the process itself. "
         "null: one per core for flow, 1 for a neural tracker, as each worker would load a copy of it.",
     )
+    clip_limit_s: float | None = setting(
+        None,
+        decides="speed",
+        above=0,
+        help="Seconds that a clip may take, with a decoder that hangs for example; then its process is ended "
+        "and the clip recorded as failed. Clips run in worker processes then, even with num_workers: 1. "
+        "null: any time.",
+    )
     window_stride: int = setting(
         1, decides="tracks", at_least=1, help="Frames between the starts of two tracked windows."
     )

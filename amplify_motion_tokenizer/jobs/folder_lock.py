@@ -205,5 +205,6 @@ def _read(path: Path) -> Any:
 def _in_words(found: Any) -> str:
     with suppress(ValueError, KeyError, TypeError, OverflowError):
         minutes = (time.time() - float(found["since"])) / 60
-        return f"(process {found['process']} on {found['host']}, for {minutes:.0f} minutes)"
+        process, host = int(found["process"]), str(found["host"])
+        return f"(process {process} on {host:.100}, for {minutes:.0f} minutes)"
     return "(which does not say its process)"

@@ -99,6 +99,7 @@ class FolderRun:
         process: Process,
         *,
         num_workers: int = 1,
+        limit_s: float | None = None,
         others: str = "",
     ) -> Summary:
         """Makes the output of each clip that is not complete; see ``run_clips`` for clips that fail.
@@ -107,6 +108,7 @@ class FolderRun:
             job: what is made of a clip.
             process: what ``job.prepare`` would make, for this process.
             num_workers: processes that make outputs side by side, 1 being this one alone.
+            limit_s: seconds that a clip may take; with a limit a lone worker is a process of its own too.
             others: what happens to outputs that are in the folder and whose clips are not in the input, for a
                 warning; empty where they do no harm.
 
@@ -114,7 +116,9 @@ class FolderRun:
             UsageError: outputs of other settings are in the folder; or it cannot be written any more.
             TokenizerError: as ``run_clips``.
         """
-        return run_together([(self, job)], process, job.prepare, num_workers=num_workers, others=others)
+        return run_together(
+            [(self, job)], process, job.prepare, num_workers=num_workers, limit_s=limit_s, others=others
+        )
 
     def begin(self, job: ClipJob, others: str = "") -> Manifest:
         """Writes what the folder says of how it is made; arguments and errors as those of ``run``."""
@@ -161,6 +165,7 @@ def run_together(
     prepare: Callable[[int], Process],
     *,
     num_workers: int = 1,
+    limit_s: float | None = None,
     others: str = "",
 ) -> Summary:
     """Runs over the same clips into several folders, in each of which the same file names are made of a clip.
@@ -172,6 +177,7 @@ def run_together(
         process: makes the outputs of a clip in all folders, in this process.
         prepare: makes such a function in a worker, on that many threads.
         num_workers: as for ``FolderRun.run``.
+        limit_s: as for ``FolderRun.run``.
         others: as for ``FolderRun.run``.
 
     Raises:
@@ -180,7 +186,7 @@ def run_together(
     with ExitStack() as held:
         for run, _ in runs:
             held.enter_context(only_run(run.output, run.shard))
-        return _run_alone(runs, process, Workers(num_workers, prepare), others)
+        return _run_alone(runs, process, Workers(num_workers, prepare, limit_s), others)
 
 
 def _run_alone(

@@ -78,7 +78,7 @@ from amplify_motion_tokenizer.tracks.record import (
 )
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
-from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo, RemoteFile
 
 INT16_VERSION = 2
 """Format version of files with a view in the form of ``hdf5_int16``, which older readers do not know."""
@@ -348,7 +348,7 @@ class _Hdf5(TrackFormat):
     def open(self, target: Path, views: Sequence[str] | None) -> TrackFile:
         return TrackFile(target, views)
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
         """See ``TrackFormat``; a file whose windows cannot be read is made again."""
         if not super().is_complete(target, settings, *sources):
             return False

@@ -16,7 +16,7 @@ from amplify_motion_tokenizer.tracks.hdf5_int16 import CONFIDENCE, LOST, MOVES, 
 
 _TOGETHER = 16
 """Windows that are written at once: a call of HDF5 takes longer than its bytes."""
-_CHUNK_ROWS = {0: 1024, 1: 256}
+_CHUNK_ROWS = {0: 256, 1: 64}
 """Windows in a chunk of arrays with so many axes; of others one, as one is what a loader reads."""
 _FILLS = {"tracks": np.nan, MOVES: LOST, STEP: STEPS_PX[0]}
 """What rows read as that are never written: positions as lost."""

@@ -193,7 +193,15 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
     try:
         yield
-    except (OSError, KeyError, ArithmeticError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
 

@@ -24,13 +24,14 @@ from amplify_motion_tokenizer.tracks.base import TrackFormat, clip_of
 from amplify_motion_tokenizer.tracks.clip_files import ClipFiles
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
 from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.remote import in_this_process_alone, input_of, local_copy
 from amplify_motion_tokenizer.video.sources import find_clips, other_files
 
 logger = logging.getLogger(__name__)
 
 
 def preprocess_folder(
-    source: Path,
+    source: Path | str,
     output: Path,
     config: Config,
     output_format: str = DEFAULT_FORMAT,
@@ -46,7 +47,7 @@ def preprocess_folder(
     script that calls this needs ``if __name__ == "__main__":`` then, as they import it.
 
     Args:
-        source: a video, or a folder of clips.
+        source: a video, or a folder of clips; a path, or a URL of fsspec's such as s3://bucket/clips.
         output: where to write.
         config: what is tracked, and how.
         output_format: a name of ``formats.FORMATS``.
@@ -61,7 +62,7 @@ def preprocess_folder(
             keypoint model, without first frames, ``data.true_horizon`` and ``tracking.pad_end``.
         TrackerError: the tracker cannot start.
     """
-    own = track_format(output_format)
+    own, source = track_format(output_format), input_of(source)
     clips = find_clips(source, config, own.views(source, config))
     run = FolderRun.open(clips, output, "tracks", overwrite, shard)
     tracker = make_tracker(config)
@@ -72,7 +73,8 @@ def preprocess_folder(
     summary = run.telling({"settings": job.settings_text}).run(
         job,
         ClipTracking(job, tracker),
-        num_workers=clip_workers(config, tracker),
+        num_workers=1 if in_this_process_alone(source) else clip_workers(config, tracker),
+        limit_s=config.tracking.clip_limit_s,
         others="training on it will use them",
     )
     summary.other_files = other_files(source, clips, config)
@@ -94,7 +96,7 @@ def _check_format(output: Path, own: TrackFormat) -> None:
             raise UsageError(f"{output} holds tracks of --format {other.name}; choose another --output")
 
 
-def _check_names(clips: Sequence[Clip], source: Path) -> None:
+def _check_names(clips: Sequence[Clip], source: Path | str) -> None:
     """Refuses a clip whose file another clip's could be, if the other one's pictures change their size."""
     names = {clip.name for clip in clips}
     for name in sorted(names):
@@ -139,7 +141,7 @@ class TrackingJob:
 
     def is_complete(self, clip: Clip) -> bool:
         """Whether the clip's tracks are there, made with these settings of the source as it is."""
-        return self.format.is_complete(self.target(clip), self.settings, *clip.paths)
+        return self.format.is_complete(self.target(clip), self.settings, *clip.files)
 
     def target(self, clip: Clip) -> Path:
         """The file that is there when the clip is complete."""
@@ -160,6 +162,10 @@ class ClipTracking:
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
         """Writes the tracks of ``clip``; returns what the manifest tells of it."""
+        with local_copy(clip) as here:
+            return self._track(here)
+
+    def _track(self, clip: Clip) -> dict[str, Any]:
         began, windows = time.perf_counter(), 0
         job, target = self.job, self.job.target(clip)
         with TrackedClip(clip, job.config, self.tracker) as tracked:

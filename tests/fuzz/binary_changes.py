@@ -24,7 +24,7 @@ ARRAY_WAYS = 12
 def change_array(rng: random.Random, array: NDArray[Any]) -> NDArray[Any]:
     """An array of another type or shape, or with values that cannot be."""
     way, array = rng.randrange(ARRAY_WAYS), np.array(array)
-    if way == 0:
+    if way == 0 and array.dtype.kind in "iufbc":
         return array.astype(
             rng.choice(("i1", "i8", "f2", "f8", "?", "u1", "c8", "S4", ">f4", ">i8", "u8")), copy=False
         )

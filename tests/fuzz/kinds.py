@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz import binary_changes as binary
-from tests.fuzz import changes, readers, seeds
+from tests.fuzz import changes, folder_readers, folder_seeds, readers, seeds
 from tests.fuzz.changes import Change
 from tests.fuzz.readers import Read
 
@@ -117,7 +117,10 @@ KINDS = {
         readers.codes, 0.15, alone=True,
     ),
     "manifest": FileKind(seeds.manifest, {".jsonl": (JSON, JSON, TEXT)}, readers.manifest, 0.06),
-    "segments": FileKind(seeds.segments, {".json": (JSON,)}, readers.segments, 0.06),
+    "segments": FileKind(
+        seeds.segments,
+        {".json": (JSON,), ".jsonl": (JSON,), ".parquet": (binary.change_parquet,)}, readers.segments, 0.06,
+    ),
     "lerobot": FileKind(
         seeds.lerobot,
         {
@@ -131,4 +134,43 @@ KINDS = {
         seeds.videos, {f".{ending}": (BYTES,) for ending in seeds.VIDEOS}, readers.videos, 0.05, alone=True
     ),
     "images": FileKind(seeds.images, {"": (BYTES,)}, readers.images, 0.02),
+    "index": FileKind(folder_seeds.index, {".json": (JSON,)}, folder_readers.index, 0.04),
+    "search": FileKind(
+        folder_seeds.searched, {".npy": (binary.change_npy,), ".yaml": (yaml,)}, folder_readers.searched, 0.04
+    ),
+    "amplify": FileKind(
+        folder_seeds.amplify,
+        {"plain.pth": (binary.change_torch, binary.change_zip), "foreign.pth": (binary.change_zip, BYTES)},
+        readers.checkpoint, 0.04, alone=True,
+    ),
+    "reproduction": FileKind(
+        folder_seeds.reproduction,
+        {".yaml": (yaml,), ".pth": (binary.change_torch,)}, readers.checkpoint, 0.04,
+    ),
+    "outputs": FileKind(
+        folder_seeds.outputs,
+        {
+            ".yaml": (yaml,), ".jsonl": (JSON, TEXT), ".json": (JSON,), ".parquet": (binary.change_parquet,),
+        },
+        folder_readers.outputs, 0.03,
+    ),
+    "preprocessed": FileKind(
+        folder_seeds.preprocessed,
+        {"tracks/config.yaml": (yaml,), ".jsonl": (JSON, TEXT), ".hdf5": (hdf5, BYTES, WORDS)},
+        folder_readers.preprocessed, 0.02,
+    ),
+    "run": FileKind(
+        folder_seeds.run, {".pth": (binary.change_torch,), "": (BYTES,)}, folder_readers.training_run, 0.01
+    ),
+    "labels": FileKind(
+        folder_seeds.labels,
+        {"s.json": (JSON,), ".csv": (TEXT, BYTES), ".parquet": (binary.change_parquet,)},
+        folder_readers.labels, 0.04,
+    ),
+    "export": FileKind(
+        folder_seeds.exported,
+        {"info.json": (JSON,), "stats.json": (JSON,), ".parquet": (binary.change_parquet,)},
+        folder_readers.exported, 0.03,
+    ),
+    "lock": FileKind(folder_seeds.lock, {".owner": (JSON,)}, folder_readers.lock, 0.02),
 }  # fmt: skip

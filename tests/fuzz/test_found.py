@@ -3,13 +3,18 @@
 import os
 import struct
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
+from amplify_motion_tokenizer.codes.probing.labels import read_table
+from amplify_motion_tokenizer.codes.search import nearest, query_moment
+from amplify_motion_tokenizer.codes.search_index import open_index
 from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError, VideoError, WorkerError
 from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
@@ -22,7 +27,8 @@ from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.faults import check_file
 from amplify_motion_tokenizer.video.libero import holds_demos
-from tests.fuzz import seeds
+from tests.fuzz import folder_seeds, seeds
+from tests.support.pages import made_up_codes
 
 
 def sleeper(_threads: int) -> object:
@@ -133,3 +139,41 @@ def test_a_table_that_unfolds_to_far_more_is_refused(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "good.parquet") == [{"a": 0}, {"a": 1}, {"a": 2}]
     with pytest.raises(DamagedError, match="no column b"):
         read_rows(tmp_path / "good.parquet", lambda _: ["b"])
+
+
+def test_vectors_that_are_no_numbers_are_not_searched_for_ever(tmp_path: Path) -> None:
+    codes = made_up_codes([[1], [2], [3], [4]])
+    vectors = np.zeros((4, 3), np.float32)
+    vectors[2, 1] = np.nan
+    query = query_moment({"clip": codes}, "clip", 0.0, 0.0)
+    with pytest.raises(UsageError, match="no finite numbers"):
+        nearest({"clip": codes}, {"clip": vectors}, query, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("windows", lambda array: array[::-1], "other clips"),
+        ("clips", lambda array: np.array(["../a", "b"]), "names of clips"),
+        ("vectors", lambda array: array[:-1], "7 vectors of 8 windows"),
+        ("vectors", lambda array: array.astype("f8"), "another kind"),
+    ],
+)
+def test_an_index_of_search_that_was_changed_is_refused(
+    name: str, change: Callable[[Any], Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds.beside(tmp_path)
+    (tmp_path / "own").mkdir()
+    folder_seeds.searched(tmp_path / "own")
+    assert open_index(tmp_path / "own/two.jsonl") is not None
+    (path,) = tmp_path.glob(f"own/two.jsonl.search_index/*/{name}.npy")
+    np.save(path, change(np.load(path)))
+    with pytest.raises(UsageError, match=told):
+        open_index(tmp_path / "own/two.jsonl")
+
+
+def test_labels_of_frames_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("clip,frame,a\nx,0,1\nx,one,2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="frame of the clip x holds no whole numbers"):
+        read_table(tmp_path / "labels.csv")

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from amplify_motion_tokenizer.errors import VideoError
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
@@ -26,6 +27,15 @@ def prepare(threads: int) -> Callable[[str], str]:
         if item == "hangs":
             time.sleep(600)
         return f"{item} on {threads} of {os.getpid()}"
+
+    return work
+
+
+def prepare_clips(_threads: int) -> Callable[[Any], dict[str, Any]]:
+    def work(clip: Any) -> dict[str, Any]:
+        if clip.name == "hangs":
+            time.sleep(600)
+        return {"windows": 1, "process": os.getpid()}
 
     return work
 

@@ -85,3 +85,12 @@ def test_large_folders_of_tracks_have_their_index(
         assert preprocess(run, work, tmp_path, "--shard", shard).status == 0
     merge_here(tmp_path)
     assert (tmp_path / ".tracks.json").is_file()
+
+
+def test_a_url_of_files_here_is_their_path(run: Run, work: Work, tmp_path: Path) -> None:
+    for name, source in (("url", f"file://{work.videos}/"), ("path", work.videos)):
+        tracks = preprocess(run, work, tmp_path / f"{name} tracks", source=source)
+        codes = infer(run, work, tmp_path / f"{name} codes", source=source)
+        assert (tracks.status, codes.status) == (0, 0)
+    for made in ("tracks", "codes"):
+        assert left(tmp_path / f"url {made}") == left(tmp_path / f"path {made}")

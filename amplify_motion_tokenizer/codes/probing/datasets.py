@@ -88,7 +88,10 @@ def _check_no_column(path: Path, column: str | None, numbers: Sequence[int]) -> 
 
 def _chosen(values: NDArray[Any], numbers: Sequence[int], where: str) -> NDArray[np.float64]:
     """Values (F, ...) as (F, D), of which those ``numbers`` are taken."""
-    found = np.asarray(values, np.float64).reshape(len(values), -1)
+    try:
+        found = np.asarray(values, np.float64).reshape(len(values), -1)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: is {values.dtype}, expected numbers; get the data set again") from None
     if not numbers:
         return found
     if not 0 <= min(numbers) <= max(numbers) < found.shape[1]:
@@ -113,12 +116,19 @@ def _of_lerobot(data: LeRobotDataset, column: str, numbers: Sequence[int]) -> di
                 f"{where}: episode {row['episode_index']} has {len(rows)} rows, expected {row['length']} "
                 "frames from 0 on; get the data set again"
             )
-        values = np.array([value for _, value in rows])
+        values = _array([value for _, value in rows], where)
         tasks = row.get("tasks") or [None]
         found[episode_name(row["episode_index"])] = ClipLabels(
             of_frames={column: _chosen(values, numbers, where)}, task=tasks[0]
         )
     return found
+
+
+def _array(values: list[Any], where: str) -> NDArray[Any]:
+    try:
+        return np.array(values)
+    except ValueError:
+        raise UsageError(f"{where}: is of several lengths; get the data set again") from None
 
 
 def _lerobot_rows(root: Path, column: str) -> Iterable[tuple[int, int, Any]]:

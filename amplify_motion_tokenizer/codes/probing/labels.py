@@ -99,8 +99,11 @@ def _of_rows(path: Path, clip: str, rows: list[dict[str, Any]], numeric: Mapping
                 f"{path}: has {len(rows)} rows of the clip {clip}; expected one, or a column {FRAME}"
             )
         return _of_json(path, clip, {name: _typed(rows[0][name], numeric[name]) for name in rows[0]})
-    rows.sort(key=lambda row: int(row[FRAME]))
-    frames = [int(row[FRAME]) for row in rows]
+    try:
+        rows.sort(key=lambda row: int(row[FRAME]))
+        frames = [int(row[FRAME]) for row in rows]
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{path}: the column {FRAME} of the clip {clip} holds no whole numbers") from None
     if frames != list(range(len(rows))):
         raise UsageError(f"{path}: rows of the clip {clip} are not of its frames 0 to {len(rows) - 1}, once")
     names = [name for name in rows[0] if name not in (FRAME, TASK)]
