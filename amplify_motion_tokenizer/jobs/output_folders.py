@@ -5,6 +5,7 @@ The commands share names (``config.yaml``, ``manifest.jsonl``) that mean another
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -61,7 +62,7 @@ def kind_of(folder: Path) -> Kind | None:
         return "decoded codes"
     if holds_drawings(folder):
         return "drawings"
-    if any((folder / output).exists() for output in _outputs_listed(folder / MANIFEST)):
+    if any(os.path.exists(folder / output) for output in _outputs_listed(folder / MANIFEST)):
         return "tracks"
     return None
 

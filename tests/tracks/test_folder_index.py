@@ -36,13 +36,13 @@ def folder(tmp_path: Path, tiny: Config, monkeypatch: pytest.MonkeyPatch) -> Pat
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are opened."""
     names: list[str] = []
-    really = hdf5.open_hdf5
+    really = hdf5.open_for_texts
 
     def noting(path: Path) -> Any:
         names.append(path.name)
         return really(path)
 
-    monkeypatch.setattr(hdf5, "open_hdf5", noting)
+    monkeypatch.setattr(hdf5, "open_for_texts", noting)
     return names
 
 
