@@ -110,7 +110,7 @@ class TokenizingJob:
         for form in self.clip_formats:
             path = form.file(self.output, clip.name)
             found = form.meta(path) if os.path.isfile(path) else {}
-            if found.get("config_hash") not in self.known or not is_made_of(found, clip.files):
+            if str(found.get("config_hash")) not in self.known or not is_made_of(found, clip.files):
                 return False
             if not set(self.save) <= set(found["saved"]):
                 return False
