@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import LOCK, LOCK_OWNER
+from amplify_motion_tokenizer.files import failure_named
 from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 
 logger = logging.getLogger(__name__)
@@ -30,14 +31,15 @@ def only_run(folder: Path) -> Iterator[None]:
     """Within it no other run has ``folder``, which must be there.
 
     Raises:
-        UsageError: another run has it; tells the process, its machine and since when.
+        UsageError: another run has it; tells the process, its machine and since when. Or the disk is full.
     """
     lock = _acquired(folder)
     owner = folder / LOCK_OWNER
-    if lock is not None:
-        told = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        owner.write_text(json.dumps(told), encoding="utf-8")
     try:
+        if lock is not None:
+            told = {"process": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+            with failure_named(owner):
+                owner.write_text(json.dumps(told), encoding="utf-8")
         yield
     finally:
         if lock is not None:
