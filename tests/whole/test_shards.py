@@ -68,6 +68,16 @@ def test_codes_of_videos_and_of_tracks(run: Run, work: Work, tmp_path: Path) -> 
         assert len(read_lines(out / "codes.jsonl")) == len(manifest_of(out)) == 4
 
 
+def test_shards_of_different_formats_are_refused(run: Run, work: Work, tmp_path: Path) -> None:
+    """A file of all clips is made of one format's files."""
+    for shard, formats in (("1/2", "json,jsonl"), ("2/2", "npz,jsonl")):
+        assert infer(run, work, tmp_path, "--shard", shard, "--formats", formats).status == 0
+    assert "shards 1/2 and 2/2 were made with different settings or formats" in merge(run, tmp_path).error
+    assert infer(run, work, tmp_path, "--shard", "2/2", "--formats", "json,jsonl").status == 0
+    assert merge(run, tmp_path).status == 0
+    assert len(read_lines(tmp_path / "codes.jsonl")) == 4
+
+
 def test_a_shard_of_a_video_that_is_followed_is_refused(run: Run, work: Work) -> None:
     result = run(INFER, "--checkpoint", work.best, "--follow", "-", "--shard", "1/2")
     assert "--follow cannot stand with --shard" in result.error
