@@ -90,6 +90,11 @@ class TokenizingJob:
         return known_config_hashes(self.config, self.meta["checkpoint_sha256"], own_views)
 
     @property
+    def made_alike(self) -> str:
+        """The same for codes that are made alike and written in the same formats."""
+        return " ".join([self.meta["config_hash"], *sorted(self.formats), *sorted(self.save)])
+
+    @property
     def tables(self) -> dict[str, list[str]]:
         """What ``write_tables`` is to know of the run."""
         return {"formats": list(self.formats), "hashes": sorted(self.known)}
@@ -105,7 +110,7 @@ class TokenizingJob:
         for form in self.clip_formats:
             path = form.file(self.output, clip.name)
             found = form.meta(path) if os.path.isfile(path) else {}
-            if found.get("config_hash") not in self.known or not is_made_of(found, clip.files):
+            if str(found.get("config_hash")) not in self.known or not is_made_of(found, clip.files):
                 return False
             if not set(self.save) <= set(found["saved"]):
                 return False

@@ -36,7 +36,7 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.tracks.find import clips_to_open, holds_tracks
 from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
-from amplify_motion_tokenizer.video.remote import in_this_process_alone, input_of
+from amplify_motion_tokenizer.video.remote import input_of, workers_for
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
 
 __all__ = [
@@ -161,15 +161,12 @@ def tokenize_together(
         _job(target, record_weights(target.config, tracker), tracker.name, model, written)
         for target, model in zip(targets, models, strict=True)
     ]
+    workers = tokenizing_workers(config, tracker, models[0].device, len(runs[0].clips))
     summary = run_together(
         _with_jobs(runs, jobs),
         VideoTokenizing(tuple(zip(jobs, models, strict=True)), tracker),
         VideoJobs(tuple(jobs)).prepare,
-        num_workers=(
-            1
-            if in_this_process_alone(source)
-            else tokenizing_workers(config, tracker, models[0].device, len(runs[0].clips))
-        ),
+        num_workers=workers_for(source, workers, config.tracking.clip_limit_s),
         limit_s=config.tracking.clip_limit_s,
         ray=None if ray is None else tokenizing_actors(ray, source, config, tracker, len(runs[0].clips)),
     )
@@ -216,7 +213,7 @@ def _with_jobs(
     runs: Sequence[FolderRun], jobs: Sequence[TokenizingJob]
 ) -> list[tuple[FolderRun, TokenizingJob]]:
     """Each run with its job, of which ``merge`` is to know how to make the tables of all clips."""
-    facts = ({"settings": job.meta["config_hash"], "tables": job.tables} for job in jobs)
+    facts = ({"settings": job.made_alike, "tables": job.tables} for job in jobs)
     return [(run.telling(told), job) for run, job, told in zip(runs, jobs, facts, strict=True)]
 
 

@@ -41,7 +41,7 @@ class _WrittenClips:
     def __iter__(self) -> Iterator[MotionCodes]:
         form = next(each for each in map(code_format, self.formats) if not each.table)
         records = read_manifest(self.output / MANIFEST)
-        for name in sorted(name for name, record in records.items() if record["status"] != "failed"):
+        for name in sorted(name for name, record in records.items() if record.get("status") != "failed"):
             path = form.file(self.output, name)
             if path.is_file() and form.meta(path).get("config_hash") in self.hashes:
                 yield from with_latents(form.read(path), self.output)

@@ -33,16 +33,17 @@ def only_run(folder: Path, shard: Shard | None = None) -> Iterator[None]:
     """Within it no other run has ``folder``, which must be there; of a shard none its ``shard``, or all.
 
     Raises:
-        UsageError: another run has it; tells the process, its machine and since when.
+        UsageError: another run has it; tells the process, its machine and since when. Or the disk is full.
     """
     if shard is not None:
         with _shared(folder), _one_shard(folder, shard):
             yield
         return
     lock = _acquired(folder / LOCK, lambda: _taken(folder))
-    if lock is not None:
-        (folder / LOCK_OWNER).write_text(json.dumps(owner()), encoding="utf-8")
     try:
+        if lock is not None:
+            with failure_named(folder / LOCK_OWNER):
+                (folder / LOCK_OWNER).write_text(json.dumps(owner()), encoding="utf-8")
         yield
     finally:
         if lock is not None:

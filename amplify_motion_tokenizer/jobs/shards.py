@@ -26,9 +26,9 @@ from amplify_motion_tokenizer.file_names import MANIFEST, SHARDS, is_clip_name
 from amplify_motion_tokenizer.files import discard_folder, read_json, write_json, write_text
 from amplify_motion_tokenizer.jobs.manifest import Manifest, read_manifest
 
-MOST_SHARDS = 1_000_000
+MOST_SHARDS = 100_000
 
-_NAME = re.compile(r"(\d+)-of-(\d+)\.(?:state|jsonl)")
+_NAME = re.compile(r"(\d{1,6})-of-(\d{1,6})\.(?:state|jsonl)")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def shards_in(output: Path) -> list[Shard]:
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read ({error.strerror}); mend or remove it") from None
     found = {(int(match[2]), int(match[1])) for match in map(_NAME.fullmatch, names) if match}
-    return [Shard(index, of) for of, index in sorted(found)]
+    return [Shard(index, of) for of, index in sorted(found) if 1 <= index <= of <= MOST_SHARDS]
 
 
 def check_merged(folder: Path) -> None:
@@ -212,8 +212,8 @@ def _check_alike(output: Path, ended: Mapping[Shard, Mapping[str, Any]]) -> None
     for shard, facts in ended.items():
         if (facts["kind"], facts["settings"]) != (reference["kind"], reference["settings"]):
             raise UsageError(
-                f"{output}: shards {first} and {shard} were made with different settings; run one again with "
-                "the other's and --overwrite, then merge"
+                f"{output}: shards {first} and {shard} were made with different settings or formats; run one "
+                "again as the other (--overwrite where it says so), then merge"
             )
         if facts["input"] != reference["input"]:
             counts = [each["input"].get("clips") for each in (reference, facts)]

@@ -26,7 +26,7 @@ from amplify_motion_tokenizer.tracks.base import TrackFormat, clip_of
 from amplify_motion_tokenizer.tracks.clip_files import ClipFiles
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
 from amplify_motion_tokenizer.video.clips import Clip
-from amplify_motion_tokenizer.video.remote import in_this_process_alone, input_of, local_copy
+from amplify_motion_tokenizer.video.remote import input_of, local_copy, workers_for
 from amplify_motion_tokenizer.video.sources import find_clips, other_files
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def preprocess_folder(
     summary = run.telling({"settings": job.settings_text}).run(
         job,
         ClipTracking(job, tracker),
-        num_workers=1 if in_this_process_alone(source) else clip_workers(config, tracker),
+        num_workers=workers_for(source, clip_workers(config, tracker), config.tracking.clip_limit_s),
         limit_s=config.tracking.clip_limit_s,
         ray=None if ray is None else tracking_actors(ray, source, config, tracker, len(run.clips)),
         others="training on it will use them",

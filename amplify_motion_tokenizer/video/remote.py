@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*", re.DOTALL)
 _LOCAL = ("file", "local")
+_PASSWORD = re.compile(r"[^/]*://[^/@]*:[^/@]*@")
 
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs",
@@ -65,6 +66,27 @@ def in_this_process_alone(source: str | Path) -> bool:
     return isinstance(source, str) and source.lower().startswith("memory:")
 
 
+def workers_for(source: str | Path, wanted: int, limit_s: float | None) -> int:
+    """How many processes work on the input: ``wanted``, or 1 where only this process sees it (``memory://``).
+
+    Args:
+        source: from ``input_of``.
+        wanted: how many otherwise.
+        limit_s: seconds that a clip may take, which another process is needed for; None: any time.
+
+    Raises:
+        UsageError: only this process sees the input, and there is a limit.
+    """
+    if not in_this_process_alone(source):
+        return wanted
+    if limit_s is not None:
+        raise UsageError(
+            f"input {source} is in this process's memory, and tracking.clip_limit_s = {limit_s:g} needs "
+            "another process; set it to null, or give an input that all processes see"
+        )
+    return 1
+
+
 def remove_old_copies() -> None:
     """Removes copies of clips that killed processes left on this machine."""
     remove_unfinished_beside(_copies())
@@ -73,14 +95,12 @@ def remove_old_copies() -> None:
 def list_files(url: str) -> RemoteFiles:
     """The files below ``url``, or the one there, without hidden ones and folders of drawings.
 
-    Removes copies that killed processes of this host left.
-
     Raises:
         UsageError: the URL cannot be listed, or nothing is there; or its package is not installed.
     """
-    remove_old_copies()
     system, place = _file_system(url)
     try:
+        system.invalidate_cache(place)  # a process that goes on for days lists more than once
         found = {name: info or system.info(name) for name, info in system.find(place, detail=True).items()}
     except Exception as error:  # noqa: BLE001  every file system raises errors of its own
         raise UsageError(
@@ -137,7 +157,7 @@ def local_copy(clip: Clip) -> Iterator[Clip]:
     """The clip with its files on this machine within the block; itself where they are already.
 
     Copies lie in the system's folder for temporary files (TMPDIR), one clip's at a time for each process, and
-    keep their names. What a killed process left goes when an input is listed there again.
+    keep their names. What a killed process of this host left goes before the next clip is copied.
 
     Raises:
         VideoError: a file cannot be copied, or there is no room for the clip; names its URL.
@@ -145,6 +165,7 @@ def local_copy(clip: Clip) -> Iterator[Clip]:
     if clip.remote is None:
         yield clip
         return
+    remove_old_copies()
     with unfinished_folder(_copies(), own=True) as folder:
         copies = {path: folder / file.name for path, file in clip.remote.files.items()}
         try:
@@ -219,6 +240,11 @@ def _file_system(url: str) -> tuple[Any, str]:
     import fsspec  # here, as most inputs are local
 
     protocol = url.partition("://")[0].lower()
+    if _PASSWORD.match(url):
+        raise UsageError(
+            f"input {protocol}://...: holds a password, which would be written into manifests; set it where "
+            "the file system's package looks for it"
+        )
     if "::" in url:
         raise UsageError(
             f"input {url}: URLs within URLs are not read; copy or unpack the files, and give that"

@@ -161,7 +161,7 @@ def test_shards_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="input changed between the shards, as 1/2 found 40 .* 2/2 39"):
         merge(out)
     write(out, "2/2", text="b", overwrite=True)
-    with pytest.raises(UsageError, match="1/2 and 2/2 were made with different settings"):
+    with pytest.raises(UsageError, match="1/2 and 2/2 were made with different settings or formats"):
         merge(out)
     with pytest.raises(UsageError, match=r"holds shards 1, 2 of 2, not merged yet, and --shard is 1/3"):
         write(out, "1/3", text="b")
@@ -303,3 +303,11 @@ def test_where_there_is_nothing_to_merge(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / name, "1/1")
     assert folders_to_merge(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+
+
+def test_a_folder_of_strangers_asks_for_no_memory(tmp_path: Path) -> None:
+    """Of names that say impossible numbers no shards are made."""
+    (tmp_path / ".shards").mkdir()
+    for name in ("1-of-99999999999999999999", "0-of-0", "9-of-2", "1-of-999999"):
+        (tmp_path / f".shards/{name}.state").write_text("{}")
+    assert shards_in(tmp_path) == []

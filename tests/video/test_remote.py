@@ -229,7 +229,7 @@ def test_no_room_is_told(memory: MemoryFileSystem, tiny: Config, monkeypatch: py
         pass
 
 
-def test_what_a_killed_process_left_goes(memory: MemoryFileSystem, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_goes(memory: MemoryFileSystem, tmp_path: Path, tiny: Config) -> None:
     from amplify_motion_tokenizer.files import unfinished_folder
 
     with unfinished_folder(tmp_path / "copies/clip") as folder:
@@ -238,8 +238,9 @@ def test_what_a_killed_process_left_goes(memory: MemoryFileSystem, tmp_path: Pat
     gone.mkdir()
     (gone / "a.mp4").touch()
     memory.pipe_file("/in/a.mp4", b"x")
-    list_files("memory://in")
-    assert not gone.exists()
+    (clip,) = find_clips("memory://in", tiny, ["default"])
+    with local_copy(clip):
+        assert not gone.exists()
 
 
 @pytest.mark.parametrize(
@@ -248,6 +249,7 @@ def test_what_a_killed_process_left_goes(memory: MemoryFileSystem, tmp_path: Pat
         ("memory://nowhere", "input memory://nowhere does not exist or is empty"),
         ("nonsense://a/b", r"input nonsense://a/b: ValueError: Protocol not known: nonsense.*s3://, gs://"),
         ("zip://a.mp4::memory://x.zip", "URLs within URLs are not read"),
+        ("sftp://me:secret@host/clips", r"^input sftp://\.\.\.: holds a password"),
     ],
 )
 def test_what_cannot_be_listed(memory: MemoryFileSystem, url: str, message: str) -> None:
@@ -264,6 +266,27 @@ def test_a_missing_package_is_told_with_its_install_command(
         UsageError, match=rf"{protocol}:// needs a package that is missing: pip install {package}"
     ):
         list_files(f"{protocol}://bucket/clips")
+
+
+def test_memory_is_this_processs_own(memory: MemoryFileSystem, videos: Path, tmp_path: Path) -> None:
+    def config(**tracking: Any) -> Config:
+        return config_from_dict({**TINY, "tracking": {**TINY["tracking"], **tracking}}, "in the test")
+
+    for name in "ab":
+        memory.pipe_file(f"/in/{name}.mp4", (videos / "été 1.mp4").read_bytes())
+    with pytest.raises(UsageError, match=r"in this process's memory, and tracking\.clip_limit_s = 60"):
+        preprocess_folder("memory://in", tmp_path / "out", config(clip_limit_s=60))
+    assert preprocess_folder("memory://in", tmp_path / "out", config(num_workers=2)).done == 2
+
+
+def test_every_listing_asks_anew(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems keep listings, and a process may go on for days."""
+    asked: list[str] = []
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda _, path=None: asked.append(path))
+    memory.pipe_file("/in/a.mp4", b"x")
+    asked.clear()
+    list_files("memory://in")
+    assert asked == ["/in"]
 
 
 @pytest.mark.parametrize("source", ["libero", "lerobot"])
