@@ -7,7 +7,7 @@
 Public are the names in ``__all__``, which help() documents below. The modules and folders that it lists as
 the package's contents are not: their names may change until version 1.0. The folders, in the order in which
 they import each other: config, video, jobs, trackers, tracks, scenes, data, models, evaluation, training,
-codes, commands.
+codes, report, commands.
 """
 
 from typing import TYPE_CHECKING, Any
