@@ -2,8 +2,9 @@
 
     python -m benchmarks.loader [--model keypoint] [--windows 2048] [--batch-size 64] [--clips 16]
 
-Writes track files, a pack of them and velocity files to a temporary folder and reads each once before it is
-timed, so that all come from the page cache. The references are written plainly, one window at a time:
+Writes track files of every form (tracking.store), a pack of them and velocity files to a temporary folder and
+reads each once before it is timed, so that all come from the page cache. The references are written plainly,
+one window at a time, and read the files of float32:
 
 - "HDF5 per window": as AMPLIFY's data set does, open the clip's file, read the window's tracks, turn, rescale
   and normalise them, collate. Nothing else: AMPLIFY's training step makes velocities and labels itself.
@@ -16,7 +17,9 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -24,36 +27,54 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config import Config, track_settings
 from amplify_motion_tokenizer.config.loading import config_from_dict
+from amplify_motion_tokenizer.config.tracks import Store
 from amplify_motion_tokenizer.data.dataset import Batch, WindowDataset, make_loader
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.data.sampler import EpochSampler
+from amplify_motion_tokenizer.geometry import query_grid
+from amplify_motion_tokenizer.trackers.rounding import rounded
+from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.find import find_tracks
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.pack_writing import write_pack
+from amplify_motion_tokenizer.tracks.record import ClipRecord
 from amplify_motion_tokenizer.tracks.stored import positions
 from benchmarks.support.measuring import positive
 
 ROUNDS = 5
 SIZE = (480, 640)
 REFERENCE = (240, 320)
+STORES: tuple[Store, ...] = get_args(Store)
 
 Item = tuple[Tensor, ...]
 
 
 def write_clips(folder: Path, clips: int, windows: int, config: Config) -> None:
-    """Track files of random walks."""
+    """Track files of random walks from the query grid, the same ones in each form of ``tracking.store``."""
     rng = np.random.default_rng(0)
     shape = (windows, config.tracked_length, config.num_points)
-    folder.mkdir()
+    queries = query_grid(config.tracking.query_order, config.data.grid_size, SIZE)
     for number in range(clips):
-        start = rng.uniform(0, SIZE[0], (shape[0], 1, shape[2], 2))
-        tracks = (start + rng.normal(0, 2, (*shape, 2)).cumsum(axis=1)).astype(np.float32)
-        with h5py.File(folder / f"clip{number:04d}.hdf5", "w") as file:
-            group = file.create_group("root/default")
-            group.attrs.update(height=SIZE[0], width=SIZE[1])
-            group.create_dataset("tracks", data=tracks, chunks=(1, *shape[1:], 2))
-            group.create_dataset("vis", data=rng.random(shape, np.float32), chunks=(1, *shape[1:]))
+        moves = rng.normal(0, 2, (*shape, 2)).cumsum(axis=1)
+        tracks = (queries + moves - moves[:, :1]).astype(np.float32)
+        seen = rng.random(shape, np.float32)
+        pairs = enumerate(zip(tracks, seen, strict=True))
+        made = [rounded(WindowTracks(row, row / 20, *pair)) for row, pair in pairs]
+        for store in STORES:
+            path = folder / store / f"clip{number:04d}.hdf5"
+            with TrackFileWriter(path, record_of(config), SIZE, store) as writer:
+                for window in made:
+                    writer.append(window)
+                writer.finish(windows + config.tracked_length - 1, 0)
+
+
+def record_of(config: Config) -> ClipRecord:
+    return ClipRecord(
+        settings=track_settings(config), tracker="none", reader="none", fps=20.0, source_fps=20.0,
+        source_height=SIZE[0], source_width=SIZE[1], source_name="clip.mp4", source_bytes=1,
+    )  # fmt: skip
 
 
 def read_window(path: Path, row: int, *names: str) -> list[np.ndarray]:
@@ -156,6 +177,10 @@ def rates(
     return {name: (windows / wall, windows / cpu) for name, (wall, cpu) in quickest.items()}
 
 
+def loaded(data: WindowDataset, order: EpochSampler) -> Iterator[object]:
+    return iter(make_loader(data, order, 0, pin_memory=False))
+
+
 def share_that_differs(ours: Batch, item: Callable[[int], object]) -> dict[str, float]:
     """Of labels and mask against the reference's, on one batch."""
     _, labels, mask = default_collate([item(index) for index in ours.indices.tolist()])
@@ -182,14 +207,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     labelled = {"keypoint": keypoint_window, "amplify": amplify_window}[args.model]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_clips(folder / "tracks", args.clips, each, config)
-        found = find_tracks(folder / "tracks")
-        write_pack(positions(found), folder / "pack")
-        files, pack = (
-            WindowDataset(load_clips(folder / part, config), config, truth=False)
-            for part in ("tracks", "pack")
-        )
-        paths = sorted((folder / "tracks").glob("*.hdf5"))
+        write_clips(folder, args.clips, each, config)
+        write_pack(positions(find_tracks(folder / "float32")), folder / "pack")
+        stored = {
+            part: WindowDataset(load_clips(folder / part, config), config, truth=False)
+            for part in (*STORES, "pack")
+        }
+        paths = sorted((folder / "float32").glob("*.hdf5"))
 
         def plain(index: int) -> np.ndarray:
             return normalised(*read_window(paths[index // each], index % each, "tracks"))
@@ -200,22 +224,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         loaders: dict[str, Callable[[], Iterator[object]]] = {
             "HDF5 per window": lambda: one_by_one(plain, order),
             "the same, with labels": lambda: one_by_one(same, order),
-            "ours, track files": lambda: iter(make_loader(files, order, 0, pin_memory=False)),
-            "ours, pack": lambda: iter(make_loader(pack, order, 0, pin_memory=False)),
         }
+        for part, data in stored.items():
+            loaders[f"ours, {part}"] = partial(loaded, data, order)
         if args.model == "keypoint":
-            write_velocities(files, folder / "velocities")
+            write_velocities(stored["int16"], folder / "velocities")
             loaders[".pt per window"] = lambda: one_by_one(
                 lambda index: velocity_window(folder / "velocities" / f"{index:06d}.pt", config), order
             )
         speeds = rates(loaders, windows)
         print(f"{args.model}, {windows} windows of {config.num_points} points, one process, one thread")
-        print(f"  {'':24}  windows/s   per CPU second   ours is faster by: files, pack")
+        print(f"  {'':24}  windows/s   per CPU second   ours is faster by: {', '.join(stored)}")
         for name, (wall, cpu) in speeds.items():
-            times = [speeds[f"ours, {own}"][1] / cpu for own in ("track files", "pack")]
-            print(f"  {name:24} {wall:10.0f} {cpu:16.0f} {times[0]:12.1f} x {times[1]:6.1f} x")
+            times = "".join(f"{speeds[f'ours, {own}'][1] / cpu:10.1f} x" for own in stored)
+            print(f"  {name:24} {wall:10.0f} {cpu:16.0f} {times}")
         some = range(min(64, windows))
-        first, packed = files.batch(some), pack.batch(some).inputs
+        first, packed = stored["int16"].batch(some), stored["pack"].batch(some).inputs
         print(f"  differ from the reference's, share: {share_that_differs(first, same)}")
         off = float((first.inputs.velocities - packed.velocities).abs().max())
         changed = float((first.inputs.labels != packed.labels).float().mean())

@@ -7,6 +7,9 @@ from typing import Literal
 
 from amplify_motion_tokenizer.config.settings import section, setting
 
+Store = Literal["float32", "int16", "gzip"]
+"""Forms of the tracks in a track file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
@@ -233,6 +236,14 @@ class TrackingConfig:
         "clips in the process itself. "
         "null: one per core for flow, 1 for a neural tracker, as each worker would load a copy of it.",
     )
+    clip_limit_s: float | None = setting(
+        None,
+        decides="speed",
+        above=0,
+        help="Seconds that a clip may take, with a decoder that hangs for example; then its process is ended "
+        "and the clip recorded as failed. Clips run in worker processes then, even with num_workers: 1. "
+        "null: any time.",
+    )
     window_stride: int = setting(
         1, decides="tracks", at_least=1, help="Frames between the starts of two tracked windows."
     )
@@ -260,6 +271,12 @@ class TrackingConfig:
         at_least=16,
         help="Side in pixels of each window's first frame, kept in track files as a square: 224 is what "
         "vision encoders take, the frames' own side keeps square frames as they are; null keeps no frames.",
+    )
+    store: Store = setting(
+        "float32",
+        decides="speed",
+        help="Form of the tracks in HDF5 files, with the same numbers in each: float32, AMPLIFY's own, which "
+        "its loader reads; int16, in two fifths of the bytes; or gzip, smaller still and slower to train from.",
     )
     gate: GateConfig = section(GateConfig)
     flow: FlowConfig = section(FlowConfig)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import (
@@ -24,6 +25,7 @@ from amplify_motion_tokenizer.errors import (
 from amplify_motion_tokenizer.files import check_writable
 from amplify_motion_tokenizer.jobs.manifest import Manifest, NoManifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.progress import Progress
+from amplify_motion_tokenizer.jobs.ray_workers import RayActors, Seen, run_in_actors
 from amplify_motion_tokenizer.jobs.workers import attempt, run_in_workers
 from amplify_motion_tokenizer.video.clips import Clip
 
@@ -98,6 +100,12 @@ class Workers:
     count: int
     prepare: Callable[[int], Process]
     """Picklable; makes in a worker its ``Process``, of the number of threads that it may use."""
+    limit_s: float | None = None
+    """Seconds that a clip may take; as only other processes can be ended, a lone worker is one then."""
+    ray: RayActors | None = None
+    """What runs all clips in the place of ``count`` processes of this machine, even a lone one."""
+    outputs: tuple[Path, ...] = ()
+    """The folders that workers write into."""
 
 
 def run_clips(
@@ -117,7 +125,8 @@ def run_clips(
             failed), then what ``process`` returned, or ``stage`` and ``error``.
         is_complete: whether the clip's output is there already.
         process: makes the output; its result may hold ``frames`` and ``stage_seconds``, which are summed.
-        workers: used in the place of ``process`` where they and the clips to do are more than one.
+        workers: used in the place of ``process`` where they and the clips to do are more than one, or where
+            there is a limit, or they are Ray's.
 
     Raises:
         TokenizerError: any other that ``process`` raised; what was done before stays.
@@ -128,7 +137,7 @@ def run_clips(
         to_do = []
         for clip in clips:
             # A run that was killed between a clip's files and its line left nothing to tell of it.
-            if is_complete(clip) and (manifest.is_new or clip.name in manifest.records):
+            if _is_recorded(clip, manifest) and is_complete(clip):
                 manifest.add(_skipped(clip, manifest, summary))
                 progress.update()
             else:
@@ -145,6 +154,17 @@ def run_clips(
     return summary
 
 
+def _is_recorded(clip: Clip, manifest: AnyManifest) -> bool:
+    """Whether the manifest tells that the clip was finished, as its files on another file system are now."""
+    if clip.remote is None:
+        return manifest.is_new or clip.name in manifest.records
+    known = manifest.records.get(clip.name, {}).get(IDENTITY)
+    return known is not None and known == clip.identity
+
+
+IDENTITY = "source_identity"
+"""Key of a record with ``Clip.identity``."""
+
 Outcome = dict[str, Any] | TokenizerError
 
 
@@ -152,24 +172,38 @@ def _outcomes(
     clips: Sequence[Clip], process: Process, workers: Workers | None, progress: Progress
 ) -> Generator[tuple[Clip, Outcome], None, None]:
     """Each clip with its result or error, from this process or from workers."""
+    if workers and workers.ray and clips:
+        progress.note("Ray")
+        seen = Seen(workers.outputs, [clip.paths[0].parent for clip in clips[:1] if clip.remote is None])
+        yield from run_in_actors(clips, workers.ray, workers.prepare, workers.limit_s, seen, _name)
+        return
     count = min(workers.count, len(clips)) if workers else 1
-    if workers and count > 1:
-        progress.note(f"{count} workers")
-        yield from run_in_workers(clips, count, workers.prepare)
+    if workers and (count > 1 or (clips and workers.limit_s is not None)):
+        progress.note(f"{count} workers" if count > 1 else "1 worker")
+        yield from run_in_workers(clips, count, workers.prepare, workers.limit_s)
         return
     for clip in clips:
         progress.note(clip.name, now=True)
         yield clip, attempt(process, clip)
 
 
+def _name(clip: Clip) -> str:
+    return clip.name
+
+
 def _skipped(clip: Clip, manifest: AnyManifest, summary: Summary) -> dict[str, Any]:
     summary.skipped += 1
     before = {k: v for k, v in manifest.records.get(clip.name, {}).items() if k not in ("stage", "error")}
-    return before | {"clip": clip.name, "source": clip.source, "status": "skipped"}
+    return before | _of_clip(clip) | {"status": "skipped"}
+
+
+def _of_clip(clip: Clip) -> dict[str, Any]:
+    told = {"clip": clip.name, "source": clip.source}
+    return {**told, IDENTITY: clip.identity} if clip.identity else told
 
 
 def _finished(clip: Clip, outcome: Outcome, summary: Summary) -> dict[str, Any]:
-    record: dict[str, Any] = {"clip": clip.name, "source": clip.source}
+    record = _of_clip(clip)
     if not isinstance(outcome, TokenizerError):
         summary.add(outcome)
         return {**record, "status": "done", **outcome}
@@ -177,7 +211,7 @@ def _finished(clip: Clip, outcome: Outcome, summary: Summary) -> dict[str, Any]:
     if stage is None:
         raise outcome
     summary.failed += 1
-    named = any(str(path) in str(outcome) for path in clip.paths)
+    named = any(str(file) in str(outcome) for file in clip.files)
     message = str(outcome) if named else f"{clip.source}: {outcome}"
     logger.error("%s", message)
     return {**record, "status": "failed", "stage": stage, "error": message}

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,6 +28,9 @@ from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, UnexpectedError, WorkerError
 
 _PACKAGE = str(Path(__file__).parents[1])
+
+ENDS_WITHIN_S = 20.0
+"""Seconds that a process has to end in order."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,16 +47,26 @@ def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
     def end(*_: object) -> None:
         # No exception: Python drops one that a signal raises in a destructor.
         for worker in multiprocessing.active_children():
-            worker.kill()
-            worker.join()
+            end_process(worker)
         clean_up()
         os._exit(EXIT_TERMINATED)
 
-    with _on_signal(signal.SIGTERM, end):
+    with on_signal(signal.SIGTERM, end):
         try:
             yield
         finally:
             clean_up()
+
+
+def end_process(process: BaseProcess) -> None:
+    """Ends a process and waits until it is gone.
+
+    It may take ``ENDS_WITHIN_S`` to end what it began on other machines; workers of this module end at once.
+    """
+    process.terminate()
+    process.join(ENDS_WITHIN_S)
+    process.kill()
+    process.join()
 
 
 def attempt(work: Work[Item, Result], item: Item) -> Result | TokenizerError:
@@ -96,7 +110,7 @@ def run_in_workers(
         count: of processes.
         prepare: picklable; called once in each worker with the number of threads that it may use, so
             that all together have one per core. It returns what makes a picklable result of an item.
-        limit_s: seconds that an item may take, a new worker's start included; None: any time.
+        limit_s: seconds that an item may take, from when its worker has started; None: any time.
 
     Yields:
         An item, and its result or the TokenizerError that it ended with: WorkerError for its worker's death.
@@ -116,11 +130,16 @@ def run_in_workers(
             for connection in _ready(busy, limit_s):
                 worker = busy[connection]
                 message = worker.receive(limit_s)
+                if isinstance(message, _Begun):
+                    worker.began = time.monotonic()
+                    continue
                 if isinstance(message, _Logged):
                     logging.getLogger(message.logger).log(message.level, "%s", message.text)
                     continue
                 del busy[connection]
-                if not isinstance(message, WorkerError):
+                if worker.is_late:  # killed while its result was on the way
+                    _end([worker])
+                elif not isinstance(message, WorkerError):
                     idle.append(worker)
                 yield worker.item, message
     finally:
@@ -132,12 +151,17 @@ def _ready(busy: dict[Any, _Worker[Item, Result]], limit_s: float | None) -> lis
     if limit_s is None:
         return wait(list(busy))
     while True:
-        ends = min(worker.began for worker in busy.values()) + limit_s
-        found = wait(list(busy), max(0.0, ends - time.monotonic()))
+        began = [worker.began for worker in busy.values() if worker.began is not None]
+        rest = max(0.0, min(began) + limit_s - time.monotonic()) if began else None
+        found = wait(list(busy), rest)
         if found:
             return found
         for worker in busy.values():
             worker.end_if_late(limit_s)
+
+
+class _Begun(NamedTuple):
+    """A worker has started, and begins an item."""
 
 
 class _Logged(NamedTuple):
@@ -152,6 +176,8 @@ class _Worker(Generic[Item, Result]):
     """The parent's side of a worker, at work on ``item``."""
 
     item: Item
+    began: float | None
+    """When it began its item; None while it starts."""
 
     def __init__(self, prepare: Callable[[int], Work[Item, Result]], threads: int) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -159,41 +185,52 @@ class _Worker(Generic[Item, Result]):
         arguments = (theirs, prepare, threads, logging.getLogger().getEffectiveLevel())
         self.process = spawn.Process(target=_work, args=arguments, daemon=True)
         # Ctrl-C reaches all processes of a terminal; workers inherit to leave it to their parent.
-        with _on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
+        with on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
             self.process.start()
         theirs.close()
-        self.began, self._late = time.monotonic(), False
+        self.began, self._late = None, False
 
     def give(self, item: Item) -> None:
-        self.item, self.began = item, time.monotonic()
+        self.item, self.began = item, None
         try:
             self.connection.send(item)
         except ConnectionError:
             return  # it is dead, as receiving will tell
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it was killed for the time that an item took."""
+        return self._late
+
     def end_if_late(self, limit_s: float) -> None:
         """Kills the process where its item has taken ``limit_s``, which ``receive`` then tells."""
-        if time.monotonic() - self.began >= limit_s:
+        if self.began is not None and time.monotonic() - self.began >= limit_s:
             self._late = True
             self.process.kill()
 
-    def receive(self, limit_s: float | None = None) -> Result | TokenizerError | _Logged:
+    def receive(self, limit_s: float | None = None) -> Result | TokenizerError | _Logged | _Begun:
         try:
-            message: Result | TokenizerError | _Logged = self.connection.recv()
+            message: Result | TokenizerError | _Logged | _Begun = self.connection.recv()
             return message
         except (EOFError, ConnectionError):
             self.process.join()
             status = self.process.exitcode or 0
         if self._late:
-            return WorkerError(
-                f"took longer than {limit_s:g} s, and its worker process was ended; leave the clip out"
-            )
+            return took_too_long(limit_s, "worker process")
         if status == 1:
             raise RuntimeError(f"a worker failed at {self.item}; its traceback is above")
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         return WorkerError(
             f"the worker process ended with {how}; if memory ran out, lower tracking.num_workers"
         )
+
+
+def took_too_long(limit_s: float | None, what: str) -> WorkerError:
+    """The error of an item that took ``limit_s`` seconds, when ``what`` ran it was ended."""
+    return WorkerError(
+        f"took longer than {limit_s:g} s, and its {what} was ended; leave the clip out, or raise "
+        "tracking.clip_limit_s"
+    )
 
 
 def _end(workers: Sequence[_Worker[Any, Any]]) -> None:
@@ -215,9 +252,10 @@ def _work(
     while True:
         try:
             item = connection.recv()
-        except EOFError:
+            connection.send(_Begun())
+            connection.send(attempt(work, item))
+        except (EOFError, ConnectionError):
             return  # the parent has ended, as the thread is about to notice
-        connection.send(attempt(work, item))
 
 
 def _end_with_parent() -> None:
@@ -237,7 +275,7 @@ class _ToParent(logging.Handler):
 
 
 @contextmanager
-def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
+def on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
     """Within it ``handler`` takes the signal; signals belong to the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -257,7 +295,7 @@ def held_back(number: signal.Signals) -> Iterator[None]:
     in this thread would not do, as another thread would take it for this one.
     """
     came: list[int] = []
-    with _on_signal(number, lambda which, _: came.append(which)):
+    with on_signal(number, lambda which, _: came.append(which)):
         yield
     if came:
         signal.raise_signal(number)

@@ -18,6 +18,7 @@ from amplify_motion_tokenizer.jobs.stage_times import StageTimes
 from amplify_motion_tokenizer.letterbox import Letterbox, content_grid
 from amplify_motion_tokenizer.trackers import PointTracker
 from amplify_motion_tokenizer.trackers.gate import MotionGate
+from amplify_motion_tokenizer.trackers.rounding import rounded
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks, iter_windows
 from amplify_motion_tokenizer.video.clips import Clip, ClipInfo, Frame
 from amplify_motion_tokenizer.video.pixels import small_frame
@@ -164,7 +165,7 @@ class TrackedClip:
         yield from self.times.each("track", zip(*tracks, strict=True))
 
     def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """One view's tracks, with what the windows say of their frames.
+        """One view's tracks, rounded, with what the windows say of their frames.
 
         First frames come along when ``tracking.first_frames`` asks for them.
         """
@@ -187,7 +188,7 @@ class TrackedClip:
                 yield window
 
         for tracks in self._track_content(watched(), info):
-            yield dataclasses.replace(tracks, **waiting.popleft())
+            yield rounded(dataclasses.replace(tracks, **waiting.popleft()))
 
     def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
         """Tracks in pixels of the padded frame, found in the picture without its padding.

@@ -11,7 +11,8 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
                              source_size (height, width) of that frame; pixel_aspect, width over height of
                              its stored pixels
     root/<view>/tracks       float32 (S, T, N, 2), (x, y) pixels of the tracked frames
-    root/<view>/vis          float32 (S, T, N), confidence 0..1
+    root/<view>/vis          float32 (S, T, N), confidence 0..1; in files of format version 2
+                             ``hdf5_int16`` says what a view may have in the place of these two
     root/<view>/start_frame  int64 (S,), index among the tracked frames
     root/<view>/start_time   float64 (S,), seconds since the clip's first frame
     root/<view>/step_seconds float64 (S,), mean seconds from one of its frames to the next; NaN: not known
@@ -29,7 +30,6 @@ One file per clip, in AMPLIFY's layout (S window starts, T frames, N points)::
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -43,6 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.config.tracks import Store
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import TRACK_INDEX
 from amplify_motion_tokenizer.files import atomic_path
@@ -61,12 +62,15 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     tracked_size,
     valid_steps,
     view_groups,
+    window_data,
     window_shape,
     window_starts,
     window_times,
 )
 from amplify_motion_tokenizer.tracks.hdf5_rows import TrackReader
+from amplify_motion_tokenizer.tracks.hdf5_written import WrittenFile
 from amplify_motion_tokenizer.tracks.record import (
+    FORMAT_VERSION,
     ClipRecord,
     Frames,
     check_facts,
@@ -75,7 +79,11 @@ from amplify_motion_tokenizer.tracks.record import (
 )
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
-from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo, RemoteFile
+
+INT16_VERSION = 2
+"""Format version of files with a view in the form of ``hdf5_int16``, which older readers do not know."""
+VERSIONS = (FORMAT_VERSION, INT16_VERSION)
 
 
 class TrackFileWriter:
@@ -85,10 +93,12 @@ class TrackFileWriter:
         path: the final file, replaced only when the ``with`` block ends without an error.
         record: what the file says of how it was made.
         frames: what is known of each view's frames.
+        store: form of the tracks (``tracking.store``); a view that int16 cannot hold exactly is float32.
     """
 
-    def __init__(self, path: Path, record: ClipRecord, frames: Frames) -> None:
+    def __init__(self, path: Path, record: ClipRecord, frames: Frames, store: Store = "float32") -> None:
         self.path = path
+        self._store = store
         self.record = record
         self._views = view_attributes(frames)
         self._stack = ExitStack()
@@ -97,14 +107,14 @@ class TrackFileWriter:
 
     def __enter__(self) -> TrackFileWriter:
         temporary = self._stack.enter_context(atomic_path(self.path))
-        self._written = self._stack.enter_context(_WrittenFile(temporary))
+        self._written = self._stack.enter_context(WrittenFile(temporary))
         self._file = self._stack.enter_context(h5py.File(self._written, "w"))
         root = self._file.create_group("root")
         attributes = {name: value for name, value in asdict(self.record).items() if value is not None}
         root.attrs.update(attributes | {"settings": json.dumps(self.record.settings)})
         for name, facts in self._views.items():
             root.create_group(name).attrs.update(facts)
-        self._rows = {name: ViewRows(root[name]) for name in self._views}
+        self._rows = {name: ViewRows(root[name], self._store) for name in self._views}
         return self
 
     def __exit__(
@@ -127,54 +137,16 @@ class TrackFileWriter:
 
     def finish(self, num_frames: int, windows_dropped: int, num_sizes: int = 1) -> None:
         """Records the counts that are known only at the end."""
-        for rows in self._rows.values():
-            rows.flush()
-        self._written.check()
-        root = self._file["root"]
-        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
-        root.attrs.update(counts)
         length = self.record.settings["data.sequence_length"]
         points = self.record.settings["data.grid_size"] ** 2
-        for view in (root[name] for name in self._views if "tracks" not in root[name]):
-            view.create_dataset("tracks", (0, length, points, 2), np.float32)
-            view.create_dataset("vis", (0, length, points), np.float32)
-            view.create_dataset("start_frame", (0,), np.int64)
-            view.create_dataset("start_time", (0,), np.float64)
-            view.create_dataset("step_seconds", (0,), np.float64)
-            view.create_dataset("source_frame", (0, length), np.int64)
-            view.create_dataset("valid_steps", (0,), np.int64)
-            if self._frame_shape is not None:
-                view.create_dataset("first_frames", (0, *self._frame_shape), np.uint8)
-
-
-class _WrittenFile(io.FileIO):
-    """A new file for h5py that keeps the first error of writing it, such as a full disk, for ``check``.
-
-    HDF5 cannot close a file that it cannot write: it would end the process.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
-        self._error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        total = len(rest)
-        while rest and self._error is None:
-            try:
-                rest = rest[super().write(rest) :]
-            except OSError as error:
-                self._error = error
-        return total
-
-    def check(self) -> None:
-        """Raises the error that was kept, if any."""
-        if self._error is not None:
-            raise self._error
-
-    def __exit__(self, *ending: Any) -> None:
-        super().__exit__(*ending)
-        self.check()
+        for rows in self._rows.values():
+            rows.finish(length, points, self._frame_shape)
+        self._written.check()
+        counts = {"num_frames": num_frames, "windows_dropped": windows_dropped, "num_sizes": num_sizes}
+        root = self._file["root"]
+        root.attrs.update(counts)
+        if any(rows.is_int16 for rows in self._rows.values()):
+            root.attrs["format_version"] = INT16_VERSION
 
 
 class TrackFile:
@@ -208,7 +180,7 @@ class TrackFile:
         self.first_row = 0
         with open_for_texts(path) as file, damage_named(path):
             self.attributes = plain_attributes(file["root"].attrs) if "root" in file else {}
-            check_version(self.attributes, path)
+            check_version(self.attributes, path, VERSIONS)
             groups = view_groups(file, path, views)
             self.views = [group.name for group in groups]
             shapes = [window_shape(group, path) for group in groups]
@@ -221,7 +193,7 @@ class TrackFile:
             check_facts(path, self.attributes, dict(zip(self.views, self.view_attributes, strict=True)))
             self.frame_size = first_frame_size(groups, path)
             self.settings = settings_of(self.attributes.get("settings"), path)
-            self.unwritten = max(count_unwritten(group["tracks"]) for group in groups)
+            self.unwritten = max(count_unwritten(window_data(group)) for group in groups)
 
     def facts(self) -> dict[str, Any]:
         """What ``of_facts`` makes the same ``TrackFile`` of, as plain values."""
@@ -335,10 +307,6 @@ class TrackFile:
         with damage_named(self.path):
             return [read_view(file[view], rows) for view in self.views]
 
-    def data_sets(self, file: h5py.File) -> list[tuple[h5py.Dataset, h5py.Dataset | None]]:
-        """Each view's tracks (S, T, N, 2) and visibility (S, T, N), or None, as they lie in the file."""
-        return [(file[view]["tracks"], file[view].get("vis")) for view in self.views]
-
     def check_first_frames(self) -> tuple[int, int]:
         """(height, width) of the first frames in pixels, which every view must have.
 
@@ -371,11 +339,12 @@ class _Hdf5(TrackFormat):
     name = "hdf5"
     stores = "positions"
     endings = (".hdf5", ".h5")
+    versions = VERSIONS
 
     def writer(
         self, target: Path, record: ClipRecord, infos: Mapping[str, ClipInfo], config: Config
     ) -> TrackFileWriter:
-        return TrackFileWriter(target, record, infos)
+        return TrackFileWriter(target, record, infos, config.tracking.store)
 
     def record(self, target: Path) -> Mapping[str, Any]:
         return self.open(target, None).attributes
@@ -383,7 +352,7 @@ class _Hdf5(TrackFormat):
     def open(self, target: Path, views: Sequence[str] | None) -> TrackFile:
         return TrackFile(target, views)
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
         """See ``TrackFormat``; a file whose windows cannot be read is made again."""
         if not super().is_complete(target, settings, *sources):
             return False

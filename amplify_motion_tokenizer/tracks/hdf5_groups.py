@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer import hdf5_files
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.tracks.hdf5_int16 import (
+    CONFIDENCE,
+    MOVES,
+    int16_shape,
+    is_int16,
+    read_int16,
+    steps_and_queries,
+)
 from amplify_motion_tokenizer.tracks.stored import WindowTimes, check_starts, check_times
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW
@@ -23,11 +31,21 @@ def read_view(group: h5py.Group, rows: Sequence[int]) -> tuple[NDArray[Any], NDA
 
     A view without ``vis`` counts as visible everywhere; windows that were never written are NaN.
     """
+    if is_int16(group):
+        steps, queries = steps_and_queries(group, Path(group.file.filename))
+        moves, levels = (gather(group[name], rows) for name in (MOVES, CONFIDENCE))
+        return read_int16(steps[list(rows)], queries, moves, levels)
     data = group["tracks"]
     tracks = lose_unwritten(gather(data, rows).astype(np.float32, copy=False), data.fillvalue)
     if "vis" not in group:
         return tracks, np.ones(tracks.shape[:3], np.float32)
     return tracks, gather(group["vis"], rows).astype(np.float32, copy=False)
+
+
+def window_data(group: h5py.Group) -> h5py.Dataset:
+    """The data set that holds the positions of a view, a row for each window."""
+    data: h5py.Dataset = group[MOVES if is_int16(group) else "tracks"]
+    return data
 
 
 def gather(data: h5py.Dataset, rows: Sequence[int]) -> NDArray[Any]:
@@ -49,6 +67,8 @@ def window_shape(group: h5py.Group, path: Path) -> tuple[int, int, int]:
     Raises:
         TrackFileError: its arrays have other shapes than the layout says.
     """
+    if is_int16(group):
+        return int16_shape(group, path)
     shape = group["tracks"].shape
     if len(shape) != 4 or shape[-1] != 2:
         raise TrackFileError(
@@ -158,7 +178,7 @@ def first_frame_size(groups: Sequence[h5py.Group], path: Path) -> tuple[int, int
     if not all("first_frames" in group for group in groups):
         return None
     frames = [group["first_frames"] for group in groups]
-    expected = (len(groups[0]["tracks"]), *frames[0].shape[1:3], 3)
+    expected = (window_shape(groups[0], path)[0], *frames[0].shape[1:3], 3)
     for data in frames:
         if data.shape != expected or data.dtype != np.uint8:
             raise TrackFileError(
@@ -207,7 +227,11 @@ def view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> lis
     """
     root = file.get("root")
     entries = dict(root.items()) if isinstance(root, h5py.Group) else {}
-    there = [name for name, item in entries.items() if isinstance(item, h5py.Group) and "tracks" in item]
+    there = [
+        name
+        for name, item in entries.items()
+        if isinstance(item, h5py.Group) and ("tracks" in item or is_int16(item))
+    ]
     if not there:
         raise TrackFileError(
             f"{path}: holds no root/<view>/tracks, expected AMPLIFY's track layout; remove it or remake it"

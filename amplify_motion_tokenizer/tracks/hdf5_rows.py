@@ -1,7 +1,6 @@
-"""Reads windows of a track file straight from the places in the file that HDF5 tells of once.
+"""Reads windows of a track file for a loader, past HDF5 where it can be.
 
-On one core a window of 400 tracks took 75 us through HDF5 and its file 400 us to open, against 5 us for the
-bytes. What HDF5 has in another form (compressed, of another type, in pieces) is still read through it.
+What HDF5 has in a form that ``hdf5_pieces`` does not know is read through it.
 """
 
 from __future__ import annotations
@@ -9,23 +8,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.tracks import hdf5_int16
 from amplify_motion_tokenizer.tracks.hdf5_groups import damage_named
+from amplify_motion_tokenizer.tracks.hdf5_int16 import CONFIDENCE, MOVES, decode, decode_confidence
+from amplify_motion_tokenizer.tracks.hdf5_pieces import Pieces, Rows, pieces_of
 from amplify_motion_tokenizer.tracks.stored import ViewArrays
 from amplify_motion_tokenizer.tracks.unwritten import lose_unwritten
 
 if TYPE_CHECKING:
     from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
-
-Rows = NDArray[np.int64]
-"""(S,) where each window of a data set begins, in bytes from the start of the file."""
 
 
 class TrackReader:
@@ -40,8 +38,7 @@ class TrackReader:
         self._descriptor: int | None = None
         self._hdf5: h5py.File | None = None
         self._identity: tuple[int, ...] = ()
-        self._places: list[tuple[Rows, Rows]] | None = None
-        self._fills: list[float] = []
+        self._views: list[_View] | None = None
         self._valid_steps: Rows | None = None
 
     def close(self) -> None:
@@ -64,25 +61,15 @@ class TrackReader:
             TrackFileError: the file is gone or damaged.
         """
         descriptor = self._open() if self._descriptor is None else self._descriptor
-        if self._places is None:
+        if self._views is None:
             read = self._clip.read(self._through_hdf5(), list(rows))
             for arrays, (tracks, visibility) in zip(into, read, strict=True):
                 arrays.tracks_xy_px[places], arrays.visibility[places] = tracks, visibility
             return
-        for arrays, starts, fill in zip(into, self._places, self._fills, strict=True):
-            for array, start in zip(arrays, starts, strict=True):
-                window_bytes, content = array[0].nbytes, array.data.cast("B")
-                targets = (np.asarray(places) * window_bytes).tolist()
-                for offset, target in zip(start[rows].tolist(), targets, strict=True):
-                    window = content[target : target + window_bytes]
-                    if os.preadv(descriptor, [window], offset) != window_bytes:
-                        raise TrackFileError(
-                            f"{self._clip.path}: ends within a window; preprocess its clip again"
-                        )
-            if not math.isnan(fill):
-                tracks = arrays.tracks_xy_px
-                for place in (at for at in places if (tracks[at, 0] == fill).all()):
-                    lose_unwritten(tracks[place : place + 1], fill)
+        at = list(zip(np.asarray(rows).tolist(), np.asarray(places).tolist(), strict=True))
+        for arrays, view in zip(into, self._views, strict=True):
+            for row, place in at:
+                view.read(descriptor, row, arrays.tracks_xy_px[place], arrays.visibility[place])
 
     def valid_steps(self, rows: Sequence[int] | Rows) -> NDArray[np.int64]:
         """(R,) of windows ``rows``, as ``TrackFile.valid_steps``.
@@ -116,51 +103,77 @@ class TrackReader:
         if identity != self._identity:
             # The first time, or the file was made anew since.
             try:
-                self._places = self._find_places()
+                self._views = self._find_places()
             except TrackFileError:
                 self.close()
                 raise
             self._identity = identity
         return self._descriptor
 
-    def _find_places(self) -> list[tuple[Rows, Rows]] | None:
+    def _find_places(self) -> list[_View] | None:
         """Where the windows of each view lie; None where one must be read through HDF5."""
         with self._clip.open() as file, damage_named(self._clip.path):
             self._clip.check_unchanged(file)
             self._valid_steps = self._clip.valid_steps(file)
             if not hasattr(os, "preadv"):
                 return None
-            views = self._clip.data_sets(file)
-            self._fills = [float(tracks.fillvalue) for tracks, _ in views]
-            found = [tuple(_row_places(data, self._clip.path) for data in view) for view in views]
-        places = [(tracks, seen) for tracks, seen in found if tracks is not None and seen is not None]
-        return places if len(places) == len(found) else None
+            found = [self._view(file[view]) for view in self._clip.views]
+        views = [view for view in found if view is not None]
+        return views if len(views) == len(found) else None
+
+    def _view(self, group: h5py.Group) -> _View | None:
+        path = self._clip.path
+        if hdf5_int16.is_int16(group):
+            moves = pieces_of(group[MOVES], np.int16, path)
+            levels = pieces_of(group[CONFIDENCE], np.uint8, path)
+            if moves is None or levels is None:
+                return None
+            steps, queries = hdf5_int16.steps_and_queries(group, path)
+            rooms = (np.empty(group[name].shape[1:], group[name].dtype) for name in (MOVES, CONFIDENCE))
+            return _Int16View(moves, levels, steps, queries, *rooms)
+        data = group["tracks"]
+        tracks, seen = (pieces_of(each, np.float32, path) for each in (data, group.get("vis")))
+        return None if tracks is None or seen is None else _Float32View(tracks, seen, float(data.fillvalue))
 
 
-def _row_places(data: h5py.Dataset | None, path: Path) -> Rows | None:
-    """Where rows of ``data`` begin in ``path``; None where they are not plain float32, each in one piece."""
-    if data is None or data.dtype != np.float32 or data.is_virtual or data.external or not len(data):
-        return None
-    if data.file.filename != str(path):  # an external link led to another file
-        return None
-    create = data.id.get_create_plist()
-    if create.get_nfilters() or data.file.userblock_size:
-        return None
-    row_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
-    if data.chunks is None:
-        start = data.id.get_offset()
-        return None if start is None else np.int64(start) + row_bytes * np.arange(len(data))
-    if data.chunks[1:] != data.shape[1:]:
-        return None
-    chunk_rows = data.chunks[0]
-    starts = np.full(-(-len(data) // chunk_rows), -1)
+class _View(Protocol):
+    """The windows of one view in a file."""
 
-    def note(chunk: h5py.h5d.StoreInfo) -> None:
-        starts[chunk.chunk_offset[0] // chunk_rows] = chunk.byte_offset
+    def read(self, descriptor: int, row: int, tracks: NDArray[np.float32], seen: NDArray[np.float32]) -> None:
+        """Puts window ``row`` of the open file in ``tracks`` (T, N, 2) and ``seen`` (T, N)."""
 
-    # All in one go: asked for a single chunk, HDF5 walks over those before it.
-    data.id.chunk_iter(note)
-    if starts.min() < 0:
-        return None
-    offsets: Rows = (starts[:, None] + row_bytes * np.arange(chunk_rows)).reshape(-1)
-    return offsets[: len(data)]
+
+class _Float32View(NamedTuple):
+    """Positions as they are."""
+
+    tracks: Pieces
+    seen: Pieces
+    fill: float
+    """What rows hold that were never written."""
+
+    def read(self, descriptor: int, row: int, tracks: NDArray[np.float32], seen: NDArray[np.float32]) -> None:
+        """As in ``_View``."""
+        self.tracks.read(descriptor, row, tracks.data.cast("B"))
+        self.seen.read(descriptor, row, seen.data.cast("B"))
+        if not math.isnan(self.fill) and (tracks[0] == self.fill).all():
+            lose_unwritten(tracks[None], self.fill)
+
+
+class _Int16View(NamedTuple):
+    """Moves as whole numbers (``hdf5_int16``)."""
+
+    moves: Pieces
+    levels: Pieces
+    steps: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    read_moves: NDArray[np.int16]
+    """(T - 1, N, 2), for what is read."""
+    read_levels: NDArray[np.uint8]
+    """(T, N), for what is read."""
+
+    def read(self, descriptor: int, row: int, tracks: NDArray[np.float32], seen: NDArray[np.float32]) -> None:
+        """As in ``_View``."""
+        self.moves.read(descriptor, row, self.read_moves.data.cast("B"))
+        self.levels.read(descriptor, row, self.read_levels.data.cast("B"))
+        decode(self.read_moves, self.steps[row], self.queries, tracks)
+        decode_confidence(self.read_levels, seen)

@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 FORMAT_VERSION = 1
-"""Of track files and velocity files; packs have one of their own."""
+"""Of track files of float32 and of velocity files; packs have one of their own."""
 
 
 _SIDE: Kind = (lambda value: FINITE[0](value) and 1 <= value < 2**31, "pixels, 1 or more")
@@ -66,8 +66,8 @@ def check_facts(path: Path, attributes: Mapping[str, Any], views: Mapping[str, M
         check_kinds(f"{path}: {name}", facts, VIEW_KINDS, TrackFileError)
 
 
-def check_version(record: Mapping[str, Any], path: Path) -> None:
-    """Refuses ``path``, of which ``record`` tells, when its layout is one that is not known here.
+def check_version(record: Mapping[str, Any], path: Path, known: Sequence[int] = (FORMAT_VERSION,)) -> None:
+    """Refuses ``path``, of which ``record`` tells, when its layout is not of a version among ``known``.
 
     Files of other writers have no version.
 
@@ -75,10 +75,10 @@ def check_version(record: Mapping[str, Any], path: Path) -> None:
         TrackFileError: it is of another version.
     """
     found = record.get("format_version", FORMAT_VERSION)
-    if type(found) is not int or found != FORMAT_VERSION:
+    if type(found) is not int or found not in known:
         raise TrackFileError(
-            f"{path}: format version {found!r:.60}, expected {FORMAT_VERSION}; preprocess its clip again, or "
-            "use the version of this package that wrote it"
+            f"{path}: format version {found!r:.60}, expected {' or '.join(map(str, known))}; preprocess its "
+            "clip again, or use the version of this package that wrote it"
         )
 
 

@@ -86,6 +86,9 @@ KINDS = {
         seeds.config, {".yaml": (yaml,) * 6 + (TEXT,) * 3 + (bomb,)}, readers.config, 0.15, alone=True
     ),
     "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.15),
+    "small_tracks": FileKind(
+        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.1, alone=True
+    ),
     "pt": FileKind(
         seeds.windows,
         {".pt": (binary.change_torch, BYTES, binary.change_zip), ".json": (JSON,)},

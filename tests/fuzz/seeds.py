@@ -15,9 +15,11 @@ from amplify_motion_tokenizer.codes.tokenizer import Tokenizer
 from amplify_motion_tokenizer.commands import infer
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import Given, build, config_from_dict
+from amplify_motion_tokenizer.config.tracks import Store
 from amplify_motion_tokenizer.errors import EXIT_OK
 from amplify_motion_tokenizer.models import build_model
 from amplify_motion_tokenizer.models.checkpoint import save_checkpoint
+from amplify_motion_tokenizer.trackers.rounding import rounded
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
 from amplify_motion_tokenizer.tracks.pack_writing import write_pack
@@ -54,6 +56,16 @@ def tracks(folder: Path, config: Config = CONFIG) -> None:
         for window in random_windows(config, 4, 0, SIZE):
             writer.append(window)
         writer.finish(num_frames=12, windows_dropped=0)
+
+
+def small_tracks(folder: Path) -> None:
+    """Track files of 16-bit whole numbers, of four windows each."""
+    stores: tuple[Store, ...] = ("int16", "gzip")
+    for store in stores:
+        with TrackFileWriter(folder / f"{store}.hdf5", clip_record_of(CONFIG), SIZE, store) as writer:
+            for window in random_windows(CONFIG, 4, 0, SIZE):
+                writer.append(rounded(window))
+            writer.finish(num_frames=12, windows_dropped=0)
 
 
 def windows(folder: Path) -> None:

@@ -43,8 +43,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return really(path)
 
-    for way in ("open_hdf5", "open_for_texts"):
-        monkeypatch.setattr(hdf5, way, partial(noting, getattr(hdf5, way)))
+    for opener in ("open_hdf5", "open_for_texts"):
+        monkeypatch.setattr(hdf5, opener, partial(noting, getattr(hdf5, opener)))
     return names
 
 

@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from tests.support.run_scripts import render
 from tests.support.tracked import write_velocities
 
-ODD = (2, 0, "1", 1.0, np.ones(2))
+ODD = (3, 0, "1", 1.0, np.ones(2))
 
 
 def read_with(path: Path, version: object, config: Config) -> None:
@@ -37,14 +37,14 @@ def test_track_files_of_another_version(
 ) -> None:
     path = write_tracks(tmp_path / "a.hdf5", 2)
     read_with(path, np.int64(1), tiny)
-    with pytest.raises(TrackFileError, match=r"a\.hdf5: format version .*, expected 1; preprocess"):
+    with pytest.raises(TrackFileError, match=r"a\.hdf5: format version .*, expected 1 or 2; preprocess"):
         read_with(path, version, tiny)
 
 
 def test_a_layout_of_later_is_told_by_its_version_first(tmp_path: Path, tiny: Config) -> None:
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
-        file.create_group("root").attrs["format_version"] = 2
-    with pytest.raises(TrackFileError, match=r"a\.hdf5: format version 2, expected 1; preprocess its clip"):
+        file.create_group("root").attrs["format_version"] = 3
+    with pytest.raises(TrackFileError, match=r"a\.hdf5: format version 3, expected 1 or 2; preprocess its"):
         load_clips(tmp_path, tiny)
 
 
@@ -60,7 +60,7 @@ def test_velocity_files_of_another_version(tmp_path: Path, tiny: Config, version
 def test_preprocessing_makes_files_of_another_version_again(tmp_path: Path, tiny: Config) -> None:
     render(tmp_path / "in" / "a.mp4")
     preprocess_folder(tmp_path / "in", tmp_path / "out", tiny)
-    with pytest.raises(TrackFileError, match="format version 2"):
-        read_with(tmp_path / "out" / "a.hdf5", 2, tiny)
+    with pytest.raises(TrackFileError, match="format version 3"):
+        read_with(tmp_path / "out" / "a.hdf5", 3, tiny)
     assert preprocess_folder(tmp_path / "in", tmp_path / "out", tiny).done == 1
     assert len(load_clips(tmp_path / "out", tiny)) == 1

@@ -31,6 +31,7 @@ from tests.support.run_scripts import (
     render,
     statuses,
 )
+from tests.support.tracked import float32
 
 COLUMNS = ("codes", "start_frames", "start_seconds", "step_seconds", "source_frames", "valid_steps")
 
@@ -93,7 +94,7 @@ def test_packs_velocity_files_and_lone_files_serve_too(run: Run, work: Work, tmp
 def test_files_of_other_writers_begin_at_every_frame(run: Run, work: Work, tmp_path: Path) -> None:
     """AMPLIFY's own layout: tracks and vis alone, row t at time t."""
     with (
-        h5py.File(work.tracks / "pan.hdf5") as own,
+        float32(work.tracks / "pan.hdf5") as own,
         h5py.File(tmp_path / "theirs.hdf5", "w") as theirs,
     ):
         for name in ("tracks", "vis"):
@@ -110,7 +111,7 @@ def test_files_of_other_writers_begin_at_every_frame(run: Run, work: Work, tmp_p
 
 def test_one_of_several_views_is_taken_by_its_name(run: Run, work: Work, tmp_path: Path) -> None:
     with (
-        h5py.File(work.tracks / "pan.hdf5") as own,
+        float32(work.tracks / "pan.hdf5") as own,
         h5py.File(tmp_path / "two.hdf5", "w") as theirs,
     ):
         for view, still in (("agentview", False), ("eye_in_hand", True)):
