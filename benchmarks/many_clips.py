@@ -74,7 +74,7 @@ class Measured:
 def main() -> None:
     """Makes the clips, runs the commands, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--clips", type=int, default=5000)
+    parser.add_argument("--clips", type=int, default=5000, help="0: the long clip alone")
     parser.add_argument("--long", type=int, default=20000, help="frames of the long clip")
     parser.add_argument("--folder", type=Path, default=None, help="where files go for a while")
     flags = parser.parse_args()
@@ -86,7 +86,8 @@ def main() -> None:
         save_checkpoint(
             Path("tiny.pth"), model=weights, config=config, track_settings=None, metrics={}, training=None
         )
-        many(flags.clips)
+        if flags.clips:
+            many(flags.clips)
         long(flags.long)
 
 

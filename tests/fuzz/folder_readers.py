@@ -11,7 +11,16 @@ from filelock import FileLock
 
 from amplify_motion_tokenizer import read_codes
 from amplify_motion_tokenizer.codes.probing.datasets import read_labels
-from amplify_motion_tokenizer.commands import decode, evaluate, infer, lerobot, preprocess, report, search
+from amplify_motion_tokenizer.commands import (
+    decode,
+    evaluate,
+    infer,
+    lerobot,
+    merge,
+    preprocess,
+    report,
+    search,
+)
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
 from amplify_motion_tokenizer.errors import UsageError
@@ -60,6 +69,15 @@ def outputs(rng: random.Random, folder: Path) -> None:
         run(report.main, codes, "--checkpoint", "tiny.pth", "--output", "page.html", "--overwrite")
     else:
         run(decode.main, "--codes", codes, "--checkpoint", "tiny.pth", "--output", "decoded")
+
+
+def shards(rng: random.Random, folder: Path) -> None:
+    if run(merge.main, folder / "codes") == 0:
+        found, records = read_codes(folder / "codes"), read_manifest(folder / "codes/manifest.jsonl")
+        check_codes(found)
+        # A file that is damaged is left out, with a warning.
+        require(all(len(clip) == CLIPS.get(name) for name, clip in found.items()), f"codes of {list(found)}")
+        require(records.keys() == CLIPS.keys(), f"records of {list(records)}")
 
 
 def preprocessed(rng: random.Random, folder: Path) -> None:

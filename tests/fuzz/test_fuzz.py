@@ -17,6 +17,7 @@ COUNTS = {
     "config": 40, "tracks": 30, "small_tracks": 20, "pt": 15, "pack": 30, "checkpoint": 8, "shipped": 10,
     "hub": 10, "codes": 40, "manifest": 40, "segments": 30, "libero": 8, "video": 15, "images": 15,
     "index": 10, "search": 20, "amplify": 10, "reproduction": 10, "labels": 20, "lock": 8, "outputs": 6,
+    "shards": 10,
 }  # fmt: skip
 """Cases of each kind that makes its good files fast; encoders and trackers take seconds to start."""
 
