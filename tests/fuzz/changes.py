@@ -177,7 +177,7 @@ def change_text(rng: random.Random, data: bytes) -> bytes:
     elif way == 5:
         text = rng.choice(("[", '{"a":', "- ", "? ")) * rng.choice((500, 50_000))
     elif way == 6:
-        begin = rng.randrange(len(text))
+        begin = rng.randrange(len(text) + 1)
         text = text[:begin]
     elif way == 7:
         text = rng.choice(("", "null", "0", "[]", "{}", '"x"', "\n\n", "\ufeff" + text, "~", "---\n---\n"))
