@@ -45,7 +45,8 @@ def test_hostile_files_are_read_or_refused_in_one_line(kind: str, trial: Trial) 
         found = [(number, trial.run(Case(kind, number, SEED))) for number in range(COUNTS[kind])]
     faults = [(number, *outcome[1:]) for number, outcome in found if outcome.status == "fault"]
     assert not faults, faults[0]
-    assert any(outcome.status == "refused" for _, outcome in found)
+    # A damaged index of tracks is none: the files are opened.
+    assert kind == "index" or any(outcome.status == "refused" for _, outcome in found)
 
 
 def test_every_kind_has_its_cases() -> None:
