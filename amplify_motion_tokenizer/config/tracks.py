@@ -274,9 +274,10 @@ class TrackingConfig:
     )
     store: Store = setting(
         "float32",
-        decides="speed",
-        help="Form of the tracks in HDF5 files, with the same numbers in each: float32, AMPLIFY's own, which "
-        "its loader reads; int16, in two fifths of the bytes; or gzip, smaller still and slower to train from.",
+        decides="tracks",
+        help="Form of the tracks in HDF5 files: float32, AMPLIFY's own, which its loader reads; int16, "
+        "rounded to 1/64 pixel at worst, in two fifths of the bytes; or gzip, the same, smaller still and "
+        "slower to train from.",
     )
     gate: GateConfig = section(GateConfig)
     flow: FlowConfig = section(FlowConfig)
