@@ -60,11 +60,11 @@ def test_a_fault_is_told() -> None:
     def lines() -> None:
         from amplify_motion_tokenizer.errors import UsageError
 
-        class Long(UsageError):
+        class LongError(UsageError):
             def __str__(self) -> str:
                 return "x" * 5000
 
-        raise Long
+        raise LongError
 
     assert harness.judged(crash).status == "fault"
     assert harness.judged(lines).status == "fault"
