@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from amplify_motion_tokenizer.codes.formats import code_format, code_formats
@@ -11,6 +13,8 @@ from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.codes.reading import with_latents
 from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.jobs.manifest import read_manifest
+
+logger = logging.getLogger(__name__)
 
 
 def write_tables(output: Path, run: Mapping[str, Sequence[str]]) -> None:
@@ -37,11 +41,17 @@ class _WrittenClips:
     output: Path
     formats: Sequence[str]
     hashes: frozenset[str]
+    damaged: set[Path] = field(default_factory=set)
+    """Files that were told to be damaged."""
 
     def __iter__(self) -> Iterator[MotionCodes]:
         form = next(each for each in map(code_format, self.formats) if not each.table)
         records = read_manifest(self.output / MANIFEST)
         for name in sorted(name for name, record in records.items() if record.get("status") != "failed"):
             path = form.file(self.output, name)
-            if path.is_file() and form.meta(path).get("config_hash") in self.hashes:
+            meta = form.meta(path) if os.path.isfile(path) else None
+            if meta is not None and not meta and path not in self.damaged:
+                self.damaged.add(path)
+                logger.warning("%s: is damaged, and left out of the table of all clips; infer it again", path)
+            if meta and str(meta.get("config_hash")) in self.hashes:
                 yield from with_latents(form.read(path), self.output)

@@ -191,7 +191,21 @@ def ended_shards(output: Path) -> dict[Shard, dict[str, Any]]:
         )
     ended = {shard: found for shard, found in facts.items() if found is not None}
     _check_alike(output, ended)
+    _check_all_told(output, ended)
     return ended
+
+
+def _check_all_told(output: Path, ended: Mapping[Shard, Mapping[str, Any]]) -> None:
+    """Refuses manifests that lost lines after the shards had ended, as by a disk that failed."""
+    told = {clip for shard in ended for clip in read_manifest(shard.file(output, ".jsonl"))}
+    listing = next(iter(ended.values()))["input"]
+    wanted = listing.get("clips")
+    others = len(told) == wanted and listing_of(told) != listing
+    if not isinstance(wanted, int) or len(told) < wanted or others:
+        raise UsageError(
+            f"{output / SHARDS}: manifests tell of {len(told)} clips, and the input had {wanted}, or "
+            "others; run all shards again, which skips what is done, then merge"
+        )
 
 
 def _facts(output: Path, shard: Shard) -> dict[str, Any] | None:

@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.tracks import Store
 from amplify_motion_tokenizer.errors import TrackFileError
+from amplify_motion_tokenizer.file_names import TRACK_INDEX
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.kinds import require_kinds
 from amplify_motion_tokenizer.trackers.windows import WindowTracks
@@ -245,7 +246,10 @@ class TrackFile:
         if [tracked_size(group) for group in groups] != self.sizes or any(
             window_shape(group, self.path) != expected for group in groups
         ):
-            raise TrackFileError(f"{self.path}: has changed since it was first opened; run the command again")
+            raise TrackFileError(
+                f"{self.path}: has changed since it was first opened; run the command again, without the "
+                f"folder's {TRACK_INDEX} if that says the same"
+            )
 
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""

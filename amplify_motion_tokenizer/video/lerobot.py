@@ -28,6 +28,7 @@ from amplify_motion_tokenizer.kinds import (
     MAPPING,
     RATE,
     TEXT,
+    TEXTS,
     Kind,
     check_kinds,
     or_none,
@@ -179,6 +180,7 @@ def _episodes(root: Path) -> list[dict[str, Any]]:
     rows = [row for file in files for row in read_rows(file)]
     for row in rows:
         require_kinds(str(root / EPISODES), row, _EPISODE_KINDS, UsageError)
+        check_kinds(str(root / EPISODES), row, {"tasks": or_none(TEXTS)}, UsageError)
     rows.sort(key=lambda row: row["episode_index"])
     numbers = [row["episode_index"] for row in rows]
     if not rows or len(set(numbers)) < len(numbers):

@@ -177,7 +177,7 @@ def change_text(rng: random.Random, data: bytes) -> bytes:
     elif way == 5:
         text = rng.choice(("[", '{"a":', "- ", "? ")) * rng.choice((500, 50_000))
     elif way == 6:
-        begin = rng.randrange(len(text))
+        begin = rng.randrange(len(text) + 1)
         text = text[:begin]
     elif way == 7:
         text = rng.choice(("", "null", "0", "[]", "{}", '"x"', "\n\n", "\ufeff" + text, "~", "---\n---\n"))
@@ -190,9 +190,14 @@ def change_text(rng: random.Random, data: bytes) -> bytes:
 
 def change_json(rng: random.Random, data: bytes) -> bytes:
     """Changes values of a JSON file, of one of its lines where it has several, or its text."""
+    if not data.strip():
+        return rng.choice((b"{}\n", b"[]\n", b"x", b"\0", b'{"clip": "x"}\n'))
     if rng.random() < 0.3:
         return change_text(rng, data)
+    letters = rng.random() < 0.8
     lines = data.decode("utf-8").rstrip("\n").split("\n")
+    if len(lines) > 1 and not lines[0].endswith(("}", "]")):  # one value, with line breaks for people
+        lines = [json.dumps(json.loads(data))]
     at = rng.randrange(len(lines))
-    lines[at] = json.dumps(change_tree(rng, json.loads(lines[at])), ensure_ascii=rng.random() < 0.8)
+    lines[at] = json.dumps(change_tree(rng, json.loads(lines[at])), ensure_ascii=letters)
     return ("\n".join(lines) + "\n").encode("utf-8", errors="surrogatepass")

@@ -114,6 +114,18 @@ def outputs(folder: Path) -> None:
     assert infer.main([str(part) for part in (*line, "--formats", FORMATS)]) == EXIT_OK
 
 
+def shards(folder: Path) -> None:
+    """What two shards of infer leave behind, before they are merged."""
+    tracks = folder.parent / "tracks_of_shards"
+    for name in CLIPS:
+        (tracks / name).parent.mkdir(parents=True, exist_ok=True)
+        seeds.tracks(tracks)
+        (tracks / "clip.hdf5").rename(tracks / f"{name}.hdf5")
+    for shard in ("1/2", "2/2"):
+        line = ["--checkpoint", TOKENIZER, "--input", tracks, "--output", folder / "codes", "--shard", shard]
+        assert infer.main([str(part) for part in line]) == EXIT_OK
+
+
 def preprocessed(folder: Path) -> None:
     """What preprocess leaves behind of one video, and the video."""
     (folder / "videos").mkdir()

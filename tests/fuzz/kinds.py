@@ -154,6 +154,10 @@ KINDS = {
         },
         folder_readers.outputs, 0.03,
     ),
+    "shards": FileKind(
+        folder_seeds.shards,
+        {".yaml": (yaml,), ".jsonl": (JSON, TEXT), ".json": (JSON,)}, folder_readers.shards, 0.03,
+    ),
     "preprocessed": FileKind(
         folder_seeds.preprocessed,
         {"tracks/config.yaml": (yaml,), ".jsonl": (JSON, TEXT), ".hdf5": (hdf5, BYTES, WORDS)},

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from amplify_motion_tokenizer import read_codes
+from amplify_motion_tokenizer.codes.merging import merge
 from amplify_motion_tokenizer.codes.probing.labels import read_table
 from amplify_motion_tokenizer.codes.search import nearest, query_moment
 from amplify_motion_tokenizer.codes.search_index import open_index
@@ -222,3 +224,31 @@ def test_an_index_of_tracks_with_settings_that_are_no_json_counts_for_nothing(tm
     assert index.read_text(encoding="utf-8") != text
     with folder_seeds.small_index():
         assert {name: clip.num_windows for name, clip in find_tracks(tmp_path).items()} == folder_seeds.CLIPS
+
+
+def test_a_shard_s_manifest_that_lost_lines_is_not_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds.beside(tmp_path)
+    (tmp_path / "own").mkdir()
+    folder_seeds.shards(tmp_path / "own")
+    (path,) = tmp_path.glob("own/codes/.shards/1-of-2.jsonl")
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole[: whole.index("\n") + 5], encoding="utf-8")
+    with pytest.raises(UsageError, match="tell of 1 clips, and the input had 2"):
+        merge(tmp_path / "own/codes")
+
+
+def test_a_damaged_file_of_codes_is_told_where_it_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds.beside(tmp_path)
+    (tmp_path / "own").mkdir()
+    folder_seeds.shards(tmp_path / "own")
+    (tmp_path / "own/codes/a.json").write_text("damaged", encoding="utf-8")
+    with caplog.at_level("WARNING"):
+        merge(tmp_path / "own/codes")
+    assert caplog.text.count("a.json: is damaged, and left out") == 1
+    assert list(read_codes(tmp_path / "own/codes")) == ["sub/b"]

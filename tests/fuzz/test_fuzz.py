@@ -17,6 +17,7 @@ COUNTS = {
     "config": 40, "tracks": 30, "small_tracks": 20, "pt": 15, "pack": 30, "checkpoint": 8, "shipped": 10,
     "hub": 10, "codes": 40, "manifest": 40, "segments": 30, "libero": 8, "video": 15, "images": 15,
     "index": 10, "search": 20, "amplify": 10, "reproduction": 10, "labels": 20, "lock": 8, "outputs": 6,
+    "shards": 10,
 }  # fmt: skip
 """Cases of each kind that makes its good files fast; encoders and trackers take seconds to start."""
 
@@ -44,7 +45,8 @@ def test_hostile_files_are_read_or_refused_in_one_line(kind: str, trial: Trial) 
         found = [(number, trial.run(Case(kind, number, SEED))) for number in range(COUNTS[kind])]
     faults = [(number, *outcome[1:]) for number, outcome in found if outcome.status == "fault"]
     assert not faults, faults[0]
-    assert any(outcome.status == "refused" for _, outcome in found)
+    # A damaged index of tracks is none: the files are opened.
+    assert kind == "index" or any(outcome.status == "refused" for _, outcome in found)
 
 
 def test_every_kind_has_its_cases() -> None:
@@ -58,7 +60,11 @@ def test_a_fault_is_told() -> None:
     def lines() -> None:
         from amplify_motion_tokenizer.errors import UsageError
 
-        raise UsageError("x" * 5000)
+        class LongError(UsageError):
+            def __str__(self) -> str:
+                return "x" * 5000
+
+        raise LongError
 
     assert harness.judged(crash).status == "fault"
     assert harness.judged(lines).status == "fault"
