@@ -7,7 +7,7 @@ TOKENIZER := $(BIN)/python -m amplify_motion_tokenizer
 SO_FAR = $$(($$(date +%s) - $$(cat $(DEMO)/.began)))
 CLIPS := --frames 40 --size 240x320
 
-.PHONY: demo pretrain test fuzz lint format clean
+.PHONY: demo pretrain test fuzz lint format docs pictures clean
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
@@ -65,5 +65,18 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The pages of docs/ as a site, in site/. Its builder is not a need of the package, nor of its tests.
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
+	$(BIN)/python -m pip install -q -r requirements-docs.txt
+	touch $@
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/zensical build --strict --clean
+	@echo "=> site/index.html"
+
+# The pictures of README.md and docs/, from rendered scenes.
+pictures: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.pictures
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) site .cache

@@ -8,5 +8,8 @@ setup(
     packages=[*find_packages(include=[PACKAGE, f"{PACKAGE}.*"]), CONFIGS],
     # At the top for people; installed, in the package, where --config NAME finds it.
     package_dir={CONFIGS: "configs"},
-    package_data={PACKAGE: ["py.typed", "pretrained/*", "report/page.*"], CONFIGS: ["*.yaml"]},
+    package_data={
+        PACKAGE: ["py.typed", "pretrained/*", "report/page.*"],
+        CONFIGS: ["*.yaml", "accelerate/*.yaml"],
+    },
 )

@@ -57,6 +57,32 @@ def check_unfolded(path: Path) -> None:
         raise DamagedError(f"{path.stat().st_size} bytes unfold to {unfolded}, at most {most} are read")
 
 
+def load_array(path: Path, in_place: bool = False) -> Any:
+    """The array in an .npy file, which takes no more memory than the file has bytes.
+
+    Args:
+        path: the file.
+        in_place: whether its numbers stay in the file until they are used.
+
+    Raises:
+        DamagedError: it is damaged, no such file, or holds objects.
+        OSError: it cannot be read.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise DamagedError(f"{path.name} {no_file(path)}")
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except NUMPY_DAMAGE as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise DamagedError(f"{path.name}: {reason:.200}") from None
+    if not isinstance(found, np.memmap):
+        found.close()
+        raise DamagedError(f"{path.name}: is an archive of arrays")
+    return found if in_place else np.array(found)
+
+
 def check_torch_archive(path: Path, outline: bool = False) -> None:
     """Holds every byte of a torch file that is a zip archive against the archive's checksums.
 

@@ -39,6 +39,9 @@ MANIFEST = "manifest.jsonl"
 LOCK, LOCK_OWNER = ".lock", ".lock.owner"
 """Are in an output folder while a run has it: what the system locks, and whose it is."""
 
+SHARDS = ".shards"
+"""The folder, within an output folder, of what is single shards' own until merged (``jobs.shards``)."""
+
 TRACK_INDEX = ".tracks.json"
 """What the track files of a large folder say of themselves (``tracks.folder_index``)."""
 

@@ -107,6 +107,15 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def discard_folder(folder: Path) -> None:
+    """Removes a folder that is there: its name goes at once; ``remove_leftovers`` ends what is cut short."""
+    with failure_named(folder):
+        gone = folder.with_name(_temporary_name())
+        os.replace(folder, gone)
+        sync(folder.parent)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def remove_unfinished_beside(path: Path) -> None:
     """Removes what killed processes of this host left of ``unfinished_folder`` in the folder of ``path``."""
     _remove(list(path.parent.glob(f".*.tmp{UNFINISHED}")), own=False)

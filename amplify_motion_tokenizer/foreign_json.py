@@ -21,13 +21,15 @@ def parse_json(text: str | bytes, finite: bool = False) -> Any:
     """What a JSON text of somebody else's says.
 
     Args:
-        text: as text, or as its bytes in UTF-8.
+        text: as text, or as its bytes in UTF-8; what is neither is refused too, as it comes out of files.
         finite: whether to refuse NaN and numbers that are infinite as float, which JSON itself does not have.
 
     Raises:
         ValueError: it is no JSON, no UTF-8, nested too deeply to be handed on, or holds such a number.
     """
     text = text.decode("utf-8") if isinstance(text, bytes) else text
+    if not isinstance(text, str):
+        raise ValueError(f"it is a {type(text).__name__}, no text")
     try:
         if _is_deep(text):
             raise RecursionError

@@ -4,8 +4,8 @@
         [--strides 1 4 16] [--autocast bf16] [--batch 8] [--grid 20] [--windows 4] [--compile]
 
 For each stride it prints the largest difference of the tracks, in pixels of 480x640 frames, from plain
-calls in float32 and in the same precision; the time of plain float32 calls over the adapter's (CPU time
-of the process on a CPU); and the peak memory of both.
+calls in float32 and in the same precision; the adapter's seconds a window (CPU time of the
+process on a CPU), and how many times that plain float32 calls take; and the peak memory of both.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def main() -> None:
     place = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{place}: {arguments.entry}, {len(queries)} points, {arguments.length} frames, ", end="")
     print(f"batch {arguments.batch}, autocast {arguments.autocast}, compile {arguments.compile}")
-    print("stride  px to plain  px to plain, same precision  time ratio  GiB ours  GiB plain")
+    print("stride  px to plain  px to plain, same precision  s a window  time ratio  GiB ours  GiB plain")
     for stride in arguments.strides:
         frames = arguments.length + stride * (arguments.windows - 1)
         video, _ = render_clip("mixed", 0, SIZE, frames)
@@ -108,6 +108,7 @@ def main() -> None:
         exact, plain_seconds, plain_peak = measured(partial(plain, windows, None), device)
         same = exact if dtype is None else plain(windows, dtype)
         row = f"{stride:6}  {difference(found, exact):11.5f}  {difference(found, same):27.5f}  "
+        row += f"{seconds / len(windows):10.4f}  "
         print(f"{row}{plain_seconds / seconds:9.2f}x  {peak:8.2f}  {plain_peak:9.2f}", flush=True)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -208,6 +209,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
         if process.exitcode:
             raise SystemExit(f"{variant} failed")
         found[variant] = torch.load(folder / variant, weights_only=True)
+        print(f"  {variant}: {1e3 * found[variant]['wall']:.1f} ms", file=sys.stderr, flush=True)
     return found
 
 

@@ -46,6 +46,7 @@ from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.remote import local_copy
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,16 @@ class TokenizingJob:
         own_views = self.checkpoint.config.data.views
         return known_config_hashes(self.config, self.meta["checkpoint_sha256"], own_views)
 
+    @property
+    def made_alike(self) -> str:
+        """The same for codes that are made alike and written in the same formats."""
+        return " ".join([self.meta["config_hash"], *sorted(self.formats), *sorted(self.save)])
+
+    @property
+    def tables(self) -> dict[str, list[str]]:
+        """What ``write_tables`` is to know of the run."""
+        return {"formats": list(self.formats), "hashes": sorted(self.known)}
+
     def changed(self) -> list[str]:
         """How checkpoint and settings differ from the run whose codes are in the output folder."""
         return changes_of_run(self.output, self.config, self.meta)
@@ -98,7 +109,7 @@ class TokenizingJob:
         for form in self.clip_formats:
             path = form.file(self.output, clip.name)
             found = form.meta(path) if os.path.isfile(path) else {}
-            if found.get("config_hash") not in self.known or not is_made_of(found, clip.paths):
+            if found.get("config_hash") not in self.known or not is_made_of(found, clip.files):
                 return False
             if not set(self.save) <= set(found["saved"]):
                 return False
@@ -220,6 +231,10 @@ class VideoTokenizing:
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
         """Writes the codes of ``clip``; returns what the manifest tells of it."""
+        with local_copy(clip) as here:
+            return self._tokenize(here)
+
+    def _tokenize(self, clip: Clip) -> dict[str, Any]:
         began, config = time.perf_counter(), self.jobs[0][0].config
         codes = [_ClipCodes(job, model, clip) for job, model in self.jobs]
         with ExitStack() as opened:

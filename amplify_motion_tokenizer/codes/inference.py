@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,22 +19,21 @@ from amplify_motion_tokenizer.codes.clip_codes import (
     load_model,
 )
 from amplify_motion_tokenizer.codes.encoding import EXTRAS, Extra, encode_windows
-from amplify_motion_tokenizer.codes.formats import DEFAULT_FORMATS, check_formats, code_formats
-from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
-from amplify_motion_tokenizer.codes.reading import with_latents
+from amplify_motion_tokenizer.codes.formats import DEFAULT_FORMATS, check_formats
 from amplify_motion_tokenizer.codes.record import run_meta
 from amplify_motion_tokenizer.codes.stored import clips_of, config_of_tracks, first_that_fits
+from amplify_motion_tokenizer.codes.tables import write_tables
 from amplify_motion_tokenizer.config import Config, changes, track_settings
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, run_together
 from amplify_motion_tokenizer.jobs.loop import Summary
-from amplify_motion_tokenizer.jobs.manifest import Manifest
+from amplify_motion_tokenizer.jobs.shards import Shard
 from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.tracks.find import clips_to_open, holds_tracks
 from amplify_motion_tokenizer.tracks.preprocessing import clip_workers
+from amplify_motion_tokenizer.video.remote import input_of, workers_for
 from amplify_motion_tokenizer.video.sources import find_clips, model_views, other_files
 
 __all__ = [
@@ -72,13 +71,14 @@ class Written(NamedTuple):
 
 
 def tokenize_folder(
-    source: Path,
+    source: Path | str,
     output: Path,
     checkpoint: Checkpoint,
     config: Config,
     save: Sequence[Extra] = (),
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    shard: Shard | None = None,
 ) -> Summary:
     """Writes the codes of every clip below ``source`` below ``output``, subfolders kept.
 
@@ -93,29 +93,33 @@ def tokenize_folder(
     holds the codes of one checkpoint and config, which ``checkpoint.yaml`` and ``config.yaml`` tell.
 
     Args:
-        source: a video or a folder of videos; or tracks, which are not tracked again: a folder of track files
-            of any format, a pack, or one track file. The same windows have the same codes either way.
+        source: a video or a folder of videos, as a path or a URL of fsspec's such as s3://bucket/clips; or
+            tracks, which are not tracked again: a folder of track files of any format, a pack, or one track
+            file. The same windows have the same codes either way.
         output: where to write.
         checkpoint: from ``load_checkpoint``.
         config: the checkpoint's config, or one that ``check_overrides`` allows.
         save: extra arrays.
         overwrite: redo clips that are complete.
         formats: names of ``codes.formats.FORMATS``, one at least of a file for each clip.
+        shard: the share of the clips to take, beside other runs that take the others; then the folder is
+            read once ``codes.merging.merge`` has joined them, which writes the files of all clips.
 
     Raises:
         TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
             ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
     target = Target(output, checkpoint, config)
-    return tokenize_together(source, [target], save, overwrite, formats)
+    return tokenize_together(source, [target], save, overwrite, formats, shard)
 
 
 def tokenize_together(
-    source: Path,
+    source: Path | str,
     targets: Sequence[Target],
     save: Sequence[Extra] = (),
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    shard: Shard | None = None,
 ) -> Summary:
     """As ``tokenize_folder``, with several checkpoints, which one tracking pass feeds.
 
@@ -125,17 +129,19 @@ def tokenize_together(
         save: extra arrays.
         overwrite: redo clips that are complete.
         formats: as there.
+        shard: as there.
 
     Raises:
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
     """
     written = Written(tuple(save), check_formats(formats, save))
-    if targets[0].config.video.source == "files" and holds_tracks(source):
-        return _tokenize_stored(source, targets, written, overwrite)
+    source = input_of(source)
+    if targets[0].config.video.source == "files" and isinstance(source, Path) and holds_tracks(source):
+        return _tokenize_stored(source, targets, written, overwrite, shard)
     _check_alike(targets)
     config = targets[0].config
     clips = find_clips(source, config, model_views(source, config))
-    runs = [FolderRun.open(clips, target.output, "codes", overwrite) for target in targets]
+    runs = [FolderRun.open(clips, target.output, "codes", overwrite, shard) for target in targets]
     for target in targets:
         if target.checkpoint.track_settings is None:
             logger.warning(
@@ -148,24 +154,28 @@ def tokenize_together(
         _job(target, record_weights(target.config, tracker), tracker.name, model, written)
         for target, model in zip(targets, models, strict=True)
     ]
+    workers = tokenizing_workers(config, tracker, models[0].device, len(runs[0].clips))
     summary = run_together(
-        list(zip(runs, jobs, strict=True)),
+        _with_jobs(runs, jobs),
         VideoTokenizing(tuple(zip(jobs, models, strict=True)), tracker),
         VideoJobs(tuple(jobs)).prepare,
-        num_workers=tokenizing_workers(config, tracker, models[0].device, len(clips)),
+        num_workers=workers_for(source, workers, config.tracking.clip_limit_s),
         limit_s=config.tracking.clip_limit_s,
     )
     summary.other_files = other_files(source, clips, config)
-    for job in jobs:
-        _collect(job)
+    if shard is None:
+        for job in jobs:
+            write_tables(job.output, job.tables)
     return summary
 
 
-def _tokenize_stored(source: Path, targets: Sequence[Target], written: Written, overwrite: bool) -> Summary:
+def _tokenize_stored(
+    source: Path, targets: Sequence[Target], written: Written, overwrite: bool, shard: Shard | None
+) -> Summary:
     """Codes of tracks; one process, as reading and encoding take a thousandth of what tracking takes."""
     openers = clips_to_open(source)
     clips, first = clips_of(openers), first_that_fits(openers, targets[0].config)
-    runs = [FolderRun.open(clips, target.output, "codes", overwrite) for target in targets]
+    runs = [FolderRun.open(clips, target.output, "codes", overwrite, shard) for target in targets]
     models = [load_model(target.checkpoint, target.config) for target in targets]
     jobs = []
     for target, model in zip(targets, models, strict=True):
@@ -173,10 +183,19 @@ def _tokenize_stored(source: Path, targets: Sequence[Target], written: Written, 
         tracker = None if first.settings is None else config.tracking.tracker
         jobs.append(_job(target, config, tracker, model, written))
     process = StoredTokenizing(tuple(zip(jobs, models, strict=True)), openers)
-    summary = run_together(list(zip(runs, jobs, strict=True)), process, lambda _: process)
-    for job in jobs:
-        _collect(job)
+    summary = run_together(_with_jobs(runs, jobs), process, lambda _: process)
+    if shard is None:
+        for job in jobs:
+            write_tables(job.output, job.tables)
     return summary
+
+
+def _with_jobs(
+    runs: Sequence[FolderRun], jobs: Sequence[TokenizingJob]
+) -> list[tuple[FolderRun, TokenizingJob]]:
+    """Each run with its job, of which ``merge`` is to know how to make the tables of all clips."""
+    facts = ({"settings": job.made_alike, "tables": job.tables} for job in jobs)
+    return [(run.telling(told), job) for run, job, told in zip(runs, jobs, facts, strict=True)]
 
 
 def _job(
@@ -239,25 +258,3 @@ def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.devi
         return 1
     most = clip_workers(config, tracker)
     return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
-
-
-@dataclass(frozen=True)
-class _WrittenClips:
-    """The codes of a job's clips, read from their files each time that they are walked through."""
-
-    job: TokenizingJob
-
-    def __iter__(self) -> Iterator[MotionCodes]:
-        job, form, known = self.job, self.job.clip_formats[0], self.job.known
-        records = Manifest(job.output / MANIFEST).records
-        for name in sorted(name for name, record in records.items() if record["status"] != "failed"):
-            path = form.file(job.output, name)
-            if path.is_file() and form.meta(path).get("config_hash") in known:
-                yield from with_latents(form.read(path), job.output)
-
-
-def _collect(job: TokenizingJob) -> None:
-    """Writes the tables: what was wanted, and what an earlier run wrote, of the clips' codes of this run."""
-    for table in code_formats():
-        if table.table and (table.name in job.formats or table.file(job.output, "").is_file()):
-            table.write(table.file(job.output, ""), _WrittenClips(job))

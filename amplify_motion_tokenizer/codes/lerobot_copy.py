@@ -10,7 +10,8 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,11 @@ from amplify_motion_tokenizer.codes.lerobot_subtasks import SUBTASK, subtasks, w
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet
 from amplify_motion_tokenizer.codes.segmentation import Segment
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import failure_named, read_json, sync, unfinished_folder
+from amplify_motion_tokenizer.foreign_json import parse_json
+from amplify_motion_tokenizer.foreign_parquet import check_values, damage_told
 from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.video.lerobot import (
     DATA,
@@ -240,11 +244,12 @@ def _rewrite(source: Path, target: Path, add: Any, features: Mapping[str, Any]) 
     """A Parquet file with more columns, in the same row groups, which are read one at a time."""
     module = parquet()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with module.ParquetFile(source) as file:
+    with _opened(source) as file:
         writer = None
         for number in range(file.num_row_groups):
-            table = add(file.read_row_group(number), source)
-            schema = _with_features(table.schema, features)
+            table = add(_row_group(file, number, source), source)
+            with _damage_named(source):
+                schema = _with_features(table.schema, features)
             writer = writer or module.ParquetWriter(target, schema, compression="snappy", use_dictionary=True)
             writer.write_table(table.cast(schema))
         if writer is None:
@@ -253,14 +258,40 @@ def _rewrite(source: Path, target: Path, add: Any, features: Mapping[str, Any]) 
     sync(target)
 
 
+@contextmanager
+def _opened(source: Path) -> Iterator[Any]:
+    """The Parquet file ``source`` of the data set, open."""
+    with _damage_named(source), damage_told():
+        file = parquet().ParquetFile(source)
+        check_values(file.metadata, source.stat().st_size)
+    with file:
+        yield file
+
+
+def _row_group(file: Any, number: int, source: Path) -> Any:
+    with _damage_named(source), damage_told():
+        return file.read_row_group(number)
+
+
+@contextmanager
+def _damage_named(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:  # DamagedError is one
+        raise UsageError(f"{source}: cannot be read as Parquet ({error}); get the data set again") from None
+
+
 def _with_features(schema: Any, features: Mapping[str, Any]) -> Any:
     """``schema`` whose note for the library ``datasets``, where it has one, tells of the new columns too."""
     told = dict(schema.metadata or {})
     if b"huggingface" not in told or not set(features) & set(schema.names):
         return schema
-    note = json.loads(told[b"huggingface"])
-    known = note.get("info", {}).get("features", {})
-    lists = next((each["_type"] for each in known.values() if "length" in each), "List")
+    note = parse_json(told[b"huggingface"])
+    try:
+        known = note.get("info", {}).get("features", {})
+        lists = next((each["_type"] for each in known.values() if "length" in each), "List")
+    except (AttributeError, KeyError, TypeError):
+        raise DamagedError("its note for the library datasets is of another form") from None
     for name, feature in features.items():
         value = {"dtype": feature["dtype"], "_type": "Value"}
         (length,) = feature["shape"]
@@ -324,7 +355,12 @@ def _add_stats(stats: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> 
 def _whole(table: Any, name: str, source: Path) -> NDArray[np.int64]:
     if name not in table.schema.names:
         raise UsageError(f"{source}: lacks the column {name}; get the data set again")
-    return np.asarray(table.column(name).to_numpy(), np.int64)
+    found = table.column(name).to_numpy()
+    if found.dtype.kind not in "iu":
+        raise UsageError(
+            f"{source}: {name} are {found.dtype}, expected whole numbers; get the data set again"
+        )
+    return np.asarray(found, np.int64)
 
 
 def _stats(values: NDArray[Any]) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ from amplify_motion_tokenizer.codes.motion_codes import CodesAt, FrameCount, Mot
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, CODES, MANIFEST
 from amplify_motion_tokenizer.jobs.manifest import read_manifest
+from amplify_motion_tokenizer.jobs.shards import check_merged
 from amplify_motion_tokenizer.models.torch_files import read_torch
 
 
@@ -87,7 +88,7 @@ def read_codes(path: str | Path, latents: bool = False) -> MotionCodeSet:
 
     Raises:
         UsageError: nothing is there, or it is damaged, of an unknown version, of several runs, or a clip that
-            the folder's manifest names is missing.
+            the folder's manifest names is missing; or shards of the folder are not merged.
         CheckpointError: a file of vectors is damaged.
     """
     path = Path(path)
@@ -124,6 +125,7 @@ def code_files(path: Path) -> tuple[CodeFormat, list[Path]]:
         raise missing(path, FileNotFoundError())
     if not path.is_dir():
         return format_of(path), [path]
+    check_merged(path)
     table = next((each for each in formats if each.table and (path / each.table).is_file()), None)
     if table is not None:
         return table, [path / str(table.table)]

@@ -188,6 +188,11 @@ def _best(
     distances = np.concatenate(
         [np.empty(0, np.float32), *(mean_distances(asked, vectors[name], rows[name]) for name in names)]
     )
+    if not np.isfinite(distances).all():
+        raise UsageError(
+            "vectors of windows hold values that are no finite numbers, so that nothing is nearest; the "
+            "index is damaged: run search build again"
+        )
     ends = np.cumsum([len(rows[name]) for name in names])
     taken = {query.clip: [_span(codes[query.clip], query.rows)]}
     found: list[Moment] = []

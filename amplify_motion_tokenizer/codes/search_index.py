@@ -33,9 +33,11 @@ from amplify_motion_tokenizer.codes.reading import code_files, read_codes
 from amplify_motion_tokenizer.codes.search import Floats, Graph, Ints, Places
 from amplify_motion_tokenizer.codes.tokenizer import load_tokenizer
 from amplify_motion_tokenizer.config.loading import load_yaml
+from amplify_motion_tokenizer.damaged_files import DamagedError, load_array
 from amplify_motion_tokenizer.errors import UsageError
-from amplify_motion_tokenizer.file_names import SEARCH_INDEX
+from amplify_motion_tokenizer.file_names import SEARCH_INDEX, is_clip_name
 from amplify_motion_tokenizer.files import atomic_path, failure_named, make_output_folder, write_yaml
+from amplify_motion_tokenizer.kinds import FLAG, TEXT, Kind, check_kinds, or_none, require_kinds, whole_from
 from amplify_motion_tokenizer.models.torch_files import file_hash
 
 LAYOUT = 1
@@ -198,10 +200,10 @@ def searchable(codes: Path, checkpoint: str | Path | None = None, exact: bool = 
     if index is None:
         found = read_codes(codes)
         return SearchIndex(found, all_vectors(found, tokenizer_of(found, checkpoint)), None, {})
-    made_with = index.record["checkpoint_sha256"]
+    made_with = index.record.get("checkpoint_sha256")
     if checkpoint is not None and made_with not in (None, load_tokenizer(checkpoint).checkpoint_sha256):
         raise UsageError(
-            f"{codes}: was made with {index.record['checkpoint']} (SHA-256 {made_with[:8]}...), and "
+            f"{codes}: was made with {index.record.get('checkpoint')} (SHA-256 {made_with[:8]}...), and "
             f"--checkpoint {checkpoint} is another file; give the one that made the codes"
         )
     return index
@@ -235,19 +237,48 @@ def open_index(codes: Path, exact: bool = False) -> SearchIndex | None:
 
 def _opened(own: Path, exact: bool) -> SearchIndex:
     record = load_yaml(own / _RECORD)
+    require_kinds(f"{own / _RECORD}", record, _RECORD_KINDS, UsageError)
+    check_kinds(f"{own / _RECORD}", record, _RECORD_MAY, UsageError)
     try:
-        vectors = np.load(own / _VECTORS, mmap_mode="r", allow_pickle=False)
-        windows = np.load(own / _WINDOWS, allow_pickle=False)
-        names = [str(name) for name in np.load(own / _CLIPS, allow_pickle=False)]
-        clips, ends = _clips(windows, names, {"tracked_length": int(record["tracked_length"])})
-        whole = len(vectors) == len(windows) == record["windows"] and vectors.dtype == np.float32
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        vectors = load_array(own / _VECTORS, in_place=True)
+        windows, named = load_array(own / _WINDOWS), load_array(own / _CLIPS)
+        _check_arrays(vectors, windows, named, record["windows"])
+    except (OSError, DamagedError) as error:
         raise _damaged(own, error) from None
-    if not whole:
-        raise _damaged(own, f"{len(vectors)} vectors of {len(windows)} windows")
+    names = [str(name) for name in named]
+    clips, ends = _clips(windows, names, {"tracked_length": record["tracked_length"]})
     by_clip = dict(zip(clips, np.split(vectors, ends[:-1]), strict=True))
     graph = _UsearchGraph(own / _GRAPH, names, ends) if record.get("graph") and not exact else None
     return SearchIndex(clips, by_clip, graph, record)
+
+
+_RECORD_KINDS: dict[str, Kind] = {"windows": whole_from(1), "tracked_length": whole_from(1)}
+_RECORD_MAY: dict[str, Kind] = {
+    "checkpoint": or_none(TEXT),
+    "checkpoint_sha256": or_none(TEXT),
+    "graph": or_none(FLAG),
+}
+
+
+def _check_arrays(vectors: NDArray[Any], windows: NDArray[Any], names: NDArray[Any], count: int) -> None:
+    """Raises DamagedError unless the arrays are of ``count`` windows, of clips that ``names`` tell."""
+    shapes = vectors.ndim == 2 and windows.ndim == names.ndim == 1 and names.dtype.kind == "U"
+    if not shapes or vectors.dtype != np.float32 or windows.dtype != _COLUMNS:
+        raise DamagedError("its arrays are of another kind")
+    if not len(vectors) == len(windows) == count:
+        raise DamagedError(f"{len(vectors)} vectors of {len(windows)} windows, expected {count}")
+    if len(set(names.tolist())) < len(names) or not all(map(is_clip_name, names.tolist())):
+        raise DamagedError("its clips have no names of clips, or one of them twice")
+    numbers = windows["clip"]
+    if (np.diff(numbers) < 0).any() or not 0 <= numbers[0] <= numbers[-1] < len(names):
+        raise DamagedError("its windows are of other clips")
+    within = numbers[1:] == numbers[:-1]
+    if (np.diff(windows["start"])[within] <= 0).any() or windows["start"].min() < 0:
+        raise DamagedError("its windows do not begin one after the other")
+    times = np.stack([windows["begin_s"], windows["end_s"]])
+    frames = min(windows["source_frame"].min(), windows["end_source_frame"].min())
+    if np.isinf(times).any() or frames < -1 or windows["part"].min() < -1:
+        raise DamagedError("its windows are at times, in frames or in parts that no clip has")
 
 
 def _damaged(own: Path, reason: object) -> UsageError:

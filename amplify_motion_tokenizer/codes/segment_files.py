@@ -10,10 +10,12 @@ import numpy as np
 
 from amplify_motion_tokenizer.codes.files.parquet import FORMAT as PARQUET
 from amplify_motion_tokenizer.codes.segmentation import Segment
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.files import write_json
 from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
+from amplify_motion_tokenizer.foreign_parquet import read_rows
 
 _START, _END = "start_seconds", "end_seconds"
 
@@ -100,22 +102,22 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     """Names and lists of segments in a Parquet file; columns of bytes, such as videos, are not read."""
     PARQUET.check_available()
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        schema = pq.read_schema(path)
-        told = (pa.types.is_binary, pa.types.is_large_binary)
-        wanted = [
+    told = (pa.types.is_binary, pa.types.is_large_binary)
+
+    def wanted(schema: Any) -> list[str]:
+        return [
             name
             for name in schema.names
             if name in _NAMES + _LISTS and not any(kind(schema.field(name).type) for kind in told)
         ]
-        rows: list[dict[str, Any]] = pq.read_table(path, columns=wanted, partitioning=None).to_pylist()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: cannot be read (No such file or directory); {_EXPECTED}") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: is damaged or no Parquet ({str(error).splitlines()[0]:.80})") from None
-    return rows
+
+    try:
+        return read_rows(path, wanted)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from None
+    except DamagedError as error:
+        raise UsageError(f"{path}: is damaged or no Parquet ({error})") from None
 
 
 def _by_clip(content: Any, path: Path) -> dict[str, Any]:

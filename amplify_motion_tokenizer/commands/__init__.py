@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a tokenizer on a folder of tracks",
     "pretrain": "train the codec on made-up motion, with no videos",
     "infer": "write the motion codes of every clip of a folder",
+    "merge": "join what runs with --shard left in one output folder",
     "decode": "turn codes back into tracks, and draw these beside the true ones",
     "scenes": "render small clips whose motion is known exactly",
     "draw": "draw tracks over the videos that they were made from",

@@ -38,6 +38,16 @@ VIDEOS_OF_CODES: Flags = {
 }
 """Flags of commands that go on from codes."""
 
+SHARD: Flags = {
+    "--shard": {
+        "metavar": "I/N",
+        "help": "make the I-th of N shares of the clips, I from 1 to N, while other runs make the others in "
+        "the same output; merge joins them. In a Slurm array: --array=1-8 and "
+        "--shard $SLURM_ARRAY_TASK_ID/8",
+    },
+}
+"""The flag of commands that can share the clips of an input."""
+
 _LIKE = 0.75
 """Likeness from which a name is taken for another one misspelt: resumed for resume, not overwrite."""
 

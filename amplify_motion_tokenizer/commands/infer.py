@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands.arguments import SHARD
 from amplify_motion_tokenizer.config import Config, may_differ
 from amplify_motion_tokenizer.config.loading import Flags, Given, build
 from amplify_motion_tokenizer.config.settings import Setting
@@ -33,7 +34,8 @@ FLAGS: Flags = {
     "--input": {
         "type": str,
         "help": "video file, or folder of videos (subfolders and links too); two of one name with "
-        "different extensions are refused; or track file, folder of track files, or pack",
+        "different extensions are refused; or a URL of them, such as s3://bucket/clips; or track file, "
+        "folder of track files, or pack",
     },
     "--follow": {
         "type": str,
@@ -67,6 +69,7 @@ FLAGS: Flags = {
         "action": "store_true",
         "help": "redo clips that are complete; with --follow, replace the file",
     },
+    **SHARD,
 }
 
 
@@ -115,6 +118,7 @@ def main(argv: Sequence[str]) -> int:
     from amplify_motion_tokenizer.codes.formats import DEFAULT_FORMATS
     from amplify_motion_tokenizer.codes.inference import Target, folders_of, tokenize_together
     from amplify_motion_tokenizer.codes.overrides import check_overrides, warn_of_what_is_not_followed
+    from amplify_motion_tokenizer.jobs.shards import parse_shard
 
     for checkpoint, config in parsed:
         for change in check_overrides(checkpoint, config):
@@ -127,7 +131,8 @@ def main(argv: Sequence[str]) -> int:
     formats = (
         DEFAULT_FORMATS if flags.formats is None else [name.strip() for name in flags.formats.split(",")]
     )
-    summary = tokenize_together(Path(flags.input), targets, flags.save, flags.overwrite, formats)
+    shard = None if flags.shard is None else parse_shard(flags.shard)
+    summary = tokenize_together(flags.input, targets, flags.save, flags.overwrite, formats, shard)
     sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status
 
@@ -143,6 +148,7 @@ def _check_flags(flags: argparse.Namespace) -> None:
     refused = {
         "--input": (flags.input is not None, "they are two sources; give one"),
         "--save": (flags.save, "arrays are written of a clip that has ended"),
+        "--shard": (flags.shard is not None, "one run follows a video"),
         "--formats": (flags.formats not in (None, "jsonl"), "the format of codes that grow is jsonl"),
         "several --checkpoint": (len(flags.checkpoint or ()) > 1, "there is one output; give one"),
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
+from amplify_motion_tokenizer.commands.arguments import SHARD
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.config.settings import Setting
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, FORMATS
@@ -16,7 +17,7 @@ FLAGS: Flags = {
         "type": str,
         "required": True,
         "help": "video file, or folder of clips (subfolders and links too); two of one name with "
-        "different extensions are refused",
+        "different extensions are refused; or a URL of them, such as s3://bucket/clips",
     },
     "--output": {"type": str, "required": True, "help": "folder for the track files"},
     "--format": {
@@ -25,6 +26,7 @@ FLAGS: Flags = {
         "help": "; ".join(f"{name}: {what}" for name, (_, what) in FORMATS.items()),
     },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
+    **SHARD,
 }
 
 
@@ -37,8 +39,13 @@ def shows(setting: Setting) -> bool:
 def main(argv: Sequence[str]) -> int:
     """Runs the command line ``argv``; returns the exit status."""
     config, flags = cli.parse(argv, "preprocess", __doc__ or "", FLAGS, shows=shows)
+    from amplify_motion_tokenizer.jobs.shards import parse_shard
     from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
+    from amplify_motion_tokenizer.video.remote import input_of
 
-    summary = preprocess_folder(Path(flags.input), Path(flags.output), config, flags.format, flags.overwrite)
+    shard = None if flags.shard is None else parse_shard(flags.shard)
+    summary = preprocess_folder(
+        input_of(flags.input), Path(flags.output), config, flags.format, flags.overwrite, shard
+    )
     sys.stdout.write(f"tracks in {flags.output}: {summary}\n")
     return summary.exit_status

@@ -237,7 +237,7 @@ def _frame_input(view: ViewTracks, config: Config, truth: bool) -> ModelInput:
         view.visibility if truth else _none_of(view.visibility),
         finite,
         tracks_rc_norm if truth else _none_of(tracks_rc_norm),
-        velocities.new_tensor(size_px).expand(len(velocities), 2),
+        velocities.new_tensor(size_px).repeat(len(velocities), 1),
         _first_frames(view, config),
         known_steps(view),
     )
@@ -388,7 +388,7 @@ def _sizes_px(view: ViewTracks, config: Config) -> Tensor:
     """(B, 2) float32, ``_size_px`` of each window."""
     if view.sizes_px is not None:
         return view.sizes_px
-    return torch.tensor(_size_px(view.size, config)).expand(len(view.tracks_xy_px), 2)
+    return torch.tensor(_size_px(view.size, config)).repeat(len(view.tracks_xy_px), 1)
 
 
 def _rc_norm(tracks_xy_px: Tensor, view: ViewTracks, config: Config) -> Tensor:

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.video.clips import RemoteFile
 
 
-def total_bytes(paths: Iterable[Path]) -> int:
+def total_bytes(paths: Iterable[Path | RemoteFile]) -> int:
     """Size of the files, each counted once; one that is missing counts 0, so its return changes the sum."""
-    return sum(path.stat().st_size for path in set(paths) if os.path.exists(path))
+    return sum(map(_bytes, set(paths)))
+
+
+def _bytes(path: Path | RemoteFile) -> int:
+    if isinstance(path, RemoteFile):
+        return path.bytes or 0
+    return path.stat().st_size if os.path.exists(path) else 0
 
 
 _BLOCK, _BLOCKS = 1 << 16, 4
@@ -48,17 +55,19 @@ def _blocks_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def is_made_of(record: Mapping[str, Any], paths: Sequence[Path]) -> bool:
+def is_made_of(record: Mapping[str, Any], paths: Sequence[Path | RemoteFile]) -> bool:
     """Whether ``record``, of tracks or codes, tells that they were made of the files as they are.
 
-    By size alone where it has no fingerprint, as before there was one. A file that cannot be read is not as
+    By size alone where it has no fingerprint, as before there was one, and of files on another file system,
+    of whose content a manifest tells (``Clip.identity``). A file that cannot be read is not as
     it was.
     """
     if record.get("source_bytes") != total_bytes(paths):
         return False
-    if not record.get("source_fingerprint"):
+    here = [path for path in paths if isinstance(path, Path)]
+    if not record.get("source_fingerprint") or len(here) < len(paths):
         return True
     try:
-        return bool(record["source_fingerprint"] == fingerprint(paths))
+        return bool(record["source_fingerprint"] == fingerprint(here))
     except VideoError:
         return False

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,10 +21,11 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import MANIFEST
 from amplify_motion_tokenizer.files import remove_leftovers, write_yaml
-from amplify_motion_tokenizer.jobs.folder_lock import only_run, remove_lock
+from amplify_motion_tokenizer.jobs.folder_lock import beginning, only_run, remove_lock
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.output_folders import Kind, open_output_folder
+from amplify_motion_tokenizer.jobs.shards import Shard, check_number, finish_shard, listing_of, manifest_of
 from amplify_motion_tokenizer.jobs.workers import cleaned_up
 from amplify_motion_tokenizer.video.clips import Clip
 
@@ -61,16 +62,36 @@ class FolderRun:
     """What ``output`` holds."""
     overwrite: bool
     """Whether clips that are complete are done again, whatever settings they were made with."""
+    shard: Shard | None = None
+    """The share of the input that ``clips`` are; None where they are all."""
+    for_merge: Mapping[str, Any] = field(default_factory=dict)
+    """Of a shard what ``finish_shard`` records of it."""
 
     @staticmethod
-    def open(clips: Sequence[Clip], output: Path, kind: Kind, overwrite: bool = False) -> FolderRun:
-        """Creates or opens ``output``.
+    def open(
+        clips: Sequence[Clip], output: Path, kind: Kind, overwrite: bool = False, shard: Shard | None = None
+    ) -> FolderRun:
+        """Creates or opens ``output``, for all ``clips`` of the input or for the share of a shard.
 
         Raises:
             UsageError: it cannot be written, or another command wrote it.
         """
         open_output_folder(output, kind)
-        return FolderRun(clips=clips, output=output, kind=kind, overwrite=overwrite)
+        if shard is None:
+            return FolderRun(clips=clips, output=output, kind=kind, overwrite=overwrite)
+        own = [clip for clip in clips if shard.holds(clip.name)]
+        logger.info("shard %s: %d of %d clips", shard, len(own), len(clips))
+        facts = {"kind": kind, "input": listing_of(clip.name for clip in clips)}
+        return FolderRun(
+            clips=own, output=output, kind=kind, overwrite=overwrite, shard=shard, for_merge=facts
+        )
+
+    def telling(self, facts: Mapping[str, Any]) -> FolderRun:
+        """The same run, of which ``merge`` is to know ``facts`` too, if it is a shard's: plain values.
+
+        ``settings`` among them is a text that outputs of equal settings have in common.
+        """
+        return dataclasses.replace(self, for_merge={**self.for_merge, **facts})
 
     def run(
         self,
@@ -101,6 +122,8 @@ class FolderRun:
 
     def begin(self, job: ClipJob, others: str = "") -> Manifest:
         """Writes what the folder says of how it is made; arguments and errors as those of ``run``."""
+        if self.shard is not None:
+            check_number(self.output, self.shard)
         if not self.overwrite and (differ := job.changed()):
             raise UsageError(
                 f"{self.output} holds the {self.kind} of another run ({'; '.join(differ)}); "
@@ -108,11 +131,16 @@ class FolderRun:
             )
         for name, content in job.records.items():
             write_yaml(self.output / name, content)
-        manifest = Manifest(self.output / MANIFEST)
+        manifest = manifest_of(self.output, self.shard)
         manifest.begin()
         if others:
             self._warn_of_others(manifest, others)
         return manifest
+
+    def finish(self) -> None:
+        """Records of a shard that all its clips were seen."""
+        if self.shard is not None:
+            finish_shard(self.output, self.shard, self.for_merge)
 
     def is_done(self, job: ClipJob, clip: Clip) -> bool:
         """Whether nothing is to be made of ``clip``."""
@@ -157,28 +185,35 @@ def run_together(
     """
     with ExitStack() as held:
         for run, _ in runs:
-            held.enter_context(only_run(run.output))
+            held.enter_context(only_run(run.output, run.shard))
         return _run_alone(runs, process, Workers(num_workers, prepare, limit_s), others)
 
 
 def _run_alone(
     runs: Sequence[tuple[FolderRun, ClipJob]], process: Process, workers: Workers, others: str
 ) -> Summary:
-    manifests = [run.begin(job, others) for run, job in runs]
+    manifests = []
+    for run, job in runs:
+        with beginning(run.output, run.shard):
+            manifests.append(run.begin(job, others))
 
     def clean_up() -> None:
         for run, _ in runs:
             remove_leftovers(run.output, own=True)
-            remove_lock(run.output)  # SIGTERM ends the process there and then
+            if run.shard is None:  # others may share the lock of a shard
+                remove_lock(run.output)  # SIGTERM ends the process there and then
 
     with cleaned_up(clean_up):
-        return run_clips(
+        summary = run_clips(
             runs[0][0].clips,
             SeveralManifests(manifests),
             lambda clip: all(run.is_done(job, clip) for run, job in runs),
             process,
             workers,
         )
+        for run, _ in runs:
+            run.finish()
+        return summary
 
 
 def on_threads(config: Config, threads: int) -> Config:

@@ -131,7 +131,7 @@ def run_clips(
         to_do = []
         for clip in clips:
             # A run that was killed between a clip's files and its line left nothing to tell of it.
-            if is_complete(clip) and (manifest.is_new or clip.name in manifest.records):
+            if _is_recorded(clip, manifest) and is_complete(clip):
                 manifest.add(_skipped(clip, manifest, summary))
                 progress.update()
             else:
@@ -147,6 +147,17 @@ def run_clips(
         logger.info("%s", summary.speed(time.perf_counter() - began))
     return summary
 
+
+def _is_recorded(clip: Clip, manifest: AnyManifest) -> bool:
+    """Whether the manifest tells that the clip was finished, as its files on another file system are now."""
+    if clip.remote is None:
+        return manifest.is_new or clip.name in manifest.records
+    known = manifest.records.get(clip.name, {}).get(IDENTITY)
+    return known is not None and known == clip.identity
+
+
+IDENTITY = "source_identity"
+"""Key of a record with ``Clip.identity``."""
 
 Outcome = dict[str, Any] | TokenizerError
 
@@ -168,11 +179,16 @@ def _outcomes(
 def _skipped(clip: Clip, manifest: AnyManifest, summary: Summary) -> dict[str, Any]:
     summary.skipped += 1
     before = {k: v for k, v in manifest.records.get(clip.name, {}).items() if k not in ("stage", "error")}
-    return before | {"clip": clip.name, "source": clip.source, "status": "skipped"}
+    return before | _of_clip(clip) | {"status": "skipped"}
+
+
+def _of_clip(clip: Clip) -> dict[str, Any]:
+    told = {"clip": clip.name, "source": clip.source}
+    return {**told, IDENTITY: clip.identity} if clip.identity else told
 
 
 def _finished(clip: Clip, outcome: Outcome, summary: Summary) -> dict[str, Any]:
-    record: dict[str, Any] = {"clip": clip.name, "source": clip.source}
+    record = _of_clip(clip)
     if not isinstance(outcome, TokenizerError):
         summary.add(outcome)
         return {**record, "status": "done", **outcome}
@@ -180,7 +196,7 @@ def _finished(clip: Clip, outcome: Outcome, summary: Summary) -> dict[str, Any]:
     if stage is None:
         raise outcome
     summary.failed += 1
-    named = any(str(path) in str(outcome) for path in clip.paths)
+    named = any(str(file) in str(outcome) for file in clip.files)
     message = str(outcome) if named else f"{clip.source}: {outcome}"
     logger.error("%s", message)
     return {**record, "status": "failed", "stage": stage, "error": message}

@@ -24,6 +24,7 @@ from amplify_motion_tokenizer.file_names import (
 )
 from amplify_motion_tokenizer.files import make_output_folder
 from amplify_motion_tokenizer.foreign_json import parse_json
+from amplify_motion_tokenizer.jobs.shards import shards_in
 
 Kind = Literal[
     "tracks", "checkpoints of a run", "codes", "a pack", "drawings", "decoded codes", "rendered clips"
@@ -61,7 +62,8 @@ def kind_of(folder: Path) -> Kind | None:
         return "decoded codes"
     if holds_drawings(folder):
         return "drawings"
-    if any((folder / output).exists() for output in _outputs_listed(folder / MANIFEST)):
+    manifests = [folder / MANIFEST, *(shard.file(folder, ".jsonl") for shard in shards_in(folder))]
+    if any((folder / output).exists() for path in manifests for output in _outputs_listed(path)):
         return "tracks"
     return None
 

@@ -17,7 +17,7 @@ from amplify_motion_tokenizer.errors import TrackFileError, UsageError
 from amplify_motion_tokenizer.jobs.fingerprint import is_made_of
 from amplify_motion_tokenizer.tracks.record import FORMAT_VERSION, ClipRecord, ClipWriter
 from amplify_motion_tokenizer.tracks.stored import FoundClip, StoredClip, Stores
-from amplify_motion_tokenizer.video.clips import ClipInfo
+from amplify_motion_tokenizer.video.clips import ClipInfo, RemoteFile
 from amplify_motion_tokenizer.video.sources import tracked_views
 
 _OF_SIZE = re.compile(r"(?P<clip>.+)\.size\d+", re.DOTALL)
@@ -83,7 +83,7 @@ class TrackFormat(ABC):
         """Removes the file ``target``, if it is there, and what belongs to it."""
         target.unlink(missing_ok=True)
 
-    def views(self, source: Path, config: Config) -> list[str]:
+    def views(self, source: Path | str, config: Config) -> list[str]:
         """The views of the input's clips that are tracked, all of them unless a format holds fewer.
 
         Raises:
@@ -125,7 +125,7 @@ class TrackFormat(ABC):
             TrackFileError: it cannot be read, or lacks a view.
         """
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
         """Whether ``target`` was made with ``settings`` from ``sources`` as they are now.
 
         So must be the files of its pictures of other sizes.

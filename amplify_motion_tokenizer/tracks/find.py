@@ -8,6 +8,7 @@ from pathlib import Path
 
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import is_pack
+from amplify_motion_tokenizer.jobs.shards import check_merged
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
 from amplify_motion_tokenizer.tracks.folder_index import open_clips
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
@@ -47,6 +48,7 @@ def find_tracks(
     Raises:
         TrackFileError: the folder is missing, a file or a pack, holds no tracks, tracks of two formats or
             two files of one clip, or a file is bad; or the dataset selects none.
+        UsageError: shards of the folder are not merged.
         ConfigError: the dataset string is malformed.
     """
     form, clips = _found(folder)
@@ -117,6 +119,7 @@ def find_recorded(source: Path) -> dict[str, RecordedClip]:
 def _found(folder: Path) -> tuple[TrackFormat, dict[str, OpenClip[FoundClip]]]:
     """The format of the clips below ``folder``, and the clips, none opened yet."""
     _check_folder(folder)
+    check_merged(folder)
     formats = track_formats()
     found = {each.name: clips for each in formats if (clips := each.find(folder))}
     if len(found) > 1:

@@ -55,6 +55,7 @@ from amplify_motion_tokenizer.tracks.hdf5_groups import (
     damage_named,
     first_frame_size,
     gather,
+    open_for_texts,
     open_hdf5,
     read_view,
     tracked_size,
@@ -77,7 +78,7 @@ from amplify_motion_tokenizer.tracks.record import (
 )
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
-from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo, RemoteFile
 
 INT16_VERSION = 2
 """Format version of files with a view in the form of ``hdf5_int16``, which older readers do not know."""
@@ -176,7 +177,7 @@ class TrackFile:
     def __init__(self, path: Path, views: Sequence[str] | None = (DEFAULT_VIEW,)) -> None:
         self.path = path
         self.first_row = 0
-        with open_hdf5(path) as file, damage_named(path):
+        with open_for_texts(path) as file, damage_named(path):
             self.attributes = plain_attributes(file["root"].attrs) if "root" in file else {}
             check_version(self.attributes, path, VERSIONS)
             groups = view_groups(file, path, views)
@@ -249,7 +250,10 @@ class TrackFile:
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
         """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
         with damage_named(self.path):
-            return np.asarray(file[self.views[0]]["start_frame"][:], np.int64)
+            view = file[self.views[0]]
+            if "start_frame" not in view:
+                raise KeyError("it holds no start_frame")
+            return window_starts(view, self.fps, self.path)[0]
 
     def valid_steps(self, file: h5py.File) -> NDArray[np.int64]:
         """(S,) how many of each window's T - 1 steps are real; all of them where the file does not say.
@@ -288,7 +292,7 @@ class TrackFile:
             for data in (data for view in self.views for data in file[view].values()):
                 if data.chunks is not None:
                     data.id.chunk_iter(lambda _: None)
-                if len(data):
+                if len(data) and data.dtype.kind in "biuf":  # HDF5 may read damaged texts for ever
                     data[-1]
 
     def read(self, file: h5py.File, rows: Sequence[int]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
@@ -344,7 +348,7 @@ class _Hdf5(TrackFormat):
     def open(self, target: Path, views: Sequence[str] | None) -> TrackFile:
         return TrackFile(target, views)
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
         """See ``TrackFormat``; a file whose windows cannot be read is made again."""
         if not super().is_complete(target, settings, *sources):
             return False

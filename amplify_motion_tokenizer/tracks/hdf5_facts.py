@@ -29,7 +29,7 @@ FACTS: dict[str, Kind] = {
 
 def plain_attributes(attributes: h5py.AttributeManager) -> dict[str, Any]:
     """Attributes as Python's own numbers, texts and tuples."""
-    return {name: _plain(value) for name, value in attributes.items()}
+    return {str(_plain(name)): _plain(value) for name, value in attributes.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +160,8 @@ def tracked_size(group: h5py.Group) -> tuple[int, int] | None:
     Raises:
         ValueError: the size that the file states is none that a frame can have.
     """
-    sizes = group.attrs.get("height"), group.attrs.get("width")
-    if None in sizes:
+    sizes = hdf5_files.number(group, "height"), hdf5_files.number(group, "width")
+    if sizes[0] is None or sizes[1] is None:
         return None
     height, width = int(sizes[0]), int(sizes[1])
     if min(height, width) < 1:
@@ -193,14 +193,30 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turns what h5py raises for damaged or foreign content into a TrackFileError that names the file."""
     try:
         yield
-    except (OSError, KeyError, ArithmeticError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TrackFileError(f"{path}: is damaged or of another layout ({reason}); remake it") from None
 
 
 def open_hdf5(path: Path) -> h5py.File:
     """Opens a track file for reading; TrackFileError as ``hdf5_files.open_hdf5`` raises it."""
-    return hdf5_files.open_hdf5(path, TrackFileError, "remove it and run preprocessing again")
+    return hdf5_files.open_hdf5(path, TrackFileError, _ADVICE)
+
+
+def open_for_texts(path: Path) -> AbstractContextManager[h5py.File]:
+    """Opens a track file for reading its attributes; TrackFileError as ``hdf5_files`` raises it."""
+    return hdf5_files.open_for_texts(path, TrackFileError, _ADVICE)
+
+
+_ADVICE = "remove it and run preprocessing again"
 
 
 def view_groups(file: h5py.File, path: Path, views: Sequence[str] | None) -> list[h5py.Group]:

@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.config.gone import settings_now
-from amplify_motion_tokenizer.damaged_files import NUMPY_DAMAGE
+from amplify_motion_tokenizer.damaged_files import DamagedError, load_array
 from amplify_motion_tokenizer.errors import TrackFileError
 from amplify_motion_tokenizer.file_names import PACK_INDEX
 from amplify_motion_tokenizer.files import read_json
@@ -367,9 +367,9 @@ def _open_arrays(folder: Path, index: Mapping[str, Any]) -> PackArrays:
     }
     try:
         arrays: list[Any] = [
-            None if absent.get(name) else np.load(folder / f"{name}.npy", mmap_mode="r")
+            None if absent.get(name) else load_array(folder / f"{name}.npy", in_place=True)
             for name in PackArrays._fields
         ]
-    except (OSError, *NUMPY_DAMAGE) as error:
+    except (OSError, DamagedError) as error:
         raise TrackFileError(f"{folder}: is damaged ({error}); pack the track files again") from None
     return PackArrays(*arrays)

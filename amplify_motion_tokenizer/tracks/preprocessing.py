@@ -10,26 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amplify_motion_tokenizer.config import Config, changes, to_dict
+from amplify_motion_tokenizer.config import Config, changes, settings_hash, to_dict
 from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
 from amplify_motion_tokenizer.jobs.loop import Summary
+from amplify_motion_tokenizer.jobs.shards import Shard
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
 from amplify_motion_tokenizer.tracks.base import TrackFormat, clip_of
 from amplify_motion_tokenizer.tracks.clip_files import ClipFiles
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, track_format, track_formats
 from amplify_motion_tokenizer.video.clips import Clip
+from amplify_motion_tokenizer.video.remote import input_of, local_copy, workers_for
 from amplify_motion_tokenizer.video.sources import find_clips, other_files
 
 logger = logging.getLogger(__name__)
 
 
 def preprocess_folder(
-    source: Path, output: Path, config: Config, output_format: str = DEFAULT_FORMAT, overwrite: bool = False
+    source: Path | str,
+    output: Path,
+    config: Config,
+    output_format: str = DEFAULT_FORMAT,
+    overwrite: bool = False,
+    shard: Shard | None = None,
 ) -> Summary:
     """Tracks every clip below ``source`` and writes its tracks below ``output``.
 
@@ -40,11 +47,13 @@ def preprocess_folder(
     script that calls this needs ``if __name__ == "__main__":`` then, as they import it.
 
     Args:
-        source: a video, or a folder of clips.
+        source: a video, or a folder of clips; a path, or a URL of fsspec's such as s3://bucket/clips.
         output: where to write.
         config: what is tracked, and how.
         output_format: a name of ``formats.FORMATS``.
         overwrite: redo clips that are complete.
+        shard: the share of the clips to track, beside other runs that track the others; then the folder is
+            read once ``codes.merging.merge`` has joined them.
 
     Raises:
         UsageError: nothing to do, output not writable, two clips could share a file, or ``output`` holds
@@ -53,18 +62,18 @@ def preprocess_folder(
             keypoint model, without first frames, ``data.true_horizon`` and ``tracking.pad_end``.
         TrackerError: the tracker cannot start.
     """
-    own = track_format(output_format)
+    own, source = track_format(output_format), input_of(source)
     clips = find_clips(source, config, own.views(source, config))
-    run = FolderRun.open(clips, output, "tracks", overwrite)
+    run = FolderRun.open(clips, output, "tracks", overwrite, shard)
     tracker = make_tracker(config)
     config = record_weights(config, tracker)
     _check_format(output, own)
     _check_names(clips, source)
     job = TrackingJob(output, config, own)
-    summary = run.run(
+    summary = run.telling({"settings": job.settings_text}).run(
         job,
         ClipTracking(job, tracker),
-        num_workers=clip_workers(config, tracker),
+        num_workers=workers_for(source, clip_workers(config, tracker), config.tracking.clip_limit_s),
         limit_s=config.tracking.clip_limit_s,
         others="training on it will use them",
     )
@@ -87,7 +96,7 @@ def _check_format(output: Path, own: TrackFormat) -> None:
             raise UsageError(f"{output} holds tracks of --format {other.name}; choose another --output")
 
 
-def _check_names(clips: Sequence[Clip], source: Path) -> None:
+def _check_names(clips: Sequence[Clip], source: Path | str) -> None:
     """Refuses a clip whose file another clip's could be, if the other one's pictures change their size."""
     names = {clip.name for clip in clips}
     for name in sorted(names):
@@ -113,6 +122,11 @@ class TrackingJob:
         return self.format.settings(self.config)
 
     @property
+    def settings_text(self) -> str:
+        """The same for tracks of the same format that are made alike."""
+        return f"{self.format.name} {settings_hash(self.settings)}"
+
+    @property
     def records(self) -> dict[str, dict[str, Any]]:
         """The resolved config."""
         return {OUTPUT_CONFIG: to_dict(self.config)}
@@ -127,7 +141,7 @@ class TrackingJob:
 
     def is_complete(self, clip: Clip) -> bool:
         """Whether the clip's tracks are there, made with these settings of the source as it is."""
-        return self.format.is_complete(self.target(clip), self.settings, *clip.paths)
+        return self.format.is_complete(self.target(clip), self.settings, *clip.files)
 
     def target(self, clip: Clip) -> Path:
         """The file that is there when the clip is complete."""
@@ -148,6 +162,10 @@ class ClipTracking:
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
         """Writes the tracks of ``clip``; returns what the manifest tells of it."""
+        with local_copy(clip) as here:
+            return self._track(here)
+
+    def _track(self, clip: Clip) -> dict[str, Any]:
         began, windows = time.perf_counter(), 0
         job, target = self.job, self.job.target(clip)
         with TrackedClip(clip, job.config, self.tracker) as tracked:

@@ -51,7 +51,7 @@ from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
 from amplify_motion_tokenizer.tracks.record import RECORD_KINDS, ClipRecord, check_version
 from amplify_motion_tokenizer.tracks.stored import FoundClip, WindowPlaces, WindowTimes
-from amplify_motion_tokenizer.video.clips import ClipInfo
+from amplify_motion_tokenizer.video.clips import ClipInfo, RemoteFile
 from amplify_motion_tokenizer.video.sources import model_views
 
 _INDEX_ENDING = ".windows.json"
@@ -272,7 +272,7 @@ class _VelocityFormat(TrackFormat):
     endings = (_INDEX_ENDING,)
     looked_for = "<clip>_start<n>.pt"
 
-    def views(self, source: Path, config: Config) -> list[str]:
+    def views(self, source: Path | str, config: Config) -> list[str]:
         if not config.input_kind.velocity_files:
             raise ConfigError(
                 f"velocity files suit model.name {names_with('velocity_files')} alone, not "
@@ -321,7 +321,7 @@ class _VelocityFormat(TrackFormat):
             raise TrackFileError(f"{target}: has no windows beside it; preprocess the clip again")
         return VelocityFiles(clip, paths)
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path) -> bool:
+    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
         if not super().is_complete(target, settings, *sources):
             return False
         clip = target.name.removesuffix(_INDEX_ENDING)

@@ -46,6 +46,8 @@ _KNOWN_WAYS = {
 """Accelerate's names of one process, and of several that each hold the whole model."""
 
 
+_FILES = "accelerate launch --config_file configs/accelerate/gpus.yaml --num_processes N"
+
 _PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables in which launchers say how many processes there are; torch's launcher may run within MPI's."""
 
@@ -98,7 +100,8 @@ def _launched(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes a launcher says that there are; 1 where none says it.
 
     Raises:
-        TrainingError: there are several, and no address at which they find each other.
+        TrainingError: there are several, and no address at which they find each other; or accelerate was
+            asked for several and has started one, as it does without --multi_gpu.
     """
     name = next((name for name in _PROCESSES if environment.get(name, "").isdecimal()), None)
     launched = 1 if name is None else int(environment[name])
@@ -106,6 +109,11 @@ def _launched(environment: Mapping[str, str] = os.environ) -> int:
         raise TrainingError(
             f"the launcher sets {name} = {launched}, but not MASTER_ADDR, at which the processes find each "
             "other: set MASTER_ADDR and MASTER_PORT, or launch with accelerate launch or torchrun"
+        )
+    if name is None and {"MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"} <= environment.keys():
+        raise TrainingError(
+            "accelerate was asked for several processes and started one, which would train alone: give "
+            f"{_FILES} (--cpu starts one whatever is asked for), or unset MASTER_ADDR where one is meant"
         )
     return launched
 

@@ -279,8 +279,8 @@ class CollapseAlarm:
         return (
             f"the codebook has collapsed {when}: {usage['unique_codes']:.0f} of {self.codebook_size} codes, "
             f"normalised entropy {_shown(usage, 'normalized_entropy', 3)}, so codes say little; raise "
-            f"loss.usage.weight (now {self._usage_weight:g}; see docs/codebook.md), train longer or on "
-            "more varied clips, lower training.learning_rate or warm it up (training.warmup_steps), lower "
-            "loss.alpha_center or raise data.static_filter.threshold where center_share is high, or take "
-            "fewer codes (model.fsq_levels)"
+            f"loss.usage.weight (now {self._usage_weight:g}; see docs/measured/codebook.md), train longer "
+            "or on more varied clips, lower training.learning_rate or warm it up (training.warmup_steps), "
+            "lower loss.alpha_center or raise data.static_filter.threshold where center_share is high, or "
+            "take fewer codes (model.fsq_levels)"
         )

@@ -134,11 +134,12 @@ def _run(trainer: Trainer, val_data: WindowDataset) -> signal.Signals | None:
     if accelerator.is_main_process:
         write_yaml(output / OUTPUT_CONFIG, to_dict(trainer.config))
         logger.info(
-            "training on %s, validating on %s, from step %d, %d process(es)",
+            "training on %s, validating on %s, from step %d, %d process(es) on %s",
             data.contents,
             val_data.contents,
             trainer.state.step,
             accelerator.num_processes,
+            accelerator.device,
         )
     _start_trackers(accelerator, trainer.config, output, trainer.state)
     return trainer.train()

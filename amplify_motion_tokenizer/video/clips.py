@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,36 @@ class ViewSource:
 
 
 @dataclass(frozen=True)
+class RemoteFile:
+    """A file on another file system, as that told of it when it was listed."""
+
+    url: str
+    """Where it is, for people."""
+    place: str
+    """What its file system calls it."""
+    name: str
+    """Its path below the input, with forward slashes."""
+    bytes: int | None
+    """Its size; None where the file system does not say."""
+    identity: str
+    """Changes with the file, as far as the file system tells; empty where it tells nothing."""
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """Files on another file system, each under the path by which a clip knows it, which is nowhere here."""
+
+    root: Path
+    """Stands for the folder that they are all below."""
+    files: Mapping[Path, RemoteFile]
+    lone: bool = False
+    """Whether the input is this one file, not a folder."""
+
+
+@dataclass(frozen=True)
 class Clip:
     """What is tracked together: one video, or the views of one recording."""
 
@@ -55,6 +87,8 @@ class Clip:
     """Its output's path below the output folder, without the extension, with forward slashes."""
     views: dict[str, ViewSource]
     """Frames by view name, one view or more; a file may turn out to be missing."""
+    remote: RemoteFiles | None = None
+    """Its files, as far as they are there, if they are on another file system (``video.remote``)."""
 
     @property
     def paths(self) -> list[Path]:
@@ -62,9 +96,26 @@ class Clip:
         return [path for source in self.views.values() for path in source.images or (source.path,)]
 
     @property
+    def files(self) -> list[Path | RemoteFile]:
+        """The files that hold it, wherever they are; ``paths`` if they are on this machine."""
+        files = self.remote.files if self.remote else {}
+        return [files.get(path, path) for path in self.paths]
+
+    @property
+    def identity(self) -> str:
+        """Changes with the clip's files on another file system; empty where nothing tells that."""
+        if self.remote is None or not all(file.identity for file in self.remote.files.values()):
+            return ""
+        told = sorted((file.name, file.identity) for file in self.remote.files.values())
+        return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
     def source(self) -> str:
         """Where it is, for people: of several views the first that is there."""
         views = list(self.views.values())
+        if self.remote is not None:
+            there = next((view.path for view in views if view.path in self.remote.files), views[0].path)
+            return str(self.remote.files.get(there, there))
         return str(next((view for view in views if os.path.exists(view.path)), views[0]))
 
 

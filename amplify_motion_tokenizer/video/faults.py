@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.video.stream_ends import ends_within_packet
 
 _HEAD_BYTES = 512
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp"}
@@ -40,6 +41,7 @@ def check_file(path: Path) -> bytes:
             head = file.read(_HEAD_BYTES)
             file.seek(max(0, found - _HEAD_BYTES))
             tail = file.read()
+            cut = ends_within_packet(file, found, head)
     except OSError as error:
         raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
     except UnicodeEncodeError:
@@ -49,6 +51,8 @@ def check_file(path: Path) -> bytes:
     check_length(path, _stated_bytes(head))
     if head.startswith(_GIF) and not tail.rstrip(b"\0\r\n").endswith(_GIF_END):
         check_length(path, None)  # FFmpeg would give the last picture without its lower rows
+    if cut:
+        check_length(path, None)
     return head
 
 

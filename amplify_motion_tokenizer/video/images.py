@@ -27,7 +27,9 @@ IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 """Lower-case endings of the pictures of an image sequence."""
 ANIMATED = (".webp",)
 """Lower-case endings of the files that hold several pictures and are read by Pillow."""
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, struct.error)
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, MemoryError, struct.error,
+)  # fmt: skip
 """What Pillow raises of damaged files, by what is damaged."""
 _DEEP = ("I", "F")
 """Beginning of Pillow's names for gray levels of more than 8 bits."""

@@ -18,7 +18,9 @@ from typing import Any
 
 import av
 
+from amplify_motion_tokenizer import foreign_parquet
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import UsageError, VideoError
 from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
 from amplify_motion_tokenizer.hub import folder_of, is_name
@@ -191,16 +193,15 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: the file is damaged.
     """
-    module = parquet()
-    import pyarrow
-
+    parquet()
     try:
-        names = module.read_schema(file).names
-        table = module.read_table(file, columns=[name for name in names if not name.startswith("stats/")])
-    except (pyarrow.ArrowException, OSError) as error:
+        return foreign_parquet.read_rows(file, _without_statistics)
+    except (DamagedError, OSError) as error:
         raise UsageError(f"{file}: cannot be read as Parquet ({error}); get the data set again") from None
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+
+
+def _without_statistics(schema: Any) -> list[str]:
+    return [name for name in schema.names if not name.startswith("stats/")]
 
 
 def camera_views(source: Path, config: Config) -> dict[str, str]:

@@ -77,7 +77,8 @@ def _demos(path: Path) -> list[str]:
         with open_hdf5(path, VideoError, "") as file:
             data = file.get("data")
             there = data if isinstance(data, h5py.Group) else ()
-            names = [name for name in there if re.fullmatch(r"demo_\d+", name)]
+            # A name that is not UTF-8 comes as bytes.
+            names = [name for name in there if isinstance(name, str) and re.fullmatch(r"demo_\d+", name)]
     except (VideoError, OSError, RuntimeError, KeyError):
         return []  # opening the clip says what is wrong
     return sorted(names, key=natural_key)

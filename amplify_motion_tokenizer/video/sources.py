@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,13 @@ from amplify_motion_tokenizer.config import Config, VideoConfig
 from amplify_motion_tokenizer.config.checks import CLIP_PLACE
 from amplify_motion_tokenizer.errors import ConfigError, UsageError, VideoError
 from amplify_motion_tokenizer.file_names import SCENES
-from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, ViewSource
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, Clip, RemoteFiles, ViewSource
 from amplify_motion_tokenizer.video.images import ANIMATED, image_sequences, open_images
 from amplify_motion_tokenizer.video.input_files import VIDEO_EXTENSIONS, files_below, quiet_files_below
 from amplify_motion_tokenizer.video.lerobot import INFO, camera_views, find_episodes, open_episode
 from amplify_motion_tokenizer.video.libero import demo_views, find_demos, open_demo
 from amplify_motion_tokenizer.video.reading import SourceFrames, Video, make_videos, open_source
+from amplify_motion_tokenizer.video.remote import list_files
 
 _WANTED = f"numbered pictures and {' '.join(VIDEO_EXTENSIONS)}"
 
@@ -34,16 +36,25 @@ class Source(NamedTuple):
     """Whether other files of the input folder are told, as they may have been meant for clips."""
 
 
-def tracked_views(source: Path, config: Config) -> list[str]:
+def tracked_views(source: Path | str, config: Config) -> list[str]:
     """Names of the views that the clips of the input ``source`` have.
 
     Raises:
         UsageError: the input says of its views itself, and is damaged or missing.
     """
-    return list(SOURCES[config.video.source].views(source, config))
+    return list(_views(source, config))
 
 
-def model_views(source: Path, config: Config) -> list[str]:
+def _views(source: Path | str, config: Config) -> Mapping[str, str]:
+    if isinstance(source, Path):
+        return SOURCES[config.video.source].views(source, config)
+    if config.video.source != "files":
+        advice = "give its name on the Hub" if config.video.source == "lerobot" else "copy it to this machine"
+        raise UsageError(f"input {source}: a URL holds video files, not {config.video.source} data; {advice}")
+    return _view_forms(config)
+
+
+def model_views(source: Path | str, config: Config) -> list[str]:
     """The views among ``tracked_views`` that ``data.views`` asks for; a lone view serves whatever its name.
 
     Raises:
@@ -61,17 +72,30 @@ def model_views(source: Path, config: Config) -> list[str]:
     return wanted
 
 
-def find_clips(source: Path, config: Config, views: Sequence[str]) -> list[Clip]:
+def find_clips(source: Path | str, config: Config, views: Sequence[str]) -> list[Clip]:
     """The clips in ``source``, a folder or a file, sorted, each with its ``views`` in that order.
 
-    ``files_below`` says which links are followed and what is passed over.
+    ``files_below`` says which links are followed and what is passed over. A text is the URL of a folder or
+    file on another file system (``remote.input_of``).
 
     Raises:
         UsageError: the source is missing, empty, or holds no clip; or two would share an output.
     """
-    own = SOURCES[config.video.source]
-    clips = own.find(source, config, own.views(source, config))
-    return [Clip(clip.name, {view: clip.views[view] for view in views}) for clip in clips]
+    there = _views(source, config)
+    if isinstance(source, Path):
+        clips = SOURCES[config.video.source].find(source, config, there)
+        return [Clip(clip.name, {view: clip.views[view] for view in views}) for clip in clips]
+    listed = list_files(source)
+    place = next(iter(listed.files)) if listed.lone else listed.root
+    clips = _clips_among(place, None if listed.lone else sorted(listed.files), config)
+    return [_with_files(clip, views, listed) for clip in clips]
+
+
+def _with_files(clip: Clip, views: Sequence[str], listed: RemoteFiles) -> Clip:
+    """The clip with its ``views`` and their files among the listed ones."""
+    own = Clip(clip.name, {view: clip.views[view] for view in views})
+    files = {path: listed.files[path] for path in own.paths if path in listed.files}
+    return dataclasses.replace(own, remote=RemoteFiles(listed.root, files))
 
 
 def open_views(clip: Clip, config: VideoConfig) -> list[Video]:
@@ -107,12 +131,12 @@ def _open_view(place: ViewSource, config: VideoConfig) -> SourceFrames:
     return open_source(place.path, config)
 
 
-def other_files(source: Path, clips: Sequence[Clip], config: Config) -> Counter[str]:
+def other_files(source: Path | str, clips: Sequence[Clip], config: Config) -> Counter[str]:
     """Files of the input folder ``source`` that no clip is made of, counted by ending; empty for a file.
 
-    What rendered clips say of themselves is no such file.
+    What rendered clips say of themselves is no such file. On another file system nothing is listed again.
     """
-    if not source.is_dir() or not SOURCES[config.video.source].leaves_out:
+    if isinstance(source, str) or not source.is_dir() or not SOURCES[config.video.source].leaves_out:
         return Counter()
     used = {path for clip in clips for path in clip.paths}
     others = (path for path in quiet_files_below(source) if path not in used and path.name != SCENES)
@@ -136,20 +160,29 @@ def _files(source: Path) -> list[Path]:
     return files_below(source)
 
 
-def _views_of_files(source: Path, config: Config) -> Mapping[str, str]:
+def _view_forms(config: Config) -> Mapping[str, str]:
     return config.tracking.view_files or {DEFAULT_VIEW: ""}
 
 
+def _views_of_files(source: Path, config: Config) -> Mapping[str, str]:
+    return _view_forms(config)
+
+
 def _find_files(source: Path, config: Config, views: Mapping[str, str]) -> list[Clip]:
-    return _find_views(source, views) if config.tracking.view_files else _find_videos(source)
+    return _clips_among(source, None if source.is_file() else _files(source), config)
 
 
-def _find_videos(source: Path) -> list[Clip]:
+def _clips_among(source: Path, paths: list[Path] | None, config: Config) -> list[Clip]:
+    """The clips of the files ``paths`` below the folder ``source``, or of the file ``source`` for None."""
+    forms = config.tracking.view_files
+    return _find_views(source, paths, forms) if forms else _find_videos(source, paths)
+
+
+def _find_videos(source: Path, paths: list[Path] | None) -> list[Clip]:
     """A clip for each video and each image sequence."""
-    if source.is_file():
+    if paths is None:
         return [Clip(source.stem, {DEFAULT_VIEW: ViewSource(source)})]
-    paths = _files(source)
-    if (source / INFO).is_file():
+    if source / INFO in paths:
         raise UsageError(
             f"input folder {source} is a LeRobotDataset, whose videos hold several episodes each: windows "
             "would go over their ends; give --video.source lerobot"
@@ -175,14 +208,14 @@ def _find_videos(source: Path) -> list[Clip]:
     return [Clip(name, {DEFAULT_VIEW: places[name]}) for name in sorted(places)]
 
 
-def _find_views(source: Path, view_files: Mapping[str, str]) -> list[Clip]:
+def _find_views(source: Path, paths: list[Path] | None, view_files: Mapping[str, str]) -> list[Clip]:
     """A clip for each name that at least one view's pattern finds a file for."""
-    if source.is_file():
+    if paths is None:
         raise UsageError(
             f"input {source} is a file; tracking.view_files needs the folder of the clips; "
             "for videos of one view set it to {}"
         )
-    found = {_clip_of(path.relative_to(source).as_posix(), view_files) for path in _files(source)}
+    found = {_clip_of(path.relative_to(source).as_posix(), view_files) for path in paths}
     names = sorted(name for name in found if name is not None)
     if not names:
         raise UsageError(

@@ -13,8 +13,10 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.data.dataset import WindowDataset, make_loader
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler
+from amplify_motion_tokenizer.data.made_up import MadeUpWindows
+from amplify_motion_tokenizer.data.sampler import PADDING, EpochSampler, EpochWindows
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFileWriter
+from tests.support.run_scripts import TINY
 from tests.support.tracked import clip_record_of, random_windows, write_velocities
 
 Write = Callable[..., Path]
@@ -138,3 +140,21 @@ def test_a_training_batch_is_the_same_without_the_truth(tmp_path: Path, model: s
             assert found.untyped_storage().nbytes() == 0, "workers send storages whole"
         else:
             assert torch.equal(wanted, found), name
+
+
+@pytest.mark.parametrize("model", ["keypoint", "amplify"])
+@pytest.mark.parametrize("truth", [True, False])
+def test_no_tensor_of_a_batch_shares_memory_within_itself(
+    tmp_path: Path, write_tracks: Write, model: str, truth: bool
+) -> None:
+    """Pinning a batch for a GPU writes into a copy of the same strides, which torch refuses."""
+    tree = {**TINY, "data": {**TINY["data"], "reference_size": [48, 64]}}
+    config = config_from_dict({**tree, "model": {**TINY["model"], "name": model}}, "test")
+    write_tracks(tmp_path / "a.hdf5", 5)
+    made = WindowDataset({}, config, truth=truth, made_up=MadeUpWindows(config, 8))
+    tracked = WindowDataset(load_clips(tmp_path, config), config, truth=truth)
+    for data, rows in ((tracked, [0, 3, 1]), (made, EpochWindows([3, 5, 4], epoch=0))):
+        for name, tensor in data.batch(rows).inputs._asdict().items():
+            if tensor is not None and tensor.numel():
+                shared = [n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if not stride]
+                assert all(n == 1 for n in shared), name

@@ -5,7 +5,9 @@ import json
 import random
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ ARRAY_WAYS = 12
 def change_array(rng: random.Random, array: NDArray[Any]) -> NDArray[Any]:
     """An array of another type or shape, or with values that cannot be."""
     way, array = rng.randrange(ARRAY_WAYS), np.array(array)
-    if way == 0:
+    if way == 0 and array.dtype.kind in "iufbc":
         return array.astype(
             rng.choice(("i1", "i8", "f2", "f8", "?", "u1", "c8", "S4", ">f4", ">i8", "u8")), copy=False
         )
@@ -59,6 +61,23 @@ def change_hdf5(rng: random.Random, path: Path) -> None:
                 _change_attribute(rng, item.attrs)
             elif name != "/":
                 _change_item(rng, file, name, item)
+
+
+HEAD_BYTES = 2**15
+"""Where the libraries' own structures lie in the small files of the harness."""
+
+
+def change_words(rng: random.Random, data: bytes) -> bytes:
+    """Other words in an HDF5 file's structures: addresses of other parts or of themselves, lengths of 0."""
+    content = bytearray(data)
+    words = min(len(content), HEAD_BYTES) // 8
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        at = 8 * rng.randrange(words)
+        other = content[8 * (place := rng.randrange(words)) :][:8]
+        numbers = (0, at, 8, 8 * place, 2**64 - 1, 2**64 - 16, 2**63, rng.randrange(len(content)))
+        made = [struct.pack("<Q", number) for number in numbers]
+        content[at : at + 8] = rng.choice([bytes(other), bytes(other), *made])
+    return bytes(content)
 
 
 def _change_attribute(rng: random.Random, attributes: Any) -> None:
@@ -186,13 +205,35 @@ def change_zip(rng: random.Random, data: bytes) -> bytes:
                 if way == 0:
                     continue
                 if way == 1:
-                    new.writestr(name, bytes(2**30), zipfile.ZIP_DEFLATED)
+                    _write_bomb(new, name)
                     continue
                 content = change_bytes(rng, content)
             new.writestr(name, content)
         if way == 2:
             new.writestr("../outside", b"x")
     return into.getvalue()
+
+
+BOMB_BYTES = 2**30
+
+
+@cache
+def _bomb() -> tuple[bytes, int]:
+    """Zeros as a zip archive holds them: packed by deflate, and their checksum."""
+    packer = zlib.compressobj(9, wbits=-15)
+    block, sum_of_all = bytes(2**20), 0
+    parts = [packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)] * (BOMB_BYTES // len(block))
+    for _ in parts:
+        sum_of_all = zlib.crc32(block, sum_of_all)
+    return b"".join(parts) + zlib.compressobj(9, wbits=-15).flush(), sum_of_all
+
+
+def _write_bomb(archive: zipfile.ZipFile, name: str) -> None:
+    """Adds an entry that unfolds to ``BOMB_BYTES``; packing as many for each case would take seconds."""
+    packed, sum_of_all = _bomb()
+    archive.writestr(name, packed, zipfile.ZIP_STORED)
+    entry = archive.getinfo(name)
+    entry.compress_type, entry.file_size, entry.CRC = zipfile.ZIP_DEFLATED, BOMB_BYTES, sum_of_all
 
 
 def change_npz(rng: random.Random, data: bytes) -> bytes:

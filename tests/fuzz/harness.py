@@ -17,18 +17,21 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from amplify_motion_tokenizer.errors import TokenizerError
+from amplify_motion_tokenizer.jobs.progress import Progress
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
 
+logger = logging.getLogger(__name__)
+
 SLOW_S = 8.0
-"""Seconds from which a case counts as a hang, though it ended."""
-HANG_S = 300.0
+"""Seconds of computing from which a case counts as a hang, though it ended; others may use the machine."""
+HANG_S = 90.0
 """Seconds after which a case's process is ended; its start counts."""
 MEMORY = 3 * 2**30
 """Bytes of address space beyond what the process has before it reads anything."""
@@ -64,31 +67,49 @@ class Counts:
     of_faults: Counter[str] = field(default_factory=Counter)
 
 
-def fuzz(cases: Sequence[Case], workers: int, keep: Path | None = None) -> dict[str, Counts]:
-    """Tries the cases; with ``keep`` the input of every first fault stays there, as ``<kind>-<number>``."""
-    found: dict[str, Counts] = {}
-    for case, outcome in _until_stopped(_outcomes(cases, workers, keep)):
-        counts = found.setdefault(case.kind, Counts())
+class Found(dict[str, Counts]):
+    """Counts by kind."""
+
+    def add(self, case: Case, outcome: Outcome) -> bool:
+        """Counts a case; whether it is the first of a fault."""
+        counts = self.setdefault(case.kind, Counts())
         counts.ends[outcome.status] += 1
-        if outcome.status == "fault":
-            counts.of_faults[outcome.fault] += 1
-            counts.faults.setdefault(outcome.fault, (case, outcome.trace))
+        if outcome.status != "fault":
+            return False
+        counts.of_faults[outcome.fault] += 1
+        counts.faults.setdefault(outcome.fault, (case, outcome.trace))
+        return counts.of_faults[outcome.fault] == 1
+
+    def __str__(self) -> str:
+        ends = sum((counts.ends for counts in self.values()), Counter())
+        return f"{ends['fault']} faults, {sum(len(counts.faults) for counts in self.values())} different"
+
+
+def fuzz(cases: Sequence[Case], workers: int, keep: Path | None = None) -> Found:
+    """Tries the cases, and tells how far it is; Ctrl-C ends it with what was found so far.
+
+    With ``keep`` the input of every first fault is written there, as ``<kind>-<seed>-<number>``.
+    """
+    found = Found()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, Progress(len(cases), "input") as progress:
+        place = Path(name)
+        try:
+            make_seeds(place, {case.kind for case in cases})
+            for case, outcome in _outcomes(cases, workers, place):
+                if found.add(case, outcome):
+                    logger.info("%s:%d: %s", case.kind, case.number, outcome.fault)
+                    if keep is not None:
+                        Inputs(place).write(case, keep / f"{case.kind}-{case.seed}-{case.number}")
+                progress.note(str(found))
+                progress.update()
+        except KeyboardInterrupt:
+            logger.warning("stopped")
     return found
 
 
-def _until_stopped(outcomes: Iterator[tuple[Case, Outcome]]) -> Iterator[tuple[Case, Outcome]]:
-    """The outcomes up to Ctrl-C (SIGINT)."""
-    try:
-        yield from outcomes
-    except KeyboardInterrupt:
-        return
-
-
-def _outcomes(cases: Sequence[Case], workers: int, keep: Path | None) -> Iterator[tuple[Case, Outcome]]:
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
-        place = Path(name)
-        make_seeds(place, {case.kind for case in cases})
-        for case, result in run_in_workers(cases, workers, partial(prepare, place, keep), HANG_S):
+def _outcomes(cases: Sequence[Case], workers: int, place: Path) -> Iterator[tuple[Case, Outcome]]:
+    with closing(run_in_workers(cases, workers, partial(prepare, place), HANG_S)) as results:
+        for case, result in results:
             if isinstance(result, TokenizerError):  # the process died or was ended
                 yield case, Outcome("fault", f"process: {result}")
             else:
@@ -117,16 +138,39 @@ SEEDS, BESIDE = "seeds", "beside"
 """Folders of the harness: good files by kind, and the files that lie beside every input."""
 
 
-def prepare(place: Path, keep: Path | None, _threads: int) -> Callable[[Case], Outcome]:
+def prepare(place: Path, _threads: int) -> Callable[[Case], Outcome]:
     """What tries a case in a worker process, in a folder of its own below ``place``."""
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    trial = Trial(place / str(os.getpid()), keep, place)
+    trial = Trial(place / str(os.getpid()), place)
     os.chdir(trial.folder)
     return trial.run
+
+
+class Inputs:
+    """Makes the inputs of cases from the good files that ``make_seeds`` wrote below ``place``."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._files: dict[str, dict[str, bytes]] = {}
+
+    def write(self, case: Case, folder: Path) -> random.Random:
+        """Writes a case's files into ``folder``, anew; returns the generator that its reader goes on with."""
+        from tests.fuzz.kinds import KINDS
+
+        if case.kind not in self._files:
+            made = self._place / SEEDS / case.kind
+            paths = sorted(path for path in made.rglob("*") if path.is_file())
+            self._files[case.kind] = {str(path.relative_to(made)): path.read_bytes() for path in paths}
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        rng = random.Random(f"{case.kind} {case.seed} {case.number}")
+        KINDS[case.kind].change(rng, self._files[case.kind], folder)
+        return rng
 
 
 class Trial:
@@ -134,43 +178,29 @@ class Trial:
 
     Args:
         folder: of its own, which it makes.
-        keep: where inputs of faults stay; None keeps none.
         place: where ``make_seeds`` made the good files.
     """
 
-    def __init__(self, folder: Path, keep: Path | None, place: Path) -> None:
-        self.seeds, self.keep, self.folder = place / SEEDS, keep, folder
+    def __init__(self, folder: Path, place: Path) -> None:
+        self.folder = folder
         shutil.copytree(place / BESIDE, folder)
-        self._files: dict[str, dict[str, bytes]] = {}
+        self._inputs = Inputs(place)
         self._there = set(self.folder.iterdir())
 
     def run(self, case: Case) -> Outcome:
         """Makes the input, reads it, and judges how that ended."""
         from tests.fuzz.kinds import KINDS
 
-        kind = KINDS[case.kind]
-        if case.kind not in self._files:
-            made = self.seeds / case.kind
-            paths = sorted(path for path in made.rglob("*") if path.is_file())
-            self._files[case.kind] = {str(path.relative_to(made)): path.read_bytes() for path in paths}
         for path in set(self.folder.iterdir()) - self._there:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        rng = random.Random(f"{case.kind} {case.seed} {case.number}")
-        inputs = self.folder / "case"
-        inputs.mkdir()
-        kind.change(rng, self._files[case.kind], inputs)
-        if self.keep is not None:
-            kept = self.keep / f"{case.kind}-{case.number}"
-            shutil.copytree(inputs, kept, dirs_exist_ok=True)
+        rng = self._inputs.write(case, self.folder / "case")
         with _limited_memory():
-            outcome = judged(lambda: kind.read(rng, Path("case")))
-        if self.keep is not None and outcome.status != "fault":
-            shutil.rmtree(kept)
-        return outcome
+            return judged(lambda: KINDS[case.kind].read(rng, Path("case")))
 
 
 def judged(read: Callable[[], None]) -> Outcome:
-    most, began = _most_memory(), time.monotonic()
+    """How reading ends."""
+    most, began = _most_memory(), time.process_time()
     outcome = Outcome("read")
     try:
         read()
@@ -182,7 +212,7 @@ def judged(read: Callable[[], None]) -> Outcome:
             )
     except BaseException as error:  # noqa: BLE001  whatever it is, it is the fault that is looked for
         outcome = Outcome("fault", _signature(error), traceback.format_exc()[-4000:])
-    took, grown = time.monotonic() - began, _most_memory() - most
+    took, grown = time.process_time() - began, _most_memory() - most
     if took > SLOW_S:
         return Outcome("fault", f"slow: {outcome.status} {outcome.fault}", f"{took:.1f} s\n{outcome.trace}")
     if grown > GROWTH:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz import binary_changes as binary
-from tests.fuzz import changes, readers, seeds
+from tests.fuzz import changes, folder_readers, folder_seeds, readers, seeds
 from tests.fuzz.changes import Change
 from tests.fuzz.readers import Read
 
@@ -53,6 +53,7 @@ def hdf5(rng: random.Random, data: bytes) -> bytes:
 
 
 BYTES, JSON, TEXT = changes.change_bytes, changes.change_json, changes.change_text
+WORDS = binary.change_words
 
 
 def yaml(rng: random.Random, data: bytes) -> bytes:
@@ -69,19 +70,24 @@ def yaml(rng: random.Random, data: bytes) -> bytes:
 
 
 def bomb(rng: random.Random, data: bytes) -> bytes:
-    """Aliases that stand for a billion values."""
-    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 8)}]" for n in range(1, 12)]
-    return "\n".join(lines).encode() + b"\ndata: {grid_size: *a11}\n"
+    """Aliases that stand for many values, up to billions, in one of the file's own keys or a new one."""
+    import yaml as library
+
+    width, levels = rng.randrange(2, 12), rng.randrange(2, 14)
+    lines = [f"a0: &a0 [{', '.join(['1'] * width)}]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
+    section, keys = rng.choice([(name, part) for name, part in library.safe_load(data).items() if part])
+    key = rng.choice([*keys, "x"]) if isinstance(keys, dict) else "x"
+    return f"{chr(10).join(lines)}\n{section}: {{{key}: *a{levels - 1}}}\n".encode()
 
 
 KINDS = {
     "config": FileKind(
-        seeds.config, {".yaml": (yaml, yaml, yaml, TEXT, bomb)}, readers.config, 0.15, alone=True
+        seeds.config, {".yaml": (yaml,) * 6 + (TEXT,) * 3 + (bomb,)}, readers.config, 0.15, alone=True
     ),
-    "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.15),
+    "tracks": FileKind(seeds.tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.15),
     "small_tracks": FileKind(
-        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES)}, readers.tracks, 0.1, alone=True
+        seeds.small_tracks, {".hdf5": (hdf5, hdf5, hdf5, BYTES, WORDS)}, readers.tracks, 0.1, alone=True
     ),
     "pt": FileKind(
         seeds.windows,
@@ -111,7 +117,10 @@ KINDS = {
         readers.codes, 0.15, alone=True,
     ),
     "manifest": FileKind(seeds.manifest, {".jsonl": (JSON, JSON, TEXT)}, readers.manifest, 0.06),
-    "segments": FileKind(seeds.segments, {".json": (JSON,)}, readers.segments, 0.06),
+    "segments": FileKind(
+        seeds.segments,
+        {".json": (JSON,), ".jsonl": (JSON,), ".parquet": (binary.change_parquet,)}, readers.segments, 0.06,
+    ),
     "lerobot": FileKind(
         seeds.lerobot,
         {
@@ -120,9 +129,48 @@ KINDS = {
         },
         readers.lerobot, 0.03,
     ),
-    "libero": FileKind(seeds.libero, {".hdf5": (hdf5, hdf5, BYTES)}, readers.libero, 0.03),
+    "libero": FileKind(seeds.libero, {".hdf5": (hdf5, hdf5, BYTES, WORDS)}, readers.libero, 0.03),
     "video": FileKind(
         seeds.videos, {f".{ending}": (BYTES,) for ending in seeds.VIDEOS}, readers.videos, 0.05, alone=True
     ),
     "images": FileKind(seeds.images, {"": (BYTES,)}, readers.images, 0.02),
+    "index": FileKind(folder_seeds.index, {".json": (JSON,)}, folder_readers.index, 0.04),
+    "search": FileKind(
+        folder_seeds.searched, {".npy": (binary.change_npy,), ".yaml": (yaml,)}, folder_readers.searched, 0.04
+    ),
+    "amplify": FileKind(
+        folder_seeds.amplify,
+        {"plain.pth": (binary.change_torch, binary.change_zip), "foreign.pth": (binary.change_zip, BYTES)},
+        readers.checkpoint, 0.04, alone=True,
+    ),
+    "reproduction": FileKind(
+        folder_seeds.reproduction,
+        {".yaml": (yaml,), ".pth": (binary.change_torch,)}, readers.checkpoint, 0.04,
+    ),
+    "outputs": FileKind(
+        folder_seeds.outputs,
+        {
+            ".yaml": (yaml,), ".jsonl": (JSON, TEXT), ".json": (JSON,), ".parquet": (binary.change_parquet,),
+        },
+        folder_readers.outputs, 0.03,
+    ),
+    "preprocessed": FileKind(
+        folder_seeds.preprocessed,
+        {"tracks/config.yaml": (yaml,), ".jsonl": (JSON, TEXT), ".hdf5": (hdf5, BYTES, WORDS)},
+        folder_readers.preprocessed, 0.02,
+    ),
+    "run": FileKind(
+        folder_seeds.run, {".pth": (binary.change_torch,), "": (BYTES,)}, folder_readers.training_run, 0.01
+    ),
+    "labels": FileKind(
+        folder_seeds.labels,
+        {"s.json": (JSON,), ".csv": (TEXT, BYTES), ".parquet": (binary.change_parquet,)},
+        folder_readers.labels, 0.04,
+    ),
+    "export": FileKind(
+        folder_seeds.exported,
+        {"info.json": (JSON,), "stats.json": (JSON,), ".parquet": (binary.change_parquet,)},
+        folder_readers.exported, 0.03,
+    ),
+    "lock": FileKind(folder_seeds.lock, {".owner": (JSON,)}, folder_readers.lock, 0.02),
 }  # fmt: skip

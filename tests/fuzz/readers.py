@@ -113,8 +113,8 @@ def packs(rng: random.Random, folder: Path) -> None:
 
 
 def checkpoint(rng: random.Random, folder: Path) -> None:
-    path = next(folder.iterdir())
-    if path.suffix == ".pth" and rng.random() < 0.4:
+    path = next(iter([*folder.glob("*.pth"), *folder.iterdir()]))
+    if path.name == "last.pth" and rng.random() < 0.4:
         saved = newest_state(folder)
         run_id_in(folder)
         require(saved is not None, "no state")
@@ -182,11 +182,9 @@ def manifest(rng: random.Random, folder: Path) -> None:
 
 
 def segments(rng: random.Random, folder: Path) -> None:
-    run(
-        evaluate.main,
-        *("segmentation", "--segments", folder / "segments.json", "--truth", folder / "truth.json"),
-        *("--json", "told.json"),
-    )
+    path = rng.choice(sorted(folder.glob("segments.*")))
+    line = ("--segments", path, "--truth", folder / "truth.json", "--json", "told.json")
+    run(evaluate.main, "segmentation", *line)
 
 
 def lerobot(rng: random.Random, folder: Path) -> None:

@@ -140,6 +140,7 @@ def codes(folder: Path) -> None:
     write_codes(folder / "two.jsonl", [own, replace(own, clip="other")])
     write_codes(folder / "two.parquet", [own, replace(own, clip="other")])
     write_codes(folder / "vectors.npz", replace(own, latents=vectors))
+    write_codes(folder / "vectors.lary.npz", replace(own, latents=vectors))
 
 
 def manifest(folder: Path) -> None:
@@ -155,11 +156,18 @@ def manifest(folder: Path) -> None:
 
 
 def segments(folder: Path) -> None:
-    """Segments of two clips, and the true ones."""
+    """Segments of two clips in every form, and the true ones."""
     spans = [{"start_seconds": 0.0, "end_seconds": 1.5}, {"start_seconds": 1.5, "end_seconds": 4.0}]
     for name in ("segments", "truth"):
         text = json.dumps({"clips": {"a": spans, "b": spans[:1]}})
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    rows = [{"clip": "a", "segments": spans}, {"clip": "b", "segments": spans[:1]}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "segments.jsonl").write_text(lines, encoding="utf-8")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), folder / "segments.parquet")
 
 
 def config(folder: Path) -> None:

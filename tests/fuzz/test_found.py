@@ -1,20 +1,34 @@
 """Single faults that fuzzing and attacks showed, each by what it does now."""
 
 import os
+import struct
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
-from amplify_motion_tokenizer.errors import UsageError, VideoError, WorkerError
+from amplify_motion_tokenizer.codes.probing.labels import read_table
+from amplify_motion_tokenizer.codes.search import nearest, query_moment
+from amplify_motion_tokenizer.codes.search_index import open_index
+from amplify_motion_tokenizer.damaged_files import DamagedError
+from amplify_motion_tokenizer.errors import TrackFileError, UsageError, VideoError, WorkerError
+from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
 from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.foreign_json import parse_json
 from amplify_motion_tokenizer.jobs.loop import run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
+from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.faults import check_file
+from amplify_motion_tokenizer.video.libero import holds_demos
+from tests.fuzz import folder_seeds, seeds
+from tests.support.pages import made_up_codes
 
 
 def sleeper(_threads: int) -> object:
@@ -71,3 +85,95 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "clip.mp4")
     with pytest.raises(VideoError, match="pipe or a device"):
         check_file(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("length", [0, 2**64 - 16])
+def test_a_heap_that_leads_nowhere_is_refused_and_not_walked_for_ever(length: int, tmp_path: Path) -> None:
+    seeds.tracks(tmp_path)
+    path = tmp_path / "clip.hdf5"
+    assert TrackFile(path).settings
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL") + 16
+    while not length and struct.unpack_from("<H", content, place)[0]:  # texts come before what is free
+        place += 16 + -(-struct.unpack_from("<Q", content, place + 8)[0] // 8) * 8
+    struct.pack_into("<Q", content, place + 8, length)
+    path.write_bytes(content)
+    with pytest.raises(TrackFileError, match="heap"):
+        TrackFile(path)
+
+
+def test_a_size_that_is_a_text_is_no_number(tmp_path: Path) -> None:
+    seeds.tracks(tmp_path)
+    with h5py.File(tmp_path / "clip.hdf5", "r+") as file:
+        file["root/default"].attrs["height"] = "48"
+    with pytest.raises(TrackFileError, match="height of /root/default is no number"):
+        TrackFile(tmp_path / "clip.hdf5")
+
+
+def test_starts_of_other_windows_are_refused(tmp_path: Path) -> None:
+    seeds.tracks(tmp_path)
+    with h5py.File(tmp_path / "clip.hdf5", "r+") as file:
+        starts = file["root/default/start_frame"][:]
+        del file["root/default/start_frame"]
+        file["root/default/start_frame"] = np.append(starts, starts[-1] + 2)
+    with pytest.raises(TrackFileError, match="start_frame"):
+        evaluate_tracks(tmp_path, tmp_path)
+
+
+def test_names_in_hdf5_need_not_be_utf_8(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "task_demo.hdf5", "w") as file:
+        file.create_group(b"data/\xff")
+        assert not holds_demos(tmp_path / "task_demo.hdf5")
+        file.create_group("data/demo_0")
+    assert holds_demos(tmp_path / "task_demo.hdf5")
+
+
+def test_a_table_that_unfolds_to_far_more_is_refused(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    from amplify_motion_tokenizer.foreign_parquet import read_rows
+
+    pq.write_table(pa.table({"a": np.zeros(2**23, np.int8)}), tmp_path / "bomb.parquet")
+    with pytest.raises(DamagedError, match="unfold to 8388608 values"):
+        read_rows(tmp_path / "bomb.parquet")
+    pq.write_table(pa.table({"a": np.arange(3)}), tmp_path / "good.parquet")
+    assert read_rows(tmp_path / "good.parquet") == [{"a": 0}, {"a": 1}, {"a": 2}]
+    with pytest.raises(DamagedError, match="no column b"):
+        read_rows(tmp_path / "good.parquet", lambda _: ["b"])
+
+
+def test_vectors_that_are_no_numbers_are_not_searched_for_ever(tmp_path: Path) -> None:
+    codes = made_up_codes([[1], [2], [3], [4]])
+    vectors = np.zeros((4, 3), np.float32)
+    vectors[2, 1] = np.nan
+    query = query_moment({"clip": codes}, "clip", 0.0, 0.0)
+    with pytest.raises(UsageError, match="no finite numbers"):
+        nearest({"clip": codes}, {"clip": vectors}, query, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("windows", lambda array: array[::-1], "other clips"),
+        ("clips", lambda array: np.array(["../a", "b"]), "names of clips"),
+        ("vectors", lambda array: array[:-1], "7 vectors of 8 windows"),
+        ("vectors", lambda array: array.astype("f8"), "another kind"),
+    ],
+)
+def test_an_index_of_search_that_was_changed_is_refused(
+    name: str, change: Callable[[Any], Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds.beside(tmp_path)
+    (tmp_path / "own").mkdir()
+    folder_seeds.searched(tmp_path / "own")
+    assert open_index(tmp_path / "own/two.jsonl") is not None
+    (path,) = tmp_path.glob(f"own/two.jsonl.search_index/*/{name}.npy")
+    np.save(path, change(np.load(path)))
+    with pytest.raises(UsageError, match=told):
+        open_index(tmp_path / "own/two.jsonl")
+
+
+def test_labels_of_frames_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("clip,frame,a\nx,0,1\nx,one,2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="frame of the clip x holds no whole numbers"):
+        read_table(tmp_path / "labels.csv")

@@ -20,8 +20,8 @@ def text() -> str:
 def _lines(name: str) -> Iterator[str]:
     module = importlib.import_module(f"amplify_motion_tokenizer.commands.{name}")
     flags = module.FLAGS
-    kinds = not any(key.startswith("--") for key in flags)  # such as evaluate tracking
-    for kind, own in flags.items() if kinds else [("", flags)]:
+    kinds = all(isinstance(keyword, dict) for own in flags.values() for keyword in own.values())
+    for kind, own in flags.items() if kinds else [("", flags)]:  # such as evaluate tracking
         yield " ".join([f"{name} {kind}".strip() + ":", *own])
     if hasattr(module, "shows"):
         yield f"  settings: {len(told_settings(module.shows))}"

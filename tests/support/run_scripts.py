@@ -197,12 +197,12 @@ def redone(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     return {name for name in after if name not in before or before[name][0] != after[name][0]}
 
 
-def preprocess(run: Run, work: Work, output: Path, *more: object, source: Path | None = None) -> Result:
+def preprocess(run: Run, work: Work, output: Path, *more: object, source: Path | str | None = None) -> Result:
     line = ["--config", work.config, "--input", source or work.videos, "--output", output]
     return run(PREPROCESS, *line, *more)
 
 
-def infer(run: Run, work: Work, output: Path, *more: object, source: Path | None = None) -> Result:
+def infer(run: Run, work: Work, output: Path, *more: object, source: Path | str | None = None) -> Result:
     line = ["--checkpoint", work.best, "--input", source or work.videos, "--output", output]
     return run(INFER, *line, *more)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,13 @@ def folder(tmp_path: Path, tiny: Config, monkeypatch: pytest.MonkeyPatch) -> Pat
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are opened."""
     names: list[str] = []
-    really = hdf5.open_hdf5
 
-    def noting(path: Path) -> Any:
+    def noting(really: Callable[[Path], Any], path: Path) -> Any:
         names.append(path.name)
         return really(path)
 
-    monkeypatch.setattr(hdf5, "open_hdf5", noting)
+    for opener in ("open_hdf5", "open_for_texts"):
+        monkeypatch.setattr(hdf5, opener, partial(noting, getattr(hdf5, opener)))
     return names
 
 

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands import launch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.errors import TrainingError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint, load_tokenizer
+from amplify_motion_tokenizer.training.launch import check_launch
 from amplify_motion_tokenizer.training.run import train
 from tests.support.configs import with_training
 
@@ -109,3 +113,57 @@ def test_files_with_the_names_of_a_compiled_model_load_everywhere(run_config: Co
     )
     assert load_checkpoint(last).model.keys() == expected.model.keys()
     assert not any("_orig_mod" in name for name in torch.load(last, weights_only=True)["model"])
+
+
+FILES = Path(__file__).parents[2] / "configs" / "accelerate"
+
+
+def launcher_sets(path: Path, *options: str) -> dict[str, str]:
+    """The environment that ``accelerate launch --config_file path`` gives the processes it starts."""
+    line = ["--config_file", str(path), "--num_cpu_threads_per_process", "1", *options, "train.py"]
+    args, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(line))
+    if args.multi_gpu or args.use_fsdp or args.use_megatron_lm:
+        return prepare_multi_gpu_env(args)
+    return prepare_simple_launcher_cmd_env(args)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "machines"),
+    [("one_machine.yaml", 1, 1), ("gpus.yaml", 8, 1), ("two_nodes.yaml", 16, 2)],
+)
+def test_shipped_files_of_accelerate_ask_for_nothing_that_is_not_done(
+    name: str, processes: int, machines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = load_config_from_file(str(FILES / name))
+    assert (content.num_processes, content.num_machines) == (processes, machines)
+    with caplog.at_level(logging.INFO):
+        check_launch(Config().training, launcher_sets(FILES / name, "--main_process_port", "0"))
+    expected = Config().training.mixed_precision
+    told = [record for record in caplog.records if record.getMessage().startswith("the launcher sets")]
+    assert len(told) == (expected != "no") and all(record.levelno == logging.INFO for record in told)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [("FSDP", "FSDP .* is not supported"), ("MEGATRON_LM", "Megatron-LM .* is not supported")],
+)
+def test_files_that_ask_for_other_ways_are_refused(way: str, words: str, tmp_path: Path) -> None:
+    text = (FILES / "gpus.yaml").read_text(encoding="utf-8").replace("MULTI_GPU", way)
+    (tmp_path / "file.yaml").write_text(text, encoding="utf-8")
+    environment = launcher_sets(tmp_path / "file.yaml", "--main_process_port", "0")
+    with pytest.raises(TrainingError, match=words):
+        check_launch(Config().training, environment)
+
+
+@pytest.mark.parametrize("options", [("--num_processes", "2"), ("--num_processes", "2", "--cpu")])
+def test_one_process_in_the_place_of_several_is_refused(
+    options: tuple[str, ...], run_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accelerate starts one where its file says no way to train by several, and tells nobody."""
+    environment = launcher_sets(FILES / "one_machine.yaml", *options)
+    assert "WORLD_SIZE" not in environment
+    for name in ("MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.setenv(name, environment[name])
+    with pytest.raises(TrainingError, match=r"several processes and started one.*gpus\.yaml"):
+        train(run_config, tmp_path / "tracks", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

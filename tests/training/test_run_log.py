@@ -41,7 +41,7 @@ def test_a_collapse_is_told_in_the_log_and_in_tensorboard(
     train(run_config, tmp_path / "tracks", tmp_path / "run")
     (warning, at_the_end) = [r.getMessage() for r in caplog.records if "collapsed" in r.getMessage()]
     assert warning.startswith("the codebook has collapsed at step 9: ")
-    assert "raise loss.usage.weight (now 0; see docs/codebook.md)" in warning
+    assert "raise loss.usage.weight (now 0; see docs/measured/codebook.md)" in warning
     assert "training.learning_rate" in warning
     assert at_the_end.startswith("the codebook has collapsed in the last epoch: ")
     run = tmp_path / "run"

@@ -51,9 +51,10 @@ ACCELERATE = [
     *(sys.executable, "-m", "accelerate.commands.launch"),
     *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
 ]
-# With --cpu accelerate starts one process whatever is asked for. --multi_gpu starts them all, and
+# With --cpu accelerate starts one process whatever is asked for. This file starts them all, and
 # ACCELERATE_USE_CPU keeps them on the CPU.
-TWO_PROCESSES = [*ACCELERATE, "--multi_gpu", "--num_processes", "2"]
+FILES = REPO / "configs" / "accelerate"
+TWO_PROCESSES = [*ACCELERATE, "--config_file", str(FILES / "gpus.yaml"), "--num_processes", "2"]
 
 
 @dataclasses.dataclass(frozen=True)

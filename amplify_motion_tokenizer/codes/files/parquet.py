@@ -32,6 +32,7 @@ from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import CODE_TABLE
 from amplify_motion_tokenizer.files import atomic_path
 from amplify_motion_tokenizer.foreign_json import parse_json
+from amplify_motion_tokenizer.foreign_parquet import read_table
 
 _KEY = b"motion_codes"
 
@@ -78,10 +79,9 @@ class _Parquet(CodeFormat):
     def read(self, path: Path) -> list[MotionCodes]:
         self.check_available()
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path, partitioning=None)
+            table = read_table(path)
             told = parse_json((table.schema.metadata or {})[_KEY])
             run, metas = dict(told["run"]), dict(told["clips"])
             shapes = {name: told.get(key) for name, key in _SHAPE_KEYS.items()}
@@ -90,7 +90,7 @@ class _Parquet(CodeFormat):
             raise missing(path, error) from None
         except KeyError:
             raise damaged(path, f"its schema does not say under {_KEY.decode()} how to read it") from None
-        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise damaged(path, error) from None
         try:
             columns, names = _columns(table, shapes), table["clip"].cast(pa.string()).to_pylist()

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.codes.probing.labels import ENDINGS, ClipLabels, read_table
 from amplify_motion_tokenizer.config import Config
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
+from amplify_motion_tokenizer.foreign_parquet import read_rows
 from amplify_motion_tokenizer.hdf5_files import open_hdf5
 from amplify_motion_tokenizer.scenes import KINDS, MOVING
 from amplify_motion_tokenizer.trackers.windows import SEEN
@@ -86,7 +88,10 @@ def _check_no_column(path: Path, column: str | None, numbers: Sequence[int]) -> 
 
 def _chosen(values: NDArray[Any], numbers: Sequence[int], where: str) -> NDArray[np.float64]:
     """Values (F, ...) as (F, D), of which those ``numbers`` are taken."""
-    found = np.asarray(values, np.float64).reshape(len(values), -1)
+    try:
+        found = np.asarray(values, np.float64).reshape(len(values), -1)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: is {values.dtype}, expected numbers; get the data set again") from None
     if not numbers:
         return found
     if not 0 <= min(numbers) <= max(numbers) < found.shape[1]:
@@ -111,7 +116,7 @@ def _of_lerobot(data: LeRobotDataset, column: str, numbers: Sequence[int]) -> di
                 f"{where}: episode {row['episode_index']} has {len(rows)} rows, expected {row['length']} "
                 "frames from 0 on; get the data set again"
             )
-        values = np.array([value for _, value in rows])
+        values = _array([value for _, value in rows], where)
         tasks = row.get("tasks") or [None]
         found[episode_name(row["episode_index"])] = ClipLabels(
             of_frames={column: _chosen(values, numbers, where)}, task=tasks[0]
@@ -119,16 +124,26 @@ def _of_lerobot(data: LeRobotDataset, column: str, numbers: Sequence[int]) -> di
     return found
 
 
-def _lerobot_rows(root: Path, column: str) -> Iterable[tuple[int, int, Any]]:
-    module = parquet()
-    import pyarrow
+def _array(values: list[Any], where: str) -> NDArray[Any]:
+    try:
+        return np.array(values)
+    except ValueError:
+        raise UsageError(f"{where}: is of several lengths; get the data set again") from None
 
+
+def _lerobot_rows(root: Path, column: str) -> Iterable[tuple[int, int, Any]]:
+    parquet()
+    names = ("episode_index", "frame_index", column)
     for file in sorted((root / DATA).glob("*/*.parquet")):
         try:
-            table = module.read_table(file, columns=["episode_index", "frame_index", column])
-        except (pyarrow.ArrowException, OSError) as error:
+            rows = read_rows(file, lambda _: names)
+        except (DamagedError, OSError) as error:
             raise UsageError(f"{file}: cannot be read ({error}); get the data set again") from None
-        yield from zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+        for row in rows:
+            places = row[names[0]], row[names[1]]
+            if not all(isinstance(place, int) for place in places):
+                raise UsageError(f"{file}: {' and '.join(names[:2])} are {places}; get the data set again")
+            yield *places, row[column]
 
 
 def _has_demos(path: Path) -> bool:

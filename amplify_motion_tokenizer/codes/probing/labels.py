@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amplify_motion_tokenizer.codes.motion_codes import MotionCodes
+from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.files import read_json
+from amplify_motion_tokenizer.foreign_parquet import read_rows
 from amplify_motion_tokenizer.video.lerobot import parquet
 
 TASK, CLIP, FRAME = "task", "clip", "frame"
@@ -97,8 +99,11 @@ def _of_rows(path: Path, clip: str, rows: list[dict[str, Any]], numeric: Mapping
                 f"{path}: has {len(rows)} rows of the clip {clip}; expected one, or a column {FRAME}"
             )
         return _of_json(path, clip, {name: _typed(rows[0][name], numeric[name]) for name in rows[0]})
-    rows.sort(key=lambda row: int(row[FRAME]))
-    frames = [int(row[FRAME]) for row in rows]
+    try:
+        rows.sort(key=lambda row: int(row[FRAME]))
+        frames = [int(row[FRAME]) for row in rows]
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{path}: the column {FRAME} of the clip {clip} holds no whole numbers") from None
     if frames != list(range(len(rows))):
         raise UsageError(f"{path}: rows of the clip {clip} are not of its frames 0 to {len(rows) - 1}, once")
     names = [name for name in rows[0] if name not in (FRAME, TASK)]
@@ -150,14 +155,11 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    module = parquet("labels in Parquet need")
-    import pyarrow
-
+    parquet("labels in Parquet need")
     try:
-        rows: list[dict[str, Any]] = module.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        return read_rows(path)
+    except (DamagedError, OSError) as error:
         raise UsageError(f"{path}: cannot be read as Parquet ({error})") from None
-    return rows
 
 
 def _is_number(value: Any) -> bool:
