@@ -4,10 +4,10 @@
 
 Each time the whole process group gets SIGKILL at a random moment between the first thing that the command
 writes and the end of an undisturbed run; a run that ended before is tried again, so that all kills count.
-What lies under its final name then must be whole. The same command is run again to its end: every file but the
-manifest must be equal byte by byte to those of an undisturbed run, the manifest must have one line for each
-clip with the same facts, and nothing temporary may be left. Half of the runs of preprocess have two workers,
-and infer writes other formats in turn. Exit status 1 where something differs.
+What lies under its final name then must be whole. The same command is run again to its end: every file but
+the manifest must be equal byte by byte to those of an undisturbed run, the manifest must have one line for
+each clip with the same facts, and nothing temporary may be left. Half of the runs of preprocess have two
+workers, and infer writes other formats in turn. Exit status 1 where something differs.
 """
 
 import argparse
@@ -207,6 +207,7 @@ def tried(command: str, source: Path, folder: Path, kills: int, rng: random.Rand
             what = f"{way.command} {' '.join(way.flags)} killed after {after_s:.2f} s"
             print(f"  {what}: {'; '.join(faults)[:600]}", flush=True)
         shutil.rmtree(place)
+        print(f"  {command}: {number + 1} of {kills}, {bad} wrong", file=sys.stderr)
     lengths = ", ".join(f"{run.first_s:.1f} to {run.length_s:.1f} s" for _, run in runs)
     print(f"{command:12}{kills:6}{recorded:16}{left:12}{kills - bad:8}   {lengths}", flush=True)
     return bad
