@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resolve_device(name: str, key: str) -> torch.device:
@@ -20,6 +22,8 @@ def resolve_device(name: str, key: str) -> torch.device:
         ConfigError: no device has that name, or this machine lacks it; names ``key``, the setting that
             holds the name, and the devices that are there.
     """
+    import torch  # here, as what asks for cores alone need not wait for it
+
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ["cuda", *(f"cuda:{number}" for number in range(gpus))] if gpus else []
     there += ["mps"] if torch.backends.mps.is_available() else []

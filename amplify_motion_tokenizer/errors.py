@@ -11,7 +11,13 @@ class TokenizerError(Exception):
     def __str__(self) -> str:
         """The message."""
         text = super().__str__()
+        if len(text) > _LONGEST:  # a library's message may hold a whole file
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 4 :]}"
         return text if text.isprintable() else "".join(map(_shown, text))
+
+
+_LONGEST = 1600
+"""Characters of a message of which none are left out; a path may have most of them."""
 
 
 def _shown(letter: str) -> str:

@@ -28,7 +28,7 @@ def is_clip_name(name: str) -> bool:
     """
     parts = name.split("/")
     lone = all(part not in ("", ".", "..") for part in parts)
-    return lone and "\0" not in name and name == name.encode("utf-8", "replace").decode("utf-8")
+    return lone and "\0" not in name and name == name.encode("utf-8", "replace").decode("utf-8", "replace")
 
 
 OUTPUT_CONFIG = "config.yaml"

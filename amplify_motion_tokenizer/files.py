@@ -10,11 +10,8 @@ import io
 import json
 import os
 import re
-import secrets
 import shutil
-import socket
 import stat
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +21,7 @@ import yaml
 
 from amplify_motion_tokenizer.errors import FileNameError, UsageError
 from amplify_motion_tokenizer.foreign_json import parse_json, read_regular
+from amplify_motion_tokenizer.temporary_names import TEMPORARY, host, temporary_name
 
 _OF_THE_NAME = {
     errno.ENAMETOOLONG,
@@ -37,16 +35,16 @@ _OF_THE_NAME = {
 }
 """Error numbers of the system that concern one path, not a disk that is full or gone."""
 
-_TEMPORARY = re.compile(r"\.(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}\.tmp(\..*)?")
 
-
-def _host() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
-
-
-def _temporary_name(suffix: str = "") -> str:
-    # Short, because the name of the file itself may be as long as names can be.
-    return f".{os.getpid()}-{_host()}-{secrets.token_hex(4)}.tmp{suffix}"
+@contextmanager
+def temporary_file(folder: Path) -> Iterator[Path]:
+    """An empty file in ``folder`` that is there within the block."""
+    path = folder / temporary_name()
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, own: bool = False) -> None:
@@ -65,8 +63,8 @@ def remove_leftovers(folder: Path, own: bool = False) -> None:
 
 def _remove(paths: Iterable[Path], own: bool) -> None:
     for path in paths:
-        match = _TEMPORARY.fullmatch(path.name)
-        if match is None or match["host"] != _host():
+        match = TEMPORARY.fullmatch(path.name)
+        if match is None or match["host"] != host():
             continue
         process = int(match["process"])
         if not (own and process == os.getpid()) and _runs(process):
@@ -95,12 +93,16 @@ UNFINISHED = ".unfinished"
 
 
 @contextmanager
-def unfinished_folder(path: Path) -> Iterator[Path]:
+def unfinished_folder(path: Path, own: bool = False) -> Iterator[Path]:
     """Yields the name of a hidden folder beside ``path``, of this block alone; it is removed afterwards.
 
     Two processes that make the same have a folder each, and neither takes the other's files for its own.
+
+    Args:
+        path: what is made.
+        own: whether it is on this machine alone, so that no other process (``WRITES_FOR``) could remove it.
     """
-    folder = path.with_name(_temporary_name(UNFINISHED))
+    folder = path.with_name(temporary_name(UNFINISHED, own))
     try:
         yield folder
     finally:
@@ -110,7 +112,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 def discard_folder(folder: Path) -> None:
     """Removes a folder that is there: its name goes at once; ``remove_leftovers`` ends what is cut short."""
     with failure_named(folder):
-        gone = folder.with_name(_temporary_name())
+        gone = folder.with_name(temporary_name())
         os.replace(folder, gone)
         sync(folder.parent)
     shutil.rmtree(gone, ignore_errors=True)
@@ -136,7 +138,7 @@ def atomic_path(path: Path, wanted_bytes: int | None = None) -> Iterator[Path]:
         FileNameError: as ``check_target``; or the system allows no file there.
     """
     check_target(path)
-    temporary = path.with_name(_temporary_name(path.suffix))
+    temporary = path.with_name(temporary_name(path.suffix))
     try:
         with failure_named(path, wanted_bytes, temporary):
             yield temporary
@@ -367,11 +369,10 @@ def check_writable(folder: Path) -> None:
     Raises:
         UsageError: it is a file, lies under one, or is not writable.
     """
-    probe = folder / _temporary_name()
     with _folder_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with temporary_file(folder):
+            pass
 
 
 @contextmanager

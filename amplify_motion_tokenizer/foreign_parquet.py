@@ -51,12 +51,8 @@ def read_rows(path: Path, chosen: Choice | None = None) -> list[dict[str, Any]]:
 
 def check_values(metadata: Any, size: int) -> None:
     """Raises DamagedError where a file of ``size`` bytes holds far more values by its ``FileMetaData``."""
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    values = sum(
-        max(group.num_rows, group.column(number).num_values)
-        for group in groups
-        for number in range(group.num_columns)
-    )
+    # Not what the columns say of themselves: pyarrow ends the process where that is damaged.
+    values = metadata.num_rows * metadata.num_columns
     most = max(_ROOM, _MOST_UNFOLDED * size)
     if values > most:
         raise DamagedError(f"{size} bytes unfold to {values} values, at most {most} are read")

@@ -5,9 +5,9 @@
 Each time the whole process group gets SIGKILL at a random moment between the first thing that the command
 writes and the end of an undisturbed run; a run that ended before is tried again, so that all kills count.
 What lies under its final name then must be whole. The same command is run again to its end: every file but
-the manifest must be equal byte by byte to those of an undisturbed run, the manifest must have one line for
-each clip with the same facts, and nothing temporary may be left. Half of the runs of preprocess have two
-workers, and infer writes other formats in turn. Exit status 1 where something differs.
+the manifest must be equal byte by byte to those of an undisturbed run, the manifest must have a line for each
+clip with the same facts, and nothing temporary may be left. Half of the runs of preprocess have two workers,
+and infer writes other formats in turn. Exit status 1 where something differs.
 """
 
 import argparse

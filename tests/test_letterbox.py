@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +27,6 @@ from amplify_motion_tokenizer.trackers import gate as gate_module
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.reading import open_video
 from tests.support.render_clips import write_clip
-from tests.support.tracked import float32
 
 sizes = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 positions = arrays(np.float32, (5, 2), elements=st.floats(-500, 4000, width=32))
@@ -123,7 +123,7 @@ def test_tracks_of_a_letterboxed_clip_are_those_of_the_content(tiny: Config, tmp
     found = {}
     for name, config in {"plain": tiny, "boxed": boxed(tiny, (64, 64))}.items():
         assert preprocess_folder(tmp_path / "in", tmp_path / name, config).done == 1
-        with float32(tmp_path / name / "clip.hdf5") as file:
+        with h5py.File(tmp_path / name / "clip.hdf5") as file:
             view = file["root/default"]
             found[name] = view["tracks"][:], view["vis"][:], dict(view.attrs)
             settings = json.loads(file["root"].attrs["settings"])

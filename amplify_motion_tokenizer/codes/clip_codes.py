@@ -45,6 +45,7 @@ from amplify_motion_tokenizer.models import MotionTokenizer, build_model
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint, load_weights
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
+from amplify_motion_tokenizer.tracks.find import clips_to_open
 from amplify_motion_tokenizer.video.clips import Clip
 from amplify_motion_tokenizer.video.remote import local_copy
 
@@ -109,7 +110,7 @@ class TokenizingJob:
         for form in self.clip_formats:
             path = form.file(self.output, clip.name)
             found = form.meta(path) if os.path.isfile(path) else {}
-            if found.get("config_hash") not in self.known or not is_made_of(found, clip.files):
+            if str(found.get("config_hash")) not in self.known or not is_made_of(found, clip.files):
                 return False
             if not set(self.save) <= set(found["saved"]):
                 return False
@@ -257,6 +258,22 @@ class VideoTokenizing:
             "stage_seconds": tracked.times.rounded(),
             **tracked.findings,
         }
+
+
+@dataclass(frozen=True)
+class StoredJobs:
+    """The codes of several checkpoints, of clips whose tracks are stored."""
+
+    jobs: tuple[TokenizingJob, ...]
+    source: Path
+    """The folder, pack or file of the tracks, which each worker lists anew: what opens clips is not light to
+    send, and not always picklable."""
+
+    def prepare(self, threads: int) -> StoredTokenizing:
+        """Loads models on ``threads`` threads; returns what writes the codes of a clip."""
+        jobs = [dataclasses.replace(job, config=on_threads(job.config, threads)) for job in self.jobs]
+        models = [load_model(job.checkpoint, job.config) for job in jobs]
+        return StoredTokenizing(tuple(zip(jobs, models, strict=True)), clips_to_open(self.source))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from amplify_motion_tokenizer.codes.clip_codes import (
+    StoredJobs,
     StoredTokenizing,
     TokenizingJob,
     VideoJobs,
@@ -27,6 +28,8 @@ from amplify_motion_tokenizer.config import Config, changes, track_settings
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, run_together
 from amplify_motion_tokenizer.jobs.loop import Summary
+from amplify_motion_tokenizer.jobs.ray_share import Asked
+from amplify_motion_tokenizer.jobs.ray_workers import Ray, RayActors
 from amplify_motion_tokenizer.jobs.shards import Shard
 from amplify_motion_tokenizer.models import MotionTokenizer
 from amplify_motion_tokenizer.models.checkpoint import Checkpoint
@@ -79,6 +82,7 @@ def tokenize_folder(
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
     shard: Shard | None = None,
+    ray: Ray | None = None,
 ) -> Summary:
     """Writes the codes of every clip below ``source`` below ``output``, subfolders kept.
 
@@ -104,13 +108,14 @@ def tokenize_folder(
         formats: names of ``codes.formats.FORMATS``, one at least of a file for each clip.
         shard: the share of the clips to take, beside other runs that take the others; then the folder is
             read once ``codes.merging.merge`` has joined them, which writes the files of all clips.
+        ray: the cluster whose machines run clips, all of which see the folders, in the place of this one.
 
     Raises:
         TokenizerError: nothing to do, output not writable, tracker or weights cannot be used, or
             ``output`` holds the codes of another checkpoint or config, or what another command wrote.
     """
     target = Target(output, checkpoint, config)
-    return tokenize_together(source, [target], save, overwrite, formats, shard)
+    return tokenize_together(source, [target], save, overwrite, formats, shard, ray)
 
 
 def tokenize_together(
@@ -120,6 +125,7 @@ def tokenize_together(
     overwrite: bool = False,
     formats: Sequence[str] = DEFAULT_FORMATS,
     shard: Shard | None = None,
+    ray: Ray | None = None,
 ) -> Summary:
     """As ``tokenize_folder``, with several checkpoints, which one tracking pass feeds.
 
@@ -130,6 +136,7 @@ def tokenize_together(
         overwrite: redo clips that are complete.
         formats: as there.
         shard: as there.
+        ray: as there.
 
     Raises:
         TokenizerError: as there; or the configs of two targets ask for different tracks of videos.
@@ -137,7 +144,7 @@ def tokenize_together(
     written = Written(tuple(save), check_formats(formats, save))
     source = input_of(source)
     if targets[0].config.video.source == "files" and isinstance(source, Path) and holds_tracks(source):
-        return _tokenize_stored(source, targets, written, overwrite, shard)
+        return _tokenize_stored(source, targets, written, overwrite, shard, ray)
     _check_alike(targets)
     config = targets[0].config
     clips = find_clips(source, config, model_views(source, config))
@@ -161,6 +168,7 @@ def tokenize_together(
         VideoJobs(tuple(jobs)).prepare,
         num_workers=workers_for(source, workers, config.tracking.clip_limit_s),
         limit_s=config.tracking.clip_limit_s,
+        ray=None if ray is None else tokenizing_actors(ray, source, config, tracker, len(runs[0].clips)),
     )
     summary.other_files = other_files(source, clips, config)
     if shard is None:
@@ -170,9 +178,14 @@ def tokenize_together(
 
 
 def _tokenize_stored(
-    source: Path, targets: Sequence[Target], written: Written, overwrite: bool, shard: Shard | None
+    source: Path,
+    targets: Sequence[Target],
+    written: Written,
+    overwrite: bool,
+    shard: Shard | None,
+    ray: Ray | None,
 ) -> Summary:
-    """Codes of tracks; one process, as reading and encoding take a thousandth of what tracking takes."""
+    """Codes of tracks; one process without Ray: reading and encoding take a thousandth of tracking's time."""
     openers = clips_to_open(source)
     clips, first = clips_of(openers), first_that_fits(openers, targets[0].config)
     runs = [FolderRun.open(clips, target.output, "codes", overwrite, shard) for target in targets]
@@ -183,7 +196,13 @@ def _tokenize_stored(
         tracker = None if first.settings is None else config.tracking.tracker
         jobs.append(_job(target, config, tracker, model, written))
     process = StoredTokenizing(tuple(zip(jobs, models, strict=True)), openers)
-    summary = run_together(_with_jobs(runs, jobs), process, lambda _: process)
+    config = targets[0].config
+    summary = run_together(
+        _with_jobs(runs, jobs),
+        process,
+        StoredJobs(tuple(jobs), source).prepare,
+        ray=None if ray is None else tokenizing_actors(ray, source, config, None, len(runs[0].clips)),
+    )
     if shard is None:
         for job in jobs:
             write_tables(job.output, job.tables)
@@ -258,3 +277,28 @@ def tokenizing_workers(config: Config, tracker: PointTracker, device: torch.devi
         return 1
     most = clip_workers(config, tracker)
     return most if config.tracking.num_workers is not None else max(1, min(most, clips // CLIPS_A_WORKER))
+
+
+def tokenizing_actors(
+    ray: Ray, source: str | Path, config: Config, tracker: PointTracker | None, clips: int
+) -> RayActors:
+    """Actors of the cluster ``ray`` that tokenize ``clips`` clips.
+
+    ``tracking.num_workers`` of them, or, where it is null, one per GPU or core of all machines, but no more
+    than pay.
+
+    Args:
+        ray: the cluster.
+        source: the input.
+        config: of the tokenizer.
+        tracker: what tracks the clips; None where their tracks are stored.
+        clips: their number.
+
+    Raises:
+        UsageError: no other process sees the input.
+    """
+    ray.check_input(source)
+    most = clips if config.tracking.num_workers is not None else max(1, clips // CLIPS_A_WORKER)
+    owns = tracker is not None and tracker.owns_device
+    devices = (config.inference.device, *([config.tracking.device] if owns else []))
+    return RayActors(ray=ray, asked=Asked(config.tracking.num_workers, most, devices, owns))

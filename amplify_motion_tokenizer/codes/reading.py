@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,11 @@ def _check_not_cut(found: MotionCodeSet, table: Path) -> None:
     for clip in _done(table.parent):
         for form in code_formats() if clip not in found else ():
             own = form.file(table.parent, clip)
-            if form.table is None and own.is_file() and run in (None, form.meta(own).get("config_hash")):
+            if (
+                form.table is None
+                and os.path.isfile(own)
+                and run in (None, form.meta(own).get("config_hash"))
+            ):
                 raise UsageError(
                     f"{table}: is cut, as it lacks the clip {clip}, whose codes are in {own.name}; run "
                     "inference again"

@@ -20,8 +20,9 @@ from amplify_motion_tokenizer.config.loading import config_from_dict, load_yaml
 from amplify_motion_tokenizer.file_names import CHECKPOINT_RECORD, OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.fingerprint import fingerprint, total_bytes
 from amplify_motion_tokenizer.models.base import MotionTokenizer
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.tracks.stored import StoredClip
+from amplify_motion_tokenizer.version import versions
 from amplify_motion_tokenizer.video.clips import ClipInfo
 
 

@@ -96,7 +96,7 @@ class _Packet(NamedTuple):
 def _packets(path: Path) -> list[_Packet]:
     """The packets of a video's first stream in the file's order."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             stream = container.streams.video[0]
             found = [
                 _Packet(float(packet.pts * packet.time_base), packet.pts, packet.is_keyframe)
@@ -115,7 +115,10 @@ def _copy_packets(source: Path, path: Path, first_pts: int, count: int) -> None:
     """Writes ``count`` packets of ``source`` to ``path``, from the one of ``first_pts`` on."""
     with atomic_path(path) as temporary:
         try:
-            with av.open(str(source)) as given, av.open(str(temporary), "w", format="mp4") as made:
+            with (
+                av.open(str(source), metadata_errors="replace") as given,
+                av.open(str(temporary), "w", format="mp4") as made,
+            ):
                 stream = given.streams.video[0]
                 target = made.add_stream_from_template(stream)
                 given.seek(first_pts, stream=stream)

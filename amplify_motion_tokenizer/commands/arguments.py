@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amplify_motion_tokenizer.config.gone import KEYS, what_took_its_place
 from amplify_motion_tokenizer.config.gone import SECTIONS as GONE_SECTIONS
@@ -21,7 +22,10 @@ from amplify_motion_tokenizer.config.loading import (
 )
 from amplify_motion_tokenizer.config.settings import parts_of
 from amplify_motion_tokenizer.config.yaml_text import Scalar, parse
-from amplify_motion_tokenizer.errors import ConfigError
+from amplify_motion_tokenizer.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from amplify_motion_tokenizer.jobs.ray_workers import Ray
 
 CODES: Flags = {
     "--codes": {
@@ -37,6 +41,39 @@ VIDEOS_OF_CODES: Flags = {
     "--input": {"type": Path, "help": "the video, or the folder of the videos, that the codes were made of"},
 }
 """Flags of commands that go on from codes."""
+
+ENGINE: Flags = {
+    "--engine": {
+        "choices": ["local", "ray"],
+        "default": "local",
+        "help": "what runs clips side by side: processes of this machine, or actors of a Ray cluster (needs "
+        "the extra ray), whose machines must all see the input and the output (default: local)",
+    },
+    "--ray-address": {
+        "metavar": "ADDRESS",
+        "help": "with --engine ray, HOST:PORT of the cluster, or auto for the one that this machine belongs "
+        "to; by default one of this machine alone, which is started and ended",
+    },
+}
+"""Flags of runs over the clips of a folder."""
+
+
+def engine(flags: argparse.Namespace) -> Ray | None:
+    """The Ray cluster that ``ENGINE``'s flags name, checked; None for processes of this machine.
+
+    Raises:
+        UsageError: there is no such cluster, Ray is not installed, or --ray-address is given without it.
+    """
+    if flags.engine == "local":
+        if flags.ray_address is not None:
+            raise UsageError("--ray-address is for --engine ray, which is not given")
+        return None
+    from amplify_motion_tokenizer.jobs.ray_workers import Ray
+
+    found = Ray(address=flags.ray_address)
+    found.check()
+    return found
+
 
 SHARD: Flags = {
     "--shard": {

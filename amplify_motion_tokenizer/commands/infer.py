@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.commands.arguments import SHARD
+from amplify_motion_tokenizer.commands.arguments import ENGINE, SHARD, engine
 from amplify_motion_tokenizer.config import Config, may_differ
 from amplify_motion_tokenizer.config.loading import Flags, Given, build
 from amplify_motion_tokenizer.config.settings import Setting
@@ -70,6 +70,7 @@ FLAGS: Flags = {
         "help": "redo clips that are complete; with --follow, replace the file",
     },
     **SHARD,
+    **ENGINE,
 }
 
 
@@ -126,13 +127,14 @@ def main(argv: Sequence[str]) -> int:
         warn_of_what_is_not_followed(checkpoint, config)
     if flags.follow is not None:
         return _follow(flags, *parsed[0])
+    ray = engine(flags)
     folders = folders_of(Path(flags.output), names)
     targets = [Target(folder, *made) for folder, made in zip(folders, parsed, strict=True)]
     formats = (
         DEFAULT_FORMATS if flags.formats is None else [name.strip() for name in flags.formats.split(",")]
     )
     shard = None if flags.shard is None else parse_shard(flags.shard)
-    summary = tokenize_together(flags.input, targets, flags.save, flags.overwrite, formats, shard)
+    summary = tokenize_together(flags.input, targets, flags.save, flags.overwrite, formats, shard, ray)
     sys.stdout.write(f"codes in {', '.join(map(str, folders))}: {summary}\n")
     return summary.exit_status
 
@@ -150,6 +152,7 @@ def _check_flags(flags: argparse.Namespace) -> None:
         "--save": (flags.save, "arrays are written of a clip that has ended"),
         "--shard": (flags.shard is not None, "one run follows a video"),
         "--formats": (flags.formats not in (None, "jsonl"), "the format of codes that grow is jsonl"),
+        "--engine ray": (flags.engine == "ray", "it is one clip, which one process follows"),
         "several --checkpoint": (len(flags.checkpoint or ()) > 1, "there is one output; give one"),
     }
     for name, (given, why) in refused.items():

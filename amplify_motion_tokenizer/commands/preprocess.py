@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amplify_motion_tokenizer.commands import cli
-from amplify_motion_tokenizer.commands.arguments import SHARD
+from amplify_motion_tokenizer.commands.arguments import ENGINE, SHARD, engine
 from amplify_motion_tokenizer.config.loading import Flags
 from amplify_motion_tokenizer.config.settings import Setting
 from amplify_motion_tokenizer.tracks.formats import DEFAULT_FORMAT, FORMATS
@@ -27,6 +27,7 @@ FLAGS: Flags = {
     },
     "--overwrite": {"action": "store_true", "help": "redo clips that are complete"},
     **SHARD,
+    **ENGINE,
 }
 
 
@@ -44,8 +45,9 @@ def main(argv: Sequence[str]) -> int:
     from amplify_motion_tokenizer.video.remote import input_of
 
     shard = None if flags.shard is None else parse_shard(flags.shard)
+    ray = engine(flags)
     summary = preprocess_folder(
-        input_of(flags.input), Path(flags.output), config, flags.format, flags.overwrite, shard
+        input_of(flags.input), Path(flags.output), config, flags.format, flags.overwrite, shard, ray
     )
     sys.stdout.write(f"tracks in {flags.output}: {summary}\n")
     return summary.exit_status

@@ -67,6 +67,7 @@ ADDED = {
     "tracking.pad_end": "none",
     "video.shots": "off",
     "data.camera": "keep",
+    "tracking.store": "float32",
 }
 """Settings of tracks and velocities that were added later, in that order, with the values that act as if
 there were none."""

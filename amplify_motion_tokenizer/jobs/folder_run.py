@@ -25,6 +25,7 @@ from amplify_motion_tokenizer.jobs.folder_lock import beginning, only_run, remov
 from amplify_motion_tokenizer.jobs.loop import Process, Summary, Workers, run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.output_folders import Kind, open_output_folder
+from amplify_motion_tokenizer.jobs.ray_workers import RayActors
 from amplify_motion_tokenizer.jobs.shards import Shard, check_number, finish_shard, listing_of, manifest_of
 from amplify_motion_tokenizer.jobs.workers import cleaned_up
 from amplify_motion_tokenizer.video.clips import Clip
@@ -100,6 +101,7 @@ class FolderRun:
         *,
         num_workers: int = 1,
         limit_s: float | None = None,
+        ray: RayActors | None = None,
         others: str = "",
     ) -> Summary:
         """Makes the output of each clip that is not complete; see ``run_clips`` for clips that fail.
@@ -109,6 +111,7 @@ class FolderRun:
             process: what ``job.prepare`` would make, for this process.
             num_workers: processes that make outputs side by side, 1 being this one alone.
             limit_s: seconds that a clip may take; with a limit a lone worker is a process of its own too.
+            ray: actors that make them instead.
             others: what happens to outputs that are in the folder and whose clips are not in the input, for a
                 warning; empty where they do no harm.
 
@@ -117,7 +120,13 @@ class FolderRun:
             TokenizerError: as ``run_clips``.
         """
         return run_together(
-            [(self, job)], process, job.prepare, num_workers=num_workers, limit_s=limit_s, others=others
+            [(self, job)],
+            process,
+            job.prepare,
+            num_workers=num_workers,
+            limit_s=limit_s,
+            ray=ray,
+            others=others,
         )
 
     def begin(self, job: ClipJob, others: str = "") -> Manifest:
@@ -166,6 +175,7 @@ def run_together(
     *,
     num_workers: int = 1,
     limit_s: float | None = None,
+    ray: RayActors | None = None,
     others: str = "",
 ) -> Summary:
     """Runs over the same clips into several folders, in each of which the same file names are made of a clip.
@@ -178,6 +188,7 @@ def run_together(
         prepare: makes such a function in a worker, on that many threads.
         num_workers: as for ``FolderRun.run``.
         limit_s: as for ``FolderRun.run``.
+        ray: as for ``FolderRun.run``.
         others: as for ``FolderRun.run``.
 
     Raises:
@@ -186,7 +197,8 @@ def run_together(
     with ExitStack() as held:
         for run, _ in runs:
             held.enter_context(only_run(run.output, run.shard))
-        return _run_alone(runs, process, Workers(num_workers, prepare, limit_s), others)
+        outputs = tuple(run.output for run, _ in runs)
+        return _run_alone(runs, process, Workers(num_workers, prepare, limit_s, ray, outputs), others)
 
 
 def _run_alone(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from amplify_motion_tokenizer.errors import (
@@ -24,6 +25,7 @@ from amplify_motion_tokenizer.errors import (
 from amplify_motion_tokenizer.files import check_writable
 from amplify_motion_tokenizer.jobs.manifest import Manifest, NoManifest, SeveralManifests
 from amplify_motion_tokenizer.jobs.progress import Progress
+from amplify_motion_tokenizer.jobs.ray_workers import RayActors, Seen, run_in_actors
 from amplify_motion_tokenizer.jobs.workers import attempt, run_in_workers
 from amplify_motion_tokenizer.video.clips import Clip
 
@@ -100,6 +102,10 @@ class Workers:
     """Picklable; makes in a worker its ``Process``, of the number of threads that it may use."""
     limit_s: float | None = None
     """Seconds that a clip may take; as only other processes can be ended, a lone worker is one then."""
+    ray: RayActors | None = None
+    """What runs all clips in the place of ``count`` processes of this machine, even a lone one."""
+    outputs: tuple[Path, ...] = ()
+    """The folders that workers write into."""
 
 
 def run_clips(
@@ -120,7 +126,7 @@ def run_clips(
         is_complete: whether the clip's output is there already.
         process: makes the output; its result may hold ``frames`` and ``stage_seconds``, which are summed.
         workers: used in the place of ``process`` where they and the clips to do are more than one, or where
-            there is a limit.
+            there is a limit, or they are Ray's.
 
     Raises:
         TokenizerError: any other that ``process`` raised; what was done before stays.
@@ -166,6 +172,11 @@ def _outcomes(
     clips: Sequence[Clip], process: Process, workers: Workers | None, progress: Progress
 ) -> Generator[tuple[Clip, Outcome], None, None]:
     """Each clip with its result or error, from this process or from workers."""
+    if workers and workers.ray and clips:
+        progress.note("Ray")
+        seen = Seen(workers.outputs, [clip.paths[0].parent for clip in clips[:1] if clip.remote is None])
+        yield from run_in_actors(clips, workers.ray, workers.prepare, workers.limit_s, seen, _name)
+        return
     count = min(workers.count, len(clips)) if workers else 1
     if workers and (count > 1 or (clips and workers.limit_s is not None)):
         progress.note(f"{count} workers" if count > 1 else "1 worker")
@@ -174,6 +185,10 @@ def _outcomes(
     for clip in clips:
         progress.note(clip.name, now=True)
         yield clip, attempt(process, clip)
+
+
+def _name(clip: Clip) -> str:
+    return clip.name
 
 
 def _skipped(clip: Clip, manifest: AnyManifest, summary: Summary) -> dict[str, Any]:

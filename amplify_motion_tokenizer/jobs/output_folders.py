@@ -5,6 +5,7 @@ The commands share names (``config.yaml``, ``manifest.jsonl``) that mean another
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +64,7 @@ def kind_of(folder: Path) -> Kind | None:
     if holds_drawings(folder):
         return "drawings"
     manifests = [folder / MANIFEST, *(shard.file(folder, ".jsonl") for shard in shards_in(folder))]
-    if any((folder / output).exists() for path in manifests for output in _outputs_listed(path)):
+    if any(os.path.exists(folder / output) for path in manifests for output in _outputs_listed(path)):
         return "tracks"
     return None
 

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,6 +28,9 @@ from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, UnexpectedError, WorkerError
 
 _PACKAGE = str(Path(__file__).parents[1])
+
+ENDS_WITHIN_S = 20.0
+"""Seconds that a process has to end in order."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,16 +47,26 @@ def cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
     def end(*_: object) -> None:
         # No exception: Python drops one that a signal raises in a destructor.
         for worker in multiprocessing.active_children():
-            worker.kill()
-            worker.join()
+            end_process(worker)
         clean_up()
         os._exit(EXIT_TERMINATED)
 
-    with _on_signal(signal.SIGTERM, end):
+    with on_signal(signal.SIGTERM, end):
         try:
             yield
         finally:
             clean_up()
+
+
+def end_process(process: BaseProcess) -> None:
+    """Ends a process and waits until it is gone.
+
+    It may take ``ENDS_WITHIN_S`` to end what it began on other machines; workers of this module end at once.
+    """
+    process.terminate()
+    process.join(ENDS_WITHIN_S)
+    process.kill()
+    process.join()
 
 
 def attempt(work: Work[Item, Result], item: Item) -> Result | TokenizerError:
@@ -171,7 +185,7 @@ class _Worker(Generic[Item, Result]):
         arguments = (theirs, prepare, threads, logging.getLogger().getEffectiveLevel())
         self.process = spawn.Process(target=_work, args=arguments, daemon=True)
         # Ctrl-C reaches all processes of a terminal; workers inherit to leave it to their parent.
-        with _on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
+        with on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
             self.process.start()
         theirs.close()
         self.began, self._late = None, False
@@ -202,16 +216,21 @@ class _Worker(Generic[Item, Result]):
             self.process.join()
             status = self.process.exitcode or 0
         if self._late:
-            return WorkerError(
-                f"took longer than {limit_s:g} s, and its worker process was ended; leave the clip out, or "
-                "raise tracking.clip_limit_s"
-            )
+            return took_too_long(limit_s, "worker process")
         if status == 1:
             raise RuntimeError(f"a worker failed at {self.item}; its traceback is above")
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         return WorkerError(
             f"the worker process ended with {how}; if memory ran out, lower tracking.num_workers"
         )
+
+
+def took_too_long(limit_s: float | None, what: str) -> WorkerError:
+    """The error of an item that took ``limit_s`` seconds, when ``what`` ran it was ended."""
+    return WorkerError(
+        f"took longer than {limit_s:g} s, and its {what} was ended; leave the clip out, or raise "
+        "tracking.clip_limit_s"
+    )
 
 
 def _end(workers: Sequence[_Worker[Any, Any]]) -> None:
@@ -256,7 +275,7 @@ class _ToParent(logging.Handler):
 
 
 @contextmanager
-def _on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
+def on_signal(number: signal.Signals, handler: Any) -> Iterator[None]:
     """Within it ``handler`` takes the signal; signals belong to the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -276,7 +295,7 @@ def held_back(number: signal.Signals) -> Iterator[None]:
     in this thread would not do, as another thread would take it for this one.
     """
     came: list[int] = []
-    with _on_signal(number, lambda which, _: came.append(which)):
+    with on_signal(number, lambda which, _: came.append(which)):
         yield
     if came:
         signal.raise_signal(number)

@@ -16,11 +16,8 @@ Ours is a torch file that holds one dict of tensors and plain values::
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +39,7 @@ from amplify_motion_tokenizer.models.hub_folder import check_config, weights_of
 from amplify_motion_tokenizer.models.keypoint.exchange import read_reproduction
 from amplify_motion_tokenizer.models.shipped import SUFFIX, names, place_of, read_shipped
 from amplify_motion_tokenizer.models.torch_files import TENSORS, file_hash, read_torch, unwrapped
-from amplify_motion_tokenizer.version import __version__
+from amplify_motion_tokenizer.version import versions
 
 FORMAT = "amplify_motion_tokenizer"
 FORMAT_VERSION = 1
@@ -50,8 +47,6 @@ FORMAT_VERSION = 1
 
 _NEEDED = ("model", "config")
 """The keys that make a tokenizer; AMPLIFY's files also hold training state, with foreign objects in it."""
-
-_VERSIONED = ("torch", "vector-quantize-pytorch", "accelerate", "numpy", "h5py", "opencv-python-headless")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +75,6 @@ class Checkpoint:
     def sha256(self) -> str:
         """What codes name the tokenizer by: SHA-256 of its file, or of the one that this is a copy of."""
         return self.copy_of or file_hash(self.path)
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that results depend on, where installed."""
-    found = {"amplify-motion-tokenizer": __version__}
-    for name in _VERSIONED:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def plain_content(

@@ -14,13 +14,13 @@ import numpy as np
 from amplify_motion_tokenizer.codes.reading import MotionCodeSet
 from amplify_motion_tokenizer.config import Config, to_dict
 from amplify_motion_tokenizer.files import yaml_text
-from amplify_motion_tokenizer.models.checkpoint import versions
 from amplify_motion_tokenizer.models.torch_files import file_hash
 from amplify_motion_tokenizer.report.axes import told
 from amplify_motion_tokenizer.report.codebook import Ids
 from amplify_motion_tokenizer.report.events import Events
 from amplify_motion_tokenizer.report.given import Subject
 from amplify_motion_tokenizer.report.markup import Content, Markup, folded, missing, tag
+from amplify_motion_tokenizer.version import versions
 
 MOST_LETTERS = 100_000
 """Of a text that is shown whole, at most."""

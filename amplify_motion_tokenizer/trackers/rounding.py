@@ -1,11 +1,11 @@
 """Tracks and confidences as whole numbers of small steps, which files of a third of the size hold exactly.
 
-Tracks are rounded where they are made, once, so that a window has the same numbers whether it comes from a
-video or from a file: moves since the window's first frame, which is that of the queries, become whole
-numbers of 1/256 pixel, of windows that move further of up to 1/32, so that 16 bits hold them. No position
-changes by more than 1/64 pixel, which no tracker knows. Windows that move too far for that stay as they are.
-Confidences become multiples of 1/200, rounded down, so that they stay on their side of every threshold that
-is a multiple of 0.005.
+With ``tracking.store`` other than float32 tracks are rounded where they are made, once, so that a window has
+the same numbers whether it comes from a video or from a file: moves since the window's first frame, which is
+that of the queries, become whole numbers of 1/256 pixel, of windows that move further of up to 1/32, so that
+16 bits hold them. No position changes by more than 1/64 pixel, which no tracker knows. Windows that move too
+far for that stay as they are. Confidences become multiples of 1/200, rounded down, so that they stay on their
+side of every threshold that is a multiple of 0.005.
 
 Letters: T frames of a window, N points.
 """

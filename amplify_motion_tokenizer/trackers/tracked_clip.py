@@ -165,11 +165,12 @@ class TrackedClip:
         yield from self.times.each("track", zip(*tracks, strict=True))
 
     def _tracked(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
-        """One view's tracks, rounded, with what the windows say of their frames.
+        """One view's tracks, with what the windows say of their frames; rounded as ``tracking.store`` asks.
 
         First frames come along when ``tracking.first_frames`` asks for them.
         """
         side = self._config.tracking.first_frames
+        is_rounded = self._config.tracking.store != "float32"
         # A tracker reads ahead by some windows, and yields in their order.
         waiting: deque[dict[str, Any]] = deque()
 
@@ -188,7 +189,8 @@ class TrackedClip:
                 yield window
 
         for tracks in self._track_content(watched(), info):
-            yield rounded(dataclasses.replace(tracks, **waiting.popleft()))
+            told = dataclasses.replace(tracks, **waiting.popleft())
+            yield rounded(told) if is_rounded else told
 
     def _track_content(self, windows: Iterable[FrameWindow], info: ClipInfo) -> Iterator[WindowTracks]:
         """Tracks in pixels of the padded frame, found in the picture without its padding.

@@ -48,7 +48,10 @@ def settings_of(found: Any, path: Path) -> dict[str, Any] | None:
     """
     if found is None:
         return None
-    settings = parse_json(found)
+    try:
+        settings = parse_json(found)
+    except ValueError as error:
+        raise TrackFileError(f"{path}: its settings are no JSON ({error}); remake it") from None
     if not isinstance(settings, dict):
         raise TrackFileError(
             f"{path}: its settings are a {type(settings).__name__}; expected a JSON object; remake it"

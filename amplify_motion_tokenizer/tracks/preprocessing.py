@@ -17,6 +17,8 @@ from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.file_names import OUTPUT_CONFIG
 from amplify_motion_tokenizer.jobs.folder_run import FolderRun, on_threads
 from amplify_motion_tokenizer.jobs.loop import Summary
+from amplify_motion_tokenizer.jobs.ray_share import Asked
+from amplify_motion_tokenizer.jobs.ray_workers import Ray, RayActors
 from amplify_motion_tokenizer.jobs.shards import Shard
 from amplify_motion_tokenizer.trackers import PointTracker, make_tracker, record_weights
 from amplify_motion_tokenizer.trackers.tracked_clip import TrackedClip
@@ -37,6 +39,7 @@ def preprocess_folder(
     output_format: str = DEFAULT_FORMAT,
     overwrite: bool = False,
     shard: Shard | None = None,
+    ray: Ray | None = None,
 ) -> Summary:
     """Tracks every clip below ``source`` and writes its tracks below ``output``.
 
@@ -54,6 +57,7 @@ def preprocess_folder(
         overwrite: redo clips that are complete.
         shard: the share of the clips to track, beside other runs that track the others; then the folder is
             read once ``codes.merging.merge`` has joined them.
+        ray: the cluster whose machines run clips, all of which see the folders, in the place of this one.
 
     Raises:
         UsageError: nothing to do, output not writable, two clips could share a file, or ``output`` holds
@@ -75,6 +79,7 @@ def preprocess_folder(
         ClipTracking(job, tracker),
         num_workers=workers_for(source, clip_workers(config, tracker), config.tracking.clip_limit_s),
         limit_s=config.tracking.clip_limit_s,
+        ray=None if ray is None else tracking_actors(ray, source, config, tracker, len(run.clips)),
         others="training on it will use them",
     )
     summary.other_files = other_files(source, clips, config)
@@ -86,6 +91,22 @@ def clip_workers(config: Config, tracker: PointTracker) -> int:
     if config.tracking.num_workers is not None:
         return config.tracking.num_workers
     return 1 if tracker.owns_device else available_cores()
+
+
+def tracking_actors(
+    ray: Ray, source: str | Path, config: Config, tracker: PointTracker, clips: int
+) -> RayActors:
+    """Actors of the cluster ``ray`` that track ``clips`` clips.
+
+    As many as the config says; null is one per GPU, or core, of all machines.
+
+    Raises:
+        UsageError: no other process sees the input ``source``.
+    """
+    ray.check_input(source)
+    devices = (config.tracking.device,) if tracker.owns_device else ()
+    asked = Asked(config.tracking.num_workers, clips, devices, tracker.owns_device)
+    return RayActors(ray=ray, asked=asked)
 
 
 def _check_format(output: Path, own: TrackFormat) -> None:

@@ -27,11 +27,12 @@ from amplify_motion_tokenizer.data.made_up import displacements_of_made_up
 from amplify_motion_tokenizer.errors import ConfigError, UsageError
 from amplify_motion_tokenizer.files import check_target, write_json
 from amplify_motion_tokenizer.models import build_model
-from amplify_motion_tokenizer.models.checkpoint import plain_content, versions
+from amplify_motion_tokenizer.models.checkpoint import plain_content
 from amplify_motion_tokenizer.models.displacement.codec import CodecTokenizer
 from amplify_motion_tokenizer.models.displacement.codec_loss import Pool, loss_of, pool_of, random_prefixes
 from amplify_motion_tokenizer.models.shipped import SUFFIX, write_shipped
 from amplify_motion_tokenizer.training.mode_fitting import FITTED_TO, fit_to_made_up
+from amplify_motion_tokenizer.version import versions
 
 _WARM_UP = 1 / 11
 """Share of the steps over which the learning rate rises."""

@@ -35,7 +35,7 @@ from amplify_motion_tokenizer.files import write_yaml, yaml_text
 from amplify_motion_tokenizer.jobs.folder_lock import only_run
 from amplify_motion_tokenizer.jobs.output_folders import open_output_folder
 from amplify_motion_tokenizer.models import MODELS
-from amplify_motion_tokenizer.models.checkpoint import Checkpoint, versions
+from amplify_motion_tokenizer.models.checkpoint import Checkpoint
 from amplify_motion_tokenizer.tracks.stored import Clips
 from amplify_motion_tokenizer.training.checkpoints import load_state, newest_state, run_id_in, run_id_of
 from amplify_motion_tokenizer.training.initial import check_initial, load_initial, told
@@ -43,6 +43,7 @@ from amplify_motion_tokenizer.training.launch import make_accelerator
 from amplify_motion_tokenizer.training.log import log_failures_named
 from amplify_motion_tokenizer.training.state import TrainState
 from amplify_motion_tokenizer.training.trainer import Trainer
+from amplify_motion_tokenizer.version import versions
 
 logger = logging.getLogger(__name__)
 

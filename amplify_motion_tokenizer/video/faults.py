@@ -114,7 +114,8 @@ def no_codec(path: Path) -> VideoError:
     # Nowhere else: a decoder's thread that logs waits for Python's lock, and Python for the thread.
     av.logging.set_level(av.logging.INFO)
     try:
-        with av.logging.Capture(local=True) as lines, av.open(f"file:{path.absolute()}"):
+        place = f"file:{path.absolute()}"
+        with av.logging.Capture(local=True) as lines, av.open(place, metadata_errors="replace"):
             found = _CODEC.search("\n".join(line.strip() for _, _, line in lines))
     finally:
         av.logging.set_level(None)

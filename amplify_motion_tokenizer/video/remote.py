@@ -61,6 +61,11 @@ def input_of(source: str | Path) -> str | Path:
     return Path(_file_system(source)[1])
 
 
+def in_this_process_alone(source: str | Path) -> bool:
+    """Whether no other process sees the input: ``memory://`` is each process's own."""
+    return isinstance(source, str) and source.lower().startswith("memory:")
+
+
 def workers_for(source: str | Path, wanted: int, limit_s: float | None) -> int:
     """How many processes work on the input: ``wanted``, or 1 where only this process sees it (``memory://``).
 
@@ -72,7 +77,7 @@ def workers_for(source: str | Path, wanted: int, limit_s: float | None) -> int:
     Raises:
         UsageError: only this process sees the input, and there is a limit.
     """
-    if isinstance(source, Path) or not source.lower().startswith("memory:"):
+    if not in_this_process_alone(source):
         return wanted
     if limit_s is not None:
         raise UsageError(
@@ -80,6 +85,11 @@ def workers_for(source: str | Path, wanted: int, limit_s: float | None) -> int:
             "another process; set it to null, or give an input that all processes see"
         )
     return 1
+
+
+def remove_old_copies() -> None:
+    """Removes copies of clips that killed processes left on this machine."""
+    remove_unfinished_beside(_copies())
 
 
 def list_files(url: str) -> RemoteFiles:
@@ -155,8 +165,8 @@ def local_copy(clip: Clip) -> Iterator[Clip]:
     if clip.remote is None:
         yield clip
         return
-    remove_unfinished_beside(_copies())
-    with unfinished_folder(_copies()) as folder:
+    remove_old_copies()
+    with unfinished_folder(_copies(), own=True) as folder:
         copies = {path: folder / file.name for path, file in clip.remote.files.items()}
         try:
             _check_room(clip, folder)

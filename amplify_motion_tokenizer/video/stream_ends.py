@@ -12,7 +12,7 @@ _SYNC = 0x47
 _LAYOUTS = ((188, 0), (192, 4), (204, 0))
 """Bytes of a packet, as broadcast, on discs and with error correction, and where in it the sync byte is."""
 _PACK, _END, _FIRST_STREAM = 0xBA, 0xB9, 0xBB
-"""Last byte of start codes of a program stream: of a pack, of the end, the least of parts of stated length."""
+"""Last byte of a program stream's start codes: of a pack, of its end, the least of parts of stated size."""
 _START = b"\0\0\1"
 _TAIL = 1 << 18
 """Bytes from the end of a program stream in which there is a pack: most make one of every 2 KiB."""

@@ -36,7 +36,6 @@ from amplify_motion_tokenizer.scenes import render_clip, write_clip
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from tests.support.checkpoints import KEYPOINT, changed, save_native
 from tests.support.run_scripts import manifest_of
-from tests.support.tracked import float32
 
 STRIDE, FRAMES = 4, 26
 THIN = Style(every=5, trail=2)
@@ -86,7 +85,7 @@ def read_mp4(path: Path) -> tuple[np.ndarray, float]:
 
 
 def arrays_of(path: Path, view: str = "default") -> dict[str, np.ndarray]:
-    with float32(path) as file:
+    with h5py.File(path) as file:
         return {name: data[:] for name, data in file["root"][view].items()}
 
 

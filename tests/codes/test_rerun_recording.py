@@ -27,7 +27,6 @@ from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
 from amplify_motion_tokenizer.scenes import render_clip, write_clip
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from tests.support.rerun_reader import Logged, at, picture, read_recording, rgb
-from tests.support.tracked import float32, make_float32
 
 FRAMES, LENGTH, STRIDE, SIZE = 26, 16, 4, (96, 128)
 SEGMENTS = {"pan": [(0.0, 0.42), (0.42, 0.8)], "sub/zoom": [(0.1, 0.5), (0.9, 1.25)]}
@@ -53,7 +52,7 @@ class Made:
 
     def tracks(self, clip: str = "pan", row: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Positions (T, N, 2) in Rerun's pixels of the source's frames, and visibility."""
-        with float32(self.folder / "tracks" / f"{clip}.hdf5") as file:
+        with h5py.File(self.folder / "tracks" / f"{clip}.hdf5") as file:
             view = file["root/default"]
             across = SIZE[1] / view.attrs["width"]
             return (view["tracks"][row] + 0.5) * across, view["vis"][row]
@@ -179,7 +178,6 @@ def test_segments_are_states(recorded: Logged) -> None:
 def test_lost_points_are_left_out_and_hidden_ones_dim(made: Made, tmp_path: Path) -> None:
     pytest.importorskip("rerun")
     shutil.copy(made.folder / "tracks" / "pan.hdf5", tmp_path / "pan.hdf5")
-    make_float32(tmp_path / "pan.hdf5")
     with h5py.File(tmp_path / "pan.hdf5", "a") as file:
         file["root/default/tracks"][0, 3:, 5] = np.nan
         file["root/default/vis"][0, 3:, 5] = 0
@@ -216,7 +214,7 @@ def test_letterboxed_frames_of_several_views_fit(made: Made, tmp_path: Path, tin
     assert not [each for each in found if "trails" in each]
     for view in files:
         entity = f"/a\\ b/{view}/points"
-        with float32(tmp_path / "tracks" / "a b.hdf5") as file:
+        with h5py.File(tmp_path / "tracks" / "a b.hdf5") as file:
             group = file["root"][view]
             tracks, pad, scale = group["tracks"][0, 2], group.attrs["pad"], group.attrs["scale"]
         expected = (tracks - pad[::-1] + 0.5) / scale
@@ -235,7 +233,7 @@ def test_large_frames_are_shrunk(made: Made, tmp_path: Path, tiny: Config) -> No
     assert (tmp_path / "drawn" / "pan.mp4").is_file()
     found = read_recording(tmp_path / "out.rrd")
     assert picture(found, "/pan/default/image", 0).shape == (480, 320, 3)
-    with float32(tmp_path / "tracks" / "pan.hdf5") as file:
+    with h5py.File(tmp_path / "tracks" / "pan.hdf5") as file:
         view = file["root/default"]
         expected = (view["tracks"][0, 1] + 0.5) * 320 / view.attrs["width"]
     np.testing.assert_allclose(at(found, "/pan/default/points", "Points2D:positions", 1), expected, atol=0.01)

@@ -65,9 +65,11 @@ def test_configs_and_hashes_written_before_are_those_of_today(
 
 def test_files_made_before_a_setting_came_count_as_made_with_its_default() -> None:
     now = track_settings(parse("--video.fps", "5"))
-    later = ("tracking.pad_end", "video.shots")
+    later = ("tracking.pad_end", "video.shots", "tracking.store")
     earlier = {key: value for key, value in now.items() if key not in later}
-    between = {key: value for key, value in now.items() if key != "video.shots"}
+    between = {key: value for key, value in now.items() if key not in later[1:]}
+    lately = {key: value for key, value in now.items() if key not in later[2:]}
+    assert settings_hash(lately) in known_hashes(now) and changes(settings_now(lately, "a file"), now) == []
     assert settings_hash(between) in known_hashes(now) and changes(settings_now(between, "a file"), now) == []
     assert settings_hash(earlier) in known_hashes(now)
     assert changes(settings_now(earlier, "a file"), now) == []

@@ -23,7 +23,6 @@ from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.pixels import resize
 from amplify_motion_tokenizer.video.reading import open_video
 from tests.support.run_scripts import manifest_of, run_process
-from tests.support.tracked import make_float32
 
 FRAMES = 16
 
@@ -129,7 +128,6 @@ def test_the_picture_shows_the_points_where_they_start(videos: Path, tmp_path: P
 def test_a_hidden_point_is_drawn_as_such(videos: Path, tmp_path: Path, tiny: Config) -> None:
     preprocess_folder(videos, tmp_path / "tracks", with_video(tiny, size=None))
     path = tmp_path / "tracks" / "sub" / "pan.hdf5"
-    make_float32(path)
     with h5py.File(path, "a") as file:
         file["root/default/vis"][:, :, 4] = 0.4
     draw_tracked(path, videos, tmp_path / "drawn", Style(trail=0))
@@ -185,7 +183,6 @@ def test_views_are_drawn_each(videos: Path, tmp_path: Path, tiny: Config) -> Non
         with pytest.raises(UsageError, match=r"views .*_wrist\.mp4.*; give the folder that was pre") as told:
             draw_tracked(tmp_path / "tracks", wrong, tmp_path / "drawn", Style())
         assert "tracking.view_files" not in str(told.value)
-    make_float32(tmp_path / "tracks" / "a.hdf5")
     with h5py.File(tmp_path / "tracks" / "a.hdf5", "a") as file:
         file["root/front/vis"][2] = 0
     draw_tracked(tmp_path / "tracks", tmp_path / "input", tmp_path / "drawn", Style(starts=(4,)))

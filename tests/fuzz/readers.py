@@ -211,11 +211,12 @@ def _frames(clips: list[Clip], wanted: VideoConfig) -> None:
         try:
             for video in open_views(clip, wanted):
                 with video:
-                    last = -1.0
+                    last, part = -1.0, 0
                     for count, frame in enumerate(video):
                         require(frame.rgb.ndim == 3 and frame.rgb.dtype == np.uint8, "no picture")
-                        require(np.isfinite(frame.time_s) and frame.time_s >= last, f"time {frame.time_s}")
-                        last = frame.time_s
+                        rising = frame.time_s >= last or frame.part > part  # a part's last picture is held on
+                        require(np.isfinite(frame.time_s) and rising, f"time {frame.time_s}")
+                        last, part = frame.time_s, frame.part
                         if count > 2000:
                             break
         except TokenizerError as error:

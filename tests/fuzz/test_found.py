@@ -11,18 +11,27 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from amplify_motion_tokenizer.codes.probing.labels import read_table
 from amplify_motion_tokenizer.codes.search import nearest, query_moment
 from amplify_motion_tokenizer.codes.search_index import open_index
 from amplify_motion_tokenizer.damaged_files import DamagedError
-from amplify_motion_tokenizer.errors import TrackFileError, UsageError, VideoError, WorkerError
+from amplify_motion_tokenizer.errors import (
+    CheckpointError,
+    TrackFileError,
+    UsageError,
+    VideoError,
+    WorkerError,
+)
 from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
 from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.foreign_json import parse_json
 from amplify_motion_tokenizer.jobs.loop import run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
+from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from amplify_motion_tokenizer.video.faults import check_file
@@ -177,3 +186,39 @@ def test_labels_of_frames_that_are_no_numbers_are_refused(tmp_path: Path) -> Non
     (tmp_path / "labels.csv").write_text("clip,frame,a\nx,0,1\nx,one,2\n", encoding="utf-8")
     with pytest.raises(UsageError, match="frame of the clip x holds no whole numbers"):
         read_table(tmp_path / "labels.csv")
+
+
+def test_a_message_is_no_longer_than_a_person_reads() -> None:
+    told = str(UsageError(f"clip.json: {'x' * 100_000}; remake it"))
+    assert told.startswith("clip.json: ")
+    assert told.endswith("; remake it")
+    assert len(told) < 2000
+
+
+def test_a_config_of_amplify_s_of_a_larger_network_than_its_weights_is_refused(tmp_path: Path) -> None:
+    folder_seeds.amplify(tmp_path)
+    content = torch.load(tmp_path / "plain.pth", weights_only=True)
+    for key, value, told in (
+        ("num_tracks", 2**63 - 1, "num_tracks is"),
+        ("num_tracks", 2**18, "weights do not fit the config"),
+        ("hidden_dim", 65536, "weights do not fit the config"),
+    ):
+        torch.save(content | {"config": content["config"] | {key: value}}, tmp_path / "theirs.pth")
+        with pytest.raises(CheckpointError, match=told):
+            load_checkpoint(tmp_path / "theirs.pth")
+
+
+def test_labels_whose_sums_are_infinite_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"x": {"a": [1e308, 1e308]}}', encoding="utf-8")
+    with pytest.raises(UsageError, match="32 bits"):
+        read_table(tmp_path / "labels.json")
+
+
+def test_an_index_of_tracks_with_settings_that_are_no_json_counts_for_nothing(tmp_path: Path) -> None:
+    folder_seeds.index(tmp_path)
+    index = tmp_path / ".tracks.json"
+    text = index.read_text(encoding="utf-8")
+    index.write_text(text.replace('{\\\\\\"', "{", 1), encoding="utf-8")
+    assert index.read_text(encoding="utf-8") != text
+    with folder_seeds.small_index():
+        assert {name: clip.num_windows for name, clip in find_tracks(tmp_path).items()} == folder_seeds.CLIPS

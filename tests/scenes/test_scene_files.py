@@ -25,7 +25,6 @@ from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.training.run import train
 from amplify_motion_tokenizer.video import writing as video_writing
 from tests.support.run_scripts import ENVIRONMENT, REPO
-from tests.support.tracked import float32
 
 KINDS = ["pan", "mixed", "still"]
 # What the tiny config needs: T = 6, a 3 x 3 grid and every second window at 10 fps.
@@ -108,7 +107,7 @@ def test_a_tracker_gets_the_windows_and_queries_of_the_truth(rendered, tiny: Con
         assert (other.sizes, other.num_windows) == (file.sizes, file.num_windows)
         for key in ("tracking.window_stride", "tracking.query_order", "video.target_fps", "data.grid_size"):
             assert other.settings[key] == file.settings[key]
-        with float32(other.path) as found, file.open() as expected:
+        with other.open() as found, file.open() as expected:
             starts, queries = (
                 [handle["root/default"][key][:] for handle in (found, expected)]
                 for key in ("start_frame", "tracks")

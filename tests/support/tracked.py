@@ -2,11 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +13,6 @@ from amplify_motion_tokenizer.data.inputs import from_tracks
 from amplify_motion_tokenizer.data.views import ViewTracks
 from amplify_motion_tokenizer.geometry import query_grid
 from amplify_motion_tokenizer.trackers.windows import FrameWindow, WindowTracks
-from amplify_motion_tokenizer.tracks.hdf5_plain import write_plain
 from amplify_motion_tokenizer.tracks.record import ClipRecord
 from amplify_motion_tokenizer.tracks.velocity_files import VelocityFilesWriter
 
@@ -54,20 +50,6 @@ def windows_of(video: Iterable[NDArray[np.uint8]], stride: int = 1, steps: int =
     frames = list(video)
     starts = range(0, len(frames) - steps + 1, stride)
     return (FrameWindow(start, start / 20, frames[start : start + steps]) for start in starts)
-
-
-@contextmanager
-def float32(path: Path) -> Iterator[h5py.File]:
-    """A track file in AMPLIFY's own layout, whatever form its tracks have; a copy where it has to be."""
-    with TemporaryDirectory() as folder:
-        write_plain(path, Path(folder) / "plain.hdf5")
-        with h5py.File(Path(folder) / "plain.hdf5") as file:
-            yield file
-
-
-def make_float32(path: Path) -> None:
-    """Brings a track file into AMPLIFY's own layout, so that its tracks can be edited."""
-    write_plain(path, path)
 
 
 SIZE = (48, 64)

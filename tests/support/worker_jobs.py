@@ -7,9 +7,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from amplify_motion_tokenizer.errors import VideoError
+from amplify_motion_tokenizer.errors import TrackerError, VideoError
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
 
 
@@ -17,6 +18,12 @@ def prepare(threads: int) -> Callable[[str], str]:
     def work(item: str) -> str:
         if item == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if item.startswith("gpus"):
+            return f"{os.environ['CUDA_VISIBLE_DEVICES']!r} of {os.getpid()}"
+        if item.startswith("once "):
+            die_once(item)
+        if item.startswith("meet "):
+            meet_and_kill(item)
         if item == "bad":
             raise VideoError("bad: is no video")
         if item == "bug":
@@ -38,6 +45,31 @@ def prepare_clips(_threads: int) -> Callable[[Any], dict[str, Any]]:
         return {"windows": 1, "process": os.getpid()}
 
     return work
+
+
+def die_once(item: str) -> None:
+    """``once FOLDER``: ends this process, but for the second time."""
+    folder = item.split()[1]
+    if not os.listdir(folder):
+        open(f"{folder}/died", "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def meet_and_kill(item: str) -> None:
+    """``meet FOLDER PROCESS``: of two that are at work one ends that process, whose children end with it."""
+    _, folder, process, *_ = item.split()
+    open(f"{folder}/{os.getpid()}", "w").close()
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
+    ends = os.getppid() == int(process)
+    with suppress(FileExistsError):
+        open(f"{folder}/killed", "x").close()
+        os.kill(int(process), signal.SIGKILL)
+    time.sleep(600 if ends else 0)
+
+
+def no_tracker(threads: int) -> Callable[[str], str]:
+    raise TrackerError("weights: not there")
 
 
 def cannot_prepare(threads: int) -> Callable[[str], str]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -24,7 +25,6 @@ from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
 from tests.support.render_clips import numbered_frames, write_clip
 from tests.support.run_scripts import TINY
-from tests.support.tracked import float32
 
 STEP = np.float32([0.5, -0.25])
 """(x, y) pixels that the drifting tracker moves every point by in a frame."""
@@ -65,7 +65,7 @@ def video(tmp_path: Path) -> Path:
 def test_a_folder_is_preprocessed_with_it(config: Config, video: Path, tmp_path: Path) -> None:
     summary = preprocess_folder(video.parent, tmp_path / "tracks", config)
     assert (summary.done, summary.failed) == (1, 0)
-    with float32(tmp_path / "tracks/clip.hdf5") as file:
+    with h5py.File(tmp_path / "tracks/clip.hdf5") as file:
         tracks = np.array(file["root/default/tracks"])
         assert file["root"].attrs["tracker"] == "drift"
     steps = np.diff(tracks, axis=-3)

@@ -30,7 +30,6 @@ from amplify_motion_tokenizer.video.libero import open_demo
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
 from tests.support.render_clips import numbered_frames, read_number
 from tests.support.run_scripts import TINY
-from tests.support.tracked import float32
 
 ROOT = Path(__file__).parents[2]
 VIEWS = ("agentview", "eye_in_hand")
@@ -116,7 +115,7 @@ def test_the_layout_is_amplifys(tracks: Path, suite: Path) -> None:
     names = [f"{FOLDER}/pick_demo/demo_{k}" for k in range(11)] + [f"{FOLDER}/place_demo/demo_0"]
     assert sorted(find_tracks(tracks, VIEWS)) == sorted(names)
     assert [clip.name for clip in demos_of(suite, config_of())] == names
-    with float32(tracks / f"{names[10]}.hdf5") as file:
+    with h5py.File(tracks / f"{names[10]}.hdf5") as file:
         for view in VIEWS:
             group = file["root"][view]
             assert group["tracks"].shape == (4, 6, 9, 2)
@@ -130,7 +129,7 @@ def test_the_layout_is_amplifys(tracks: Path, suite: Path) -> None:
 def test_tracks_follow_the_picture_that_is_the_right_way_up(tracks: Path) -> None:
     """Against the exact motion of the rendered scene; upside down, y would have the other sign."""
     _, scene = render_clip("pan", (0, 0), SIZE, FRAMES)
-    with float32(tracks / f"{FOLDER}/pick_demo/demo_0.hdf5") as file:
+    with h5py.File(tracks / f"{FOLDER}/pick_demo/demo_0.hdf5") as file:
         found, seen = file["root/agentview/tracks"][0], file["root/agentview/vis"][0]
     truth = scene.truth(found[0], 0)[0][:11:2]
     error = np.linalg.norm(found - truth, axis=-1)[seen > 0.5]

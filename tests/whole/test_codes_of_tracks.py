@@ -15,6 +15,7 @@ from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.config.loading import config_from_dict
 from amplify_motion_tokenizer.errors import UsageError
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.preprocessing import preprocess_folder
 from tests.support.checkpoints import save_native
 from tests.support.run_scripts import (
@@ -31,7 +32,6 @@ from tests.support.run_scripts import (
     render,
     statuses,
 )
-from tests.support.tracked import float32
 
 COLUMNS = ("codes", "start_frames", "start_seconds", "step_seconds", "source_frames", "valid_steps")
 
@@ -61,6 +61,21 @@ def test_codes_of_track_files_are_those_of_the_videos(run: Run, work: Work, tmp_
     before = files_below(tmp_path / "codes", "*/*.json")
     assert "0 done (0 windows), 4 skipped" in infer(run, work, tmp_path / "codes", source=work.tracks).out
     assert files_below(tmp_path / "codes", "*/*.json") == before
+
+
+def test_codes_of_rounded_tracks_are_those_of_the_videos(run: Run, work: Work, tmp_path: Path) -> None:
+    stored = {}
+    for store in ("float32", "int16"):
+        preprocess(run, work, tmp_path / store, "--tracking.store", store)
+        stored[store] = find_tracks(tmp_path / store)
+    for name in CLIPS:
+        with stored["float32"][name].open() as one, stored["int16"][name].open() as other:
+            ((exact, _),) = stored["float32"][name].read(one, list(range(5)))
+            ((rounded, _),) = stored["int16"][name].read(other, list(range(5)))
+        assert 0 < np.abs(exact - rounded).max() <= 1 / 64
+    assert infer(run, work, tmp_path / "of_tracks", source=tmp_path / "int16").status == 0
+    assert infer(run, work, tmp_path / "of_videos", "--tracking.store", "int16").status == 0
+    check_same(tmp_path / "of_tracks", tmp_path / "of_videos")
 
 
 def test_packs_velocity_files_and_lone_files_serve_too(run: Run, work: Work, tmp_path: Path) -> None:
@@ -94,7 +109,7 @@ def test_packs_velocity_files_and_lone_files_serve_too(run: Run, work: Work, tmp
 def test_files_of_other_writers_begin_at_every_frame(run: Run, work: Work, tmp_path: Path) -> None:
     """AMPLIFY's own layout: tracks and vis alone, row t at time t."""
     with (
-        float32(work.tracks / "pan.hdf5") as own,
+        h5py.File(work.tracks / "pan.hdf5") as own,
         h5py.File(tmp_path / "theirs.hdf5", "w") as theirs,
     ):
         for name in ("tracks", "vis"):
@@ -111,7 +126,7 @@ def test_files_of_other_writers_begin_at_every_frame(run: Run, work: Work, tmp_p
 
 def test_one_of_several_views_is_taken_by_its_name(run: Run, work: Work, tmp_path: Path) -> None:
     with (
-        float32(work.tracks / "pan.hdf5") as own,
+        h5py.File(work.tracks / "pan.hdf5") as own,
         h5py.File(tmp_path / "two.hdf5", "w") as theirs,
     ):
         for view, still in (("agentview", False), ("eye_in_hand", True)):

@@ -120,6 +120,18 @@ def test_the_reference_is_whole() -> None:
     assert all(f"\n## {name}\n" in commands for name in COMMANDS)
 
 
+def test_the_extras_that_the_pages_name_are_there() -> None:
+    declared = (
+        (REPO / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]")[1]
+    )
+    extras = set(re.findall(r"^(\w+) = \[", declared.split("\n[")[0], re.MULTILINE)) - {"test", "lint"}
+    table = Page(DOCS / "quickstart.md").text.split("| extra | for |")[1].split("\n\n")[0]
+    named_extras = {
+        name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    assert named_extras == extras
+
+
 def test_pages_that_the_code_names_are_there() -> None:
     files = [*(REPO / "amplify_motion_tokenizer").rglob("*.py"), *(REPO / "configs").glob("*.yaml")]
     found = {name for path in files for name in re.findall(r"docs/[\w/]+\.\w+", path.read_text("utf-8"))}

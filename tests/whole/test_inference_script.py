@@ -14,9 +14,10 @@ from amplify_motion_tokenizer.codes.reading import read_codes
 from amplify_motion_tokenizer.codes.statistics import code_report
 from amplify_motion_tokenizer.data.dataset import WindowDataset
 from amplify_motion_tokenizer.data.loading import load_clips
-from amplify_motion_tokenizer.models.checkpoint import load_tokenizer, versions
+from amplify_motion_tokenizer.models.checkpoint import load_tokenizer
 from amplify_motion_tokenizer.scenes import render_clip
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
+from amplify_motion_tokenizer.version import versions
 from tests.support.render_clips import cut_file, rotate_mp4
 from tests.support.render_clips import write_clip as encode_clip
 from tests.support.run_scripts import (

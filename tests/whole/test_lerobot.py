@@ -28,7 +28,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
 
 from tests.support.lerobot_data import CAMERAS, FPS, LENGTHS, frames_of, write_dataset  # noqa: E402
-from tests.support.tracked import float32  # noqa: E402
 
 PYTHON = os.environ.get("AMT_LEROBOT_PYTHON", "")
 
@@ -106,13 +105,14 @@ def test_cameras_may_be_called_otherwise(data: Path) -> None:
 
 
 def test_preprocessing_tracks_all_cameras(run: Run, data: Path, tmp_path: Path) -> None:
+    import h5py
 
     line = [PREPROCESS, "--input", data, "--output", tmp_path / "tracks", "--video.source", "lerobot"]
     line += ["--data.grid_size", 4, "--tracking.num_workers", 1]
     assert run(*line, "--video.size", "{shorter: 48}").status == 3
     statuses = {name: record["status"] for name, record in manifest_of(tmp_path / "tracks").items()}
     assert statuses == {"episode_000000": "done", "episode_000001": "failed", "episode_000002": "done"}
-    with float32(tmp_path / "tracks/episode_000000.hdf5") as file:
+    with h5py.File(tmp_path / "tracks/episode_000000.hdf5") as file:
         assert set(file["root"]) == {"top", "wrist"}
         assert len(file["root/top/tracks"]) == LENGTHS[0] - 15
         assert file["root/top/source_frame"][:].max() == LENGTHS[0] - 1  # none goes over an episode's end

@@ -50,8 +50,8 @@ def test_preprocess_writes_one_track_file_per_clip(work: Work, tiny: Config) -> 
     for name in CLIPS:
         with h5py.File(work.tracks / f"{name}.hdf5") as file:
             view = file["root/default"]
-            assert (view["moves"].shape, view["moves"].dtype) == ((5, 5, 9, 2), "int16")
-            assert (view["confidence"].shape, view["confidence"].dtype) == ((5, 6, 9), "uint8")
+            assert view["tracks"].shape == (5, 6, 9, 2)
+            assert view["vis"].shape == (5, 6, 9)
             assert view["start_frame"][:].tolist() == STARTS
             assert view["start_time"][:].tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
             assert (view.attrs["height"], view.attrs["width"]) == (48, 64)

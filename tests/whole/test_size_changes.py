@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -24,7 +25,6 @@ from amplify_motion_tokenizer.video.reading import open_video
 from tests.support.checkpoints import save_native
 from tests.support.render_clips import join_packets, write_moving
 from tests.support.run_scripts import manifest_of
-from tests.support.tracked import float32
 
 WIDE, HIGH = (96, 160), (160, 96)
 
@@ -52,7 +52,7 @@ def config(tiny: Config) -> Config:
 
 
 def tracks_of(path: Path, view: str = "default") -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    with float32(path) as file:
+    with h5py.File(path) as file:
         group = file["root"][view]
         return {name: group[name][:] for name in group}, {**file["root"].attrs, **group.attrs}
 

@@ -30,7 +30,6 @@ from amplify_motion_tokenizer.video.clips import Clip, Frame, ViewSource
 from amplify_motion_tokenizer.video.sources import find_clips, tracked_views
 from tests.support.render_clips import numbered_frames, read_number, write_clip
 from tests.support.run_scripts import TINY
-from tests.support.tracked import float32
 
 VIEWS = {"agentview": "{clip}/agentview.mp4", "eye_in_hand": "{clip}/eye.mp4"}
 SIZES = {"agentview": (48, 64), "eye_in_hand": (96, 72)}
@@ -92,8 +91,8 @@ def test_one_file_holds_all_views_each_as_if_tracked_alone(videos: Path, tmp_pat
     for view, form in VIEWS.items():
         assert preprocess_folder(videos, tmp_path / view, config_of({view: form})).done == 2
         with (
-            float32(tmp_path / "all/day1/one.hdf5") as together,
-            float32(tmp_path / view / "day1/one.hdf5") as alone,
+            h5py.File(tmp_path / "all/day1/one.hdf5") as together,
+            h5py.File(tmp_path / view / "day1/one.hdf5") as alone,
         ):
             assert set(together["root"]) == set(VIEWS)
             found, expected = together["root"][view], alone["root"][view]

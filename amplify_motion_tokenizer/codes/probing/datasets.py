@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amplify_motion_tokenizer.codes.probing.labels import ENDINGS, ClipLabels, read_table
+from amplify_motion_tokenizer.codes.probing.labels import ENDINGS, ClipLabels, check_numbers, read_table
 from amplify_motion_tokenizer.config import Config
 from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import TrackFileError, UsageError
@@ -92,6 +92,7 @@ def _chosen(values: NDArray[Any], numbers: Sequence[int], where: str) -> NDArray
         found = np.asarray(values, np.float64).reshape(len(values), -1)
     except (TypeError, ValueError):
         raise UsageError(f"{where}: is {values.dtype}, expected numbers; get the data set again") from None
+    check_numbers(found, where)
     if not numbers:
         return found
     if not 0 <= min(numbers) <= max(numbers) < found.shape[1]:

@@ -132,14 +132,22 @@ def _frames(path: Path, clip: str, name: str, value: Any) -> NDArray[Any]:
         return np.array(value)
     try:
         numbers = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
     if isinstance(value, bool) or numbers.ndim not in (1, 2) or not numbers.size:
         raise UsageError(
             f"{path}: {clip}: {name}: is {value!r:.40}; expected a text, a number, or a list of one for each "
             "frame"
         )
+    check_numbers(numbers, f"{path}: {clip}: {name}")
     return numbers.reshape(len(numbers), -1)
+
+
+def check_numbers(numbers: NDArray[np.float64], where: str) -> None:
+    """Raises UsageError where numbers, NaN apart, are so large that sums of them are infinite."""
+    most = float(np.abs(numbers).max(initial=0, where=~np.isnan(numbers)))
+    if most > float(np.finfo(np.float32).max):
+        raise UsageError(f"{where}: holds {most:g}; expected numbers that 32 bits can hold")
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:

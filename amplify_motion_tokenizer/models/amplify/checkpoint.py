@@ -26,6 +26,7 @@ from amplify_motion_tokenizer.kinds import (
     WHOLE,
     Kind,
     check_kinds,
+    whole_from,
 )
 from amplify_motion_tokenizer.models.amplify.network import AmplifyNetwork, AmplifySizes
 from amplify_motion_tokenizer.models.amplify.vision import resnet18_from_timm, resnet18_to_timm
@@ -67,21 +68,25 @@ _LOSS_VIEWS = ("agentview", "eye_in_hand", "all", "corner", "corner2", "front")
 _FIXED = {"point_dim": 2, "type": "transformer", "loss.loss_fn": "relative_ce"}
 _REQUIRED: dict[str, Kind] = {
     "cond_cameraviews": TEXTS,
-    "track_pred_horizon": WHOLE,
-    "num_tracks": WHOLE,
-    "hidden_dim": WHOLE,
-    "num_heads": WHOLE,
-    "num_layers": WHOLE,
+    "track_pred_horizon": whole_from(2, 65536),
+    "num_tracks": whole_from(1, 2**18),
+    "hidden_dim": whole_from(1, 65536),
+    "num_heads": whole_from(1, 1024),
+    "num_layers": whole_from(1, 1000),
     "attn_pdrop": NUMBER,
     "codebook_size": WHOLE,
     "causal_encoder": (lambda value: isinstance(value, bool) or value == "diag", "True, False or 'diag'"),
-    "decoder_mlp_hidden_dim": WHOLE,
+    "decoder_mlp_hidden_dim": whole_from(1, 2**20),
     "per_view": FLAG,
     "cond_on_img": FLAG,
     "img_shape": PAIR,
     "loss": MAPPING,
 }
-_REQUIRED_OF_LOSS: dict[str, Kind] = {"loss_weights": NUMBERS, "rel_cls_img_size": PAIR}
+_SIDES: Kind = (
+    lambda value: PAIR[0](value) and 1 <= min(value) <= max(value) <= 1024,
+    "two numbers of 1 to 1024",
+)
+_REQUIRED_OF_LOSS: dict[str, Kind] = {"loss_weights": NUMBERS, "rel_cls_img_size": _SIDES}
 
 
 _NOMINAL = {levels: size for size, levels in AMPLIFY_LEVELS.items()}
@@ -236,6 +241,14 @@ def _image_sizes(state: Mapping[str, Tensor], num_views: int, per_view: bool, so
 
 
 def _check_state(state: Mapping[str, Tensor], sizes: AmplifySizes, source: str) -> None:
+    # Fewer than the network has: a file whose config asks for a larger one must not fill the memory.
+    least = sizes.hidden_dim * (2 * sizes.num_points + sizes.num_layers * sizes.hidden_dim)
+    least += sizes.mlp_dim + sizes.class_grid[0] * sizes.class_grid[1]
+    held = sum(tensor.numel() for tensor in state.values())
+    if least > held:
+        raise CheckpointError(
+            f"{source}: weights do not fit the config: it tells of more than {least}, the file holds {held}"
+        )
     with torch.random.fork_rng(devices=[]):  # an export must not disturb a training in progress
         expected = AmplifyNetwork(sizes).state_dict()
     problems = [f"{key} is missing" for key in sorted(expected.keys() - state.keys())]
