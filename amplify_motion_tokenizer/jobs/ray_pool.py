@@ -17,8 +17,10 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 from collections import deque
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -40,6 +42,9 @@ ENDS_WITHIN_S = 5.0
 """Seconds that actors which were ended may take to be gone."""
 
 INSTALL = "pip install 'ray>=2.40' (or this package with the extra ray)"
+
+
+GOES_ON = "what is done stays, run again to go on"
 
 
 class Ask(NamedTuple):
@@ -119,13 +124,24 @@ def serve(
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output, where Ray tells of dead actors
     try:
         ray = _joined(address, cores)
-        with closing(_Pool(ray, connection, prepare, given, limits)) as pool:
+        with closing(_Pool(ray, connection, prepare, given, limits)) as pool, _losses_told(ray):
             pool.run(asked)
             connection.send(Ended())
     except (TokenizerError, RuntimeError) as error:
         connection.send(Failed(error))
     except (EOFError, ConnectionError):
         return  # the parent has ended, and its actors have just been ended too
+    except Exception:  # noqa: BLE001  the boundary of a process: told by its parent, never passed over
+        connection.send(Failed(RuntimeError(f"the process that uses Ray failed:\n{traceback.format_exc()}")))
+
+
+@contextmanager
+def _losses_told(ray: Any) -> Iterator[None]:
+    """Turns what Ray raises of itself, not of an actor, into a UsageError."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise UsageError(f"the Ray cluster was lost ({_gist(error)}); {GOES_ON}") from None
 
 
 def _end_with_parent() -> None:

@@ -212,7 +212,7 @@ class _Driver:
         with on_signal(signal.SIGINT, signal.SIG_IGN), held_back(signal.SIGTERM):
             self._process.start()
         theirs.close()
-        self._ends = False
+        self._started = self._ends = False
 
     def give(self, number: int | None, item: Any) -> None:
         """Answers an ``Ask``."""
@@ -229,20 +229,21 @@ class _Driver:
 
         Raises:
             UsageError: the process ended, as Ray ends processes that lose their cluster.
-            RuntimeError: it failed; its traceback is on standard error.
+            RuntimeError: it could not start; its traceback is on standard error.
         """
         try:
             message = self._connection.recv()
         except (EOFError, ConnectionError):
             self._process.join()
         else:
+            self._started = True
             self._ends = isinstance(message, ray_pool.Ended | ray_pool.Failed)
             return message
-        if self._process.exitcode == 1:
-            raise RuntimeError("the process that uses Ray failed; its traceback is above")
+        if not self._started and self._process.exitcode == 1:
+            raise RuntimeError("the process that uses Ray could not start; its traceback is above")
         raise UsageError(
-            f"the Ray cluster was lost (its process here ended with status {self._process.exitcode}); what "
-            "is done stays, run again to go on"
+            f"the Ray cluster was lost (its process here ended with status {self._process.exitcode}); "
+            f"{ray_pool.GOES_ON}"
         )
 
     def end(self) -> None:

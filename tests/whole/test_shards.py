@@ -39,19 +39,15 @@ def merge(run: Run, folder: Path) -> Result:
 
 def test_tracks(run: Run, work: Work, broken: Path, tmp_path: Path) -> None:
     assert preprocess(run, work, tmp_path / "whole", source=broken).status == 3
-    out, shards = tmp_path / "out", [f"{index}/3" for index in (1, 2, 3)]
-    results = [preprocess(run, work, out, "--shard", shard, source=broken) for shard in shards]
+    out = tmp_path / "out"
+    results = [preprocess(run, work, out, "--shard", f"{index}/2", source=broken) for index in (1, 2)]
     assert {result.status for result in results} <= {0, 3}
     assert not (out / "manifest.jsonl").exists()
-    for script, output in ((TRAIN, tmp_path / "run"), (INFER, tmp_path / "codes")):
-        model = ("--config", work.config) if script == TRAIN else ("--checkpoint", work.best)
-        refused = run(script, *model, "--input", out, "--output", output)
-        assert f"holds shards 1, 2, 3 of 3, not merged yet; run merge {out}" in refused.error
+    refused = run(TRAIN, "--config", work.config, "--input", out, "--output", tmp_path / "run")
+    assert f"holds shards 1, 2 of 2, not merged yet; run merge {out}" in refused.error
     merged = merge(run, out)
     assert (merged.status, merged.out) == (0, f"merged {out}: 2 done, 0 skipped, 5 failed\n")
     assert left(out) == left(tmp_path / "whole")
-    again = preprocess(run, work, out, source=broken)
-    assert "0 done (0 windows), 2 skipped, 5 failed" in again.out
 
 
 def test_codes_of_videos_and_of_tracks(run: Run, work: Work, tmp_path: Path) -> None:
