@@ -252,12 +252,12 @@ class TrackFile:
             )
 
     def starts(self, file: h5py.File) -> NDArray[np.int64]:
-        """Index of each window's first frame, (S,); TrackFileError where the file does not say."""
+        """Index of each window's first frame, (S,), in any order; TrackFileError where the file says none."""
         with damage_named(self.path):
             view = file[self.views[0]]
             if "start_frame" not in view:
                 raise KeyError("it holds no start_frame")
-            return window_starts(view, self.fps, self.path)[0]
+            return window_starts(view, self.fps, self.path, in_order=False)[0]
 
     def valid_steps(self, file: h5py.File) -> NDArray[np.int64]:
         """(S,) how many of each window's T - 1 steps are real; all of them where the file does not say.

@@ -107,14 +107,20 @@ def valid_steps(group: h5py.Group, path: Path) -> NDArray[np.int64]:
 
 
 def window_starts(
-    group: h5py.Group, fps: float | None, path: Path
+    group: h5py.Group, fps: float | None, path: Path, in_order: bool = True
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(S,) first frame of each window of a view, and (S,) seconds from the clip's first frame to it.
 
     A file without ``start_frame`` is AMPLIFY's, whose row t begins at frame t.
 
+    Args:
+        group: the view.
+        fps: rate of the tracked frames; None: not known.
+        path: the file.
+        in_order: whether windows must follow each other in time; if not, no two may begin at one frame.
+
     Raises:
-        TrackFileError: a column is of another shape or type, or the starts do not ascend.
+        TrackFileError: a column is of another shape or type, or the starts are not so.
     """
     windows, _, _ = window_shape(group, path)
     found = {name: group[name] for name in ("start_frame", "start_time") if name in group}
@@ -127,7 +133,7 @@ def window_starts(
     starts = np.asarray(found["start_frame"][:] if "start_frame" in found else np.arange(windows), np.int64)
     even = starts * np.float64(np.nan if fps is None else 1 / fps)
     seconds = np.asarray(found["start_time"][:] if "start_time" in found else even, np.float64)
-    check_starts(starts, seconds, path)
+    check_starts(starts if in_order else np.sort(starts), seconds, path)
     return starts, seconds
 
 

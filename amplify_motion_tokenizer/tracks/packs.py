@@ -343,8 +343,6 @@ def _check_arrays(folder: Path, index: Mapping[str, Any]) -> None:
         expected_shapes["step_seconds"] = (np.float64, lead)
     for name, (dtype, shape) in expected_shapes.items():
         array = getattr(arrays, name)
-        if not isinstance(array, np.ndarray):
-            raise TrackFileError(f"{folder / name}.npy: is no array of numpy's; pack the track files again")
         if array.dtype != dtype or array.shape != shape:
             expected = f"expected {np.dtype(dtype)} {shape}; pack the track files again"
             raise TrackFileError(f"{folder / name}.npy: is {array.dtype} {array.shape}, {expected}")

@@ -58,10 +58,10 @@ def die_once(item: str) -> None:
 def meet_and_kill(item: str) -> None:
     """``meet FOLDER PROCESS``: of two that are at work one ends that process, whose children end with it."""
     _, folder, process, *_ = item.split()
+    ends = os.getppid() == int(process)  # asked before the other can have ended it
     open(f"{folder}/{os.getpid()}", "w").close()
     while len(os.listdir(folder)) < 2:
         time.sleep(0.01)
-    ends = os.getppid() == int(process)
     with suppress(FileExistsError):
         open(f"{folder}/killed", "x").close()
         os.kill(int(process), signal.SIGKILL)

@@ -305,7 +305,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
         clip.open()
     with (tmp_path / "out/visibility.npy").open("wb") as file:
         np.savez(file, visibility=np.zeros(3))
-    with pytest.raises(TrackFileError, match="visibility.npy: is no array of numpy's; pack the track files"):
+    with pytest.raises(
+        TrackFileError, match=r"visibility.npy: is an archive of arrays\); pack the track files"
+    ):
         read_pack(tmp_path / "out", ("default",))
     index = json.loads((tmp_path / "out/pack.json").read_text())
     (tmp_path / "out/pack.json").write_text(json.dumps(index | {"format_version": 9}))
