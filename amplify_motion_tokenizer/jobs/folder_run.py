@@ -158,7 +158,7 @@ class FolderRun:
     def _warn_of_others(self, manifest: Manifest, consequence: str) -> None:
         """Outputs of clips that were renamed or removed stay."""
         given = {clip.name for clip in self.clips}
-        done = (name for name, record in manifest.records.items() if record["status"] != "failed")
+        done = (name for name, record in manifest.records.items() if record.get("status") != "failed")
         others = sorted(name for name in done if name not in given)
         if others:
             logger.warning(

@@ -139,7 +139,7 @@ def made_by(subject: Subject, command: Sequence[str], events: Events, now: datet
     if found is not None:
         facts.append(("tokenizer written", _date(found.path)))
     if events.seconds is not None:
-        first, last = (_utc(seconds) for seconds in events.seconds)
+        first, last = (utc(seconds) for seconds in events.seconds)
         facts.append(("trained", f"{first} to {last}"))
     facts += [
         ("tokenizer made with", _versions(made) if made else "not known"),
@@ -201,8 +201,12 @@ def _versions(found: Mapping[str, Any]) -> str:
 
 
 def _date(path: Path) -> str:
-    return _utc(path.stat().st_mtime)
+    return utc(path.stat().st_mtime)
 
 
-def _utc(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M} UTC"
+def utc(seconds: float) -> str:
+    """A time since 1970 in words, to the minute."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):  # a damaged event file may name any time
+        return "not known"

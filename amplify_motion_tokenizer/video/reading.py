@@ -263,8 +263,13 @@ class _Infos:
         """``placed``, of a size that memory and OpenCV take: a thin picture's longer side grows without end.
 
         Raises:
-            VideoError: it is larger.
+            VideoError: it is larger, or nothing.
         """
+        if min(source_size) < 1:
+            raise VideoError(
+                f"{self._name}: says that its pictures are {source_size[1]}x{source_size[0]} in square "
+                "pixels; convert it with ffmpeg"
+            )
         size, box = placed(source_size, self._config)
         if max(size) > MOST_ROWS or size[0] * size[1] > MOST_TRACKED:
             raise VideoError(

@@ -1,11 +1,13 @@
 """Single faults that fuzzing and attacks showed, each by what it does now."""
 
+import json
 import os
 import struct
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -21,6 +23,7 @@ from amplify_motion_tokenizer.codes.search_index import open_index
 from amplify_motion_tokenizer.damaged_files import DamagedError
 from amplify_motion_tokenizer.errors import (
     CheckpointError,
+    TokenizerError,
     TrackFileError,
     UsageError,
     VideoError,
@@ -29,10 +32,12 @@ from amplify_motion_tokenizer.errors import (
 from amplify_motion_tokenizer.evaluation.against_truth import evaluate_tracks
 from amplify_motion_tokenizer.file_names import is_clip_name
 from amplify_motion_tokenizer.foreign_json import parse_json
+from amplify_motion_tokenizer.jobs.folder_run import FolderRun
 from amplify_motion_tokenizer.jobs.loop import run_clips
 from amplify_motion_tokenizer.jobs.manifest import Manifest
 from amplify_motion_tokenizer.jobs.workers import run_in_workers
 from amplify_motion_tokenizer.models.checkpoint import load_checkpoint
+from amplify_motion_tokenizer.report.overview import utc
 from amplify_motion_tokenizer.tracks.find import find_tracks
 from amplify_motion_tokenizer.tracks.hdf5 import TrackFile
 from amplify_motion_tokenizer.video.clips import Clip, ViewSource
@@ -252,3 +257,24 @@ def test_a_damaged_file_of_codes_is_told_where_it_is_left_out(
         merge(tmp_path / "own/codes")
     assert caplog.text.count("a.json: is damaged, and left out") == 1
     assert list(read_codes(tmp_path / "own/codes")) == ["sub/b"]
+
+
+def test_codes_whose_facts_are_infinite_are_refused(tmp_path: Path) -> None:
+    said = json.dumps({"clip": "a", "codes": [], "meta": {"source_fps": 30}}).replace("30", "1e999")
+    (tmp_path / "a.json").write_text(said)
+    with pytest.raises(TokenizerError, match="a.json.*no finite number"):
+        read_codes(tmp_path / "a.json")
+
+
+def test_a_record_that_tells_no_status_counts_as_one_of_an_output(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "manifest.jsonl").write_text('{"clip": "gone"}\n')
+    run = FolderRun(clips=[], output=tmp_path, kind="codes", overwrite=False)
+    run.begin(SimpleNamespace(records={}, changed=lambda: []), "they stay")
+    assert "also holds codes of 1 clips" in caplog.text and "gone" in caplog.text
+
+
+def test_a_time_that_no_calendar_has_is_not_known() -> None:
+    assert utc(1e300) == utc(float("nan")) == "not known"
+    assert utc(0) == "1970-01-01 00:00 UTC"

@@ -247,7 +247,7 @@ class JsonFormat(CodeFormat):
     def read(self, path: Path) -> list[MotionCodes]:
         """See ``CodeFormat``; reads either system's keys."""
         try:
-            content = parse_json(read_regular(path))
+            content = parse_json(read_regular(path), finite=True)
         except OSError as error:
             raise missing(path, error) from None
         except ValueError as error:
@@ -257,7 +257,7 @@ class JsonFormat(CodeFormat):
     def meta(self, path: Path) -> Mapping[str, Any]:
         """See ``CodeFormat``; the rest of the file is not checked."""
         try:
-            content = parse_json(read_regular(path))
+            content = parse_json(read_regular(path), finite=True)
         except (OSError, ValueError):
             return {}
         meta = content.get("meta") if isinstance(content, dict) else None

@@ -30,8 +30,8 @@ class _JsonLines(CodeFormat):
             whole, _, _ = text.rpartition("\n")
             first, _, _ = text.partition("\n")
             if is_stream(parse_json(first) if first else None):  # it may be read while it grows
-                return [codes_of_lines([parse_json(line) for line in whole.split("\n")], path)]
-            lines = [parse_json(line) for line in text.rstrip("\n").split("\n") if line]
+                return [codes_of_lines([parse_json(line, finite=True) for line in whole.split("\n")], path)]
+            lines = [parse_json(line, finite=True) for line in text.rstrip("\n").split("\n") if line]
         except OSError as error:
             raise missing(path, error) from None
         except ValueError as error:

@@ -48,7 +48,7 @@ class NpzFormat(CodeFormat):
             check_unfolded(path)
             with np.load(path, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in archive.files}
-            clip, meta = str(found["clip"]), parse_json(str(found["meta"]))
+            clip, meta = str(found["clip"]), parse_json(str(found["meta"]), finite=True)
             own = {name: self.names.get(name, name) for name in COLUMNS}
             columns = {name: torch.from_numpy(found[key]) for name, key in own.items() if key in found}
         except FileNotFoundError as error:

@@ -82,7 +82,7 @@ class _Parquet(CodeFormat):
 
         try:
             table = read_table(path)
-            told = parse_json((table.schema.metadata or {})[_KEY])
+            told = parse_json((table.schema.metadata or {})[_KEY], finite=True)
             run, metas = dict(told["run"]), dict(told["clips"])
             shapes = {name: told.get(key) for name, key in _SHAPE_KEYS.items()}
             metas = {str(name): {**run, **own} for name, own in metas.items()}

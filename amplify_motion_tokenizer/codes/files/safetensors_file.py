@@ -35,7 +35,7 @@ class _Safetensors(CodeFormat):
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            clip, meta = metadata["clip"], parse_json(metadata["meta"])
+            clip, meta = metadata["clip"], parse_json(metadata["meta"], finite=True)
         except FileNotFoundError as error:
             raise missing(path, error) from None
         except (OSError, SafetensorError, KeyError, ValueError) as error:
