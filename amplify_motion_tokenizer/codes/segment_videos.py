@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,6 +132,12 @@ def _copy_packets(source: Path, path: Path, first_pts: int, count: int) -> None:
                     made.mux(packet)
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"{source}: cannot be copied into an mp4 ({error}); leave out --copy") from None
+
+
+def others_beside(written: Sequence[Path], folder: Path, names: Iterable[str]) -> list[Path]:
+    """Videos of segments of the clips ``names`` that lie in ``folder`` and are none of ``written``."""
+    found = (path for name in names for path in folder.glob(f"{glob.escape(name)}_[0-9][0-9][0-9].mp4"))
+    return sorted(set(found) - set(written))
 
 
 def _target(folder: Path, clip: Clip, number: int) -> Path:

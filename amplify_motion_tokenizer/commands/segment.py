@@ -16,6 +16,7 @@ the last key frame before it on. --clusters tells which segments move alike.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from amplify_motion_tokenizer.codes.reading import MotionCodeSet
     from amplify_motion_tokenizer.codes.segmenting import Segmented
     from amplify_motion_tokenizer.codes.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 FLAGS: Flags = {
     "--codes": {
@@ -128,19 +131,25 @@ def _videos(flags: argparse.Namespace, codes: MotionCodeSet) -> Pictures | None:
 
 
 def _cut(flags: argparse.Namespace, result: Segmented, videos: Pictures) -> None:
-    from amplify_motion_tokenizer.codes.segment_videos import copy, cut
+    from amplify_motion_tokenizer.codes.segment_videos import copy, cut, others_beside
 
-    count, early = 0, 0.0
+    written, early = list[Path](), 0.0
     for name, segments in result.segments.items():
         if segments and flags.copy:
-            written, own = copy(videos.clip(name), segments, flags.cut)
-            count, early = count + len(written), max(early, own)
+            copies, own = copy(videos.clip(name), segments, flags.cut)
+            written, early = [*written, *copies], max(early, own)
         elif segments:
-            count += len(cut(videos.clip(name), segments, flags.cut))
+            written += cut(videos.clip(name), segments, flags.cut)
+    if others := others_beside(written, flags.cut, result.segments):
+        logger.warning(
+            "%s also holds %d videos of earlier cuts of these clips, such as %s; remove them, or cut into "
+            "another folder",
+            flags.cut, len(others), others[0].relative_to(flags.cut),
+        )  # fmt: skip
     how = "encoded again, cut at the very frame"
     if flags.copy:
         how = f"copied from key frames on, which lie up to {early:.2f} s before their segments"
-    sys.stdout.write(f"videos in {flags.cut}: {count} written, {how}\n")
+    sys.stdout.write(f"videos in {flags.cut}: {len(written)} written, {how}\n")
 
 
 def _check(flags: argparse.Namespace) -> None:

@@ -96,7 +96,10 @@ def test_codes_without_times_are_refused(clip: MotionCodes) -> None:
 
 
 def test_the_command_finds_and_cuts_at_the_frame_of_the_change(
-    clip: MotionCodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clip: MotionCodes,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_codes(tmp_path / "codes.parquet", [clip])
     (tmp_path / "in").mkdir()
@@ -112,6 +115,18 @@ def test_the_command_finds_and_cuts_at_the_frame_of_the_change(
             numbers.append([read_number(frame.rgb) for frame in video])
     begin = int(np.ceil(first.end_s * 20 - 1e-6))
     assert numbers == [list(range(begin)), list(range(begin, 80))]
+    whole = [
+        "--codes",
+        str(tmp_path / "codes.parquet"),
+        "--shortest",
+        "2",
+        "--longest",
+        "20",
+        "--change",
+        "1.99",
+    ]
+    assert main([*whole, "--cut", str(tmp_path / "out"), "--input", str(tmp_path / "in")]) == 0
+    assert "also holds 1 videos of earlier cuts of these clips, such as clip_001.mp4" in caplog.text
     capsys.readouterr()
     truth = {
         "clips": {
