@@ -209,6 +209,7 @@ def test_a_config_of_amplify_s_of_a_larger_network_than_its_weights_is_refused(t
         ("num_tracks", 2**63 - 1, "num_tracks is"),
         ("num_tracks", 2**18, "weights do not fit the config"),
         ("hidden_dim", 65536, "weights do not fit the config"),
+        ("type", torch.zeros(3), "type = tensor.* is not supported"),
     ):
         torch.save(content | {"config": content["config"] | {key: value}}, tmp_path / "theirs.pth")
         with pytest.raises(CheckpointError, match=told):

@@ -197,8 +197,9 @@ def _check_config(config: Mapping[str, Any], source: str) -> None:
         raise CheckpointError(f"{source}: its config lacks {', '.join(missing)}")
     found = {**config, **{f"loss.{key}": value for key, value in inner.items()}}
     for key, expected in _FIXED.items():
-        if found.get(key, expected) != expected:
-            raise CheckpointError(f"{source}: {key} = {found[key]!r} is not supported; only {expected!r}")
+        value = found.get(key, expected)
+        if isinstance(value, Tensor) or value != expected:
+            raise CheckpointError(f"{source}: {key} = {value!r:.200} is not supported; only {expected!r}")
 
 
 def _sizes_of(config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> AmplifySizes:
