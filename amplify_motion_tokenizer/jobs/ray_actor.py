@@ -6,28 +6,19 @@ is light to import: what is heavy comes with the work that the actor prepares.
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import socket
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from amplify_motion_tokenizer.errors import UsageError
+from amplify_motion_tokenizer.jobs.child_logs import Record, pass_on_logs
 from amplify_motion_tokenizer.jobs.workers import attempt
 from amplify_motion_tokenizer.temporary_names import WRITES_FOR
 from amplify_motion_tokenizer.version import versions
 from amplify_motion_tokenizer.video.remote import remove_old_copies
-
-
-class Record(NamedTuple):
-    """A log record on its way to the process that the user started."""
-
-    logger: str
-    level: int
-    text: str
 
 
 class Given(NamedTuple):
@@ -78,9 +69,7 @@ class Actor:
         remove_old_copies()
         if not has_gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        logging.getLogger().setLevel(given.log_level)
-        logging.getLogger().addHandler(_Kept(self._records))
-        warnings.showwarning = lambda message, *_: logging.getLogger("py.warnings").warning("%s", message)
+        pass_on_logs(given.log_level, self._records.append)
         self._work = pickle.loads(prepare)(threads)
         return Started(node, self._taken())
 
@@ -131,12 +120,3 @@ def check_node(node: str, given: Given) -> None:
 def _public(version: str) -> str:
     """``version`` without what tells builds apart, such as 2.13.0+cpu on a node that has no GPU."""
     return version.partition("+")[0]
-
-
-class _Kept(logging.Handler):
-    def __init__(self, records: list[Record]) -> None:
-        super().__init__()
-        self._records = records
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._records.append(Record(record.name, record.levelno, self.format(record)))

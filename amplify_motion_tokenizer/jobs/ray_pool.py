@@ -25,7 +25,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, UsageError, WorkerError
-from amplify_motion_tokenizer.jobs.ray_actor import Actor, Given, Record, Started
+from amplify_motion_tokenizer.jobs.child_logs import Record
+from amplify_motion_tokenizer.jobs.ray_actor import Actor, Given, Started
 from amplify_motion_tokenizer.jobs.ray_share import Asked, Node, Share, share
 
 CLIPS_AN_ACTOR = 1000

@@ -24,7 +24,8 @@ from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import TokenizerError, UsageError, WorkerError
 from amplify_motion_tokenizer.files import temporary_file
 from amplify_motion_tokenizer.jobs import ray_pool
-from amplify_motion_tokenizer.jobs.ray_actor import Given, Record
+from amplify_motion_tokenizer.jobs.child_logs import Record
+from amplify_motion_tokenizer.jobs.ray_actor import Given
 from amplify_motion_tokenizer.jobs.ray_share import Asked
 from amplify_motion_tokenizer.jobs.workers import (
     ENDS_WITHIN_S,
@@ -157,7 +158,7 @@ def run_in_actors(
             elif isinstance(message, ray_pool.Failed):
                 raise message.error
             elif isinstance(message, Record):
-                _log(message)
+                message.log()
             elif isinstance(message, ray_pool.Died):
                 if outcome := _death(message, name(items[message.number])):
                     yield items[message.number], outcome
@@ -166,7 +167,7 @@ def run_in_actors(
             else:
                 outcome, records = pickle.loads(message.content)
                 for record in records:
-                    _log(record)
+                    record.log()
                 yield items[message.number], outcome
 
 
@@ -178,10 +179,6 @@ def _given(seen: Sequence[Path]) -> Given:
         writes_for=writer(),
         log_level=logging.getLogger().getEffectiveLevel(),
     )
-
-
-def _log(record: Record) -> None:
-    logging.getLogger(record.logger).log(record.level, "%s", record.text)
 
 
 def _death(died: ray_pool.Died, name: str) -> WorkerError | None:

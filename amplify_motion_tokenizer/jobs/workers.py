@@ -15,7 +15,6 @@ import textwrap
 import threading
 import time
 import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from amplify_motion_tokenizer.devices import available_cores
 from amplify_motion_tokenizer.errors import EXIT_TERMINATED, TokenizerError, UnexpectedError, WorkerError
+from amplify_motion_tokenizer.jobs.child_logs import Record, pass_on_logs
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -133,8 +133,8 @@ def run_in_workers(
                 if isinstance(message, _Begun):
                     worker.began = time.monotonic()
                     continue
-                if isinstance(message, _Logged):
-                    logging.getLogger(message.logger).log(message.level, "%s", message.text)
+                if isinstance(message, Record):
+                    message.log()
                     continue
                 del busy[connection]
                 if worker.is_late:  # killed while its result was on the way
@@ -162,14 +162,6 @@ def _ready(busy: dict[Any, _Worker[Item, Result]], limit_s: float | None) -> lis
 
 class _Begun(NamedTuple):
     """A worker has started, and begins an item."""
-
-
-class _Logged(NamedTuple):
-    """A log record on its way to the parent."""
-
-    logger: str
-    level: int
-    text: str
 
 
 class _Worker(Generic[Item, Result]):
@@ -208,9 +200,9 @@ class _Worker(Generic[Item, Result]):
             self._late = True
             self.process.kill()
 
-    def receive(self, limit_s: float | None = None) -> Result | TokenizerError | _Logged | _Begun:
+    def receive(self, limit_s: float | None = None) -> Result | TokenizerError | Record | _Begun:
         try:
-            message: Result | TokenizerError | _Logged | _Begun = self.connection.recv()
+            message: Result | TokenizerError | Record | _Begun = self.connection.recv()
             return message
         except (EOFError, ConnectionError):
             self.process.join()
@@ -245,9 +237,7 @@ def _work(
 ) -> None:
     """The main loop of a worker process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logging.getLogger().setLevel(log_level)
-    logging.getLogger().addHandler(_ToParent(connection))
-    warnings.showwarning = lambda message, *_: logging.getLogger("py.warnings").warning("%s", message)
+    pass_on_logs(log_level, connection.send)
     work = prepare(threads)
     while True:
         try:
@@ -263,15 +253,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(EXIT_TERMINATED)
-
-
-class _ToParent(logging.Handler):
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        super().__init__()
-        self._connection = connection
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._connection.send(_Logged(record.name, record.levelno, self.format(record)))
 
 
 @contextmanager
