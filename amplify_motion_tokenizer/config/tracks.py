@@ -102,50 +102,8 @@ class FlowConfig(TrackerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoTrackerConfig(TrackerSettings):
-    """Where CoTracker comes from and how it runs; its code and weights are non-commercial, not shipped."""
-
-    checkout: str | None = setting(
-        None,
-        decides="speed",
-        local=True,
-        help="Folder of a local clone of CoTracker; null lets torch.hub fetch its code.",
-    )
-    weights: str | None = setting(
-        None,
-        decides="speed",
-        local=True,
-        help="Local file of CoTracker's weights (a state dict); null lets torch.hub download them. Tracks "
-        "record a hash of the weights' values.",
-    )
-    weights_sha256: str | None = setting(
-        None,
-        decides="tracks",
-        record=True,
-        help="Hash of the values of the tracker's weights, filled in when it runs; other weights are then "
-        "refused.",
-    )
-    window_batch_size: int = setting(
-        1,
-        decides="speed",
-        at_least=1,
-        help="Windows in one forward pass of CoTracker; halved by itself when the GPU is full.",
-    )
-    autocast: Literal["no", "bf16", "fp16"] = setting(
-        "no",
-        decides="tracks",
-        help="Number type that CoTracker computes in; bf16 and fp16 change tracks a little, fp16 needs CUDA.",
-    )
-    compile: bool = setting(
-        False,
-        decides="speed",
-        help="Whether torch.compile speeds up CoTracker's update step; the first windows then take minutes.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckoutSettings(TrackerSettings):
-    """Base of the sections of trackers whose code is a folder that the user cloned."""
+    """Base of the sections of trackers whose code and weights are not part of this package."""
 
     checkout: str | None = setting(
         None,
@@ -172,6 +130,28 @@ class CheckoutSettings(TrackerSettings):
         decides="speed",
         at_least=1,
         help="Windows in one forward pass of this tracker; halved by itself when the GPU is full.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoTrackerConfig(CheckoutSettings):
+    """Where CoTracker comes from and how it runs; its code and weights are non-commercial, not shipped."""
+
+    checkout: str | None = setting(
+        None,
+        decides="speed",
+        local=True,
+        help="Folder of a local clone of CoTracker; null lets torch.hub fetch its code.",
+    )
+    autocast: Literal["no", "bf16", "fp16"] = setting(
+        "no",
+        decides="tracks",
+        help="Number type that CoTracker computes in; bf16 and fp16 change tracks a little, fp16 needs CUDA.",
+    )
+    compile: bool = setting(
+        False,
+        decides="speed",
+        help="Whether torch.compile speeds up CoTracker's update step; the first windows then take minutes.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 
 from amplify_motion_tokenizer.config import AllTrackerConfig
 from amplify_motion_tokenizer.geometry import raster_from_px, remap
-from amplify_motion_tokenizer.trackers.batches import Floats, Predict, ResizedFrames, frame_size
+from amplify_motion_tokenizer.trackers.batches import Floats, ResizedFrames, frame_size
 from amplify_motion_tokenizer.trackers.checkouts import CheckoutTracker
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
@@ -61,14 +60,11 @@ class AllTracker(CheckoutTracker):
         model: nn.Module = code.Net(SPAN, **options)
         return model
 
-    def predictor(self) -> Predict:
-        """How the batches of one clip are tracked."""
-        return functools.partial(self._predict, ResizedFrames())
-
     @torch.inference_mode()
-    def _predict(
+    def predict(
         self, frames: ResizedFrames, batch: list[FrameWindow], queries_xy_px: Floats
     ) -> tuple[Floats, Floats]:
+        """See ``CheckoutTracker``."""
         steps, points, size = len(batch[0].frames), len(queries_xy_px), frame_size(batch[0])
         model_size = given_size(size, self._longer_side)
         video = frames.of(batch, model_size, whole_spans(steps)).to(self._device).float()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from amplify_motion_tokenizer.config import BootsTapirConfig
 from amplify_motion_tokenizer.geometry import px_from_raster, raster_from_px
-from amplify_motion_tokenizer.trackers.batches import Floats, Predict, ResizedFrames, frame_size
+from amplify_motion_tokenizer.trackers.batches import Floats, ResizedFrames, frame_size
 from amplify_motion_tokenizer.trackers.checkouts import CheckoutTracker
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
@@ -43,14 +42,11 @@ class BootsTapir(CheckoutTracker):
         model: nn.Module = code.TAPIR(pyramid_level=1)
         return model
 
-    def predictor(self) -> Predict:
-        """How the batches of one clip are tracked."""
-        return functools.partial(self._predict, ResizedFrames())
-
     @torch.inference_mode()
-    def _predict(
+    def predict(
         self, frames: ResizedFrames, batch: list[FrameWindow], queries_xy_px: Floats
     ) -> tuple[Floats, Floats]:
+        """See ``CheckoutTracker``."""
         steps, points, size = len(batch[0].frames), len(queries_xy_px), frame_size(batch[0])
         video = frames.of(batch, self._size, steps).to(self._device).float() / 255 * 2 - 1
         yx = torch.from_numpy(raster_from_px(queries_xy_px, size, self._size)[:, ::-1].copy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import logging
@@ -25,7 +26,8 @@ from amplify_motion_tokenizer.config.tracks import CheckoutSettings
 from amplify_motion_tokenizer.devices import resolve_device
 from amplify_motion_tokenizer.errors import TrackerError
 from amplify_motion_tokenizer.files import unpickling_gist
-from amplify_motion_tokenizer.trackers.batches import BatchedTracker
+from amplify_motion_tokenizer.trackers.batches import BatchedTracker, Floats, Predict, ResizedFrames
+from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,25 @@ class CheckoutTracker(BatchedTracker):
     @abstractmethod
     def build(self, code: ModuleType) -> nn.Module:
         """The model of the checkout's module ``code``, without its weights."""
+
+    @abstractmethod
+    def predict(
+        self, frames: ResizedFrames, batch: list[FrameWindow], queries_xy_px: Floats
+    ) -> tuple[Floats, Floats]:
+        """Tracks a batch of B windows of one clip.
+
+        Args:
+            frames: the clip's frames in the model's size.
+            batch: windows of T frames each, all of one size.
+            queries_xy_px: (N, 2) float32, (x, y) pixels of the windows' first frames.
+
+        Returns:
+            Tracks (B, T, N, 2) float32, (x, y) pixels of the frames; visibility (B, T, N) float32, 0 to 1.
+        """
+
+    def predictor(self) -> Predict:
+        """How the batches of one clip are tracked."""
+        return functools.partial(self.predict, ResizedFrames())
 
     def read_weights(self, model: nn.Module, path: Path) -> None:
         """Fills the model from a file of its weights: a state dict, by itself or as its value "model"."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from amplify_motion_tokenizer.config import TapNextConfig
 from amplify_motion_tokenizer.geometry import px_from_raster, raster_from_px
-from amplify_motion_tokenizer.trackers.batches import Floats, Predict, ResizedFrames, frame_size
+from amplify_motion_tokenizer.trackers.batches import Floats, ResizedFrames, frame_size
 from amplify_motion_tokenizer.trackers.checkouts import CheckoutTracker
 from amplify_motion_tokenizer.trackers.windows import FrameWindow
 
@@ -59,14 +58,11 @@ class TapNext(CheckoutTracker):
         state = state.get("state_dict", state)
         model.load_state_dict({key.removeprefix(PREFIX): value for key, value in state.items()})
 
-    def predictor(self) -> Predict:
-        """How the batches of one clip are tracked."""
-        return functools.partial(self._predict, ResizedFrames())
-
     @torch.inference_mode()
-    def _predict(
+    def predict(
         self, frames: ResizedFrames, batch: list[FrameWindow], queries_xy_px: Floats
     ) -> tuple[Floats, Floats]:
+        """See ``CheckoutTracker``."""
         steps, points, size = len(batch[0].frames), len(queries_xy_px), frame_size(batch[0])
         video = frames.of(batch, self._size, steps)
         yx = torch.from_numpy(raster_from_px(queries_xy_px, size, RASTER)[:, ::-1].copy())

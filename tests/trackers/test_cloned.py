@@ -5,7 +5,6 @@ import logging
 import shutil
 import sys
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -43,20 +42,6 @@ STATES = {
 
 def section_of(name):
     return TrackingConfig(tracker=name).tracker_section
-
-
-@pytest.fixture(autouse=True)
-def asked(tmp_path, monkeypatch):
-    """The addresses that were asked for; there is no network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    addresses = []
-
-    def refuse(request, *_, **__):
-        addresses.append(getattr(request, "full_url", request))
-        raise URLError("no network")
-
-    monkeypatch.setattr(torch.hub, "urlopen", refuse)
-    return addresses
 
 
 @pytest.fixture

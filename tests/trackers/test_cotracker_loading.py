@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -27,20 +26,6 @@ def local(tmp_path):
     shutil.copytree(DOUBLE, tmp_path / "repo")
     torch.save(hubconf.Model().state_dict(), tmp_path / "weights.pth")
     return CoTrackerConfig(checkout=str(tmp_path / "repo"), weights=str(tmp_path / "weights.pth"))
-
-
-@pytest.fixture(autouse=True)
-def asked(tmp_path, monkeypatch):
-    """The addresses that were asked for; there is no network."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    addresses = []
-
-    def refuse(request, *_, **__):
-        addresses.append(getattr(request, "full_url", request))
-        raise URLError("no network")
-
-    monkeypatch.setattr(torch.hub, "urlopen", refuse)
-    return addresses
 
 
 def config_of(settings, entry=ENTRY):
