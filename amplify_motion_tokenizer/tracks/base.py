@@ -117,6 +117,14 @@ class TrackFormat(ABC):
             TrackFileError, UsageError: it cannot be read.
         """
 
+    def whole_record(self, target: Path) -> Mapping[str, Any]:
+        """As ``record``, of a file that is found to be whole.
+
+        Raises:
+            TrackFileError, UsageError: it cannot be read, or not all of it.
+        """
+        return self.record(target)
+
     @abstractmethod
     def open(self, target: Path, views: Sequence[str] | None) -> FoundClip:
         """The clip in the file ``target`` with ``views``, in that order; None stands for all of them.
@@ -128,12 +136,12 @@ class TrackFormat(ABC):
     def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
         """Whether ``target`` was made with ``settings`` from ``sources`` as they are now.
 
-        So must be the files of its pictures of other sizes.
+        So must be the files of its pictures of other sizes. A file that is not whole is not complete.
         """
         if not os.path.isfile(target):  # unlike Path.is_file also of a name too long for one
             return False
         try:
-            record = self.record(target)
+            record = self.whole_record(target)
         except (TrackFileError, UsageError):
             return False
         same = record.get("config_hash") in known_hashes(settings)

@@ -79,7 +79,7 @@ from amplify_motion_tokenizer.tracks.record import (
 )
 from amplify_motion_tokenizer.tracks.stored import WindowPlaces, WindowTimes
 from amplify_motion_tokenizer.tracks.unwritten import count_unwritten
-from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo, RemoteFile
+from amplify_motion_tokenizer.video.clips import DEFAULT_VIEW, ClipInfo
 
 INT16_VERSION = 2
 """Format version of files with a view in the form of ``hdf5_int16``, which older readers do not know."""
@@ -352,15 +352,11 @@ class _Hdf5(TrackFormat):
     def open(self, target: Path, views: Sequence[str] | None) -> TrackFile:
         return TrackFile(target, views)
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
-        """See ``TrackFormat``; a file whose windows cannot be read is made again."""
-        if not super().is_complete(target, settings, *sources):
-            return False
-        try:
-            self.open(target, None).check_readable()
-        except TrackFileError:
-            return False
-        return True
+    def whole_record(self, target: Path) -> Mapping[str, Any]:
+        """See ``TrackFormat``; windows that cannot be read are an error."""
+        opened = self.open(target, None)
+        opened.check_readable()
+        return opened.attributes
 
 
 FORMAT = _Hdf5()

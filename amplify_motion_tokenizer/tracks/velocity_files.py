@@ -51,7 +51,7 @@ from amplify_motion_tokenizer.trackers.windows import WindowTracks
 from amplify_motion_tokenizer.tracks.base import OpenClip, TrackFormat
 from amplify_motion_tokenizer.tracks.record import RECORD_KINDS, ClipRecord, check_version
 from amplify_motion_tokenizer.tracks.stored import FoundClip, WindowPlaces, WindowTimes
-from amplify_motion_tokenizer.video.clips import ClipInfo, RemoteFile
+from amplify_motion_tokenizer.video.clips import ClipInfo
 from amplify_motion_tokenizer.video.sources import model_views
 
 _INDEX_ENDING = ".windows.json"
@@ -321,12 +321,13 @@ class _VelocityFormat(TrackFormat):
             raise TrackFileError(f"{target}: has no windows beside it; preprocess the clip again")
         return VelocityFiles(clip, paths)
 
-    def is_complete(self, target: Path, settings: dict[str, Any], *sources: Path | RemoteFile) -> bool:
-        if not super().is_complete(target, settings, *sources):
-            return False
-        clip = target.name.removesuffix(_INDEX_ENDING)
-        starts = self.record(target).get("start_frame", [])
-        return all(target.with_name(_window_name(clip, start)).is_file() for start in starts)
+    def whole_record(self, target: Path) -> Mapping[str, Any]:
+        clip, record = target.name.removesuffix(_INDEX_ENDING), self.record(target)
+        windows = [target.with_name(_window_name(clip, start)) for start in record.get("start_frame", [])]
+        missing = next((path for path in windows if not path.is_file()), None)
+        if missing is not None:
+            raise TrackFileError(f"{missing}: is missing; preprocess the clip again")
+        return record
 
     def remove(self, target: Path) -> None:
         _remove_windows(target)
