@@ -171,9 +171,7 @@ def tokenize_together(
         ray=None if ray is None else tokenizing_actors(ray, source, config, tracker, len(runs[0].clips)),
     )
     summary.other_files = other_files(source, clips, config)
-    if shard is None:
-        for job in jobs:
-            write_tables(job.output, job.tables)
+    _write_tables(jobs, shard)
     return summary
 
 
@@ -203,10 +201,15 @@ def _tokenize_stored(
         StoredJobs(tuple(jobs), source).prepare,
         ray=None if ray is None else tokenizing_actors(ray, source, config, None, len(runs[0].clips)),
     )
+    _write_tables(jobs, shard)
+    return summary
+
+
+def _write_tables(jobs: Sequence[TokenizingJob], shard: Shard | None) -> None:
+    """Writes the files of all clips, which of shards ``merge`` writes."""
     if shard is None:
         for job in jobs:
             write_tables(job.output, job.tables)
-    return summary
 
 
 def _with_jobs(
